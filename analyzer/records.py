@@ -1,0 +1,368 @@
+"""The record types every source yields: plain, immutable, each with its provenance.
+
+Invariant: a record states one fact as the source told it; what the source cannot tell is an
+``Absent`` with its reason. The *names* of the annotations below (``Address``, ``Code``, ...) are the
+column kinds of the tables made from these records (:mod:`analyzer.tables`); there is no second schema.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, NamedTuple, Type, Union
+
+from .absence import Absent
+
+# Column kinds. At run time all are plain values or Absent; the alias says how to store and show them.
+Text = Union[str, Absent, None]
+Address = Union[int, Absent, None]  #: 64-bit address, shown as 0x + 16 digits
+Code = Union[int, Absent, None]  #: 32-bit code (NTSTATUS, time stamp, flags), shown as 0x + 8 digits
+Number = Union[int, Absent, None]  #: signed 64-bit count, index, offset or size in bytes
+Big = Union[int, Absent, None]  #: unsigned 64-bit number that is not an address, shown in hex
+Real = Union[float, Absent, None]
+Flag = Union[bool, Absent, None]
+Time = Union[int, Absent, None]  #: ns since 1970-01-01 UTC
+Duration = Union[int, Absent, None]  #: ns
+
+
+class Origin(NamedTuple):
+    """Where a record comes from.
+
+    ``source``: path as the user gave it; ``how``: words ("header field", "list walk", "content
+    match", "reconstructed ..."); ``confidence``: ``certain`` | ``likely`` | ``guess``;
+    ``file_offset`` / ``address``: where the bytes lie, None when there is no single place.
+    """
+
+    source: str
+    how: str
+    confidence: str = "certain"
+    file_offset: Number = None
+    address: Address = None
+
+
+class Source(NamedTuple):
+    """One input file: what it is, what it can and cannot tell."""
+
+    path: Text
+    kind: Text  #: "kernel dump", "etl", "dumpstack.log", "evtx", ...
+    subtype: Text  #: dump type in words, log flavour, ...
+    size_bytes: Number
+    architecture: Text  #: x64, arm64, x86-pae, x86
+    can_tell: Text  #: "; "-separated
+    cannot_tell: Text
+    origin: Origin
+
+
+class Machine(NamedTuple):
+    """The crashed machine and the crash, as one source tells it."""
+
+    build: Number
+    build_lab: Text
+    architecture: Text
+    machine_type: Code  #: IMAGE_FILE_MACHINE_*
+    processors: Number
+    bugcheck: Code
+    bugcheck_name: Text
+    parameter1: Address
+    parameter2: Address
+    parameter3: Address
+    parameter4: Address
+    system_time: Time  #: frozen at the crash
+    uptime_ns: Duration
+    boot_id: Number
+    dump_type: Number
+    dump_type_name: Text
+    attributes: Code
+    attribute_names: Text
+    writer_status: Code
+    writer_status_name: Text
+    secondary_data_state: Code
+    secondary_data_state_name: Text
+    required_dump_space: Number
+    directory_table_base: Address
+    ps_loaded_module_list: Address
+    kd_debugger_data_block: Address
+    instruction_pointer: Address
+    stack_pointer: Address
+    origin: Origin
+
+
+class Module(NamedTuple):
+    """One image of the target, loaded or unloaded."""
+
+    name: Text  #: base name with extension, as the dump spells it
+    base: Address
+    end: Address  #: exclusive
+    size: Number
+    role: Text  #: kernel, crash dump driver, dump port driver, dump miniport, dump filter, driver
+    stack: Text  #: crash, hibernation, or None
+    loaded: Flag
+    time_date_stamp: Code
+    checksum: Code
+    image_key: Text  #: symbol server key: time stamp + size of image
+    original: Text  #: for a dump_*/hiber_* copy: the module it copies
+    original_match: Text  #: "same image", "different image", or absent with the reason
+    load_order: Number
+    origin: Origin
+
+
+class Filter(NamedTuple):
+    """One crash dump filter driver: crashdmp's node and its FILTER_INITIALIZATION_DATA."""
+
+    filter: Text  #: module name
+    stack: Text  #: crash or hibernation
+    ring_index: Number  #: 0-based place in crashdmp's list = call order
+    node: Address
+    layout: Text
+    major_version: Number
+    minor_version: Number
+    dump_start: Address
+    dump_write: Address
+    dump_finish: Address
+    dump_unload: Address
+    dump_read: Address
+    dump_pre_read_write: Address
+    dump_data: Address
+    max_pages_per_write: Number
+    flags: Code
+    flags_meaning: Text
+    is_disabled: Flag
+    state: Code
+    last_failing_routine: Text
+    last_failing_status: Code
+    last_failing_status_name: Text
+    origin: Origin
+
+
+class Extension(NamedTuple):
+    """A FILTER_EXTENSION, field by field, as Dump_Start is given it."""
+
+    filter: Text
+    stack: Text
+    extension: Address
+    dump_type: Number
+    dump_type_name: Text
+    device_object: Address
+    cylinders: Number
+    media_type: Number
+    media_type_name: Text
+    tracks_per_cylinder: Number
+    sectors_per_track: Number
+    bytes_per_sector: Number
+    disk_size: Big
+    size_of_partition_info: Number
+    partition_style: Number
+    partition_style_name: Text
+    mbr_signature: Code
+    mbr_checksum: Code
+    gpt_disk_id: Text
+    dump_data: Address
+    size: Number
+    flags: Code
+    is_reconstructed: Flag  #: True: not read from a FILTER_EXTENSION but from the dump stack context
+    origin: Origin
+
+
+class Callback(NamedTuple):
+    """One callback of one filter (a dump), or one call of it (a capture, an ETW trace)."""
+
+    filter: Text
+    stack: Text
+    callback: Text  #: Dump_Start, Dump_Write, Dump_Finish, Dump_Unload, Dump_Read, Dump_PreReadWrite
+    routine: Address
+    symbol: Text  #: module+0x offset
+    call: Number  #: 0-based number of the call; None where the source knows no single calls
+    was_called: Text  #: yes, no; absent when not determined
+    processor: Number
+    entry_time: Time
+    entry_clock: Big
+    return_clock: Big
+    duration_ns: Duration
+    duration_low_ns: Duration  #: interval, where the source can only bound the duration
+    duration_high_ns: Duration
+    status: Code
+    status_name: Text
+    extension: Address
+    origin: Origin
+
+
+class Stage(NamedTuple):
+    """One step of writing the dump."""
+
+    stage: Text  #: id in words: "progress-0x42", "write-header", "secondary-callbacks", ...
+    text: Text  #: as the source words it
+    driver: Text
+    elapsed_ms: Number  #: since the bugcheck began, as the source states it
+    duration_ms: Number
+    time: Time
+    status: Code
+    status_name: Text
+    amount: Number  #: pages or bytes, see unit
+    unit: Text
+    rate_mb_per_s: Real
+    origin: Origin
+
+
+class Request(NamedTuple):
+    """One storage request around the crash."""
+
+    request: Number  #: place in the source's list
+    operation: Text
+    opcode: Number
+    srb_function: Number
+    start: Time
+    end: Time
+    duration_ns: Duration
+    before_crash_ns: Duration  #: from the later of start and end to the crash time
+    in_flight: Flag  #: not completed when the machine crashed
+    status: Number
+    status_name: Text
+    error: Number
+    tag: Code
+    driver: Text
+    origin: Origin
+
+
+class Event(NamedTuple):
+    """One event of a trace or of an event log."""
+
+    time: Time
+    provider: Text
+    provider_id: Text
+    event_id: Number
+    version: Number
+    channel: Number
+    level: Number
+    opcode: Number
+    task: Number
+    keyword: Big
+    name: Text
+    processor: Number
+    process_id: Number
+    thread_id: Number
+    session: Text
+    text: Text  #: decoded payload in words
+    origin: Origin
+
+
+class Residue(NamedTuple):
+    """A word left on a captured stack that points into the dump path."""
+
+    stack_of: Text  #: "crash stack", "processor 3", ...
+    symbol: Text  #: module+0x offset
+    module: Text
+    target: Address  #: what the word points at
+    follows_call: Flag  #: the bytes before the target are a call instruction
+    origin: Origin
+
+
+class Tag(NamedTuple):
+    """One block of the tagged secondary data."""
+
+    guid: Text
+    owner: Text
+    size_bytes: Number
+    origin: Origin
+
+
+class Setting(NamedTuple):
+    """One configured value (CrashControl, a driver's service key)."""
+
+    key: Text
+    name: Text
+    value: Text
+    meaning: Text
+    origin: Origin
+
+
+class Anomaly(NamedTuple):
+    """Something a source or a check saw that a rule speaks about; becomes a finding.
+
+    ``rule`` is a rule id; ``text`` one sentence with the numbers; ``evidence`` short "name = value"
+    lines.
+    """
+
+    rule: str
+    text: str
+    origin: Origin
+    subject: str = ""  #: the filter, module or field it is about
+    evidence: tuple = ()
+
+
+class Finding(NamedTuple):
+    """A checked statement, with its evidence and what to do."""
+
+    rule: Text
+    severity: Text  #: error, warning, info
+    subject: Text
+    text: Text
+    advice: Text
+    evidence: Text  #: "; "-separated
+    origin: Origin
+
+
+#: table name -> record type; the order is the order of reports and of JSON
+TABLES: Dict[str, Type[Any]] = {
+    "sources": Source,
+    "machine": Machine,
+    "modules": Module,
+    "filters": Filter,
+    "extensions": Extension,
+    "callbacks": Callback,
+    "stages": Stage,
+    "requests": Request,
+    "events": Event,
+    "residue": Residue,
+    "tags": Tag,
+    "settings": Setting,
+    "findings": Finding,
+}
+_TABLE_OF = {record: name for name, record in TABLES.items()}
+
+
+class Records:
+    """What one or several sources told: a list of records per table, plus anomalies for the checks."""
+
+    def __init__(self) -> None:
+        self.tables: Dict[str, List[Any]] = {name: [] for name in TABLES}
+        self.anomalies: List[Anomaly] = []
+
+    def add(self, *records: Any) -> None:
+        """Files each record under its table (an Anomaly under ``anomalies``)."""
+        for record in records:
+            if isinstance(record, Anomaly):
+                self.anomalies.append(record)
+            else:
+                self.tables[_TABLE_OF[type(record)]].append(record)
+
+    def extend(self, other: "Records") -> None:
+        """Appends all records of another collection, keeping their order."""
+        for name, rows in other.tables.items():
+            self.tables[name].extend(rows)
+        self.anomalies.extend(other.anomalies)
+
+    def __getitem__(self, table: str) -> List[Any]:
+        return self.tables[table]
+
+
+def absent_reasons(record: Any) -> Dict[str, str]:
+    """Field -> reason in words, for each absent field of a record that says why."""
+    return {
+        name: str(value)
+        for name, value in zip(record._fields, record)
+        if isinstance(value, Absent)
+    }
+
+
+def filetime_to_ns(filetime: int) -> Union[int, Absent]:
+    """A FILETIME (100 ns since 1601 UTC) as ns since 1970; absent when 0 or outside 1970..2262."""
+    if not filetime:
+        return Absent("unset", "the time is zero")
+    ns = (filetime - 116444736000000000) * 100
+    if not 0 <= ns < 1 << 63:
+        return Absent("out-of-range", f"FILETIME {filetime:#x} lies outside 1970 to 2262")
+    return ns
+
+
+def first_present(values: Iterable[Any]) -> Any:
+    """The first value that is not absent, else None."""
+    return next((v for v in values if v is not None and not isinstance(v, Absent)), None)
