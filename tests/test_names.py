@@ -1,0 +1,82 @@
+"""The name tables: values taken from the headers and documents named in each module."""
+
+from __future__ import annotations
+
+import pytest
+
+from analyzer.names import bugchecks, ntstatus
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        # ntstatus.h, the statuses a dump path is known to return
+        (0x00000000, "STATUS_SUCCESS"),
+        (0xC0000001, "STATUS_UNSUCCESSFUL"),
+        (0xC0000002, "STATUS_NOT_IMPLEMENTED"),
+        (0xC000000D, "STATUS_INVALID_PARAMETER"),
+        (0xC0000022, "STATUS_ACCESS_DENIED"),
+        (0xC0000034, "STATUS_OBJECT_NAME_NOT_FOUND"),
+        (0xC000003F, "STATUS_CRC_ERROR"),
+        (0xC000009A, "STATUS_INSUFFICIENT_RESOURCES"),
+        (0xC00000A3, "STATUS_DEVICE_NOT_READY"),
+        (0xC00000B5, "STATUS_IO_TIMEOUT"),
+        (0xC0000185, "STATUS_IO_DEVICE_ERROR"),
+        (0xC000022D, "STATUS_RETRY"),
+        (0xC000028A, "STATUS_ENCRYPTION_FAILED"),
+        (0xC0210000, "STATUS_FVE_LOCKED_VOLUME"),
+        (0xC0210001, "STATUS_FVE_NOT_ENCRYPTED"),
+        (0xC0210002, "STATUS_FVE_BAD_INFORMATION"),
+    ],
+)
+def test_status_names(status: int, name: str) -> None:
+    """Every status that the dump path is known to return has its header name."""
+    assert ntstatus.name(status) == name
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0xC0DE1234, "0xc0de1234 (error)"),
+        (0x80FFFFFF, "0x80ffffff (warning)"),
+        (0x40FFFFFF, "0x40ffffff (informational)"),
+        (0x00FFFFFF, "0x00ffffff (success)"),
+        (-1, "0xffffffff (error)"),
+    ],
+)
+def test_unknown_status_keeps_its_number_and_severity(status: int, text: str) -> None:
+    """A value outside the table is shown as a number with the severity of its two top bits."""
+    assert ntstatus.name(status) == text
+
+
+def test_failure_is_the_sign_bit() -> None:
+    """NT_SUCCESS() is "not negative": warnings and errors fail, informational codes do not."""
+    assert [ntstatus.is_failure(s) for s in (0, 0x103, 0x40000000, 0x80000005, 0xC0000001)] == [
+        False, False, False, True, True,
+    ]  # fmt: skip
+
+
+def test_status_table_has_no_value_twice() -> None:
+    """A pair lost or doubled in the packed table would shorten the dictionary."""
+    words = ntstatus._TABLE.split()
+    assert len(words) == 2 * len(ntstatus.NAMES) and len(ntstatus.NAMES) > 400
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (0x133, "DPC_WATCHDOG_VIOLATION"),
+        (0x18, "REFERENCE_BY_POINTER"),
+        (0x1C8, "MANUALLY_INITIATED_POWER_BUTTON_HOLD"),
+        (0xD1, "DRIVER_IRQL_NOT_LESS_OR_EQUAL"),
+        (0x7E, "SYSTEM_THREAD_EXCEPTION_NOT_HANDLED"),
+        (0x1000007E, "SYSTEM_THREAD_EXCEPTION_NOT_HANDLED_M"),  # the code of sample triage_x64
+        (0xC000021A, "STATUS_SYSTEM_PROCESS_TERMINATED"),
+        (0xDEADDEAD, "MANUALLY_INITIATED_CRASH1"),
+        (0x0BADC0DE, "0x0badc0de"),
+        (0x1BADC0DE, "0x1badc0de"),
+    ],
+)
+def test_bugcheck_names(code: int, name: str) -> None:
+    """Documented codes have their names, "_M" marks the 0x1000xxxx variants, others stay numbers."""
+    assert bugchecks.name(code) == name
