@@ -1,0 +1,250 @@
+"""The command ``dumpstart``: arguments in, report out, exit code.
+
+Invariant: the only module that prints or exits. Results go to stdout, all else to stderr. 0 clean,
+1 findings at or above --fail-on, 2 unusable input or usage, said in one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Callable, TextIO
+
+from .errors import AnalyzerError, InputError, UsageError
+
+_EPILOG = """\
+exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
+
+examples:
+  dumpstart analyze C:\\Windows\\MEMORY.DMP
+  dumpstart show filters MEMORY.DMP --format csv --output filters.csv
+  dumpstart explain filter-disabled
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as every other error is said."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a console code page cannot hold every name
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    except SystemExit as stop:  # argparse after --help and --version
+        return int(stop.code or 0)
+    except AnalyzerError as error:
+        from .reports.words import clean
+
+        print(f"dumpstart: {clean(error, 2000)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("dumpstart: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="dumpstart",
+        description="What the Windows crash dump filter drivers did, from dumps, traces and logs.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    _help(parser)
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    analyze = _command(commands, _analyze, "what happened, and what is wrong")
+    _paths(analyze, ("text", "json"))
+    analyze.add_argument(
+        "--fail-on",
+        choices=("error", "warning", "never"),
+        default="warning",
+        help="exit with 1 from this severity on (default: warning)",
+    )
+    info = _command(commands, _info, "what a file is, what it can and cannot tell")
+    _paths(info, ("text", "json"))
+    show = _command(commands, _show, "one table")
+    show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
+    _paths(show, ("text", "csv", "json"))
+    explain = _command(commands, _explain, "what a finding means and what to do")
+    explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
+    return parser
+
+
+def _help(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-h", "-?", "--help", action="help", help="show this help")
+
+
+def _command(commands: Any, run: Callable[[Any], int], text: str) -> Any:
+    name = run.__name__.strip("_")
+    parser = commands.add_parser(name, help=text, description=text, add_help=False)
+    _help(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="dumps, traces, logs of one crash")
+    parser.add_argument("--format", choices=formats, default="text")
+    parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
+
+
+class _Version(argparse.Action):
+    """Asks for the version only when it is wanted: the look-up costs start-up time."""
+
+    def __init__(self, option_strings: Any, dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version")
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        from . import __version__
+
+        print(f"dumpstart {__version__}")
+        parser.exit()
+
+
+def _analyze(arguments: Any) -> int:
+    from . import reports
+
+    case = _open(arguments)
+    code: int = case.exit_code(arguments.fail_on)
+    options = {"colour": _colour(arguments)} if arguments.format == "text" else {}
+    _write(arguments, reports.write(case.records, arguments.format, **options))
+    return code
+
+
+def _info(arguments: Any) -> int:
+    from .reports import listing
+
+    _write(arguments, listing.sources(_open(arguments).records, arguments.format))
+    return 0
+
+
+def _show(arguments: Any) -> int:
+    from .records import TABLES
+    from .reports import listing
+
+    if arguments.table not in TABLES:
+        known = ", ".join(TABLES)
+        raise UsageError(f"there is no table '{arguments.table}'; the tables are {known}.")
+    records = _open(arguments).records
+    _write(arguments, listing.table(arguments.table, records, arguments.format))
+    return 0
+
+
+def _explain(arguments: Any) -> int:
+    from .checks import RULES, explain
+    from .reports.words import aligned
+
+    if arguments.rule is None:
+        rows = [(rule.id, rule.severity, rule.title) for rule in RULES.values()]
+        _write(arguments, (line + "\n" for line in aligned(rows, "")))
+    elif arguments.rule in RULES:
+        _write(arguments, [explain(arguments.rule).rstrip("\n") + "\n"])
+    else:
+        raise UsageError(
+            f"there is no rule '{arguments.rule}'; the rules are {', '.join(sorted(RULES))}."
+        )
+    return 0
+
+
+def _open(arguments: Any) -> Any:
+    from .case import open_case
+
+    paths = list(_expanded(arguments.paths))
+    target = arguments.output
+    if os.path.exists(target) and any(
+        os.path.exists(path) and os.path.samefile(path, target) for path in paths
+    ):
+        raise UsageError(f"{target}: the output would overwrite an input.")
+    bar = Bar(sys.stderr) if _terminal(sys.stderr) else None
+    try:
+        return open_case(paths, bar)
+    finally:
+        if bar is not None:
+            bar.clear()
+
+
+def _expanded(paths: Iterable[str]) -> Iterator[str]:
+    """Wildcards filled in, because cmd.exe leaves that to the program."""
+    for path in paths:
+        if os.path.lexists(path) or not any(mark in path for mark in "*?["):
+            yield path
+            continue
+        from glob import glob
+
+        found = sorted(glob(path))
+        if not found:
+            raise InputError(path, "no file matches")
+        yield from found
+
+
+def _write(arguments: Any, pieces: Iterable[str]) -> None:
+    target = getattr(arguments, "output", "-")
+    if target != "-":
+        try:
+            with open(target, "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(pieces)
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise InputError(target, f"the output cannot be written: {reason}") from None
+        return
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        # Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminal(stream: Any) -> bool:
+    return bool(getattr(stream, "isatty", lambda: False)())
+
+
+def _colour(arguments: Any) -> bool:
+    """Colour on a terminal that understands it, unless the user does not want any."""
+    if arguments.output != "-" or not _terminal(sys.stdout) or os.environ.get("NO_COLOR"):
+        return False
+    if os.name == "nt":  # older consoles print the escapes
+        return "WT_SESSION" in os.environ
+    return os.environ.get("TERM", "dumb") != "dumb"
+
+
+class Bar:
+    """A progress bar that shows up after a second; call it as case.Progress says."""
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] | None = None) -> None:
+        from time import monotonic
+
+        self._stream, self._now = stream, now or monotonic
+        self._next = self._now() + 1
+        self._shown = False
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Redraws at most ten times a second."""
+        if self._now() < self._next:
+            return
+        from .reports.words import clean
+
+        share = min(max(done / total, 0), 1) if total > 0 else 0.0
+        blocks = "#" * round(share * 20)
+        line = f"[{blocks:<20}] {share:4.0%} {clean(what, 50)}"
+        self._stream.write(f"\r{line:<79}")
+        self._stream.flush()
+        self._next, self._shown = self._now() + 0.1, True
+
+    def clear(self) -> None:
+        """Wipes the bar, so that what follows starts on a clean line."""
+        if self._shown:
+            self._stream.write("\r" + " " * 79 + "\r")
+            self._stream.flush()

@@ -1,0 +1,27 @@
+"""The formats of a report: name -> the module here that writes it.
+
+Invariant: a writer takes :class:`~analyzer.records.Records` (with their findings) and yields pieces
+of text; it reads no file and decides nothing about the facts. Modules are imported when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from ..errors import UsageError
+from ..records import Records
+
+#: format -> module with ``write(records, **options) -> Iterator[str]``
+FORMATS: dict[str, str] = {"text": "text", "json": "data"}
+
+
+def write(records: Records, format: str = "text", **options: Any) -> Iterator[str]:
+    """The report in pieces; ``options`` are the format's own (text: ``colour``)."""
+    if format not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UsageError(f"there is no report format '{format}'; the formats are {known}")
+    module = import_module(f"{__name__}.{FORMATS[format]}")
+    pieces: Iterator[str] = module.write(records, **options)
+    return pieces

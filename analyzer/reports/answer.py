@@ -1,0 +1,187 @@
+"""The answer in a few plain sentences, the same in every format.
+
+Invariant: a sentence says only what the records state; what they do not state is "not determined"
+with the reason the source gave. The sentences are not escaped: a report makes them harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..absence import Absent, is_absent
+from ..checks.rule import SEVERITIES
+from ..records import Callback, Finding, Machine, Records
+from ..tables import rows_of
+from . import words
+
+#: findings that change what "a dump was written" means -> words added to that sentence
+_BUT = {
+    "dump-file-cut": "the file is cut short",
+    "triage-marker-missing": "the end of the file is missing or damaged",
+    "dump-encrypted": "its memory is encrypted",
+    "writer-status-failed": "its writer reports a failure",
+    "dump-space-insufficient": "there was not enough space for all of it",
+}
+_MOST = 3  #: of one kind in a sentence
+
+
+def sentences(records: Records) -> list[str]:
+    """Was a dump written, which filters, what Dump_Start did, what is wrong."""
+    parts = (_written(records), _filters(records), _start(records), _verdict(records))
+    return [sentence for part in parts for sentence in part]
+
+
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Most severe first, else in the order given."""
+    order = {severity: place for place, severity in enumerate(SEVERITIES)}
+    return sorted(findings, key=lambda f: order.get(str(f.severity), len(order)))
+
+
+def _written(records: Records) -> list[str]:
+    dumps = {s.path: s for s in records["sources"] if s.kind == "kernel dump"}
+    machines = [m for m in records["machine"] if m.origin.source in dumps]
+    said = [_dump(m, records["findings"]) for m in machines[:_MOST]]
+    if len(machines) > _MOST:
+        said.append(f"{words.counted(len(machines) - _MOST, 'more dump')} were given.")
+    if not dumps:
+        stages = records["stages"]
+        if stages and not is_absent(stages[-1].text):
+            said.append(f"The last step that the dump log tells is '{stages[-1].text}'")
+            said[-1] += "" if said[-1].endswith(".'") else "."
+        else:
+            said.append("Whether a dump was written is not determined: no kernel dump was given.")
+    return said
+
+
+def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
+    kind = words.field(machine, "dump_type_name", "")
+    kind = kind if "dump" in kind.lower() else f"{kind} kernel dump".strip()
+    crash = ""
+    if not is_absent(machine.bugcheck):
+        name = words.field(machine, "bugcheck_name", "")
+        crash = f" of bugcheck {_short_hex(machine.bugcheck)}" + (f" ({name})" if name else "")
+    own = [f for f in findings if f.origin.source == machine.origin.source]
+    rules = {f.rule for f in own}
+    if "not-a-crash" in rules:
+        return f"This is a {kind}{crash}, taken without a crash of the machine."
+    but = [text for rule, text in _BUT.items() if rule in rules]
+    article = "An" if kind[:1].lower() in "aeiou" else "A"
+    return f"{article} {kind}{crash} was written" + (f", but {words.listed(but)}." if but else ".")
+
+
+def _short_hex(code: Any) -> str:
+    return f"0x{code:X}"
+
+
+def _filters(records: Records) -> list[str]:
+    names = _unique(f.filter for f in records["filters"] if f.stack != "hibernation")
+    if names:
+        one = len(names) == 1
+        count = "One crash dump filter was" if one else f"{len(names)} crash dump filters were"
+        order = "" if one else ", in call order"
+        said = [f"{count} in the dump stack{order}: {_some(names)}."]
+        disabled = _unique(
+            f.filter
+            for f in records["filters"]
+            if f.is_disabled is True and f.stack != "hibernation"
+        )
+        return said + ([f"Disabled: {_some(disabled)}."] if disabled else [])
+    modules = [m for m in records["modules"] if m.stack != "hibernation" and m.loaded is not False]
+    names = _unique(m.name for m in modules if m.role == "dump filter")
+    if names:
+        what = "is a crash dump filter" if len(names) == 1 else "are crash dump filters"
+        listing = "the list of filters itself is not determined"
+        return [f"By the loaded modules, {_some(names)} {what}; {listing}."]
+    rules = {f.rule for f in records["findings"]}
+    if modules and not rules & {"modules-incomplete", "dump-stack-missing"}:
+        return [f"None of the {len(modules)} loaded modules is a crash dump filter."]
+    return ["Which crash dump filters were loaded is not determined."]
+
+
+def _start(records: Records) -> list[str]:
+    calls = [
+        c for c in records["callbacks"] if c.callback == "Dump_Start" and c.stack != "hibernation"
+    ]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for call in calls:
+        groups.setdefault(_call(call), []).append(words.field(call, "filter", "a filter"))
+    said = []
+    for (known, unknown), filters in list(groups.items())[:_MOST]:
+        subject = f"Dump_Start of {_some(_unique(filters))}"
+        if len(filters) > len(_unique(filters)):
+            subject += f" ({len(filters)} calls)"
+        if known:
+            said.append(f"{subject} {known}" + (f"; {unknown}." if unknown else "."))
+        else:
+            said.append(f"{subject}: {unknown}.")
+    if len(groups) > _MOST:
+        said.append(
+            f"{len(groups) - _MOST} more outcomes of Dump_Start are in the callbacks table."
+        )
+    if not calls:
+        said.append(
+            "Whether Dump_Start was called, what it returned and how long it took is not "
+            "determined: no source tells of a filter's callbacks."
+        )
+    if any(e.is_reconstructed is True for e in records["extensions"]):
+        said.append(
+            "The FILTER_EXTENSION it would be given is reconstructed from the dump stack context."
+        )
+    return said
+
+
+def _call(call: Callback) -> tuple[str, str]:
+    """What is known of one call, and what is not with the reason; both without a full stop."""
+    if call.was_called == "no":
+        return "was not called", ""
+    if call.routine == 0:
+        return "does not exist (the filter has no such callback)", ""
+    known: list[str] = []
+    unknown: list[str] = []
+    reasons: list[Any] = []
+    if call.was_called == "yes":
+        known.append("was called")
+    else:
+        unknown.append("whether it was called")
+        reasons.append(call.was_called)
+    if not is_absent(call.status):
+        known.append(f"returned {words.code(call, 'status')}")
+    else:
+        unknown.append("what it returned")
+        reasons.append(call.status)
+    if not is_absent(call.duration_ns):
+        known.append(f"took {words.duration(call.duration_ns)}")
+    elif not is_absent(call.duration_low_ns) and not is_absent(call.duration_high_ns):
+        low, high = words.duration(call.duration_low_ns), words.duration(call.duration_high_ns)
+        known.append(f"took between {low} and {high}")
+    else:
+        unknown.append("how long it took")
+        reasons.append(call.duration_ns)
+    if not unknown:
+        return words.listed(known), ""
+    why = _unique(str(r) for r in reasons if isinstance(r, Absent))
+    verb = "is" if len(unknown) == 1 else "are"
+    missing = f"{words.listed(unknown)} {verb} not determined"
+    return words.listed(known), missing + (f" ({'. '.join(why)})" if why else "")
+
+
+def _verdict(records: Records) -> list[str]:
+    findings = by_severity(list(rows_of(records["findings"])))
+    counts = [(s, sum(f.severity == s for f in findings)) for s in SEVERITIES]
+    serious = [words.counted(n, s) for s, n in counts[:2] if n]
+    if not serious:
+        return ["The checks found no error and no warning in what was given."]
+    first = words.field(findings[0], "text")
+    return [f"The checks found {words.listed(serious)}; the first: {first}"]
+
+
+def _unique(names: Any) -> list[str]:
+    return list(dict.fromkeys(str(n) for n in names if not is_absent(n)))
+
+
+def _some(names: Sequence[str]) -> str:
+    """All names, or the first ones and how many more."""
+    if len(names) <= 5:
+        return words.listed(names)
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more"

@@ -1,0 +1,123 @@
+"""One table as text, CSV or JSON (``dumpstart show``), and what the sources are (``info``).
+
+Invariant: CSV and JSON hold every column and row; text leaves out what no row has. A cell of a CSV
+never starts like a spreadsheet formula and never holds a control character.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..records import Records
+from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, reasons_text
+from .words import cell, clean, wrapped
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def table(name: str, records: Records, format: str) -> Iterator[str]:
+    """The rows of one table in pieces."""
+    rows = json_rows(name, records[name])
+    return {"text": _text, "csv": _csv, "json": _json}[format](name, rows)
+
+
+def sources(records: Records, format: str) -> Iterator[str]:
+    """What each input is, and what it can and cannot tell."""
+    if format == "json":
+        yield from table("sources", records, "json")
+        return
+    for row in json_rows("sources", records["sources"]):
+        yield clean(row["path"]) + "\n"
+        kind = " ".join(filter(None, (row["kind"], row["subtype"])))
+        kind = kind or row["absent"].get("kind", "-")
+        pairs = [("kind", kind), ("architecture", row["architecture"]), ("size", row["size_bytes"])]
+        pairs += [("can tell", row["can_tell"]), ("cannot tell", row["cannot_tell"])]
+        for name, value in pairs:
+            if value is None:
+                continue
+            for part in str(value).split("; ") if "tell" in name else [value]:
+                lines = wrapped(clean(part), " " * 17, f"  {name:<13}  ")
+                yield "\n".join(lines) + "\n"
+                name = ""
+
+
+def _json(_name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    import json
+
+    yield "["
+    for place, row in enumerate(rows):
+        yield (",\n" if place else "\n") + json.dumps(row)
+    yield "\n]\n"
+
+
+def _csv(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    columns = SCHEMA[name]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*(c.name for c in columns), REASONS_COLUMN])
+    for row in rows:
+        cells = [_csv_cell(c.kind, row[c.name]) for c in columns]
+        writer.writerow([*cells, _csv_cell("Text", reasons_text(row["absent"]))])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
+
+
+def _csv_cell(kind: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if kind != "Text" or value is None:
+        return value
+    text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), value)
+    return "'" + text if text[:1] in tuple("=+-@") else text
+
+
+def _text(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Columns side by side; a single row is shown upright with the reasons of its gaps."""
+    found = list(rows)
+    if not found:
+        yield f"The table {name} has no rows.\n"
+        return
+    columns = [c for c in SCHEMA[name] if any(row[c.name] is not None for row in found)]
+    if len(found) == 1:
+        yield from _upright(name, found[0])
+        return
+    places = set(ORIGIN_COLUMNS.values())
+    own = [c for c in columns if c.name not in places] or columns
+    shown: list[list[str]] = [[c.name for c in own]]
+    shown += [[_shown(row[c.name]) for c in own] for row in found]
+    widths = [max(map(len, column)) for column in zip(*shown)]
+    numeric = [c.kind in ("Number", "Duration", "Real") for c in own]
+    for cells in shown:
+        parts = (
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(cells, widths, numeric)
+        )
+        yield "  ".join(parts).rstrip() + "\n"
+    yield f"{len(found)} rows; --format csv or json shows where each comes from.\n"
+
+
+def _upright(name: str, row: dict[str, Any]) -> Iterator[str]:
+    width = max(len(c.name) for c in SCHEMA[name])
+    for column in SCHEMA[name]:
+        value = row[column.name]
+        reason = row["absent"].get(column.name)
+        if value is None and reason is None:
+            continue
+        text = _shown(value) if value is not None else f"not determined: {clean(reason)}"
+        lines = wrapped(text, " " * (width + 2), f"{column.name:<{width}}  ")
+        yield "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    """A JSON value as a cell of text."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return cell("Flag", value)
+    return clean(f"{value:.6g}" if isinstance(value, float) else value, 120)

@@ -1,0 +1,282 @@
+"""The report for people: the answer, then one compact section per subject, at 80 columns.
+
+Invariant: plain ASCII; colour and every other escape come from here alone, and only when asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Callable
+
+from ..absence import Absent, is_absent
+from ..records import Filter, Machine, Records
+from ..tables import rows_of
+from . import answer, words
+from .extension import members
+from .words import aligned, clean, field, fields, wrapped
+
+_COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "title": "\x1b[1m"}
+_RESET = "\x1b[0m"
+_LAST_REQUESTS = 5
+_MOST_RESIDUE = 12
+
+
+def write(records: Records, colour: bool = False) -> Iterator[str]:
+    """The report, section by section; a section without rows is left out."""
+    paint: Callable[[str, str], str] = lambda style, text: (  # noqa: E731
+        f"{_COLOURS[style]}{text}{_RESET}" if colour and style in _COLOURS else text
+    )
+    sections: dict[str, Iterable[str]] = {
+        "Answer": wrapped(clean(" ".join(answer.sentences(records)), 4000), "  "),
+        "Findings": _findings(records, paint),
+        "Crash and machine": _machines(records),
+        "Dump stack": _stack(records),
+        "Crash dump filters": _filters(records),
+        "Steps of writing the dump": _stages(records),
+        "Storage requests": _requests(records),
+        "Residue of the dump path on captured stacks": _residue(records),
+        "Also recorded": _also(records),
+        "What the sources cannot tell": _sources(records),
+    }
+    first = True
+    for title, lines in sections.items():
+        body = "\n".join(lines)
+        if body:
+            yield ("" if first else "\n") + paint("title", title) + "\n" + body + "\n"
+            first = False
+
+
+def _pairs(*pairs: Sequence[str]) -> Iterator[str]:
+    """Lines of name and value, the value wrapped below itself; empty ones are left out."""
+    for name, value in pairs:
+        if value:
+            yield from wrapped(value, " " * 16, f"  {name:<12}  ")
+
+
+def _missing(record: Any, names: Sequence[str], indent: str = "  ") -> Iterator[str]:
+    """One line per reason: which of the fields are not determined, and why."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        value = getattr(record, name)
+        if isinstance(value, Absent) and value.reason != "not-applicable":
+            groups.setdefault(str(value), []).append(name)
+    for reason, names in groups.items():
+        text = f"not determined: {', '.join(names)} ({clean(reason)})"
+        yield from wrapped(text, indent + "  ", indent)
+
+
+def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[str]:
+    for finding in answer.by_severity(records["findings"]):
+        severity = field(finding, "severity")
+        yield f"  {paint(severity, severity)}  {field(finding, 'rule')}"
+        yield from wrapped(field(finding, "text"), "    ")
+        if not is_absent(finding.evidence):
+            yield from wrapped("evidence: " + field(finding, "evidence"), "      ", "    ")
+        if not is_absent(finding.advice):
+            yield from wrapped("advice: " + field(finding, "advice"), "      ", "    ")
+
+
+def _machines(records: Records) -> Iterator[str]:
+    machines: list[Machine] = records["machine"]
+    for m in machines:
+        if len(machines) > 1:
+            yield from wrapped(clean(m.origin.source), "    ", "  from ")
+        processors = fields(m, "processors")
+        windows = [
+            f"build {field(m, 'build')}" if not is_absent(m.build) else "",
+            fields(m, "build_lab"),
+            fields(m, "architecture"),
+            f"{processors} processors" if processors else "",
+        ]
+        parameters = [f"parameter{n}" for n in (1, 2, 3, 4)]
+        attributes = fields(m, "attributes", "attribute_names")
+        uptime = "" if is_absent(m.uptime_ns) else f", up {words.duration(m.uptime_ns)}"
+        yield from _pairs(
+            ("bugcheck", fields(m, "bugcheck", "bugcheck_name")),
+            ("parameters", fields(m, *parameters)),
+            ("crash time", fields(m, "system_time") + uptime),
+            ("windows", ", ".join(filter(None, windows))),
+            ("dump type", fields(m, "dump_type", "dump_type_name")),
+            ("attributes", attributes),
+            ("writer", fields(m, "writer_status", "writer_status_name")),
+            ("secondary", fields(m, "secondary_data_state", "secondary_data_state_name")),
+        )
+        yield from _missing(m, ("bugcheck", *parameters, "system_time", "build"))
+
+
+def _stack(records: Records) -> Iterator[str]:
+    rows = [m for m in records["modules"] if not is_absent(m.stack)]
+    for stack in dict.fromkeys(field(m, "stack") for m in rows):
+        table = [(f"{stack} stack", "role", "base", "original")]
+        for m in rows:
+            if field(m, "stack") == stack:
+                name = field(m, "name") + ("" if m.loaded is not False else " (unloaded)")
+                match = fields(m, "original_match") or "-"
+                table.append((name, field(m, "role"), field(m, "base"), match))
+        yield from aligned(table)
+    if records["modules"]:
+        loaded = sum(m.loaded is not False for m in records["modules"])
+        unloaded = len(records["modules"]) - loaded
+        text = f"{words.counted(loaded, 'module')} loaded, {unloaded} unloaded"
+        yield f"  {text}; 'dumpstart show modules' lists them."
+
+
+def _filters(records: Records) -> Iterator[str]:
+    """Each filter with its extension and callbacks; then those known by an extension alone."""
+    rings: list[Filter] = records["filters"]
+    known = {_key(f) for f in rings}
+    separator = False
+    for one in rings:
+        if separator:
+            yield ""
+        separator = True
+        yield from _filter(one)
+        yield from _extensions(records, _key(one))
+        yield from _callbacks(records, _key(one))
+    others = [r for t in ("extensions", "callbacks") for r in records[t] if _key(r) not in known]
+    for key in dict.fromkeys(map(_key, others)):
+        if separator:
+            yield ""
+        separator = True
+        yield f"  {clean(key[0])} ({clean(key[1])} stack)"
+        yield from _extensions(records, key)
+        yield from _callbacks(records, key)
+
+
+def _key(record: Any) -> Sequence[str]:
+    """What joins a filter with its extension and callbacks."""
+    name = field(record, "filter", "filter not determined")
+    return (name, field(record, "stack", "unknown"), record.origin.source)
+
+
+def _filter(one: Filter) -> Iterator[str]:
+    place = "" if is_absent(one.ring_index) else f", place {field(one, 'ring_index')} in call order"
+    yield f"  {field(one, 'filter')} ({field(one, 'stack')} stack{place})"
+    state = "" if is_absent(one.is_disabled) else "DISABLED" if one.is_disabled else "enabled"
+    version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
+    failing = words.code(one, "last_failing_status")
+    yield from _pairs(
+        ("  state", state),
+        ("  last failure", f"{field(one, 'last_failing_routine')} {failing}" if failing else ""),
+        ("  version", "" if is_absent(one.major_version) else version),
+        ("  max pages", fields(one, "max_pages_per_write")),
+        ("  flags", fields(one, "flags", "flags_meaning")),
+        ("  found", f"{clean(one.origin.how)}; node {field(one, 'node')}, {one.origin.confidence}"),
+    )
+    names = ("is_disabled", "last_failing_status", "major_version", "max_pages_per_write", "flags")
+    yield from _missing(one, names, "    ")
+
+
+def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
+    for extension in records["extensions"]:
+        if _key(extension) != key:
+            continue
+        at = "" if is_absent(extension.extension) else f" at {field(extension, 'extension')}"
+        yield f"    FILTER_EXTENSION{at}"
+        if extension.is_reconstructed:
+            text = f"reconstructed, not read: {clean(extension.origin.how)}"
+            yield from wrapped(text, "      ")
+        rows = [
+            (f"+0x{m.offset:03x}", m.name, f"{m.value}  {clean(m.meaning)}")
+            for m in members(extension, _pointer_size(records, extension.origin.source))
+        ]
+        yield from aligned(rows, "      ")
+        yield from _missing(extension, extension._fields[:-1], "      ")
+
+
+def _pointer_size(records: Records, source: str) -> int:
+    """4 when the source is of a 32-bit machine; 8 is the rule."""
+    rows = [m for m in records["machine"] if m.origin.source == source]
+    return 4 if rows and str(rows[0].architecture) in ("x86", "x86-pae", "arm") else 8
+
+
+def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
+    calls = [c for c in records["callbacks"] if _key(c) == key]
+    if not calls:
+        return
+    yield "    callbacks"
+    table = [("callback", "routine", "called", "status", "duration")]
+    for c in calls[:100]:
+        took = words.duration(c.duration_ns)
+        if took == "-" and not is_absent(c.duration_high_ns):
+            took = f"<= {words.duration(c.duration_high_ns)}"
+        routine = fields(c, "symbol") or field(c, "routine")
+        called = field(c, "was_called")
+        table.append((field(c, "callback"), routine, called, words.code(c, "status") or "-", took))
+    yield from aligned(table, "      ")
+    if len(calls) > 100:
+        yield f"      and {len(calls) - 100} more calls; 'dumpstart show callbacks' lists them."
+    seen: dict[str, None] = {}
+    for c in calls:
+        seen.update(dict.fromkeys(_missing(c, ("was_called", "status", "duration_ns"), "      ")))
+    yield from seen
+
+
+def _stages(records: Records) -> Iterator[str]:
+    rows = records["stages"]
+    if rows:
+        table = [("elapsed ms", "took ms", "driver", "step")]
+        for s in rows:
+            text = clean(s.text if not is_absent(s.text) else field(s, "stage"), 48)
+            table.append(
+                (field(s, "elapsed_ms"), field(s, "duration_ms"), field(s, "driver"), text)
+            )
+        yield from aligned(table)
+
+
+def _requests(records: Records) -> Iterator[str]:
+    rows = records["requests"]
+    if not rows:
+        return
+    timed = [r for r in rows if not is_absent(r.duration_ns)]
+    text = (
+        f"{words.counted(len(rows), 'request')}, {sum(r.in_flight is True for r in rows)} in flight"
+    )
+    if timed:
+        slowest = max(timed, key=lambda r: r.duration_ns)
+        text += f"; slowest {words.duration(slowest.duration_ns)} ({field(slowest, 'operation')})"
+    yield from wrapped(text, "  ")
+    table = [("last requests", "ended before crash", "duration", "status")]
+    for r in rows[-_LAST_REQUESTS:]:
+        before = words.duration(r.before_crash_ns)
+        took = "in flight" if r.in_flight is True else words.duration(r.duration_ns)
+        table.append(
+            (field(r, "operation"), before, took, fields(r, "status", "status_name") or "-")
+        )
+    yield from aligned(table)
+
+
+def _residue(records: Records) -> Iterator[str]:
+    rows = records["residue"]
+    if rows:
+        names = ("stack_of", "symbol", "follows_call")
+        head: list[Sequence[str]] = [("where", "points into", "after a call")]
+        yield from aligned(head + [[field(r, n) for n in names] for r in rows[:_MOST_RESIDUE]])
+        if len(rows) > _MOST_RESIDUE:
+            yield f"  and {len(rows) - _MOST_RESIDUE} more; 'dumpstart show residue' lists them."
+
+
+def _also(records: Records) -> Iterator[str]:
+    for setting in records["settings"]:
+        text = f"{field(setting, 'key')} {field(setting, 'name')} = {field(setting, 'value')}"
+        meaning = fields(setting, "meaning")
+        yield from wrapped(text + (f" ({meaning})" if meaning else ""), "    ", "  ")
+    tags = records["tags"]
+    if tags:
+        sizes = [t.size_bytes for t in tags if not is_absent(t.size_bytes)]
+        yield f"  {words.counted(len(tags), 'block')} of secondary data, {words.size(sum(sizes))}."
+    events = records["events"]
+    if len(events):
+        yield f"  {words.counted(len(events), 'event')}; 'dumpstart show events' lists them."
+
+
+def _sources(records: Records) -> Iterator[str]:
+    for s in rows_of(records["sources"]):
+        name = clean(os.path.basename(str(s.path)) or str(s.path), 60)
+        kind = fields(s, "kind", "subtype")
+        yield from wrapped(f"{name}: {kind}" if kind else f"{name}: not usable", "    ", "  ")
+        if isinstance(s.kind, Absent):
+            yield from wrapped(clean(s.kind), "    ")
+        elif not is_absent(s.cannot_tell):
+            yield from wrapped("cannot tell: " + field(s, "cannot_tell"), "      ", "    ")

@@ -1,0 +1,103 @@
+"""Values and hostile strings as plain words for a reader.
+
+Invariant: what leaves here is printable ASCII without control characters, so a name from a dump
+can neither move the cursor nor fake a line.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..absence import is_absent
+from ..tables import FIELD_KINDS, checked, plain
+
+WIDTH = 80
+#: longest text shown in one piece
+LIMIT = 400
+_NOT_PLAIN = re.compile(r"[^ -~]")
+
+
+def clean(text: Any, limit: int = LIMIT) -> str:
+    """The text with control and non-ASCII characters shown escaped, and not too long."""
+    text = str(text)
+    short = text if len(text) <= limit else text[: limit - 3] + "..."
+    return _NOT_PLAIN.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), short)
+
+
+def cell(kind: str, value: Any, missing: str = "-") -> str:
+    """A value of a column kind as text."""
+    shown = plain(kind, checked(kind, value))
+    if shown is None:
+        return missing
+    if isinstance(shown, bool):
+        return "yes" if shown else "no"
+    return f"{shown:.6g}" if isinstance(shown, float) else clean(shown)
+
+
+def field(record: Any, name: str, missing: str = "-") -> str:
+    """One field of a record as text."""
+    return cell(FIELD_KINDS[type(record)][name], getattr(record, name), missing)
+
+
+def fields(record: Any, *names: str) -> str:
+    """The present ones of some fields, a space between them."""
+    return " ".join(field(record, n) for n in names if not is_absent(getattr(record, n)))
+
+
+def code(record: Any, name: str) -> str | None:
+    """A code with the name beside it, "STATUS_SUCCESS (0x00000000)"; None when absent."""
+    if is_absent(getattr(record, name)):
+        return None
+    title = field(record, f"{name}_name", "")
+    return f"{title} ({field(record, name)})" if title else field(record, name)
+
+
+def duration(ns: Any, missing: str = "-") -> str:
+    """A duration in ns with a unit that fits, four digits: "1.25 ms"."""
+    if is_absent(ns):
+        return missing
+    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
+        if abs(ns) >= size:
+            return f"{ns / size:.4g} {unit}" if ns < 1000 * size else f"{ns / size:.0f} {unit}"
+    return f"{ns} ns"
+
+
+def size(number: int) -> str:
+    """A number of bytes with a decimal unit that fits: "500.1 GB"."""
+    amount, units = float(number), ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"]
+    while abs(amount) >= 1000 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{amount:.4g} {units[0]}"
+
+
+def listed(names: Iterable[str], word: str = "and") -> str:
+    """Names as "a", "a and b", "a, b and c"."""
+    names = list(names)
+    return ", ".join(names[:-1]) + f" {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: "1 filter", "2 filters"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
+    """Lines of at most 80 columns; a word longer than that stays whole."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Rows of cells in columns, two spaces between them."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [(indent + "  ".join(c.ljust(w) for c, w in zip(row, widths))).rstrip() for row in rows]

@@ -1,0 +1,236 @@
+"""Says by content what a file is and hands it to the source that reads it.
+
+Invariant: every file gets a :class:`Kind`; one that no source reads is refused in one sentence that
+names the kind and what to open instead. A source is a module here with ``collect(path,
+**options)``; it is imported only when a file of its kind is opened.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Callable, NamedTuple, Union
+
+from ..errors import InputError, UnsupportedError
+from ..records import Records
+
+#: how much of a file recognition looks at
+HEAD_BYTES = 1 << 16
+
+
+class Kind(NamedTuple):
+    """What a file is: ``module`` reads it, or it is refused and ``advice`` says what to do.
+
+    ``options`` are the keyword arguments that the module's ``collect`` takes.
+    """
+
+    name: str
+    module: str = ""
+    advice: str = ""
+    options: tuple[str, ...] = ()
+
+
+def _u16(head: bytes, at: int) -> int:
+    return int.from_bytes(head[at : at + 2], "little")
+
+
+def _is_etl(head: bytes) -> bool:
+    """A WMI_BUFFER_HEADER of type "header", then the trace header event (group 0, type 0)."""
+    size = int.from_bytes(head[:4], "little")
+    return (
+        len(head) >= 0x68
+        and 0x68 <= size <= 1 << 28
+        and _u16(head, 0x36) == 4
+        and head[0x4A] in (1, 2)
+        and head[0x4B] & 0xC0 == 0xC0
+        and _u16(head, 0x4E) == 0
+    )
+
+
+def text_of(head: bytes) -> str:
+    """The start of a text file in any encoding Windows tools write; "" when it is not text."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return head.decode("utf-16", "replace").lstrip("\ufeff")
+    if len(head) > 8 and not any(head[1:64:2]) and all(head[0:64:2]):
+        return head.decode("utf-16-le", "replace")
+    if b"\0" in head:
+        return ""
+    return head.decode("utf-8-sig", "replace")
+
+
+def _is_text(head: bytes) -> bool:
+    text = text_of(head)[:4096]
+    odd = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text)
+    return odd * 20 < len(text)
+
+
+def _is_dumpstack_log(head: bytes) -> bool:
+    text = text_of(head)
+    return text.startswith("DLOGFILE") or any(
+        mark in text for mark in ("#BugCheckCode ", "Dump stack initialized at UTC")
+    )
+
+
+def _is_event_xml(head: bytes) -> bool:
+    return "schemas.microsoft.com/win/2004/08/events" in text_of(head)[:4096]
+
+
+def _is_event_csv(head: bytes) -> bool:
+    """Event Viewer's "Save as CSV" has these five columns, in the language of the machine."""
+    first, _, rest = text_of(head).partition("\n")
+    return rest != "" and first.count(",") == 4 and "ID" in first.upper()
+
+
+def _is_registry_text(head: bytes) -> bool:
+    return text_of(head).startswith(("Windows Registry Editor Version", "REGEDIT4"))
+
+
+def _is_capture(head: bytes) -> bool:
+    first = text_of(head).lstrip().partition("\n")[0]
+    return first.startswith("{") and '"dumpstart"' in first
+
+
+def _is_windbg_log(head: bytes) -> bool:
+    text = text_of(head)
+    marks = (
+        "Windows Debugger Version",
+        "Opened log file",
+        "kd> ",
+        "BUGCHECK_CODE:",
+        "TEXTUAL DEMON",
+    )
+    return any(mark in text for mark in marks)
+
+
+def _is_json_report(head: bytes) -> bool:
+    return text_of(head).startswith('{"schema": ')
+
+
+_KERNEL_DUMP = (
+    "open the kernel dump instead (C:\\Windows\\MEMORY.DMP or C:\\Windows\\Minidump\\*.dmp)"
+)
+_UNPACK = "unpack it and open the files inside"
+
+Recogniser = Union[tuple[bytes, ...], Callable[[bytes], bool]]
+
+#: first match wins; a recogniser is a tuple of first bytes or a function of the first 64 KB
+KINDS: list[tuple[Kind, Recogniser]] = [
+    (Kind("kernel dump", "dump"), (b"PAGEDU64", b"PAGEDUMP")),
+    (Kind("evtx", "event_log"), (b"ElfFile\0",)),
+    (Kind("registry hive", "registry"), (b"regf",)),
+    (Kind("dumpstack log", "dumpstack_log"), _is_dumpstack_log),
+    (Kind("etl", "etl"), _is_etl),
+    (Kind("registry export", "registry"), _is_registry_text),
+    (Kind("event log XML", "event_log"), _is_event_xml),
+    (Kind("event log CSV", "event_log"), _is_event_csv),
+    (Kind("capture", "capture_file"), _is_capture),
+    (Kind("WinDbg log", "windbg_log"), _is_windbg_log),
+    # what follows is refused by name
+    (Kind("a user-mode minidump of one process", "", _KERNEL_DUMP), (b"MDMP",)),
+    (
+        Kind(
+            "a firmware offline dump (Raw_Dmp!)", "", "convert it to a kernel dump, then open that"
+        ),
+        (b"Raw_Dmp!",),
+    ),
+    (
+        Kind("a hibernation file", "", _KERNEL_DUMP),
+        (b"HIBR", b"hibr", b"RSTR", b"rstr", b"WAKE", b"wake"),
+    ),
+    (
+        Kind("an old event log (.evt)", "", "open it in Event Viewer and save it as .evtx"),
+        (b"\x30\0\0\0LfLe",),
+    ),
+    (Kind("a zip archive", "", _UNPACK), (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")),
+    (Kind("a 7z archive", "", _UNPACK), (b"7z\xbc\xaf\x27\x1c",)),
+    (Kind("a gzip file", "", _UNPACK), (b"\x1f\x8b",)),
+    (Kind("a cabinet archive", "", _UNPACK), (b"MSCF\0\0\0\0",)),
+    (Kind("a rar archive", "", _UNPACK), (b"Rar!\x1a\x07",)),
+    (Kind("an xz file", "", _UNPACK), (b"\xfd7zXZ\0",)),
+    (Kind("a zstd file", "", _UNPACK), (b"\x28\xb5\x2f\xfd",)),
+    (Kind("a bzip2 file", "", _UNPACK), (b"BZh",)),
+    (
+        Kind("an ELF core dump", "", "export the machine's memory as a Windows kernel dump"),
+        lambda head: head[:4] == b"\x7fELF" and _u16(head, 16) == 4,
+    ),
+    (Kind("an ELF program", "", _KERNEL_DUMP), (b"\x7fELF",)),
+    (
+        Kind("a program or driver image (PE)", "", "open the dump of the machine that ran it"),
+        (b"MZ",),
+    ),
+    (Kind("a symbol file (PDB)", "", _KERNEL_DUMP), (b"Microsoft C/C++ MSF",)),
+    (Kind("a virtual disk", "", _KERNEL_DUMP), (b"vhdxfile", b"conectix", b"KDMV", b"QFI\xfb")),
+    (
+        Kind(
+            "a Git LFS pointer, not the file itself", "", "fetch the real file with 'git lfs pull'"
+        ),
+        (b"version https://git-lfs",),
+    ),
+    (
+        Kind("secondary dump data without its dump (DumpBlob)", "", _KERNEL_DUMP),
+        (b"DumpBlob",),
+    ),
+    (
+        Kind("a report of this tool", "", "open the dump or trace that it was made from"),
+        _is_json_report,
+    ),
+    (
+        Kind(
+            "zero-filled at its start, so it is no dump", "", "copy the file again from the machine"
+        ),
+        lambda head: not head.strip(b"\0"),
+    ),
+    (
+        Kind("a text file of no known kind", "", "see 'dumpstart info -?' for what can be opened"),
+        _is_text,
+    ),
+]
+EMPTY = Kind("an empty file", "", "copy it again from the machine")
+UNKNOWN = Kind("no file of a known kind", "", "kernel dumps start with PAGEDU64 or PAGEDUMP")
+
+
+def identify(path: str) -> Kind:
+    """What the file is, by its first 64 KB; its name does not count."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except IsADirectoryError:
+        raise InputError(path, "this is a folder", advice="name the files in it") from None
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(path, f"the file cannot be read: {reason}") from None
+    except ValueError as error:  # a NUL in the name
+        raise InputError(path, f"this is not a file name: {error}") from None
+    if not head:
+        return EMPTY
+    return next((kind for kind, known in KINDS if _matches(known, head)), UNKNOWN)
+
+
+def _matches(known: Recogniser, head: bytes) -> bool:
+    return known(head) if callable(known) else head.startswith(known)
+
+
+def collect(path: str, **options: Any) -> Records:
+    """Everything the file tells; refuses a kind that no source reads.
+
+    A source is given those of the ``options`` that its kind declares.
+    """
+    kind = identify(path)
+    if not kind.module:
+        found = "" if kind is not UNKNOWN else _first_bytes(path)
+        raise UnsupportedError(path, f"this is {kind.name}", found=found, advice=kind.advice)
+    name = f"{__name__}.{kind.module}"
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        problem = f"this is a file of kind {kind.name}, which this version does not read"
+        raise UnsupportedError(path, problem) from None
+    accepted = {key: value for key, value in options.items() if key in kind.options}
+    records: Records = module.collect(path, **accepted)
+    return records
+
+
+def _first_bytes(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read(8).hex(" ")

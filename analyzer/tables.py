@@ -1,0 +1,179 @@
+"""Records as tables: one schema, JSON rows and pandas frames.
+
+Invariant: :data:`SCHEMA` is read off the annotations of the record types, so there is no second
+list of columns. A 64-bit value never becomes a float, and what is absent stays absent with its
+reason. Standard library only, except inside :func:`frame`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .absence import Absent
+from .records import TABLES, Origin
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: how each field of a record's Origin is called as a column
+ORIGIN_COLUMNS = {
+    "source": "source",
+    "how": "found_by",
+    "confidence": "confidence",
+    "file_offset": "file_offset",
+    "address": "at_address",
+}
+#: last column of every frame and CSV: "column: reason; column: reason"
+REASONS_COLUMN = "not_determined"
+
+#: the integers each kind can hold
+_RANGE = {
+    "Address": (0, (1 << 64) - 1),
+    "Big": (0, (1 << 64) - 1),
+    "Code": (0, (1 << 32) - 1),
+    "Number": (-(1 << 63), (1 << 63) - 1),
+    "Duration": (-(1 << 63), (1 << 63) - 1),
+    "Time": (1 - (1 << 63), (1 << 63) - 1),  # the lowest value is pandas' NaT
+}
+_HEX_DIGITS = {"Address": 16, "Big": 16, "Code": 8}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Column(NamedTuple):
+    """One column: its name and its kind (an alias name of :mod:`analyzer.records`)."""
+
+    name: str
+    kind: str
+
+
+def _kind(annotation: Any) -> str:
+    name = str(getattr(annotation, "__forward_arg__", annotation))
+    return "Text" if name in ("str", str(str)) else name
+
+
+def _columns(record: Any) -> tuple[Column, ...]:
+    own = [Column(n, _kind(a)) for n, a in record.__annotations__.items() if n != "origin"]
+    place = [Column(ORIGIN_COLUMNS[n], _kind(a)) for n, a in Origin.__annotations__.items()]
+    return tuple(own + place)
+
+
+#: table name -> its columns, the record's own first, then where the row comes from
+SCHEMA: dict[str, tuple[Column, ...]] = {name: _columns(record) for name, record in TABLES.items()}
+
+#: record type -> field -> kind, for who shows single fields
+FIELD_KINDS = {record: dict(SCHEMA[name]) for name, record in TABLES.items()}
+
+
+def rows_of(rows: Any) -> Iterable[Any]:
+    """The records of a table value: a list of records, or a bulk object with ``rows()``."""
+    return rows.rows() if hasattr(rows, "rows") else rows  # type: ignore[no-any-return]
+
+
+def values(record: Any) -> list[Any]:
+    """The cells of one record in the order of its table's columns."""
+    return [*record[:-1], *record.origin]
+
+
+def checked(kind: str, value: Any) -> Any:
+    """The value, or None or an :class:`Absent` when there is none that the kind can hold."""
+    if value is None or isinstance(value, Absent):
+        return value
+    if kind == "Text":
+        return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    if kind == "Flag":
+        return bool(value)
+    if kind == "Real":
+        return float(value) if math.isfinite(value) else Absent("out-of-range", f"stored {value}")
+    value, (low, high) = int(value), _RANGE[kind]
+    if low <= value <= high:
+        return value
+    return Absent("out-of-range", f"the value {value:#x} does not fit the column")
+
+
+def iso_time(ns: int) -> str:
+    """Time in ns since 1970 as ISO 8601 UTC with 100 ns digits, the resolution of Windows."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest // 100:07d}Z"
+
+
+def plain(kind: str, value: Any) -> Any:
+    """A checked value as JSON has it: addresses, codes and times are strings, absent is None."""
+    if value is None or isinstance(value, Absent):
+        return None
+    if kind in _HEX_DIGITS:
+        return f"0x{value:0{_HEX_DIGITS[kind]}x}"
+    return iso_time(value) if kind == "Time" else value
+
+
+def json_rows(table: str, rows: Any) -> Iterator[dict[str, Any]]:
+    """One dictionary per record; ``absent`` holds the reason of each null that has one."""
+    columns = SCHEMA[table]
+    for record in rows_of(rows):
+        row: dict[str, Any] = {}
+        reasons: dict[str, str] = {}
+        for (name, kind), value in zip(columns, values(record)):
+            value = checked(kind, value)
+            row[name] = plain(kind, value)
+            if isinstance(value, Absent):
+                reasons[name] = str(checked("Text", str(value)))
+        row["absent"] = reasons
+        yield row
+
+
+def reasons_text(reasons: dict[str, str]) -> Any:
+    """The reasons of one row in one cell, None when there are none."""
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or None
+
+
+def frame(table: str, rows: Any) -> pd.DataFrame:
+    """A DataFrame with the same column types whatever the rows hold, even none."""
+    if hasattr(rows, "frame"):
+        return rows.frame()  # type: ignore[no-any-return]
+    import pandas as pd
+
+    columns = SCHEMA[table]
+    cells: list[list[Any]] = [[] for _ in columns]
+    reasons: list[Any] = []
+    for record in rows_of(rows):
+        row_reasons = {}
+        for (name, kind), column, value in zip(columns, cells, values(record)):
+            value = checked(kind, value)
+            if isinstance(value, Absent):
+                row_reasons[name] = str(checked("Text", str(value)))
+                value = None
+            column.append(value)
+        reasons.append(reasons_text(row_reasons))
+    data = {c.name: series_data(c.kind, column) for c, column in zip(columns, cells)}
+    data[REASONS_COLUMN] = series_data("Text", reasons)
+    return pd.DataFrame(data)
+
+
+def series_data(kind: str, column: list[Any]) -> Any:
+    """The pandas array of one column; None is missing."""
+    import numpy as np
+    import pandas as pd
+
+    if kind == "Text":  # storage named, else it depends on whether pyarrow is installed
+        return pd.array(column, dtype=pd.StringDtype("python"))
+    missing = np.fromiter((v is None for v in column), bool, len(column))
+    # Built from data and mask: a list with a gap would go through float64 and lose address bits.
+    dtype = {
+        "Address": "u8",
+        "Big": "u8",
+        "Code": "u4",
+        "Flag": "?",
+        "Real": "f8",
+    }.get(kind, "i8")
+    numbers = np.array([0 if v is None else v for v in column], dtype)
+    if kind == "Time":
+        times = numbers.view("M8[ns]")
+        times[missing] = np.datetime64("NaT")
+        return pd.DatetimeIndex(times).tz_localize("UTC")
+    if kind == "Flag":
+        return pd.arrays.BooleanArray(numbers, missing)
+    if kind == "Real":
+        return pd.arrays.FloatingArray(numbers, missing)
+    return pd.arrays.IntegerArray(numbers, missing)
