@@ -1,0 +1,356 @@
+"""A trace file as its buffers: where they lie, which bytes hold events, what had to be skipped.
+
+Invariant: the walk is bounded by the file, never by a count in it (an unfinalised file says 0
+buffers), and every byte of the file is in exactly one of the sums of :class:`Account`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from . import compression
+from .layouts import (
+    BUFFER_HEADER_SIZE,
+    ETW_BUFFER_FLAG_COMPRESSED,
+    ETW_BUFFER_FLAG_PROCESSOR_INDEX,
+)
+
+Array = Any  # numpy arrays; their shapes and kinds are told where they are made
+
+#: one row per buffer; ``start``/``end`` bound the event bytes inside the buffer *as read*
+#: (``end`` counts the header, and for a compressed buffer it is the length after expansion)
+BUFFER_DTYPE = np.dtype(
+    [
+        ("offset", "i8"), ("stride", "i8"), ("end", "i8"), ("sequence", "i8"), ("stamp", "i8"),
+        ("cpu", "u2"), ("logger", "u2"), ("flags", "u2"), ("kind", "u2"), ("state", "u4"),
+    ]
+)  # fmt: skip
+
+_RAW = np.dtype(
+    {
+        "names": ["size", "saved", "stamp", "sequence", "cpu", "logger", "state", "last", "flags",
+                  "kind"],
+        "formats": ["u4", "u4", "i8", "i8", "u2", "u2", "u4", "u4", "u2", "u2"],
+        "offsets": [0x00, 0x04, 0x10, 0x18, 0x28, 0x2A, 0x2C, 0x30, 0x34, 0x36],
+        "itemsize": BUFFER_HEADER_SIZE,
+    }
+)  # fmt: skip
+_HEADER = struct.Struct("<II8xqq8xHHIIHH")
+MAX_BUFFER = 16 << 20  # Windows takes no larger ones
+GROUP_BYTES = 8 << 20  # what fits a cache; also the unit of bounded memory
+
+
+class Note(NamedTuple):
+    """One place where the reader had to help itself."""
+
+    kind: str  #: resync, header, expand, event, cut
+    offset: int  #: in the file
+    skipped: int  #: bytes given up there
+    text: str
+
+
+class Account:
+    """Every byte of the input, by what became of it, plus what the trace says it lost."""
+
+    def __init__(self, size: int) -> None:
+        self.bytes_total = size
+        self.bytes_headers = 0  #: buffer headers
+        self.bytes_events = 0  #: events, and their alignment
+        self.bytes_compressed = 0  #: payload of expanded buffers, as stored
+        self.bytes_unused = 0  #: tails of buffers, behind the last event
+        self.bytes_skipped = 0  #: damaged: not understood
+        self.buffers = self.buffers_compressed = 0
+        self.events = 0
+        self.events_recovered = 0  #: found behind damage inside a buffer
+        self.notes: List[Note] = []
+        self.notes_dropped = 0
+
+    def note(self, kind: str, offset: int, skipped: int, text: str) -> None:
+        """Keeps the first thousand notes and counts the rest."""
+        if len(self.notes) < 1000:
+            self.notes.append(Note(kind, offset, skipped, text))
+        else:
+            self.notes_dropped += 1
+
+    @property
+    def bytes_accounted(self) -> int:
+        """Equals ``bytes_total`` when the reader is right."""
+        return (
+            self.bytes_headers + self.bytes_events + self.bytes_compressed + self.bytes_unused
+            + self.bytes_skipped
+        )  # fmt: skip
+
+    def as_dict(self) -> Dict[str, Any]:
+        """The figures, for reports and JSON."""
+        return {k: v for k, v in vars(self).items() if k != "notes"}
+
+
+class Buffers(NamedTuple):
+    """The buffers of one trace, in file order."""
+
+    data: Array  #: all bytes, uint8
+    table: Array  #: BUFFER_DTYPE
+    format: int  #: compression format, 0 when no buffer is compressed
+    nominal: int  #: the session's buffer size
+
+
+class Block(NamedTuple):
+    """A run of buffers as one 8-aligned byte array with at least 64 spare bytes at its end."""
+
+    data: Array
+    starts: Array  #: of the event bytes, relative to ``data``
+    ends: Array
+    first: int  #: number of the first buffer
+    numbers: Array  #: buffer number of each run
+
+
+def _event_end(size: int, saved: int, last: int) -> int:
+    # In first buffers SavedOffset is 0 (Vista, 7) or short of Offset; elsewhere they are equal.
+    end = max(saved, last)
+    return min(end, size) if end >= BUFFER_HEADER_SIZE else BUFFER_HEADER_SIZE
+
+
+def _cpu(raw: int, flags: int) -> int:
+    # Before PROCESSOR_INDEX only the low byte is the processor, the high one is an alignment.
+    return raw & 0x7FF if flags & ETW_BUFFER_FLAG_PROCESSOR_INDEX else raw & 0xFF
+
+
+def read_buffers(data: Array, nominal: int, compressed: bool, account: Account) -> Buffers:
+    """All buffers of a file; ``nominal`` is the buffer size of the log file header, 0 if unknown."""
+    size = len(data)
+    first = _HEADER.unpack_from(data, 0) if size >= BUFFER_HEADER_SIZE else (0,) * 9
+    if not nominal or nominal > MAX_BUFFER or nominal < BUFFER_HEADER_SIZE:
+        nominal = first[0] if BUFFER_HEADER_SIZE <= first[0] <= MAX_BUFFER else 65536
+    table = _uniform(data, nominal, account)
+    if table is None:
+        table = _one_by_one(data, nominal, first[5], account)
+    packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+    fmt = 0
+    if packed.any():
+        fmt = first[6] & 0xFFFF if compressed or first[6] & 0xFFFF in compression.FORMATS else 0
+        account.buffers_compressed = int(packed.sum())
+    account.buffers = len(table)
+    account.bytes_headers = len(table) * BUFFER_HEADER_SIZE
+    return Buffers(data, table, fmt, nominal)
+
+
+def _uniform(data: Array, nominal: int, account: Account) -> Optional[Array]:
+    """The table when all headers say the same, sane size: one vector step, no loop."""
+    size = len(data)
+    count = size // nominal
+    if not count or nominal % 8 or size - count * nominal:
+        return None
+    raw = np.ndarray((count,), dtype=_RAW, buffer=data, strides=(nominal,))
+    flags, saved, last = raw["flags"], raw["saved"], raw["last"]
+    sane = (raw["size"] == nominal) & (saved <= nominal) & (last <= nominal)
+    if not sane.all() or (flags & ETW_BUFFER_FLAG_COMPRESSED).any():
+        return None
+    table = np.zeros(count, BUFFER_DTYPE)
+    table["offset"] = np.arange(count) * nominal
+    table["stride"] = nominal
+    table["end"] = np.maximum(np.maximum(saved, last), BUFFER_HEADER_SIZE)
+    for name in ("sequence", "stamp", "logger", "flags", "kind", "state"):
+        table[name] = raw[name]
+    indexed = (flags & ETW_BUFFER_FLAG_PROCESSOR_INDEX) != 0
+    table["cpu"] = raw["cpu"] & np.where(indexed, 0x7FF, 0xFF)
+    return table
+
+
+def _one_by_one(data: Array, nominal: int, logger: int, account: Account) -> Array:
+    size, at, rows = len(data), 0, []
+    while at < size:
+        room = size - at
+        if room < BUFFER_HEADER_SIZE:
+            account.bytes_skipped += room
+            account.note("cut", at, room, "the file ends inside a buffer header")
+            break
+        bs, saved, stamp, sequence, cpu, owner, state, last, flags, kind = _HEADER.unpack_from(
+            data, at
+        )
+        packed = bool(flags & ETW_BUFFER_FLAG_COMPRESSED)
+        follows = at + bs
+        sane = BUFFER_HEADER_SIZE <= bs <= MAX_BUFFER and kind <= 15 and flags < 0x100
+        if sane and not (follows >= size or _plausible(data, follows, logger)):
+            # The next header is off: is this size wrong, or that header?
+            sane = bs == nominal or packed or not _plausible(data, at + nominal, logger)
+            if sane and packed and not _plausible(data, follows, None):
+                onward = _search(data, at + BUFFER_HEADER_SIZE, nominal, logger, True)
+                sane = onward is None or onward > follows
+        if not sane:
+            like = owner == logger and kind <= 15 and flags < 0x100 and not packed
+            if like and saved <= nominal and last <= nominal and max(saved, last) >= 0x48 and (
+                at + nominal >= size or _plausible(data, at + nominal, logger)
+            ):
+                account.note("header", at, 0, f"buffer size {bs:#x} read as {nominal:#x}")
+                bs = nominal
+            else:
+                onward = _search(data, at, nominal, logger, False)
+                stop = size if onward is None else onward
+                account.bytes_skipped += stop - at
+                where = "no buffer follows" if onward is None else f"resumed at {stop:#x}"
+                account.note("resync", at, stop - at, f"no buffer header here; {where}")
+                at = stop
+                continue
+        here = min(bs, room)
+        if here < bs:
+            account.note("cut", at + here, 0, f"the file ends {bs - here} bytes inside a buffer")
+        if packed:
+            end = min(saved, MAX_BUFFER)
+        else:
+            end = min(_event_end(bs, saved, last), here)
+        rows.append(
+            (at, here, end, sequence, stamp, _cpu(cpu, flags), owner, flags, kind, state)
+        )
+        at += here
+    return np.array(rows, BUFFER_DTYPE)
+
+
+def _plausible(data: Array, at: int, logger: Optional[int]) -> bool:
+    if at + BUFFER_HEADER_SIZE > len(data):
+        return False
+    bs, saved, _, _, _, owner, _, last, flags, kind = _HEADER.unpack_from(data, at)
+    if not (BUFFER_HEADER_SIZE <= bs <= MAX_BUFFER and flags < 0x100 and kind <= 15):
+        return False
+    if logger is not None and owner != logger:
+        return False
+    return bool(flags & ETW_BUFFER_FLAG_COMPRESSED) or max(saved, last) <= bs
+
+
+def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> Optional[int]:
+    """Where the next buffer starts after ``at``: a multiple of the nominal size, or by content."""
+    size = len(data)
+    if not packed:
+        step = (at // nominal + 1) * nominal
+        while step + BUFFER_HEADER_SIZE <= size:
+            head = _HEADER.unpack_from(data, step)
+            if head[0] == nominal and _plausible(data, step, None):
+                return step
+            step += nominal
+    # Compressed buffers have any length: look for the logger id and the flag where they belong.
+    window = 4 << 20
+    low, high = logger & 0xFF, logger >> 8
+    begin = at + 1
+    while begin + BUFFER_HEADER_SIZE <= size:
+        stop = min(begin + window, size - BUFFER_HEADER_SIZE + 1)
+        n = stop - begin
+        hit = (data[begin + 0x2A : begin + 0x2A + n] == low) & (
+            data[begin + 0x2B : begin + 0x2B + n] == high
+        )
+        hit &= (data[begin + 0x34 : begin + 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+        hit &= (data[begin + 0x35 : begin + 0x35 + n] | data[begin + 0x37 : begin + 0x37 + n]) == 0
+        hit &= data[begin + 0x03 : begin + 0x03 + n] == 0
+        for found in np.flatnonzero(hit)[:10000].tolist():
+            here = begin + found
+            bs = _HEADER.unpack_from(data, here)[0]
+            if _plausible(data, here, logger) and (
+                here + bs == size or _plausible(data, here + bs, logger)
+            ):
+                return int(here)
+        begin = stop
+    return None
+
+
+def blocks(
+    buffers: Buffers, account: Optional[Account] = None, limit: int = GROUP_BYTES,
+    order: Optional[Array] = None,
+) -> Iterator[Block]:
+    """The event bytes in runs of about ``limit`` bytes; compressed buffers are expanded.
+
+    ``order`` picks buffers and their order; by default all, in file order. ``account`` is told
+    what expansion cost, once per trace, so only the pass over all buffers gives it.
+    """
+    data, table = buffers.data, buffers.table
+    numbers = np.arange(len(table)) if order is None else np.asarray(order)
+    offsets, ends = table["offset"], table["end"]
+    packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+    inside = bool(np.all(offsets % 8 == 0)) and order is None and not packed.any()
+    cost = np.maximum(ends, table["stride"])[numbers] if len(numbers) else np.zeros(0, "i8")
+    cuts = np.cumsum(cost)
+    i, n = 0, len(numbers)
+    while i < n:
+        base = int(cuts[i - 1]) if i else 0
+        j = max(i + 1, int(np.searchsorted(cuts, base + limit, side="right")))
+        part = numbers[i:j]
+        low = int(offsets[part[0]])
+        high = int(offsets[part[-1]] + table["stride"][part[-1]])
+        if inside and high + 64 <= len(data):
+            starts = offsets[part] - low + BUFFER_HEADER_SIZE
+            yield Block(data[low : high + 64], starts, offsets[part] - low + ends[part], i, part)
+        else:
+            yield _gather(buffers, part, i, packed, account)
+        i = j
+
+
+def _gather(
+    buffers: Buffers, part: Array, first: int, packed: Array, account: Optional[Account]
+) -> Block:
+    data, table = buffers.data, buffers.table
+    pieces: List[Array] = []
+    for number in part.tolist():
+        row = table[number]
+        low = int(row["offset"]) + BUFFER_HEADER_SIZE
+        want = max(int(row["end"]) - BUFFER_HEADER_SIZE, 0)
+        if not packed[number]:
+            pieces.append(data[low : low + want])
+            continue
+        stored = int(row["stride"]) - BUFFER_HEADER_SIZE
+        # No real buffer shrinks 256 times; a lying length must not cost memory or time.
+        raw = compression.expand(
+            buffers.format, data[low : low + stored].tobytes(), min(want, stored * 256 + 65536)
+        )
+        pieces.append(np.frombuffer(raw, np.uint8))
+        if account is not None:
+            if len(raw) == want:
+                account.bytes_compressed += stored
+            else:
+                account.bytes_skipped += stored
+                account.note(
+                    "expand", low, stored,
+                    f"a compressed buffer ended after {len(raw)} of {want} bytes",
+                )  # fmt: skip
+    need = np.array([len(piece) for piece in pieces], np.int64)
+    slots = (need + 7) & ~7
+    starts = np.concatenate(([0], np.cumsum(slots)[:-1])).astype(np.int64)
+    ends = starts + need
+    out = np.full(int(slots.sum()) + 72, 0xFF, np.uint8)
+    for at, piece in zip(starts.tolist(), pieces):
+        out[at : at + len(piece)] = piece
+    return Block(out[: len(out) & ~7], starts, ends, first, part)
+
+
+def sequence_gaps(table: Array) -> List[Tuple[int, int, int]]:
+    """(processor, last number before the gap, numbers missing), where numbering is per processor.
+
+    A session numbers its buffers either as one sequence or per processor; a gap is reported only
+    when the numbers of the whole file are not gapless together.
+    """
+    numbers = np.unique(table["sequence"])
+    if len(numbers) < 2:
+        return []
+    missing = np.flatnonzero(np.diff(numbers) > 1)
+    gaps = []
+    for k in missing.tolist():
+        before, after = int(numbers[k]), int(numbers[k + 1])
+        row = table[np.flatnonzero(table["sequence"] == before)[-1]]
+        gaps.append((int(row["cpu"]), before, after - before - 1))
+    return gaps
+
+
+def expanded(buffers: Buffers, number: int) -> Tuple[Array, int]:
+    """One buffer as (bytes from its first event on, length of the valid part)."""
+    row = buffers.table[number]
+    packed = (buffers.table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+    if not packed[number]:
+        low = int(row["offset"]) + BUFFER_HEADER_SIZE
+        return buffers.data[low : int(row["offset"]) + int(row["end"])], int(row["end"]) - 0x48
+    block = _gather(buffers, np.array([number]), number, packed, None)
+    return block.data, int(block.ends[0])
+
+
+def per_processor(table: Array) -> Dict[int, int]:
+    """Buffers per processor."""
+    cpus, counts = np.unique(table["cpu"], return_counts=True)
+    return dict(zip(cpus.tolist(), counts.tolist()))

@@ -1,0 +1,252 @@
+"""A trace: its session, its buffers, and its events as columns, rows or a DataFrame, lazily.
+
+Invariant: nothing is read before it is asked for; ``rows()`` needs memory for a few groups of
+buffers, however long the trace; every figure of :attr:`Trace.account` is of one full pass.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+
+from ..errors import InputError, UnsupportedError
+from .buffers import Account, Block, Buffers, blocks, read_buffers, sequence_gaps
+from .clock import NO_TIME, Clock
+from .index import COLUMNS, Providers, columns, sort_key, time_order
+from .session import Session, read_session
+from .walk import Walk, walk
+
+Array = Any
+
+
+class Index(NamedTuple):
+    """Columns in file order and the row order by time (None: already in order)."""
+
+    columns: Dict[str, Array]
+    order: Optional[Array]
+
+    def __len__(self) -> int:
+        return len(self.columns["ts"])
+
+    def sorted(self, name: str) -> Array:
+        """One column in time order."""
+        column = self.columns[name]
+        return column if self.order is None else column[self.order]
+
+
+class Trace:
+    """The events of one session."""
+
+    def __init__(
+        self, data: Array, session: Session, buffers: Buffers, account: Account, path: str = "",
+        base: int = 0, how: str = "event header", source_map: Any = None,
+    ) -> None:  # fmt: skip
+        self.path, self.session, self.buffers, self.account = path, session, buffers, account
+        self.data, self.base, self.how = data, base, how
+        self.providers = Providers()
+        self._map = source_map
+        self._index: Optional[Index] = None
+        self._summary: Optional[Array] = None
+        self._clocks: Optional[List[Clock]] = None
+
+    @classmethod
+    def open(cls, path: str) -> "Trace":
+        """Maps the file and reads its buffer headers."""
+        try:
+            size = os.path.getsize(path)
+            if not size:
+                raise InputError(path, "the file is empty", expected="an ETW trace")
+            with open(path, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise InputError(path, f"cannot be opened: {error}") from error
+        return cls.of_bytes(np.frombuffer(mapped, np.uint8), path, mapped)
+
+    @classmethod
+    def of_bytes(cls, data: Any, path: str = "trace", source_map: Any = None) -> "Trace":
+        """A trace from all bytes of a file."""
+        if not isinstance(data, np.ndarray):
+            data = np.frombuffer(data, np.uint8)
+        if len(data) < 0x48 + 8:
+            raise InputError(
+                path, "too short for a trace", expected="80 bytes", found=f"{len(data)} bytes"
+            )
+        session = read_session(data[: 0x48 + 0x10000].tobytes())
+        account = Account(len(data))
+        buffers = read_buffers(data, session.buffer_size, session.compressed, account)
+        if not session.has_header and not _has_events(buffers):
+            raise UnsupportedError(path, "not an ETW trace", offset=0, expected="a buffer header")
+        return cls(data, session, buffers, account, path, source_map=source_map)
+
+    # -- one full pass ------------------------------------------------------------------------
+
+    def _pass(self, account: Optional[Account], limit: Optional[int] = None) -> Iterator[Any]:
+        """(block, walk) of every group, in file order; unmaps pages of the file behind itself."""
+        kwargs = {} if limit is None else {"limit": limit}
+        for block in blocks(self.buffers, account, **kwargs):
+            walked = walk(block)
+            if account is not None:
+                self._account(account, block, walked)
+            yield block, walked
+            self._release(block)
+
+    def _release(self, block: Block) -> None:
+        """Gives the pages of a mapped file back: they are the file's, not ours to keep."""
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        table = self.buffers.table[block.numbers]
+        low = int(table["offset"].min()) // mmap.PAGESIZE * mmap.PAGESIZE
+        high = int((table["offset"] + table["stride"]).max())
+        self._map.madvise(mmap.MADV_DONTNEED, low, min(high, len(self.data)) - low)
+
+    def _account(self, account: Account, block: Block, walked: Walk) -> None:
+        table = self.buffers.table[block.numbers]
+        raw = (table["flags"] & 0x40) == 0
+        used = walked.used
+        bad = np.zeros(len(used), np.int64)
+        for hit in walked.damage:
+            bad[hit.lane] += hit.end - hit.start
+            row = table[hit.lane]
+            at = int(row["offset"]) + 0x48 + hit.start - int(block.starts[hit.lane])
+            text = (
+                f"{hit.recovered} events found behind the damage" if hit.recovered
+                else "the rest of this buffer is lost"
+            )  # fmt: skip
+            account.note("event", at, hit.end - hit.start, text)
+            account.events_recovered += hit.recovered
+        stored = table["stride"] - 0x48
+        account.events += len(walked.slots)
+        account.bytes_events += int((used - bad)[raw].sum())
+        account.bytes_skipped += int(bad[raw].sum())
+        account.bytes_unused += int((stored - used)[raw].sum())
+
+    @property
+    def _buffer_summary(self) -> Array:
+        """(events, first sort key) of each buffer; the first call makes the pass that accounts."""
+        if self._summary is None:
+            summary = np.zeros((len(self.buffers.table), 2), np.int64)
+            summary[:, 1] = NO_TIME
+            account = Account(len(self.data))
+            cpu = self.buffers.table["cpu"]
+            for block, walked in self._pass(account):
+                self._summarise(summary, block, walked, cpu)
+            self._finish(account, summary)
+        assert self._summary is not None
+        return self._summary
+
+    def _summarise(self, summary: Array, block: Block, walked: Walk, cpu: Array) -> None:
+        counts = np.bincount(walked.lanes, minlength=len(block.numbers))
+        summary[block.numbers, 0] = counts
+        cols = columns(block, walked, cpu, self.providers)
+        self._first_times(summary, cols)
+
+    def _first_times(self, summary: Array, cols: Dict[str, Array]) -> None:
+        numbers = cols["buffer"]
+        if not len(numbers):
+            return
+        edges = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1])))
+        ts = cols["ts"]
+        low = np.minimum.reduceat(np.where(ts == NO_TIME, (1 << 63) - 1, ts), edges)
+        summary[numbers[edges], 1] = np.where(low == (1 << 63) - 1, NO_TIME, low)
+
+    def _finish(self, account: Account, summary: Array) -> None:
+        seen = self.account
+        if self._summary is None:
+            for name in ("bytes_events", "bytes_compressed", "bytes_unused", "events",
+                         "events_recovered"):  # fmt: skip
+                setattr(seen, name, getattr(account, name))
+            seen.bytes_skipped += account.bytes_skipped
+            for note in account.notes:
+                seen.note(*note)
+        self._summary = summary
+
+    def __len__(self) -> int:
+        if self._index is not None:
+            return len(self._index)
+        return int(self._buffer_summary[:, 0].sum())
+
+    # -- columns ------------------------------------------------------------------------------
+
+    def index(self) -> Index:
+        """All header columns and the time order; kept for later calls."""
+        if self._index is None:
+            parts: Dict[str, List[Array]] = {name: [] for name in COLUMNS}
+            summary = np.zeros((len(self.buffers.table), 2), np.int64)
+            summary[:, 1] = NO_TIME
+            account = Account(len(self.data))
+            cpu = self.buffers.table["cpu"]
+            for block, walked in self._pass(account):
+                cols = columns(block, walked, cpu, self.providers)
+                summary[block.numbers, 0] = np.bincount(
+                    walked.lanes, minlength=len(block.numbers)
+                )
+                self._first_times(summary, cols)
+                for name, column in cols.items():
+                    parts[name].append(column)
+            whole: Dict[str, Array] = {}
+            for name, kind in COLUMNS.items():
+                pieces = parts.pop(name)
+                whole[name] = (
+                    pieces[0] if len(pieces) == 1
+                    else np.concatenate(pieces) if pieces else np.zeros(0, kind)
+                )  # fmt: skip
+                del pieces
+            self._finish(account, summary)
+            self._index = Index(whole, time_order(whole["ts"]))
+        return self._index
+
+    def chunks(self) -> Iterator[Dict[str, Array]]:
+        """Columns in time order, group by group, in bounded memory.
+
+        Buffers are taken in order of their first event; what is older than the first event of all
+        buffers not yet read is complete and leaves.
+        """
+        summary = self._buffer_summary
+        order = np.argsort(summary[:, 1], kind="stable")
+        first = summary[order, 1]
+        cpu = self.buffers.table["cpu"]
+        held: Optional[Dict[str, Array]] = None
+        done = 0
+        for block in blocks(self.buffers, None, order=order):
+            walked = walk(block)
+            cols = columns(block, walked, cpu, self.providers)
+            self._release(block)
+            done += len(block.numbers)
+            if held is not None:
+                cols = {k: np.concatenate((held[k], v)) for k, v in cols.items()}
+            key = sort_key(cols["ts"])
+            rows = np.argsort(key, kind="stable")
+            if done < len(order):
+                cut = int(np.searchsorted(key[rows], first[done], side="left"))
+            else:
+                cut = len(rows)
+            held = {k: v[rows[cut:]] for k, v in cols.items()}
+            if cut:
+                yield {k: v[rows[:cut]] for k, v in cols.items()}
+
+    # -- facts --------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """The session's clock."""
+        return self.session.clock
+
+    def gaps(self) -> List[Any]:
+        """Missing buffer sequence numbers."""
+        return sequence_gaps(self.buffers.table)
+
+    def file_offset(self, buffer: int, offset: int) -> int:
+        """Where an event lies in the input (of a compressed buffer: where the buffer lies)."""
+        row = self.buffers.table[buffer]
+        inside = 0 if int(row["flags"]) & 0x40 else offset
+        return self.base + int(row["offset"]) + inside
+
+
+def _has_events(buffers: Buffers) -> bool:
+    """True when at least one of the first buffers holds an event."""
+    for block in blocks(buffers, None, limit=1 << 20):
+        return len(walk(block).slots) > 0
+    return False
