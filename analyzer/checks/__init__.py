@@ -1,0 +1,81 @@
+"""Turns records into findings.
+
+Invariant: a finding says what a source or a check saw, with the severity of its rule; nothing a
+source reported is dropped, not even under an id no rule has. The rules are data
+(``rules_*.py``), the checks yield :class:`~analyzer.records.Anomaly` records as the sources do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Callable
+
+from ..errors import UsageError
+from ..records import Anomaly, Finding, Records
+from . import dump_extensions, dump_filters, machine, rules_dump, storage
+from .evidence import Seen, by_source
+from .rule import SEVERITIES, Rule, explanation, page
+
+#: every rule by its id
+RULES: dict[str, Rule] = {**rules_dump.RULES}
+
+#: each looks at the records of one source
+CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
+    machine.check,
+    dump_filters.check,
+    dump_extensions.check,
+    storage.check,
+)
+_UNKNOWN = "internal-unknown-rule"
+
+
+def run(records: Records) -> list[Finding]:
+    """What is wrong, most severe first; within a severity the sources' own reports lead."""
+    anomalies = list(records.anomalies)
+    for seen in by_source(records):
+        for check in CHECKS:
+            anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
+    findings = [_finding(anomaly) for anomaly in anomalies]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(str(finding.severity)))
+
+
+def explain(rule_id: str) -> str:
+    """What a rule means, why it matters and what to do next, as plain text."""
+    if rule_id not in RULES:
+        from difflib import get_close_matches
+
+        close = get_close_matches(rule_id, RULES, n=5, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else "no rule has a similar name"
+        raise UsageError(f"there is no rule {rule_id!r}: {hint}")
+    return explanation(RULES[rule_id])
+
+
+def rules_page() -> str:
+    """All rules as the Markdown page ``docs/rules.md``."""
+    return page(RULES)
+
+
+def _told(anomaly: Anomaly, by_sources: Iterable[Anomaly]) -> bool:
+    """True when the source itself reported the same thing."""
+    return any(
+        anomaly.rule == other.rule
+        and anomaly.origin.source == other.origin.source
+        and anomaly.subject in (other.subject, machine.WHOLE_DUMP)
+        for other in by_sources
+    )
+
+
+def _finding(anomaly: Anomaly) -> Finding:
+    text = anomaly.text
+    rule = RULES.get(anomaly.rule)
+    if rule is None:
+        rule, text = RULES[_UNKNOWN], f"{anomaly.rule}: {text}"
+    return Finding(
+        rule.id,
+        rule.severity,
+        anomaly.subject or None,
+        text,
+        rule.next_step,
+        "; ".join(anomaly.evidence),
+        anomaly.origin,
+    )

@@ -1,0 +1,56 @@
+"""Failing statuses that a filter is known to return on purpose; the table is ``benign.json``.
+
+Invariant: a status is harmless only for the filter and the callback it is listed for, because the
+same NTSTATUS is a fault elsewhere. Only statuses found in a filter's public source are listed.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from functools import cache
+from typing import Any, NamedTuple
+
+
+class Benign(NamedTuple):
+    """One failing status that is no fault."""
+
+    filter: str  #: file name without ".sys" and without the dump_/hiber_ prefix, lower case
+    callback: str  #: Dump_Start, ...
+    status: int
+    why: str
+
+
+def parse(text: str) -> tuple[Benign, ...]:
+    """The entries of a table in the format of ``benign.json``."""
+    return tuple(
+        Benign(
+            plain_name(entry["filter"]), entry["callback"], int(entry["status"], 16), entry["why"]
+        )
+        for entry in json.loads(text)["statuses"]
+    )
+
+
+@cache
+def known() -> tuple[Benign, ...]:
+    """The shipped table."""
+    data = pkgutil.get_data(__package__, "benign.json")
+    assert data is not None  # the file is part of the package
+    return parse(data.decode())
+
+
+def plain_name(module: str) -> str:
+    """A filter's name whatever stack its copy is in: dump_Dcrypt.sys and hiber_dcrypt -> dcrypt."""
+    name = module.lower()
+    for prefix in ("dump_", "hiber_"):
+        if name.startswith(prefix):
+            name = name[len(prefix) :]
+    return name[:-4] if name.endswith(".sys") else name
+
+
+def why(module: Any, callback: Any, status: int) -> str:
+    """Why this status of this callback is harmless; empty when it is not known to be."""
+    if not (isinstance(module, str) and isinstance(callback, str)):
+        return ""
+    key = (plain_name(module), callback, status & 0xFFFFFFFF)
+    return next((entry.why for entry in known() if entry[:3] == key), "")

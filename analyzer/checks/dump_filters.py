@@ -1,0 +1,223 @@
+"""Checks of the crash dump filters: their list, state, callbacks and FILTER_INITIALIZATION_DATA.
+
+Invariant: what the source could not determine is never judged. How crashdmp treats a failing filter
+is proven on Windows 7 x86 only, and the texts say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..absence import Absent
+from ..names import ntstatus
+from ..records import Anomaly, Callback, Filter
+from . import benign
+from .evidence import Seen, about, broken, contains, known, lines, place, span
+
+WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
+
+#: FILTER_INITIALIZATION_DATA member -> callback, in call order
+_CALLBACKS = {
+    "dump_start": "Dump_Start",
+    "dump_write": "Dump_Write",
+    "dump_finish": "Dump_Finish",
+    "dump_unload": "Dump_Unload",
+    "dump_read": "Dump_Read",
+    "dump_pre_read_write": "Dump_PreReadWrite",
+}
+_READ_SUPPORT = 0x1  # DUMP_FILTER_FLAG_SYSTEM_SUPPORT_READ, the same bit as DUMP_FILTER_CRITICAL
+
+
+def check(seen: Seen) -> Iterator[Anomaly]:
+    """Everything this module checks, for one source."""
+    yield from _counts(seen)
+    for row in seen["filters"]:
+        yield from _state(seen, row)
+        yield from _interface(seen, row)
+    yield from _calls(seen)
+    yield from _outside(seen)
+
+
+def _counts(seen: Seen) -> Iterator[Anomaly]:
+    """Filter modules against entries of a list that was read and is whole."""
+    if seen.told & {"filter-ring-broken", "modules-incomplete"}:
+        return
+    for stack in ("crash", "hibernation"):
+        listed = [
+            row
+            for row in seen["filters"]
+            if row.stack == stack and known(row.node) and known(row.ring_index) is not None
+        ]
+        modules = [
+            row
+            for row in seen["modules"]
+            if row.loaded and row.role == "dump filter" and row.stack == stack
+        ]
+        if listed and len(modules) != len(listed):
+            text = (
+                f"The {stack} stack has {_count(len(modules), 'module')} taken for a filter, but "
+                f"crashdmp lists {_count(len(listed), 'filter')}."
+            )
+            evidence = [line for row in modules for line in lines(row, "name")]
+            evidence += [line for row in listed for line in lines(row, "filter")]
+            yield Anomaly(
+                "filter-count-differs", text, listed[0].origin, f"{stack} stack", tuple(evidence)
+            )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
+    subject = about(row)
+    if row.is_disabled is True:
+        yield broken(
+            "filter-disabled",
+            f"The state of {subject} has bit 0 set, so crashdmp leaves the filter out and the dump "
+            "goes on without it; if the filter encrypts, data of this dump may have gone out in "
+            "plain text. crashdmp sets the bit when DriverEntry, Dump_Start, Dump_Write or "
+            "Dump_Finish returns a failing status (proven on Windows 7 x86; the place of the state "
+            "is inferred on later versions).",
+            row,
+            subject,
+            "state",
+            "is_disabled",
+            "node",
+        )
+    status = known(row.last_failing_status)
+    if status is not None and ntstatus.is_failure(status):
+        routine = known(row.last_failing_routine)
+        where = routine or "a routine that is not named"
+        text = f"The last failing routine of a filter was {where}; it returned {_status(status)}."
+        yield _failed(text, row, _callback_named(seen, routine), status, "last_failing_routine")
+
+
+def _interface(seen: Seen, row: Filter) -> Iterator[Anomaly]:
+    subject = about(row)
+    version, read, flags = known(row.major_version), known(row.dump_read), known(row.flags)
+    if version == 1 and (seen.machine("build") or 0) >= WINDOWS_8:
+        yield broken(
+            "filter-version-1",
+            f"{subject} states interface version 1 on Windows build {seen.machine('build')}.",
+            row,
+            subject,
+            "major_version",
+            "minor_version",
+        )
+    if read:
+        lacks = [] if flags is None or flags & _READ_SUPPORT else ["flag 0x1 is clear"]
+        lacks += [] if version is None or version >= 2 else [f"MajorVersion is {version}"]
+        if lacks:
+            yield broken(
+                "filter-read-without-support",
+                f"{subject} has a Dump_Read routine, but {' and '.join(lacks)}.",
+                row,
+                subject,
+                "dump_read",
+                "flags",
+                "major_version",
+            )
+    if known(row.max_pages_per_write) == 0:
+        yield broken(
+            "filter-max-pages-zero",
+            f"{subject} has MaxPagesPerWrite 0.",
+            row,
+            subject,
+            "max_pages_per_write",
+        )
+    if _has_no_callback(row):
+        yield broken(
+            "filter-without-callbacks",
+            f"{subject} has none of its callbacks set.",
+            row,
+            subject,
+            *_CALLBACKS,
+        )
+
+
+def _has_no_callback(row: Filter) -> bool:
+    """True when every callback the layout has is NULL."""
+    values = [getattr(row, field) for field in _CALLBACKS]
+    there = [v for v in values if not (isinstance(v, Absent) and v.reason == "not-applicable")]
+    return bool(there) and all(known(value) == 0 for value in there)
+
+
+def _calls(seen: Seen) -> Iterator[Anomaly]:
+    """Failing calls that a source saw, one finding per callback and status however often called."""
+    failing: dict[tuple[Any, ...], list[Callback]] = {}
+    for row in seen["callbacks"]:
+        status = known(row.status)
+        if status is not None and ntstatus.is_failure(status):
+            key = (row.filter, row.stack, row.callback, row.status)
+            failing.setdefault(key, []).append(row)
+    for (*_, name, status), rows in failing.items():
+        times = "once" if len(rows) == 1 else f"{len(rows)} times"
+        called = known(name) or "A callback"
+        text = f"{called} of {about(rows[0])} returned {_status(status)} {times}."
+        yield _failed(text, rows[0], name, status, "routine", "status")
+
+
+def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) -> Anomaly:
+    """One finding for a failing status: harmless for this filter, or not known to be."""
+    why = benign.why(record.filter, callback, status)
+    rule = "filter-callback-failed-benign" if why else "filter-callback-failed"
+    if why:
+        text += f" This is known to be harmless: {why}."
+    if isinstance(record, Filter):
+        fields += ("last_failing_status",)
+    return broken(rule, text, record, about(record), *fields)
+
+
+def _callback_named(seen: Seen, routine: Any) -> Any:
+    """The callback that a routine's text stands for, None when that cannot be told."""
+    if routine is None:
+        return None
+    named = (row.callback for row in seen["callbacks"] if row.symbol == routine)
+    return next(named, next((name for name in _CALLBACKS.values() if name in routine), None))
+
+
+def _status(status: int) -> str:
+    name = ntstatus.name(status)
+    return name if name.startswith("0x") else f"{status & 0xFFFFFFFF:#010x} ({name})"
+
+
+def _outside(seen: Seen) -> Iterator[Anomaly]:
+    """Callbacks whose address is not in the image of their filter."""
+    told: set[tuple[Any, ...]] = set()
+    for record, name, address in _routines(seen):
+        own = seen.module(record.filter)
+        key = (record.filter, record.stack, name, address)
+        if key in told or own is None or contains(own, address):
+            continue
+        told.add(key)
+        holder = seen.module_at(address)
+        if holder is not None:
+            lies = f"in {holder.name}" + ("" if holder.loaded else ", which was unloaded")
+        elif "modules-incomplete" in seen.told:
+            lies = "in no listed module (the list is incomplete)"
+        else:
+            lies = "in no module"
+        subject = about(record)
+        anomaly = broken(
+            "callback-outside-module",
+            f"{name} of {subject} is at 0x{address:016x}, {lies}; {own.name} spans {span(own)}.",
+            record,
+            subject,
+        )
+        evidence = [f"{name} = 0x{address:016x} ({place(record.origin)})"]
+        evidence += [f"{m.name} = {span(m)} ({place(m.origin)})" for m in (own, holder) if m]
+        yield anomaly._replace(evidence=tuple(evidence))
+
+
+def _routines(seen: Seen) -> Iterator[tuple[Any, str, int]]:
+    """Every set callback: of the filters first, then of single callbacks and calls."""
+    for row in seen["filters"]:
+        for field, name in _CALLBACKS.items():
+            address = known(getattr(row, field))
+            if address:
+                yield row, name, address
+    for row in seen["callbacks"]:
+        if known(row.routine) and known(row.callback):
+            yield row, row.callback, row.routine

@@ -1,0 +1,123 @@
+"""What the checks look at (the records of one source together) and how they word their evidence.
+
+Invariant: values are shown as the tables show them, each with the place it was read from; an absent
+value is never shown as a value. An address is compared only with addresses of the same source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..absence import is_absent
+from ..records import TABLES, Anomaly, Module, Origin, Records
+from ..tables import SCHEMA, checked, plain, rows_of
+
+#: tables that the checks read; events can be millions and are looked at by their own source
+_TABLES = ("machine", "modules", "filters", "extensions", "callbacks", "requests")
+_KINDS = {
+    (TABLES[table], column.name): column.kind for table in _TABLES for column in SCHEMA[table]
+}
+
+
+class Seen:
+    """What one source told."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[Any]] = {table: [] for table in _TABLES}
+        self.told: set[str] = set()  #: rule ids the source itself reported
+
+    def __getitem__(self, table: str) -> list[Any]:
+        return self.tables[table]
+
+    def machine(self, field: str) -> Any:
+        """The first value of a field of the machine that is not absent, else None."""
+        values = (getattr(row, field) for row in self["machine"])
+        return next((value for value in values if not is_absent(value)), None)
+
+    def module(self, name: Any) -> Module | None:
+        """The loaded module of this name."""
+        modules: list[Module] = self["modules"]
+        for module in modules:
+            if module.loaded and same_name(module.name, name):
+                return module
+        return None
+
+    def module_at(self, address: int) -> Module | None:
+        """The module whose image holds the address, a loaded one rather than an unloaded one."""
+        holders = [module for module in self["modules"] if contains(module, address)]
+        return next((module for module in holders if module.loaded), next(iter(holders), None))
+
+
+def by_source(records: Records) -> Iterator[Seen]:
+    """The records of each source on their own, in the order the sources first appear."""
+    parts: dict[str, Seen] = {}
+    for table in _TABLES:
+        for row in rows_of(records[table]):
+            parts.setdefault(row.origin.source, Seen())[table].append(row)
+    for anomaly in records.anomalies:
+        parts.setdefault(anomaly.origin.source, Seen()).told.add(anomaly.rule)
+    yield from parts.values()
+
+
+def known(value: Any) -> Any:
+    """The value, or None when it is absent."""
+    return None if is_absent(value) else value
+
+
+def contains(module: Module, address: int) -> bool:
+    """True when the address lies in the image."""
+    base, end = known(module.base), known(module.end)
+    return base is not None and end is not None and bool(base <= address < end)
+
+
+def same_name(one: Any, other: Any) -> bool:
+    """True for two equal module names; Windows does not tell case apart."""
+    return not (is_absent(one) or is_absent(other)) and one.lower() == other.lower()
+
+
+def span(module: Module) -> str:
+    """First and last address of an image in words."""
+    base, end = known(module.base), known(module.end)
+    if base is None or end is None:
+        return "an unknown range"
+    return f"0x{base:016x} to 0x{end - 1:016x}"
+
+
+def about(record: Any) -> str:
+    """The filter a record is of, with its stack."""
+    name = "a filter without a name" if is_absent(record.filter) else str(record.filter)
+    return name if is_absent(record.stack) else f"{name} ({record.stack} stack)"
+
+
+def show(record: Any, field: str) -> str:
+    """A value the way the tables show it, or why there is none."""
+    kind = _KINDS[type(record), field]
+    value = checked(kind, getattr(record, field))
+    if is_absent(value):
+        return "not determined" if value is None else f"not determined ({value})"
+    return str(plain(kind, value))
+
+
+def place(origin: Origin) -> str:
+    """Where a record was read: address and file offset, or without both how it was found."""
+    parts = []
+    if not is_absent(origin.address):
+        parts.append(f"record at 0x{origin.address:016x}")
+    if not is_absent(origin.file_offset):
+        parts.append(f"file offset {origin.file_offset:#x}")
+    return ", ".join(parts) or origin.how
+
+
+def lines(record: Any, *fields: str) -> tuple[str, ...]:
+    """Evidence lines "name = value (place)" for fields of one record."""
+    where = place(record.origin)
+    return tuple(f"{field} = {show(record, field)} ({where})" for field in fields)
+
+
+def broken(rule: str, text: str, record: Any, subject: str, *fields: str) -> Anomaly:
+    """A rule that one record breaks; a record that is not certain says so in the text."""
+    origin: Origin = record.origin
+    if origin.confidence != "certain":
+        text += f" The record itself is not certain but {origin.confidence} ({origin.how})."
+    return Anomaly(rule, text, origin, subject, lines(record, *fields))

@@ -1,0 +1,108 @@
+"""Checks of the crash itself, the state of the dump writer and the modules of the dump stack.
+
+Invariant: a bit or status is judged only when the source gave it; "no dump stack" is said only of a
+crash dump whose module list was read to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..names import ntstatus
+from ..records import Anomaly, Machine
+from .evidence import Seen, broken, known
+
+WHOLE_DUMP = "dump"  #: subject of what is said once per dump
+
+# DUMP_FILE_ATTRIBUTES of mindumpdef.h (Windows SDK)
+_LIVE_DUMP = 0x10
+_ATTRIBUTES = (
+    (0x4, "dump-space-insufficient", "says that the space for the dump was too small (bit 2)"),
+    (0x8, "dump-kernel-generated-triage", "says that the kernel made this small dump (bit 3)"),
+    (0x40, "dump-filter-dump-file", "says that pages were filtered out on purpose (bit 6)"),
+    (0x100, "dump-encrypted", "says that the dump data is encrypted (bit 8)"),
+)
+_NO_CRASH = (0, 0x161)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
+_M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
+_FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
+
+
+def check(seen: Seen) -> Iterator[Anomaly]:
+    """Everything this module checks, for one source."""
+    for machine in seen["machine"]:
+        yield from _attributes(machine)
+        yield from _statuses(machine)
+        if is_live(machine):
+            yield broken(
+                "not-a-crash",
+                "This dump was made of a running system, not by a crash.",
+                machine,
+                WHOLE_DUMP,
+                "bugcheck",
+                "attributes",
+            )
+    yield from _stack(seen)
+    yield from _copies(seen)
+
+
+def is_live(machine: Machine) -> bool:
+    """True for a dump of a running system."""
+    attributes, bugcheck = known(machine.attributes) or 0, known(machine.bugcheck)
+    return bool(attributes & _LIVE_DUMP) or (
+        bugcheck is not None and bugcheck & ~_M_VARIANT in _NO_CRASH
+    )
+
+
+def is_crash(seen: Seen) -> bool:
+    """True when the source tells of a crash: a bugcheck code that is one, and no live dump."""
+    return seen.machine("bugcheck") is not None and not any(map(is_live, seen["machine"]))
+
+
+def _attributes(machine: Machine) -> Iterator[Anomaly]:
+    attributes = known(machine.attributes) or 0
+    for bit, rule, says in _ATTRIBUTES:
+        if attributes & bit:
+            text = f"The header attribute word {attributes:#x} {says}."
+            yield broken(rule, text, machine, WHOLE_DUMP, "attributes", "dump_type_name")
+
+
+def _statuses(machine: Machine) -> Iterator[Anomaly]:
+    for rule, field, what in (
+        ("writer-status-failed", "writer_status", "writing the dump"),
+        ("secondary-data-failed", "secondary_data_state", "collecting the secondary data"),
+    ):
+        status = known(getattr(machine, field))
+        if status is not None and ntstatus.is_failure(status):
+            name = ntstatus.name(status)
+            text = f"The header holds a failing status for {what}: {status & 0xFFFFFFFF:#010x}"
+            text += "." if name.startswith("0x") else f" ({name})."
+            yield broken(rule, text, machine, WHOLE_DUMP, field)
+
+
+def _stack(seen: Seen) -> Iterator[Anomaly]:
+    modules = [module for module in seen["modules"] if module.loaded]
+    if not modules or not is_crash(seen) or "modules-incomplete" in seen.told:
+        return
+    names = [str(module.name).lower() for module in modules]
+    missing = []
+    build = seen.machine("build") or 0
+    if build >= _FIRST_BUILD_WITH_CRASHDMP and "crashdmp.sys" not in names:
+        missing.append("crashdmp.sys")
+    if not any(name.startswith("dump_") for name in names):
+        missing.append("any module named dump_*")
+    if missing:
+        text = f"The {len(modules)} loaded modules do not include {' or '.join(missing)}."
+        yield broken("dump-stack-missing", text, seen["machine"][0], "dump stack", "bugcheck")
+
+
+def _copies(seen: Seen) -> Iterator[Anomaly]:
+    for module in seen["modules"]:
+        if module.original_match != "different image":
+            continue
+        original = seen.module(module.original)
+        text = f"{module.name} is not the same image as {module.original}"
+        if original:
+            text += f": {module.image_key} against {original.image_key} (time stamp and size)"
+        yield broken(
+            "module-copy-differs", text + ".", module, str(module.name), "image_key", "original"
+        )

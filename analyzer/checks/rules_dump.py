@@ -1,0 +1,431 @@
+"""The rules a kernel dump can break, in words.
+
+Invariant: a text claims what is proven and says where it is not. "crashdmp" is Windows' crash dump
+driver; how it treats a failing filter is proven on Windows 7 x86 and inferred on later versions.
+"""
+
+from __future__ import annotations
+
+from .rule import Rule, table
+
+_FILE = (
+    Rule(
+        "dump-file-cut",
+        "error",
+        "The dump file ends before its own header says it should",
+        "The header or the page map of the dump describes more bytes than the file has.",
+        "Memory that was in the missing part cannot be read. What the dump does not show may "
+        "simply lie in that part.",
+        "Compare the size with the file on the crashed machine and copy it again. If it is "
+        "short there too, writing the dump was interrupted: look at DumpStack.log and at the "
+        "free space of the dump volume.",
+    ),
+    Rule(
+        "dump-encrypted",
+        "error",
+        "The memory in the dump is encrypted",
+        "The header says that the dump data is encrypted.",
+        "Only the header can be read; modules, filters and their data cannot.",
+        "Decrypt the dump with Microsoft's KernelDumpDecrypt.exe and the private key, then "
+        "analyze the result.",
+    ),
+    Rule(
+        "dump-bitmap-count-mismatch",
+        "warning",
+        "The page bitmap and the page count disagree",
+        "The number of pages marked in the bitmap is not the number of pages the header states.",
+        "One of the two is wrong. If pages are missing in the file, all later pages are "
+        "shifted and memory contents would be wrong.",
+        "Treat contents with care. Copy the file again, and check it with a second tool.",
+    ),
+    Rule(
+        "dump-map-inconsistent",
+        "warning",
+        "The page map of the dump contradicts itself",
+        "Runs, ranges or the place of the first page do not fit each other or the file.",
+        "Pages can be read from the wrong place.",
+        "Treat contents with care. Copy the file again, and check how it was written or converted.",
+    ),
+    Rule(
+        "triage-marker-missing",
+        "error",
+        "The minidump lacks its end mark",
+        "The word TRGD that Windows puts at the end of a small dump is not where the header says.",
+        "The file is cut or overwritten, so parts of it may be missing or wrong.",
+        "Copy the file from the crashed machine again and compare the sizes.",
+    ),
+    Rule(
+        "header-field-unset",
+        "warning",
+        "A header field that must be set was never filled in",
+        "The field still holds the filler word PAGE that Windows puts into an empty header.",
+        "The writer of the dump stopped early, or a tool other than Windows wrote the file.",
+        "Find out who wrote the dump. If it was Windows, look at DumpStack.log for the last stage.",
+    ),
+    Rule(
+        "secondary-data-missing",
+        "info",
+        "The dump has no secondary data",
+        "The block list DumpBlob, which drivers add at the end of a dump, is not there.",
+        "Storage requests and trace buffers of the last seconds cannot be shown. Dumps "
+        "written by a debugger do not have it.",
+        "Nothing, if a debugger wrote the dump. Otherwise check whether the file was cut, and"
+        " look at the secondary data state in the header.",
+    ),
+    Rule(
+        "secondary-data-damaged",
+        "warning",
+        "The secondary data of the dump is damaged",
+        "The list of data blocks that drivers add at the end of a dump cannot be followed to "
+        "its end.",
+        "Storage requests and trace buffers may be incomplete.",
+        "Check whether the file was cut. DumpStack.log names the driver whose data was "
+        "written last.",
+    ),
+    Rule(
+        "dump-space-insufficient",
+        "warning",
+        "The space for the dump was too small",
+        "Windows marked in the header that the dump file or page file could not hold the dump.",
+        "Windows wrote a smaller dump than it was set to, or only a part of it.",
+        "Enlarge the page file, or set a DedicatedDumpFile with enough space, for the next crash.",
+    ),
+    Rule(
+        "dump-kernel-generated-triage",
+        "warning",
+        "Windows fell back to a small dump",
+        "The header says that the kernel made this small dump itself, instead of the dump "
+        "that was set.",
+        "The bigger dump was not possible, so most memory is missing.",
+        "Look for the reason: dump space, DumpStack.log, and volmgr events in the System log.",
+    ),
+    Rule(
+        "dump-filter-dump-file",
+        "info",
+        "The dump was written with filtered pages",
+        "The header attribute FilterDumpFile is set.",
+        "Some pages were left out on purpose (active dump); their lack is no damage. The "
+        "attribute does not speak of crash dump filter drivers.",
+        "Nothing. Set a complete dump if the missing pages are needed.",
+    ),
+    Rule(
+        "writer-status-failed",
+        "error",
+        "The dump writer reported a failure",
+        "The field WriterStatus of the header is a failing NTSTATUS.",
+        "Windows itself says that writing the dump failed, so the dump can be incomplete.",
+        "Look up the status. Read DumpStack.log and the volmgr events 46, 49 and 161 for the "
+        "stage.",
+    ),
+    Rule(
+        "secondary-data-failed",
+        "warning",
+        "Collecting the secondary data failed",
+        "The field SecondaryDataState of the header is a failing NTSTATUS.",
+        "What drivers wanted to add to the dump (storage requests, traces) can be incomplete.",
+        "Look up the status. DumpStack.log names the driver callbacks and the last one called.",
+    ),
+    Rule(
+        "not-a-crash",
+        "info",
+        "This dump was not made by a crash",
+        "It is a live dump, or its bugcheck code says that the system was running.",
+        "No crash dump was written, so the crash dump filters were not called for this file. "
+        "What is shown is how they stood at that moment.",
+        "Use a dump of a real crash to judge what the filters did in a crash.",
+    ),
+    Rule(
+        "modules-incomplete",
+        "warning",
+        "The list of loaded modules could not be read to its end",
+        "The kernel's list of modules breaks off: an entry is damaged or its memory is missing.",
+        "Drivers of the dump stack may be loaded without being listed.",
+        "Use a dump that holds more memory, and check the file for damage.",
+    ),
+    Rule(
+        "clock-torn",
+        "warning",
+        "The clock was caught in the middle of an update",
+        "The time fields of the page shared with user mode disagree with each other.",
+        "Times taken from it can be off by one update; the times of the header are not affected.",
+        "Use the header times.",
+    ),
+)
+
+_STACK = (
+    Rule(
+        "dump-stack-missing",
+        "warning",
+        "No crash dump stack is loaded",
+        "The module list has no crashdmp.sys, or no module whose name starts with dump_.",
+        "Without the stack Windows cannot write a crash dump itself. A dump made by a "
+        "debugger, a hypervisor or a tool does not need it.",
+        "If Windows wrote this dump, check CrashControl\\CrashDumpEnabled and volmgr events 45"
+        " and 46 in the System log.",
+    ),
+    Rule(
+        "module-copy-differs",
+        "warning",
+        "A driver of the dump stack is not the image it should be a copy of",
+        "The dump stack maps its own copy (dump_x.sys, hiber_x.sys) of a driver x.sys. Time "
+        "stamp or size of the copy differ from the loaded original.",
+        "The file was replaced after the original was loaded, or another file has the same "
+        "name. The crash path then runs code other than the one in daily use.",
+        "Restart after driver updates. If it stays, compare the file on disk with both images.",
+    ),
+    Rule(
+        "context-copy-differs",
+        "warning",
+        "crashdmp's data and its safety copy differ",
+        "crashdmp keeps a copy of its own data (Context, ContextCopy) to notice damage. "
+        "Fields that should not change differ.",
+        "Something may have overwritten crashdmp's memory. On Windows 7 crashdmp compares the"
+        " two before it uses them.",
+        "Look at the differing field and at what lies around it in memory, and check for "
+        "drivers that write out of bounds (Driver Verifier).",
+    ),
+    Rule(
+        "filter-ring-broken",
+        "error",
+        "The list of crash dump filters is damaged",
+        "crashdmp keeps its filters in a ring of list entries. It does not close, its links "
+        "contradict each other, or an entry cannot be read.",
+        "Windows may call only some of the filters, or crash again while writing the dump. "
+        "The list shown may be incomplete.",
+        "Look at the evidence for the place. An entry that is not in the dump needs a bigger "
+        "dump; a wrong link means overwritten memory.",
+    ),
+    Rule(
+        "filter-count-differs",
+        "warning",
+        "Loaded filter modules and listed filters differ in number",
+        "The number of modules taken for crash dump filters is not the number of entries in "
+        "crashdmp's filter list. A module counts as a filter when its name is that of no "
+        "known port or miniport driver.",
+        "A filter may have been loaded and then dropped, for example because its DriverEntry "
+        "failed; or a miniport driver is not known by name.",
+        "Compare the names with CrashControl\\DumpFilters in the registry, and look for volmgr"
+        " event 45 with location 0x2005 or 0x2006.",
+    ),
+    Rule(
+        "filter-node-unrecognised",
+        "warning",
+        "An entry of the filter list has no known layout",
+        "The filter list has an entry whose content does not fit any layout known for filters.",
+        "What this filter was given and did cannot be shown.",
+        "Keep the dump and tell the makers of this tool the Windows build. A debugger shows "
+        "the bytes.",
+    ),
+)
+
+_FILTER = (
+    Rule(
+        "filter-disabled",
+        "error",
+        "A crash dump filter was switched off after a failure",
+        "Bit 0 of the filter's state is set. crashdmp sets it when the filter's DriverEntry, "
+        "Dump_Start, Dump_Write or Dump_Finish returns a failing status. This is proven on "
+        "Windows 7 x86; on later versions the place of the state is inferred.",
+        "The dump goes on without the filter. If the filter encrypts, the data of this dump "
+        "may have gone to the disk in plain text.",
+        "Find the failing callback: the last failing routine if it is shown, the filter's own"
+        " log, or a debugger with a breakpoint on its callbacks.",
+    ),
+    Rule(
+        "filter-callback-failed",
+        "error",
+        "A callback of a crash dump filter failed",
+        "A callback of the filter returned a failing NTSTATUS (top bit set), and the status "
+        "is not known to be harmless for this filter.",
+        "crashdmp then drops the filter and goes on without it (proven on Windows 7 x86). If "
+        "the filter encrypts, later data may go to the disk in plain text.",
+        "Look up the status with the maker of the filter. Some filters fail Dump_Start when "
+        "they have nothing to do: VeraCrypt returns 0xc0000001 when its drive is not mounted.",
+    ),
+    Rule(
+        "filter-callback-failed-benign",
+        "info",
+        "A callback of a crash dump filter failed in a way known to be harmless",
+        "The callback returned a failing NTSTATUS that this filter uses to say that it has "
+        "nothing to do.",
+        "The filter takes no part in the dump, as intended by its maker.",
+        "Nothing, unless the filter should have been active on this machine.",
+    ),
+    Rule(
+        "callback-outside-module",
+        "error",
+        "A callback of a filter does not lie in the filter's module",
+        "The address of the callback is outside the image of the filter it belongs to.",
+        "crashdmp calls this address while it writes the dump. If it holds no valid code, "
+        "writing the dump fails; if another driver hooked it, foreign code runs in the crash "
+        "path.",
+        "Look at the module that holds the address, if any. Check for overwritten memory, an "
+        "unloaded driver or a hook.",
+    ),
+    Rule(
+        "filter-version-1",
+        "info",
+        "A filter uses the old interface version on Windows 8 or later",
+        "MajorVersion is 1: the filter was built for Windows Vista or 7, or did not set the "
+        "version.",
+        "It is legal. Windows does not call such a filter for reads (Dump_Read).",
+        "Nothing, unless the filter must see reads; then it has to set version 2.",
+    ),
+    Rule(
+        "filter-read-without-support",
+        "warning",
+        "A filter has a Dump_Read routine that Windows will not call",
+        "Dump_Read is set, but flag 0x1 is clear or MajorVersion is below 2. Read filtering "
+        "needs all three.",
+        "Data that Windows reads back in the crash path does not pass through the filter.",
+        "The filter has to set MajorVersion 2 and DUMP_FILTER_FLAG_SYSTEM_SUPPORT_READ (0x1)."
+        " Bit 0 had another meaning before (critical filter), so do not judge from the bit "
+        "alone.",
+    ),
+    Rule(
+        "filter-max-pages-zero",
+        "error",
+        "A filter allows zero pages per write",
+        "MaxPagesPerWrite is 0. crashdmp presets 16 (proven on Windows 7 x86), so the filter "
+        "wrote the 0, or the memory was overwritten.",
+        "The field limits how many pages one write may have; with 0 no write fits.",
+        "The filter's DriverEntry has to leave the field alone or set it to a number above 0.",
+    ),
+    Rule(
+        "filter-without-callbacks",
+        "warning",
+        "A filter has no callbacks",
+        "None of its callbacks is set. It is legal, because every callback is optional.",
+        "The filter is loaded but is never called, so it cannot do its work.",
+        "Check whether its DriverEntry ran to its end and filled in FILTER_INITIALIZATION_DATA.",
+    ),
+)
+
+_EXTENSION = (
+    Rule(
+        "extension-dump-type-invalid",
+        "error",
+        "A filter is given an undefined dump type",
+        "DumpType in FILTER_EXTENSION is neither 1 (crash dump) nor 2 (hibernation).",
+        "A filter that tests the type may refuse to work. Windows sets only 1 or 2, so the "
+        "memory may be overwritten.",
+        "Compare the other fields of the extension; if they are wrong too, look for "
+        "overwritten memory.",
+    ),
+    Rule(
+        "extension-dump-type-hibernation",
+        "warning",
+        "A filter of the crash stack is told that this is a hibernation",
+        "DumpType in FILTER_EXTENSION is 2 (hibernation) for a filter of the crash stack, in "
+        "a dump of a crash.",
+        "The filter may take another path than the one for crashes.",
+        "Check whether the node really belongs to the crash stack (its module is named dump_,"
+        " not hiber_).",
+    ),
+    Rule(
+        "extension-device-null",
+        "error",
+        "A filter is given no device",
+        "DeviceObject in FILTER_EXTENSION is NULL.",
+        "A filter that uses the device of the dump volume fails or crashes in Dump_Start.",
+        "Check how the dump volume was set up: DedicatedDumpFile, volmgr events 45 to 49.",
+    ),
+    Rule(
+        "extension-geometry-invalid",
+        "error",
+        "The disk geometry given to a filter makes no sense",
+        "The sector size is not a power of two from 512 to 65536, a count that must be above "
+        "0 is not, or the cylinders together are larger than the disk.",
+        "A filter that works with sectors computes wrong places or divides by zero.",
+        "Compare with the geometry the disk reports on the running system. A wrong value "
+        "comes from the storage driver, or the memory was overwritten.",
+    ),
+    Rule(
+        "extension-disk-size-invalid",
+        "error",
+        "The disk size given to a filter makes no sense",
+        "DiskSize is 0, is smaller than its own geometry, or is no multiple of the sector size.",
+        "A filter may reject writes as outside the disk, or compute wrong places.",
+        "Compare with the size the disk reports on the running system. A wrong value comes "
+        "from the storage driver, or the memory was overwritten.",
+    ),
+    Rule(
+        "extension-partition-info-size",
+        "error",
+        "The partition information given to a filter has the wrong size",
+        "SizeOfPartitionInfo is not 0x18, the size of DISK_PARTITION_INFO.",
+        "A filter that checks it rejects the disk; the fields behind it may be wrong.",
+        "Check whether the memory was overwritten or the layout of the extension is another one.",
+    ),
+    Rule(
+        "extension-size-unexpected",
+        "error",
+        "FILTER_EXTENSION states an unknown size",
+        "On Windows 8 and later the field Size should be 0x58 (0x50 on 32-bit), the size of "
+        "the structure.",
+        "Filters use it to see which fields exist. Another value means a newer layout than "
+        "the one known, or overwritten memory.",
+        "Compare the other fields: if they make sense, the structure is probably a newer one.",
+    ),
+    Rule(
+        "extension-dump-data-differs",
+        "warning",
+        "A filter's own pointer differs in its two places",
+        "DumpData of FILTER_EXTENSION is not DumpData of FILTER_INITIALIZATION_DATA. crashdmp"
+        " copies it after DriverEntry succeeds (proven on Windows 7 x86).",
+        "The callbacks work with the pointer in the extension, so they may use wrong data.",
+        "Check whether the filter's DriverEntry failed, or whether the filter changes one of "
+        "the two itself; otherwise look for overwritten memory.",
+    ),
+)
+
+_STORAGE = (
+    Rule(
+        "storage-request-slow",
+        "warning",
+        "The storage was slow before the crash",
+        "A request to the disk took a second or more, or was still open after that time. In "
+        "52 real dumps 99 % of all requests took 235 ms or less, and the slowest 5,032 ms.",
+        "A slow disk also slows the dump, and can be the cause of the crash.",
+        "Look at the health of the disk and at storport and disk events in the System log.",
+    ),
+    Rule(
+        "storage-request-failed",
+        "warning",
+        "A storage request failed before the crash",
+        "A request completed with an SRB status other than success.",
+        "A disk that fails requests can be the cause of the crash and can make the dump fail.",
+        "Look up the SRB status, the health of the disk, and disk events in the System log.",
+    ),
+    Rule(
+        "storage-requests-in-flight",
+        "info",
+        "Storage requests were not finished when the machine crashed",
+        "The list of recent requests has entries without an end time.",
+        "It is normal for a busy disk. Their status fields mean nothing yet.",
+        "Nothing, unless one of them was open for long.",
+    ),
+)
+
+_OWN = (
+    Rule(
+        "input-unusable",
+        "warning",
+        "One of the files given cannot be used",
+        "The file is not what its name or start says, is damaged at its start, or is of a kind "
+        "that this tool does not open. The other files were analyzed without it.",
+        "What only this file could tell is missing from the answer.",
+        "Read the problem in the evidence; copy the file again, or leave it out.",
+    ),
+    Rule(
+        "internal-unknown-rule",
+        "warning",
+        "This tool reported something it has no rule for",
+        "A part of this tool used a rule id that is not in the list of rules. What it saw is "
+        "shown.",
+        "The fact may matter, but its severity is not known. It is a fault of this tool.",
+        "Report it to the makers of this tool, with the text of the finding.",
+    ),
+)
+
+RULES = table((*_FILE, *_STACK, *_FILTER, *_EXTENSION, *_STORAGE, *_OWN))
