@@ -1,0 +1,163 @@
+"""The header of a kernel dump file: every field a value or an ``Absent``.
+
+Invariant: parsing never fails once the eight magic bytes are there; a field that the writer left at the
+filler ``PAGE`` is absent ("unset"), one behind the end of the file is absent ("file-cut").
+Source: mindumpdef.h of the Windows SDK (:mod:`analyzer.layouts.mindumpdef`).
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Dict, List, Union
+
+from ..absence import Absent
+from ..errors import InputError, UnsupportedError
+from ..layouts import mindumpdef
+from ..records import Anomaly, Origin
+
+Value = Union[int, bytes, Absent]
+
+#: fields without which a crash cannot be told; still "PAGE" here means the writer broke off early
+MANDATORY = (
+    "MinorVersion",
+    "DirectoryTableBase",
+    "PsLoadedModuleList",
+    "MachineImageType",
+    "NumberProcessors",
+    "BugCheckCode",
+    "DumpType",
+)
+#: registers of the crash context: architecture -> (instruction pointer, stack pointer, format).
+#: Offsets in CONTEXT of winnt.h.
+_REGISTERS = {
+    "x64": (0xF8, 0x98, "Q"),
+    "arm64": (0x108, 0x100, "Q"),
+    "x86": (0xB8, 0xC4, "I"),
+    "x86-pae": (0xB8, 0xC4, "I"),
+}
+SMALLEST = 0x60
+
+
+class DumpFile:
+    """The mapped file and its header; memory readers are built on it.
+
+    ``anomalies`` collects what is odd about the file. Raises InputError when the file cannot be read or is
+    too short to hold a bugcheck code.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.anomalies: List[Anomaly] = []
+        try:
+            with open(path, "rb") as file:
+                file.seek(0, 2)
+                self.size = file.tell()
+                if self.size < SMALLEST:
+                    raise InputError(
+                        path,
+                        "too short for a kernel dump",
+                        expected=f"at least {SMALLEST} bytes",
+                        found=str(self.size),
+                    )
+                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        self.data = memoryview(self.map)
+        magic = bytes(self.data[:8])
+        if magic == mindumpdef.SIGNATURE + mindumpdef.VALID_DUMP64:
+            self.layout = mindumpdef.DumpHeader64
+        elif magic == mindumpdef.SIGNATURE + mindumpdef.VALID_DUMP32:
+            self.layout = mindumpdef.DumpHeader32
+        else:
+            raise UnsupportedError(
+                path, "not a kernel dump", offset=0, expected="PAGEDU64 or PAGEDUMP", found=repr(magic)
+            )
+        self.pointer_size = self.layout.pointer_size
+        self.header_size = self.layout.size
+        self.head = bytes(self.data[: self.header_size])
+        self.fields: Dict[str, Value] = {
+            name: self._field(field) for name, field in mindumpdef.fields(self.layout).items()
+        }
+        self.architecture = self._architecture()
+        if self.size < self.header_size:
+            self.note(
+                "dump-file-cut",
+                f"the file ends at {self.size:,} bytes, inside its {self.header_size:,}-byte header; "
+                "only the header fields before that are known",
+                offset=self.size,
+            )
+        unset = [
+            name
+            for name in MANDATORY
+            if isinstance(self.fields[name], Absent) and self.fields[name].reason == "unset"  # type: ignore[union-attr]
+        ]
+        if unset:
+            self.note(
+                "header-field-unset",
+                f"the header fields {', '.join(unset)} were never filled in (they still hold PAGE)",
+                offset=mindumpdef.fields(self.layout)[unset[0]].offset,
+                evidence=tuple(f"{name} = PAGE" for name in unset),
+            )
+
+    def _field(self, field: mindumpdef.Field) -> Value:
+        if field.offset + field.size > len(self.head):
+            return Absent("file-cut", f"the file ends before header offset {field.offset:#x}")
+        value = field.read(self.head)
+        if isinstance(value, int):
+            filler = {
+                8: mindumpdef.FILLER64,
+                4: mindumpdef.FILLER32,
+            }.get(field.size)
+            if value == filler:
+                return Absent("unset", f"the header field at {field.offset:#x} still holds PAGE")
+        return bytes(value) if isinstance(value, (bytes, bytearray)) else int(value)
+
+    def _architecture(self) -> Union[str, Absent]:
+        machine = self.fields["MachineImageType"]
+        if isinstance(machine, Absent):
+            return machine
+        name = mindumpdef.IMAGE_FILE_MACHINES.get(int(machine))  # type: ignore[arg-type]
+        known = {8: ("x64", "arm64"), 4: ("x86",)}[self.pointer_size]
+        if name not in known:
+            return Absent("out-of-range", f"machine type {machine:#x} in a {known[0]} header")
+        if name == "x86":
+            # A writer that leaves the byte at its filler is told apart by the page directory:
+            # only PAE has one that is not page aligned; 0x50 is "P" of PAGE.
+            return "x86-pae" if self.fields.get("PaeEnabled") == 1 else "x86"
+        return name
+
+    # -- access --------------------------------------------------------------------------------
+
+    def number(self, name: str) -> Union[int, Absent]:
+        """A header field as an integer."""
+        value = self.fields[name]
+        return value if isinstance(value, (int, Absent)) else Absent("not-applicable")
+
+    def register(self, name: str) -> Union[int, Absent]:
+        """"ip" or "sp" of the crash context in the header."""
+        if isinstance(self.architecture, Absent):
+            return self.architecture
+        ip, sp, form = _REGISTERS[self.architecture]
+        offset = self.layout.ContextRecord.offset + (ip if name == "ip" else sp)
+        return self._field(mindumpdef.Field(offset, form))  # type: ignore[return-value]
+
+    def context_record(self) -> bytes:
+        """The raw CONTEXT of the crash (the whole reserved area)."""
+        field = self.layout.ContextRecord
+        return self.head[field.offset : field.offset + field.size]
+
+    def origin(self, how: str, offset: Union[int, None], confidence: str = "certain") -> Origin:
+        """Provenance at a file offset."""
+        return Origin(self.path, how, confidence, offset)
+
+    def note(
+        self, rule: str, text: str, *, offset: Union[int, None] = None, subject: str = "", evidence: tuple = ()
+    ) -> None:
+        """Records something odd; identical notes are kept once."""
+        note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)
+        if note not in self.anomalies:
+            self.anomalies.append(note)
+
+    def find(self, needle: bytes, start: int = 0) -> int:
+        """File offset of a byte string, -1 when it is not there."""
+        return self.map.find(needle, start)

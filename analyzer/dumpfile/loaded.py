@@ -1,0 +1,197 @@
+"""The module lists of a page dump: nt's loaded list and its memory of unloaded drivers.
+
+Invariant: the walk is bounded and never trusts a link: a broken forward chain is completed from the
+back, and what is missing is noted. Roles are not decided here (:mod:`analyzer.dumpstack.roles`).
+Sources: public types of _KLDR_DATA_TABLE_ENTRY and _UNLOADED_DRIVERS; PE/COFF specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, List, NamedTuple, Set, Tuple, Union
+
+from ..absence import Absent
+from ..layouts import mindumpdef
+from ..records import Module, Origin
+
+if TYPE_CHECKING:
+    from .kernel import KernelDump
+
+MAX_MODULES = 4096
+#: nt keeps the last 50 unloaded drivers (MI_UNLOADED_DRIVERS)
+UNLOADED_ENTRIES = 50
+
+
+class _Entry(NamedTuple):
+    """Offsets in KLDR_DATA_TABLE_ENTRY."""
+
+    base: int
+    size: int
+    full_name: int
+    base_name: int
+    checksum: int
+    time_date_stamp: int
+    length: int
+
+
+_KLDR = {
+    8: _Entry(0x30, 0x40, 0x48, 0x58, 0x78, 0x9C, 0xA0),
+    4: _Entry(0x18, 0x20, 0x24, 0x2C, 0x40, 0x58, 0x5C),
+}
+#: since this build the list entry itself holds the image's TimeDateStamp; before, the tail differs
+_STAMP_IN_ENTRY = 10240
+
+
+def module(
+    name: Union[str, Absent],
+    base: int,
+    size: int,
+    stamp: Union[int, Absent],
+    checksum: Union[int, Absent],
+    order: Union[int, None],
+    origin: Origin,
+    is_loaded: bool = True,
+) -> Module:
+    """A module record without its role; the image key is that of symbol servers."""
+    key: Union[str, Absent]
+    if isinstance(stamp, int) and size:
+        key = f"{stamp:08X}{size:x}"
+    else:
+        key = Absent("not-recorded", "no time stamp of the image")
+    return Module(
+        name, base, base + size, size, None, None, is_loaded, stamp, checksum, key, None, None, order, origin
+    )
+
+
+def loaded_modules(dump: "KernelDump") -> List[Module]:
+    """Modules of PsLoadedModuleList in load order; notes a list that cannot be walked to its end."""
+    head = dump.file.number("PsLoadedModuleList")
+    if isinstance(head, Absent):
+        return []
+    links = dump.unpack("QQ" if dump.pointer_size == 8 else "II", head)
+    if isinstance(links, Absent):
+        dump.file.note(
+            "modules-incomplete",
+            f"the head of nt's module list at {head:#x} cannot be read: {links}",
+            subject="PsLoadedModuleList",
+        )
+        return []
+    forward, why = _walk(dump, links[0], head, 0, set())
+    entries = list(forward)
+    if why:
+        seen = {address for address, _ in forward}
+        backward, _ = _walk(dump, links[1], head, dump.pointer_size, seen)
+        entries += reversed(backward)
+        dump.file.note(
+            "modules-incomplete",
+            f"nt's module list breaks after {len(forward)} modules ({why}); "
+            f"{len(backward)} more were found from its end, others may be missing",
+            subject="PsLoadedModuleList",
+        )
+    return [_module(dump, address, data, order) for order, (address, data) in enumerate(entries)]
+
+
+def _walk(
+    dump: "KernelDump", first: int, head: int, link: int, seen: Set[int]
+) -> Tuple[List[Tuple[int, bytes]], str]:
+    """Entries from ``first`` until the head; the sentence says why it ended before."""
+    layout = _KLDR[dump.pointer_size]
+    form = "<Q" if dump.pointer_size == 8 else "<I"
+    found: List[Tuple[int, bytes]] = []
+    seen, at = set(seen), first
+    while at != head:
+        if at in seen:
+            return found, f"the link to {at:#x} closes a loop that misses the head"
+        if len(found) >= MAX_MODULES:
+            return found, f"more than {MAX_MODULES} entries"
+        seen.add(at)
+        data = dump.read(at, layout.length)
+        if isinstance(data, Absent):
+            return found, f"the entry at {at:#x} cannot be read: {data.detail}"
+        if not struct.unpack_from(form, data, layout.base)[0]:
+            return found, f"the entry at {at:#x} has no image base"
+        found.append((at, data))
+        (at,) = struct.unpack_from(form, data, link)
+    return found, ""
+
+
+def _module(dump: "KernelDump", address: int, data: bytes, order: int) -> Module:
+    layout = _KLDR[dump.pointer_size]
+    form = "<Q" if dump.pointer_size == 8 else "<I"
+    (base,) = struct.unpack_from(form, data, layout.base)
+    (size,) = struct.unpack_from("<I", data, layout.size)
+    (checksum,) = struct.unpack_from("<I", data, layout.checksum)
+    name = dump.unicode_string(address + layout.base_name)
+    if isinstance(name, Absent) or not name:
+        full = dump.unicode_string(address + layout.full_name)
+        name = full.rsplit("\\", 1)[-1] if isinstance(full, str) and full else name
+    stamp: Union[int, Absent]
+    if isinstance(dump.build, int) and dump.build >= _STAMP_IN_ENTRY:
+        (stamp,) = struct.unpack_from("<I", data, layout.time_date_stamp)
+    else:
+        stamp = image_time_stamp(dump, base)
+    return module(
+        name or Absent("not-found", "the name is empty"),
+        base,
+        size,
+        stamp,
+        checksum,
+        order,
+        dump.origin("entry of nt's loaded module list", address),
+    )
+
+
+def image_time_stamp(dump: "KernelDump", base: int) -> Union[int, Absent]:
+    """TimeDateStamp out of the PE header in memory."""
+    head = dump.read(base, 0x40)
+    if isinstance(head, Absent):
+        return head
+    if head[:2] != b"MZ":
+        return Absent("not-found", f"no MZ image at {base:#x}")
+    (place,) = struct.unpack_from("<I", head, 0x3C)
+    if place > 0x1000:
+        return Absent("out-of-range", f"the PE header is stated {place:#x} bytes into the image")
+    header = dump.read(base + place, 12)
+    if isinstance(header, Absent):
+        return header
+    if header[:4] != b"PE\0\0":
+        return Absent("not-found", f"no PE header at {base + place:#x}")
+    return int(struct.unpack_from("<I", header, 8)[0])
+
+
+def unloaded_modules(dump: "KernelDump") -> List[Module]:
+    """nt's array of unloaded drivers, oldest place first; empty entries are left out."""
+    block = dump.debugger_data()
+    if isinstance(block, Absent):
+        return []
+    field = mindumpdef.DEBUGGER_DATA.MmUnloadedDrivers.offset
+    (variable,) = struct.unpack_from("<Q", block, field)
+    if dump.pointer_size == 4:
+        variable &= 0xFFFF_FFFF
+    array = dump.pointer(variable)
+    if isinstance(array, Absent) or not array:
+        return []
+    wide = dump.pointer_size == 8
+    step, form, text = (0x28, "<QQ", 0x10) if wide else (0x18, "<II", 8)
+    found = []
+    for index in range(UNLOADED_ENTRIES):
+        at = array + index * step
+        data = dump.read(at, step)
+        if isinstance(data, Absent):
+            break
+        start, end = struct.unpack_from(form, data, text)
+        name = dump.unicode_string(at)
+        if start and start < end <= start + (1 << 31) and name != "":
+            found.append(
+                module(
+                    name,
+                    start,
+                    end - start,
+                    Absent("not-recorded", "the list of unloaded drivers keeps no time stamp"),
+                    Absent("not-recorded", "the list of unloaded drivers keeps no checksum"),
+                    None,
+                    dump.origin("entry of nt's unloaded driver list", at),
+                    is_loaded=False,
+                )
+            )
+    return found

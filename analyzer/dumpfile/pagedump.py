@@ -1,0 +1,256 @@
+"""Dumps that hold physical pages: types 1, 2, 5, 6, 8, 9 and 10.
+
+Invariant: memory-mapped, private memory bounded by the page map; every address gives bytes or a reason:
+not mapped in the target, paged out, not stored in this dump, or cut off with the file.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Iterator, List, Sequence, Tuple, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ..absence import REASONS, Absent
+from ..errors import UsageError
+from ..layouts import mindumpdef
+from ..records import Module
+from . import loaded, processors
+from .header import DumpFile
+from .kernel import KernelDump, StackRegion
+from .pagemap import PAGE, Ints, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
+from .paging import REASON, SCHEMES, Walker
+
+_MORE = "a complete memory dump"
+
+
+class PageDump(KernelDump):
+    """A dump with physical pages and the page tables to walk them."""
+
+    holds = "physical memory pages"
+
+    def __init__(self, file: DumpFile) -> None:
+        super().__init__(file)
+        found = _page_map(file)
+        for rule, text, offset in found.problems:
+            file.note(rule, text, offset=offset)
+        self.pages = found.pages
+        self.first_page = self.pages.first
+        self.end_of_pages = self.first_page + self.pages.pages * PAGE
+        self.missing_pages = max(0, -(-(self.end_of_pages - file.size) // PAGE))
+        if self.missing_pages and self.pages.pages:
+            file.note(
+                "dump-file-cut",
+                f"the file should hold {self.pages.pages:,} pages and end at {self.end_of_pages:,} bytes "
+                f"or later, but is {file.size:,} bytes long: {min(self.missing_pages, self.pages.pages):,} pages are missing",
+                offset=file.size,
+                evidence=(f"pages stated = {self.pages.pages}", f"pages missing = {self.missing_pages}"),
+            )
+        self.walker = self._choose_scheme()
+        self._modules: Union[List[Module], None] = None
+        self.read_secondary(self.end_of_pages)
+
+    # -- address translation -------------------------------------------------------------------
+
+    def _choose_scheme(self) -> Walker:
+        """Takes the paging scheme under which nt's module list reads as a list.
+
+        The header names the machine, not its number of table levels: LA57 and a header byte left
+        unset are told apart by content.
+        """
+        root = self.file.number("DirectoryTableBase")
+        names = {
+            "x64": ("x64", "x64-la57"),
+            "arm64": ("arm64",),
+            "x86": ("x86", "x86-pae"),
+            "x86-pae": ("x86-pae", "x86"),
+        }.get(str(self.architecture), ("x64", "arm64") if self.pointer_size == 8 else ("x86-pae", "x86"))
+        walkers = [
+            Walker(SCHEMES[name], 0 if isinstance(root, Absent) else root, self.pages, self.file.data)
+            for name in names
+        ]
+        head = self.file.number("PsLoadedModuleList")
+        for walker in walkers:
+            self.walker = walker
+            if not isinstance(head, Absent):
+                links = self.unpack("QQ" if self.pointer_size == 8 else "II", head)
+                if not isinstance(links, Absent) and self.pointer(links[0] + self.pointer_size) == head:
+                    break
+        else:
+            walker = self.walker = walkers[0]
+        if walker.scheme.name != self.architecture and not isinstance(self.architecture, Absent):
+            self.architecture = walker.scheme.name
+        return walker
+
+    def translate(self, addresses: npt.ArrayLike) -> Tuple[Ints, npt.NDArray[np.uint8]]:
+        """Physical address (int64, -1 where none) and reason code (uint8) of virtual addresses.
+
+        Reason codes index ``analyzer.dumpfile.paging.REASON``: 0 found, 1 not mapped, 2 paged out,
+        3 a page table is not in the dump, 4 a page table is cut off. Shape: that of the input, 1-D.
+        """
+        return self.walker.walk_many(np.atleast_1d(np.asarray(addresses, np.uint64)))
+
+    def read_many(
+        self, addresses: npt.ArrayLike, size: int = 8
+    ) -> Tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """``size`` bytes at each virtual address: (n, size) uint8 and reason codes (uint8, 0 = read).
+
+        Rows that could not be read are zero. Raises UsageError for a size outside 1..4096.
+        """
+        if not 1 <= size <= PAGE:
+            raise UsageError(f"read_many reads 1 to {PAGE} bytes an address, not {size}")
+        wanted = np.atleast_1d(np.asarray(addresses, np.uint64))
+        offset, reason = self._file_offsets(wanted)
+        skew = int(self.first_page) & 7
+        if size == 8 and not ((wanted & np.uint64(7)).any()):
+            view = np.frombuffer(self.file.data, "<u8", (self.file.size - skew) // 8, skew)
+            good = reason == 0
+            good &= offset + 8 <= self.file.size
+            words = np.zeros(len(wanted), "<u8")
+            words[good] = view[(offset[good] - skew) >> 3]
+            reason[(reason == 0) & ~good] = 4
+            return words.view(np.uint8).reshape(-1, 8), reason
+        out = np.zeros((len(wanted), size), np.uint8)
+        whole = np.frombuffer(self.file.data, np.uint8)
+        inside = (wanted & np.uint64(PAGE - 1)).astype(np.int64) + size <= PAGE
+        good = (reason == 0) & inside
+        reason[good & (offset + size > self.file.size)] = 4
+        good &= reason == 0
+        step = max(1, (1 << 22) // size)  # bounded index arrays
+        picks = np.flatnonzero(good)
+        for at in range(0, len(picks), step):
+            part = picks[at : at + step]
+            out[part] = whole[offset[part][:, None] + np.arange(size)]
+        for index in np.flatnonzero((reason == 0) & ~inside).tolist():  # rows across a page edge
+            data = self.read(int(wanted[index]), size)
+            if isinstance(data, Absent):
+                reason[index] = REASON.index(data.reason)
+            else:
+                out[index] = np.frombuffer(data, np.uint8)
+        return out, reason
+
+    def _file_offsets(self, addresses: npt.NDArray[np.uint64]) -> Tuple[Ints, npt.NDArray[np.uint8]]:
+        physical, reason = self.walker.walk_many(addresses)
+        offset = self.pages.offsets(physical >> 12)
+        stored = offset >= 0
+        reason[(reason == 0) & ~stored] = 3
+        offset += physical & 0xFFF
+        return offset, reason
+
+    def _locate(self, address: int) -> Tuple[int, int]:
+        """(file offset, 0) or (-1, reason code) of one address."""
+        physical, reason = self.walker.walk(address)
+        if reason:
+            return -1, reason
+        offset = self.walker._offset(physical)
+        if offset < 0:
+            return -1, 3
+        return (offset, 0) if offset < self.file.size else (-1, 4)
+
+    def file_offset(self, address: int) -> Union[int, None]:
+        offset, reason = self._locate(address)
+        return None if reason else offset
+
+    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+        parts = []
+        at, left = address, size
+        while left > 0:
+            step = min(PAGE - (at & (PAGE - 1)), left)
+            offset, reason = self._locate(at)
+            if not reason and offset + step > self.file.size:
+                reason = 4
+            if reason:
+                name = REASON[reason]
+                return Absent(
+                    name, f"{REASONS[name]} ({at:#x})", _MORE if name == "not-in-dump" else ""
+                )
+            parts.append(bytes(self.file.data[offset : offset + step]))
+            at, left = at + step, left - step
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_physical(self, physical: int, size: int) -> Union[bytes, Absent]:
+        """``size`` bytes at a physical address, or why they are not there."""
+        parts = []
+        at, left = physical, size
+        while left > 0:
+            step = min(PAGE - (at & (PAGE - 1)), left)
+            offset = self.walker._offset(at)
+            if offset < 0:
+                return Absent("not-in-dump", f"the frame of {at:#x} is not stored", _MORE)
+            if offset + step > self.file.size:
+                return Absent("file-cut", f"the file ends before the frame of {at:#x}")
+            parts.append(bytes(self.file.data[offset : offset + step]))
+            at, left = at + step, left - step
+        return b"".join(parts)
+
+    # -- lists ---------------------------------------------------------------------------------
+
+    def modules(self) -> Sequence[Module]:
+        if self._modules is None:
+            self._modules = loaded.loaded_modules(self)
+        return self._modules
+
+    def unloaded(self) -> Sequence[Module]:
+        return loaded.unloaded_modules(self)
+
+    def stacks(self) -> Sequence[StackRegion]:
+        return processors.stacks(self)
+
+    def page_data(self) -> Iterator[Tuple[int, memoryview]]:
+        """The stored page bytes, in pieces of up to 64 MiB: (file offset, bytes)."""
+        end = min(self.end_of_pages, self.file.size)
+        step = 1 << 26
+        for at in range(self.first_page, end, step):
+            yield at, self.file.data[at : min(at + step, end)]
+
+
+def _page_map(file: DumpFile) -> MapResult:
+    """Builds the page map of whatever header stands behind the dump header."""
+    data, base = file.data, file.header_size
+    kind = file.number("DumpType")
+    empty = MapResult(RunMap(np.zeros(0, np.int64), np.zeros(0, np.int64), base))
+    if file.size < base + 0x40:
+        return empty
+    signature, valid = bytes(data[base : base + 4]), bytes(data[base + 4 : base + 8])
+    if kind in (8, 9, 10):
+        # RDMP: the mark stands behind a 4-byte word (seen in dumps of current debuggers)
+        if bytes(data[base + 4 : base + 8]) != mindumpdef.RANGE_SIGNATURE:
+            empty.problems.append(("dump-map-inconsistent", "no RDMP range header behind the dump header", base))
+            return empty
+        size, first = struct.unpack_from("<QQ", data, base + 0x10)
+        stated = struct.unpack_from("<Q", data, base + 0x28)[0] if kind == 10 else 0
+        result = from_ranges(data, base + 0x30, first, min(stated, 1 << 40))
+        if first != base + 0x20 + size:
+            result.problems.append(
+                (
+                    "dump-map-inconsistent",
+                    f"the range header states its first page at {first:#x}, "
+                    f"its size of {size:#x} bytes puts it at {base + 0x20 + size:#x}",
+                    base + 0x10,
+                )
+            )
+        return result
+    if signature in mindumpdef.BITMAP_SIGNATURES and valid == b"DUMP":
+        if kind == 2:
+            old = mindumpdef.SummaryDump64 if file.pointer_size == 8 else mindumpdef.SummaryDump32
+            bits, pages = old.BitmapSize.read(data, base), old.Pages.read(data, base)
+            first = old.HeaderSize.read(data, base)
+            return from_bitmap(data, base + old.bitmap, bits, pages, first)
+        new = mindumpdef.BITMAP_DUMP
+        bits = min(new.BitmapBits.read(data, base), 1 << 40)
+        return from_bitmap(
+            data,
+            base + new.bitmap,
+            bits,
+            new.Pages.read(data, base),
+            min(new.FirstPage.read(data, base), 1 << 60),
+        )
+    if kind in (2, 5, 6):
+        empty.problems.append(
+            ("dump-map-inconsistent", f"no SDMP or FDMP page bitmap behind the dump header: {signature!r}", base)
+        )
+        return empty
+    return from_header_runs(
+        data, file.layout.PhysicalMemoryBlock.offset, file.pointer_size == 8, base
+    )

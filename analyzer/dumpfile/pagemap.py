@@ -1,0 +1,257 @@
+"""Which physical frames a dump stores, and where in the file.
+
+Invariant: a map is a pure function frame -> file offset (-1 = not stored) built from bounded views of
+the mapped file; its private memory is at most 1/16 byte per frame of the machine (bitmaps) or 24 bytes
+per run. It never says whether the file is long enough: the reader compares offsets with the file size.
+
+Sources: mindumpdef.h (runs), the public readers named in docs/architecture.md (bitmap, ranges).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import List, Tuple, Union
+
+import numpy as np
+import numpy.typing as npt
+
+PAGE = 0x1000
+Ints = npt.NDArray[np.int64]
+
+
+class RunMap:
+    """Sorted runs of frames; pages lie packed from ``first`` in the order of the run table."""
+
+    def __init__(self, base: Ints, count: Ints, first: int) -> None:
+        start = np.zeros(len(base), np.int64)
+        np.cumsum(count[:-1], out=start[1:])
+        offset = start * PAGE + first
+        order = np.argsort(base, kind="stable")
+        self.base, self.count, self.offset = base[order], count[order], offset[order]
+        self.by_file = np.argsort(self.offset, kind="stable")
+        self.first = first
+        self.pages = int(count.sum())
+        self.runs = len(base)
+        self.highest = int((self.base + self.count).max()) - 1 if len(base) else -1
+
+    def offsets(self, frames: Ints) -> Ints:
+        """File offset of each frame's page, -1 where the dump does not store it."""
+        if not self.runs:
+            return np.full(len(frames), -1, np.int64)
+        run = np.searchsorted(self.base, frames, "right") - 1
+        delta = frames - self.base[run]
+        hit = (run >= 0) & (delta < self.count[run])
+        return np.where(hit, self.offset[run] + delta * PAGE, -1)
+
+    def frame_at(self, offset: int) -> int:
+        """The frame whose page holds this file offset, -1 outside the page data."""
+        starts = self.offset[self.by_file]
+        place = int(np.searchsorted(starts, offset, "right")) - 1
+        if place < 0:
+            return -1
+        run = self.by_file[place]
+        delta = (offset - int(self.offset[run])) // PAGE
+        return int(self.base[run]) + delta if delta < self.count[run] else -1
+
+
+class BitmapMap:
+    """One bit per frame; pages lie packed from ``first`` in frame order.
+
+    A running count of set bits per 64-bit word answers "which page of the file is frame n" without
+    unfolding the bitmap into runs, so the memory does not grow with fragmentation.
+    """
+
+    def __init__(self, words: npt.NDArray[np.uint64], bits: int, first: int) -> None:
+        self.words, self.bits, self.first = words, bits, first
+        self.before = np.zeros(len(words) + 1, np.int64)
+        step = 1 << 20  # bounded temporaries for machines with terabytes of memory
+        total, runs, carry = 0, 0, np.uint64(0)
+        one, top = np.uint64(1), np.uint64(63)
+        for at in range(0, len(words), step):
+            part = words[at : at + step]
+            if at + step >= len(words) and bits & 63:
+                part = part.copy()
+                part[-1] &= np.uint64((1 << (bits & 63)) - 1)
+            ones = np.cumsum(np.bitwise_count(part), dtype=np.int64)
+            self.before[at + 1 : at + 1 + len(part)] = ones + total
+            total += int(ones[-1])
+            # a run starts at a set bit whose lower neighbour is clear
+            below = part << one
+            below[1:] |= part[:-1] >> top
+            below[0] |= carry
+            carry = part[-1] >> top
+            runs += int(np.bitwise_count(part & ~below).sum())
+        self.pages, self.runs = total, runs
+        filled = np.flatnonzero(np.diff(self.before)) if total else np.zeros(0, np.int64)
+        self.highest = -1
+        if len(filled):
+            last = int(filled[-1])
+            word = int(words[last])
+            if last == len(words) - 1 and bits & 63:
+                word &= (1 << (bits & 63)) - 1
+            self.highest = last * 64 + word.bit_length() - 1
+
+    def offsets(self, frames: Ints) -> Ints:
+        """File offset of each frame's page, -1 where the dump does not store it."""
+        if not self.bits:
+            return np.full(len(frames), -1, np.int64)
+        known = (frames >= 0) & (frames < self.bits)
+        frame = np.where(known, frames, 0)
+        place = frame >> 6
+        bit = (frame & 63).astype(np.uint64)
+        word = self.words[place]
+        stored = known & (((word >> bit) & np.uint64(1)) == 1)
+        lower = np.bitwise_count(word & ((np.uint64(1) << bit) - np.uint64(1)))
+        return np.where(stored, (self.before[place] + lower) * PAGE + self.first, -1)
+
+    def frame_at(self, offset: int) -> int:
+        """The frame whose page holds this file offset, -1 outside the page data."""
+        index = (offset - self.first) // PAGE
+        if not 0 <= index < self.pages:
+            return -1
+        place = int(np.searchsorted(self.before, index, "right")) - 1
+        word, skip = int(self.words[place]), index - int(self.before[place])
+        for bit in range(64):
+            if word >> bit & 1:
+                if not skip:
+                    return place * 64 + bit
+                skip -= 1
+        return -1  # pragma: no cover - before[] says there is such a bit
+
+
+PageMap = Union[RunMap, BitmapMap]
+
+
+class MapResult:
+    """A map plus what is odd about it (``problems``: rule id, sentence, file offset)."""
+
+    def __init__(self, pages: PageMap) -> None:
+        self.pages = pages
+        self.stated_pages = -1
+        self.problems: List[Tuple[str, str, int]] = []
+
+
+def _clean_runs(
+    base: Ints, count: Ints, first: int, where: int, size: int
+) -> Tuple[RunMap, List[Tuple[str, str, int]]]:
+    """Drops runs that cannot be (negative, beyond 2**52 bytes); keeps file order for the rest."""
+    problems: List[Tuple[str, str, int]] = []
+    limit = 1 << 40
+    bad = (base < 0) | (count <= 0) | (base >= limit) | (count >= limit)
+    bad |= np.cumsum(count.astype(np.float64)) >= limit  # so that file offsets fit 64 bits
+    if bad.any():
+        at = int(np.argmax(bad))
+        problems.append(
+            (
+                "dump-map-inconsistent",
+                f"memory run {at} cannot be: first frame {int(base[at]):#x}, "
+                f"{int(count[at])} pages; this run and all behind it are ignored",
+                where,
+            )
+        )
+        base, count = base[:at], count[:at]
+    pages = RunMap(base, count, first)
+    ends = pages.base + pages.count
+    if (ends[:-1] > pages.base[1:]).any():
+        problems.append(
+            ("dump-map-inconsistent", "memory runs overlap; the later run is used", where)
+        )
+    return pages, problems
+
+
+def from_header_runs(data: memoryview, offset: int, is_64bit: bool, first: int) -> MapResult:
+    """Type 1: PHYSICAL_MEMORY_DESCRIPTOR in the header (700 bytes: 42 runs, or 86 on 32-bit)."""
+    if is_64bit:
+        runs, pages = struct.unpack_from("<I4xQ", data, offset)
+        table, kind, room = offset + 16, "<i8", (700 - 16) // 16
+    else:
+        runs, pages = struct.unpack_from("<II", data, offset)
+        table, kind, room = offset + 8, "<u4", (700 - 8) // 8
+    problems = []
+    if runs > room:
+        problems.append(
+            (
+                "dump-map-inconsistent",
+                f"the header states {runs} memory runs but has room for {room}; {room} are used",
+                offset,
+            )
+        )
+        runs = room
+    pairs = np.frombuffer(data, kind, runs * 2, table).astype(np.int64)
+    run_map, more = _clean_runs(pairs[0::2], pairs[1::2], first, table, len(data))
+    result = MapResult(run_map)
+    result.stated_pages = pages
+    result.problems = problems + more
+    if run_map.pages != pages:
+        result.problems.append(
+            (
+                "dump-map-inconsistent",
+                f"the header states {pages} pages, its runs add up to {run_map.pages}",
+                offset,
+            )
+        )
+    return result
+
+
+def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) -> MapResult:
+    """Types 2, 5, 6: one bit per frame from file offset ``at``."""
+    problems: List[Tuple[str, str, int]] = []
+    room = max(0, len(data) - at) // 8
+    wanted = (bits + 63) // 64
+    if wanted > room:
+        problems.append(
+            (
+                "dump-file-cut",
+                f"the page bitmap needs {wanted * 8:,} bytes, the file has {room * 8:,} left",
+                at,
+            )
+        )
+        bits, wanted = room * 64, room
+    words = np.frombuffer(data, "<u8", wanted, at)
+    if first < at or first % 8:
+        problems.append(
+            (
+                "dump-map-inconsistent",
+                f"the first page is stated to lie at {first:#x}, inside or before the bitmap",
+                at,
+            )
+        )
+    result = MapResult(BitmapMap(words, bits, first))
+    result.stated_pages = pages
+    result.problems = problems
+    if result.pages.pages != pages:
+        result.problems.append(
+            (
+                "dump-bitmap-count-mismatch",
+                f"the bitmap marks {result.pages.pages} pages, its header states {pages}",
+                at,
+            )
+        )
+    return result
+
+
+def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> MapResult:
+    """Types 8, 9, 10: pairs {first frame, pages} up to a zero frame, the page total or ``first``."""
+    room = max(0, min(first, len(data)) - at) // 16
+    pairs = np.frombuffer(data, "<i8", room * 2, at)
+    base, count = pairs[0::2], pairs[1::2]
+    stop = np.flatnonzero((base == 0) | (count == 0))
+    end = int(stop[0]) if len(stop) else room
+    if stated_pages > 0 and end:
+        with np.errstate(over="ignore"):
+            reached = np.flatnonzero(np.cumsum(count[:end]) >= stated_pages)
+        if len(reached):
+            end = int(reached[0]) + 1
+    run_map, problems = _clean_runs(base[:end], count[:end], first, at, len(data))
+    result = MapResult(run_map)
+    result.stated_pages = stated_pages if stated_pages > 0 else run_map.pages
+    result.problems = problems
+    if stated_pages > 0 and run_map.pages != stated_pages:
+        result.problems.append(
+            (
+                "dump-map-inconsistent",
+                f"the range table states {stated_pages} pages, its ranges add up to {run_map.pages}",
+                at,
+            )
+        )
+    return result

@@ -1,0 +1,224 @@
+"""Virtual to physical: page-table walks over a dump, one address or many at once.
+
+Invariant: a walk reads only table entries stored in the dump and ends after at most five levels; every
+address gets either a physical address or a reason. One table of schemes (below) describes x64 with four
+and five levels, ARM64 with 4K pages, x86 PAE and x86; the walks know no architecture.
+
+Sources: Intel SDM volume 3 chapter 4, Arm ARM D8 (4K granule), public kernel types (_MMPTE_TRANSITION,
+_MMPTE_SOFTWARE) for the entries that are not valid.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Callable, NamedTuple, Tuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .pagemap import Ints, PageMap
+
+#: reason codes of the vectorised walk; names are keys of analyzer.absence.REASONS
+REASON = ("", "not-mapped", "paged-out", "not-in-dump", "file-cut")
+NOT_MAPPED, PAGED_OUT, NOT_IN_DUMP, FILE_CUT = 1, 2, 3, 4
+
+_PROTOTYPE, _TRANSITION = 1 << 10, 1 << 11
+
+
+class Scheme(NamedTuple):
+    """How an architecture cuts an address into table indexes.
+
+    ``levels``: (shift, index mask) from the root down; ``large``: shifts at which a leaf may stand;
+    ``address_bits``: width of a canonical address (0: all 32-bit addresses are valid).
+    """
+
+    name: str
+    levels: Tuple[Tuple[int, int], ...]
+    large: Tuple[int, ...]
+    entry_size: int
+    frame_mask: int
+    root_mask: int
+    address_bits: int
+    arm: bool = False
+
+
+_MASK52 = 0x000F_FFFF_FFFF_F000
+SCHEMES = {
+    "x64": Scheme(
+        "x64", ((39, 511), (30, 511), (21, 511), (12, 511)), (30, 21), 8, _MASK52, _MASK52, 48
+    ),
+    "x64-la57": Scheme(
+        "x64-la57",
+        ((48, 511), (39, 511), (30, 511), (21, 511), (12, 511)),
+        (30, 21),
+        8,
+        _MASK52,
+        _MASK52,
+        57,
+    ),
+    "arm64": Scheme(
+        "arm64",
+        ((39, 511), (30, 511), (21, 511), (12, 511)),
+        (30, 21),
+        8,
+        0x0000_FFFF_FFFF_F000,
+        0x0000_FFFF_FFFF_F000,
+        48,
+        True,
+    ),
+    "x86-pae": Scheme(
+        "x86-pae", ((30, 3), (21, 511), (12, 511)), (21,), 8, _MASK52, 0xFFFF_FFE0, 0
+    ),
+    "x86": Scheme("x86", ((22, 1023), (12, 1023)), (22,), 4, 0xFFFF_F000, 0xFFFF_F000, 0),
+}
+
+
+class Walker:
+    """Walks the tables of one dump; ``data`` is the mapped file."""
+
+    def __init__(self, scheme: Scheme, root: int, pages: PageMap, data: memoryview) -> None:
+        self.scheme, self.root, self.pages, self.data = scheme, root & scheme.root_mask, pages, data
+        self.size = len(data)
+        # Where tables lie in the file; a walk of a few hundred addresses meets the same few tables.
+        self._tables: "dict[int, int]" = {}
+        # not-present entries may hold inverted high frame bits (the L1TF mitigation)
+        self._frame_limit = (1 << max(pages.highest, 1).bit_length()) - 1
+
+    # -- one address ---------------------------------------------------------------------------
+
+    def _offset(self, physical: int) -> int:
+        frame = physical >> 12
+        base = self._tables.get(frame)
+        if base is None:
+            base = int(self.pages.offsets(np.array([frame], np.int64))[0])
+            if len(self._tables) > 4096:
+                self._tables.clear()
+            self._tables[frame] = base
+        return base + (physical & 0xFFF) if base >= 0 else -1
+
+    def walk(self, address: int) -> Tuple[int, int]:
+        """(physical address, 0) or (-1, reason code)."""
+        scheme = self.scheme
+        if scheme.address_bits:
+            top = address >> (scheme.address_bits - 1)
+            if top not in (0, (1 << (65 - scheme.address_bits)) - 1):
+                return -1, NOT_MAPPED
+        elif address >> 32:
+            return -1, NOT_MAPPED
+        table = self.root
+        for shift, mask in scheme.levels:
+            offset = self._offset(table + (address >> shift & mask) * scheme.entry_size)
+            if offset < 0:
+                return -1, NOT_IN_DUMP
+            if offset + scheme.entry_size > self.size:
+                return -1, FILE_CUT
+            form = "<Q" if scheme.entry_size == 8 else "<I"
+            (entry,) = struct.unpack_from(form, self.data, offset)
+            if not entry & 1:
+                if shift != 12:
+                    return -1, NOT_MAPPED
+                if entry & (_PROTOTYPE | _TRANSITION) == _TRANSITION:
+                    frame = (entry & scheme.frame_mask) >> 12
+                    if frame > self._frame_limit:
+                        frame &= self._frame_limit
+                    return frame << 12 | address & 0xFFF, 0
+                swapped = entry & _PROTOTYPE or entry >> (32 if scheme.entry_size == 8 else 12)
+                return -1, PAGED_OUT if swapped else NOT_MAPPED
+            if shift == 12:
+                if scheme.arm and entry & 3 != 3:
+                    return -1, NOT_MAPPED
+                return entry & scheme.frame_mask | address & 0xFFF, 0
+            leaf = entry & 3 == 1 if scheme.arm else bool(entry & 0x80)
+            if leaf and shift in scheme.large:
+                low = (1 << shift) - 1
+                high = (entry >> 13 & 0xFF) << 32 if scheme.entry_size == 4 else 0  # PSE-36
+                return entry & scheme.frame_mask & ~low | high | address & low, 0
+            if leaf and scheme.arm:
+                return -1, NOT_MAPPED
+            table = entry & scheme.frame_mask
+        raise AssertionError("the last level always returns")  # pragma: no cover
+
+    # -- many addresses ------------------------------------------------------------------------
+
+    def walk_many(
+        self, addresses: npt.NDArray[np.uint64]
+    ) -> Tuple[Ints, npt.NDArray[np.uint8]]:
+        """Physical address (int64, -1 where none) and reason code (uint8, 0 = ok) per address."""
+        scheme = self.scheme
+        count = len(addresses)
+        physical = np.full(count, -1, np.int64)
+        reason = np.full(count, NOT_MAPPED, np.uint8)
+        if scheme.address_bits:
+            top = addresses >> np.uint64(scheme.address_bits - 1)
+            ones = np.uint64((1 << (65 - scheme.address_bits)) - 1)
+            live = np.flatnonzero((top == 0) | (top == ones))
+        else:
+            live = np.flatnonzero(addresses >> np.uint64(32) == 0)
+        table = np.full(len(live), self.root, np.int64)
+        read = self._entry_reader()
+        for shift, mask in scheme.levels:
+            index = ((addresses[live] >> np.uint64(shift)) & np.uint64(mask)).astype(np.int64)
+            place = table + index * scheme.entry_size
+            offset = self.pages.offsets(place >> 12)
+            stored = offset >= 0
+            offset += place & 0xFFF
+            whole = offset + scheme.entry_size <= self.size
+            if not stored.all() or not whole.all():
+                reason[live[~stored]] = NOT_IN_DUMP
+                reason[live[stored & ~whole]] = FILE_CUT
+                good = stored & whole
+                live, offset = live[good], offset[good]
+            if not len(live):
+                break
+            entry = read(offset)
+            valid = (entry & 1) != 0
+            frame = entry & scheme.frame_mask
+            if shift == 12:
+                if scheme.arm:
+                    valid &= (entry & 3) == 3
+                resting = ~valid & ((entry & (_PROTOTYPE | _TRANSITION | 1)) == _TRANSITION)
+                limit = self._frame_limit << 12
+                frame = np.where(resting & (frame > limit), frame & limit, frame)
+                found = valid | resting
+                low = (addresses[live] & np.uint64(0xFFF)).astype(np.int64)
+                physical[live[found]] = (frame | low)[found]
+                reason[live[found]] = 0
+                kind = 32 if scheme.entry_size == 8 else 12
+                swapped = ~found & (((entry & _PROTOTYPE) != 0) | ((entry >> kind) != 0))
+                reason[live[swapped & ((entry & 1) == 0)]] = PAGED_OUT
+                break
+            leaf = (entry & 3) == 1 if scheme.arm else (entry & 0x80) != 0
+            if shift in scheme.large:
+                big = valid & leaf
+                if big.any():
+                    low_mask = (1 << shift) - 1
+                    where = live[big]
+                    low = (addresses[where] & np.uint64(low_mask)).astype(np.int64)
+                    whole_frame = frame[big] & ~low_mask
+                    if scheme.entry_size == 4:
+                        whole_frame |= (entry[big] >> 13 & 0xFF) << 32
+                    physical[where] = whole_frame | low
+                    reason[where] = 0
+                    valid &= ~big
+            elif scheme.arm:
+                valid &= ~leaf
+            live, table = live[valid], frame[valid]
+            if not len(live):
+                break
+        return physical, reason
+
+    def _entry_reader(self) -> Callable[[Ints], Ints]:
+        """A gather of table entries at any file offsets (a debugger's dump is not page aligned)."""
+        width = self.scheme.entry_size
+        kind = np.dtype("<i8" if width == 8 else "<u4")
+        views = {}
+
+        def read(offsets: Ints) -> Ints:
+            skew = int(offsets[0]) % width  # pages lie packed, so all entries share one alignment
+            if skew not in views:
+                views[skew] = np.frombuffer(self.data, kind, (self.size - skew) // width, skew)
+            return views[skew][(offsets - skew) // width].astype(np.int64)
+
+        return read
+
+

@@ -1,0 +1,302 @@
+"""Triage dumps ("minidumps", type 4): a handful of memory blocks, the driver list, the tagged data.
+
+Invariant: standard library only (numpy would cost more than the whole analysis of a minidump); every
+offset in the file is checked against its size before use.
+Source: _TRIAGE_DUMP32/64 of the public WDK types; held on 52 of 52 real 64-bit dumps.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from typing import Iterator, List, NamedTuple, Sequence, Tuple, Union
+
+from ..absence import Absent
+from ..layouts import mindumpdef
+from ..records import Module
+from . import loaded, secondary
+from .header import DumpFile
+from .kernel import KernelDump, StackRegion
+
+MAX_BLOCKS = 1 << 20
+#: how far below TopOfStack the dump writer's own frames are looked for: the page kept there (seen in
+#: real dumps) and a little more
+BELOW_STACK = 0x2000
+
+
+class _LdrEntry(NamedTuple):
+    """Offsets of the loader entry inside a driver list entry, and the least entry length."""
+
+    start: int
+    base: int
+    size: int
+    checksum: int
+    time_date_stamp: int
+    pointer: str
+
+
+_ENTRY = {
+    8: _LdrEntry(8, 0x30, 0x40, 0x78, 0x80, "<Q"),
+    4: _LdrEntry(4, 0x18, 0x20, 0x40, 0x44, "<I"),
+}
+
+
+class TriageDump(KernelDump):
+    """A virtual-only dump: no page tables, only blocks at virtual addresses."""
+
+    holds = "some blocks of virtual memory"
+
+    def __init__(self, file: DumpFile) -> None:
+        super().__init__(file)
+        self.layout = mindumpdef.TriageDump64 if self.pointer_size == 8 else mindumpdef.TriageDump32
+        self._modules: List[Module] = []
+        self._unloaded: List[Module] = []
+        self.blocks: List[Tuple[int, int, int]] = []  #: (virtual address, file offset, size)
+        base = file.header_size
+        if file.size < base + self.layout.size:
+            if file.size >= base:
+                file.note(
+                    "dump-file-cut",
+                    f"the file ends at {file.size:,} bytes, before the end of its triage header",
+                    offset=file.size,
+                )
+            self._starts: List[int] = []
+            self._reach: List[int] = []
+            return
+        self.triage = {
+            name: int(field.read(file.data, base))
+            for name, field in mindumpdef.fields(self.layout).items()
+        }
+        self._check_end()
+        self._read_blocks()
+        self._modules = self._read_drivers()
+        self._unloaded = self._read_unloaded()
+        start = self.triage["SizeOfDump"]
+        if start + 8 > file.size or bytes(file.data[start : start + 8]) != secondary.MAGIC:
+            found = file.find(secondary.MAGIC, base)
+            start = found if found >= 0 else start
+        self.read_secondary(start)
+
+    def _check_end(self) -> None:
+        file, size, valid = self.file, self.triage["SizeOfDump"], self.triage["ValidOffset"]
+        if size > file.size:
+            file.note(
+                "dump-file-cut",
+                f"the dump states {size:,} bytes of triage data, the file is {file.size:,} bytes long",
+                offset=file.size,
+                evidence=(f"SizeOfDump = {size:#x}", f"file size = {file.size:#x}"),
+            )
+        if valid + 4 > file.size:
+            return
+        mark = bytes(file.data[valid : valid + 4])
+        if mark != mindumpdef.TRIAGE_VALID:
+            file.note(
+                "triage-marker-missing",
+                f"the end mark TRGD is missing at {valid:#x} (found {mark!r}): the writer did not finish "
+                "or the file was damaged",
+                offset=valid,
+                evidence=(f"found = {mark!r}",),
+            )
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def _read_blocks(self) -> None:
+        file, triage = self.file, self.triage
+        at, count = triage["DataBlocksOffset"], triage["DataBlocksCount"]
+        room = max(0, file.size - at) // 16 if at else 0
+        if count and count > room:
+            file.note(
+                "dump-file-cut",
+                f"the dump states {count} data blocks, the file has room for {room} of them",
+                offset=at,
+            )
+        found = []
+        cut = 0
+        wanted = min(count, room, MAX_BLOCKS)
+        for address, offset, size in struct.iter_unpack("<QII", file.data[at : at + 16 * wanted]):
+            if self.pointer_size == 4:
+                address &= 0xFFFF_FFFF
+            held = max(0, min(size, file.size - offset))
+            cut += held < size
+            if held and address + held <= 1 << 64:
+                found.append((address, offset, held))
+        if cut:
+            file.note(
+                "dump-file-cut",
+                f"{cut} of {wanted} data blocks lie behind the end of the file",
+                offset=file.size,
+            )
+        for address, offset, size in (
+            (triage["TopOfStack"], triage["CallStackOffset"], triage["SizeOfCallStack"]),
+            (triage["DataPageAddress"], triage["DataPageOffset"], triage["DataPageSize"]),
+            (
+                self._debugger_address(),
+                triage["DebuggerDataOffset"],
+                triage["DebuggerDataSize"],
+            ),
+        ):
+            held = max(0, min(size, file.size - offset))
+            if address and offset and held:
+                found.append((address, offset, held))
+        found.sort()
+        self.blocks = found
+        self._starts = [block[0] for block in found]
+        # furthest end of any block up to each place: tells how far back a block may still reach
+        self._reach, far = [], 0
+        for address, _, size in found:
+            far = max(far, address + size)
+            self._reach.append(far)
+
+    def _debugger_address(self) -> int:
+        value = self.file.number("KdDebuggerDataBlock")
+        return 0 if isinstance(value, Absent) else value
+
+    def _piece(self, address: int) -> Tuple[int, int]:
+        """(file offset, bytes available) of the longest block that holds an address; (-1, 0) if none."""
+        best = (-1, 0)
+        index = bisect_right(self._starts, address) - 1
+        while index >= 0 and self._reach[index] > address:
+            start, offset, size = self.blocks[index]
+            left = start + size - address
+            if left > best[1]:
+                best = (offset + address - start, left)
+            index -= 1
+        return best
+
+    def file_offset(self, address: int) -> Union[int, None]:
+        offset, left = self._piece(address)
+        return offset if left else None
+
+    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+        parts = []
+        at, left = address, size
+        while left > 0:
+            offset, held = self._piece(at)
+            if not held:
+                return Absent(
+                    "not-in-dump",
+                    f"this minidump holds no memory at {at:#x}",
+                    "a kernel or complete memory dump",
+                )
+            step = min(held, left)
+            parts.append(bytes(self.file.data[offset : offset + step]))
+            at, left = at + step, left - step
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def chunks(self, address: int, size: int) -> Iterator[Tuple[int, bytes]]:
+        at, end = address, address + size
+        while at < end:
+            parts, start = [], at
+            while at < end:
+                offset, held = self._piece(at)
+                if not held:
+                    break
+                step = min(held, end - at)
+                parts.append(bytes(self.file.data[offset : offset + step]))
+                at += step
+            if parts:
+                yield start, b"".join(parts)
+                continue
+            index = bisect_right(self._starts, at)
+            if index >= len(self._starts) or self._starts[index] >= end:
+                return
+            at = self._starts[index]
+
+    # -- lists ---------------------------------------------------------------------------------
+
+    def _read_drivers(self) -> List[Module]:
+        file, triage, layout = self.file, self.triage, _ENTRY[self.pointer_size]
+        at, count = triage["DriverListOffset"], triage["DriverCount"]
+        if not at or not count:
+            return []
+        least = layout.start + layout.time_date_stamp + 4
+        # The entry length differs between builds; the string pool follows the list (52 of 52 dumps).
+        length = max(0, triage["StringPoolOffset"] - at) // count
+        if not least <= length <= 0x200:
+            length = 0x90 if self.pointer_size == 8 else 0x4C
+        room = max(0, file.size - at) // length
+        if count > room:
+            file.note(
+                "modules-incomplete",
+                f"the driver list states {count} drivers, the file has room for {room}",
+                offset=at,
+            )
+        found, broken = [], 0
+        for order in range(min(count, room, loaded.MAX_MODULES)):
+            place = at + order * length
+            entry = place + layout.start
+            (base,) = struct.unpack_from(layout.pointer, file.data, entry + layout.base)
+            (size,) = struct.unpack_from("<I", file.data, entry + layout.size)
+            (checksum,) = struct.unpack_from("<I", file.data, entry + layout.checksum)
+            (stamp,) = struct.unpack_from("<I", file.data, entry + layout.time_date_stamp)
+            if not base:
+                broken += 1
+                continue
+            (name_at,) = struct.unpack_from("<I", file.data, place)
+            name = self._pool_string(name_at)
+            if isinstance(name, str):
+                name = name.rsplit("\\", 1)[-1]
+            origin = file.origin("driver list of the minidump", place)
+            found.append(loaded.module(name, base, size, stamp, checksum, order, origin))
+        if broken:
+            file.note(
+                "modules-incomplete", f"{broken} of {count} driver list entries are empty", offset=at
+            )
+        return found
+
+    def _pool_string(self, offset: int) -> Union[str, Absent]:
+        """A name of the string pool: u32 count of UTF-16 units, then the units."""
+        data = self.file.data
+        if not offset or offset + 4 > len(data):
+            return Absent("file-cut", f"the name at {offset:#x} lies outside the file")
+        (units,) = struct.unpack_from("<I", data, offset)
+        if units > 0x7FFF or offset + 4 + 2 * units > len(data):
+            return Absent("out-of-range", f"the name at {offset:#x} states {units} characters")
+        return bytes(data[offset + 4 : offset + 4 + 2 * units]).decode("utf-16-le", "replace")
+
+    def _read_unloaded(self) -> List[Module]:
+        file, at = self.file, self.triage["UnloadedDriversOffset"]
+        wide = self.pointer_size == 8
+        # count (a pointer-size word), then {UNICODE_STRING, WCHAR[12], start, end}
+        step, form, text, units = (0x38, "<QQ", 0x10, "<Q") if wide else (0x28, "<II", 8, "<I")
+        if not at or at + step > file.size:
+            return []
+        (count,) = struct.unpack_from(units, file.data, at)
+        first = at + self.pointer_size
+        found = []
+        for index in range(min(count, loaded.UNLOADED_ENTRIES, (file.size - first) // step)):
+            place = first + index * step
+            (length,) = struct.unpack_from("<H", file.data, place)
+            raw = bytes(file.data[place + text : place + text + 24])
+            start, end = struct.unpack_from(form, file.data, place + text + 24)
+            if not start < end <= start + (1 << 31):
+                continue
+            name = raw[: min(length, 24) & ~1].decode("utf-16-le", "replace")
+            origin = file.origin("unloaded driver list of the minidump (names cut to 12 letters)", place)
+            absent = Absent("not-recorded", "the list of unloaded drivers keeps no time stamp")
+            found.append(
+                loaded.module(
+                    name or Absent("unset", "the name is empty"),
+                    start,
+                    end - start,
+                    absent,
+                    Absent("not-recorded", "the list of unloaded drivers keeps no checksum"),
+                    None,
+                    origin,
+                    is_loaded=False,
+                )
+            )
+        return found
+
+    def modules(self) -> Sequence[Module]:
+        return self._modules
+
+    def unloaded(self) -> Sequence[Module]:
+        return self._unloaded
+
+    def stacks(self) -> Sequence[StackRegion]:
+        top = getattr(self, "triage", {}).get("TopOfStack", 0)
+        if not top:
+            return ()
+        size = min(self.triage["SizeOfCallStack"], 1 << 20)
+        return (StackRegion(max(0, top - BELOW_STACK), top + size, "crash stack"),)

@@ -1,0 +1,195 @@
+"""Filter nodes: recognising crashdmp's per-filter structure by what it must hold.
+
+Invariant: a layout is chosen by content, never by the Windows build alone; one broken field does not hide
+a node, so that the field can be reported. Standard library only.
+
+Source: the layouts of :mod:`analyzer.layouts.crashdmp`; the test of a candidate is docs/architecture.md,
+"How filters are found".
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, NamedTuple, Sequence, Tuple, Union
+
+from ..absence import Absent
+from ..layouts.crashdmp import NodeLayout, node_layouts
+from ..layouts.ntdddump import CALLBACKS, FILTER_EXTENSION_SIZE_V2
+from ..records import Module
+from ..target import Target, module_at
+
+#: sum of the weights a candidate must reach; a healthy node has 21 to 23, one with a broken field loses
+#: at most 4 (all callbacks strange), random memory almost never passes the version test
+ENOUGH = 12
+#: Windows 8 (build 9200) brought FILTER_EXTENSION.Size and Dump_Read
+WINDOWS_8 = 9200
+_PARTITION_INFO = 0x18
+
+
+class Node(NamedTuple):
+    """One filter node as read: its layout and raw bytes, and how much speaks for it."""
+
+    layout: NodeLayout
+    address: Union[int, Absent]
+    data: bytes
+    score: int
+    file_offset: Union[int, None] = None
+
+    @property
+    def init(self) -> Any:
+        """FILTER_INITIALIZATION_DATA (ctypes structure)."""
+        return self.layout.init_class.from_buffer_copy(self.data)
+
+    @property
+    def extension(self) -> Any:
+        """FILTER_EXTENSION (ctypes structure)."""
+        return self.layout.extension_class.from_buffer_copy(self.data, self.layout.extension)
+
+    def _word(self, offset: int, size: int) -> Union[int, None]:
+        raw = self.data[offset : offset + size]
+        return int.from_bytes(raw, "little") if len(raw) == size else None
+
+    @property
+    def flink(self) -> Union[int, None]:
+        """Next link of the ring, None when the node is cut before it."""
+        return self._word(self.layout.link, self.layout.pointer_size)
+
+    @property
+    def blink(self) -> Union[int, None]:
+        """Previous link of the ring."""
+        return self._word(self.layout.link + self.layout.pointer_size, self.layout.pointer_size)
+
+    @property
+    def state(self) -> Union[int, None]:
+        """State word; bit 0 = disabled after a failure."""
+        return self._word(self.layout.state, 4)
+
+    @property
+    def stack_context(self) -> Union[int, None]:
+        """Pointer to the dump stack context."""
+        return self._word(self.layout.stack_context, self.layout.pointer_size)
+
+    @property
+    def link(self) -> Union[int, Absent]:
+        """Address of the node's LIST_ENTRY."""
+        return self.address if isinstance(self.address, Absent) else self.address + self.layout.link
+
+    def callbacks(self) -> List[Tuple[str, str, int]]:
+        """(WDK member, callback name, routine) of every callback this layout has."""
+        init = self.init
+        return [
+            (member, name, int(getattr(init, member)))
+            for member, name in CALLBACKS
+            if hasattr(init, member)
+        ]
+
+
+def least_length(layout: NodeLayout) -> int:
+    """Bytes of a node that must be there to recognise it: up to its link."""
+    return layout.link + 2 * layout.pointer_size
+
+
+def score(
+    target: Target, modules: Sequence[Module], layout: NodeLayout, data: bytes
+) -> int:
+    """How much speaks for ``data`` being a node of this layout; 0 when the version words do not."""
+    init = layout.init_class.from_buffer_copy(data)
+    if init.MajorVersion not in (1, 2) or init.MinorVersion != 0:
+        return 0
+    total = 3
+    extension = layout.extension_class.from_buffer_copy(data, layout.extension)
+    routines = [int(getattr(init, name)) for name, _ in CALLBACKS if hasattr(init, name)]
+    present = [routine for routine in routines if routine]
+    inside = [routine for routine in present if module_at(modules, routine)]
+    total += 4 if inside else 0
+    # A callback outside its module is a fault worth finding; a small number there is another layout.
+    low = 0x8000_0000 if layout.pointer_size == 4 else 0xFF00_0000_0000_0000
+    total -= 4 * sum(routine < low for routine in present)
+    if init.DumpData == extension.DumpData:
+        total += 2 if init.DumpData else 1
+    total += 2 if extension.DumpType in (1, 2) else 0
+    sector = extension.Geometry.BytesPerSector
+    total += 2 if 512 <= sector <= 65536 and not sector & (sector - 1) else 0
+    total += 2 if extension.PartitionInfo.SizeOfPartitionInfo == _PARTITION_INFO else 0
+    total += 1 if 0 <= extension.PartitionInfo.PartitionStyle <= 2 else 0
+    total += 1 if target.is_kernel_pointer(extension.DeviceObject) else 0
+    total += 1 if 1 <= init.MaxPagesPerWrite <= 0x10000 else 0
+    total += 1 if init.Flags <= 3 else 0
+    newer = hasattr(extension, "Size")
+    if newer and extension.Size == FILTER_EXTENSION_SIZE_V2[layout.pointer_size]:
+        total += 2
+    if isinstance(target.build, int):
+        total += 1 if newer == (target.build >= WINDOWS_8) else 0
+    return total
+
+
+def at_link(target: Target, modules: Sequence[Module], link: int) -> Union[Node, Absent]:
+    """The node whose LIST_ENTRY lies at ``link``: the best-scoring layout, or why there is none."""
+    best: Union[Node, None] = None
+    missing: Union[Absent, None] = None
+    for layout in node_layouts(target.pointer_size):
+        node = at_address(target, modules, link - layout.link, layout)
+        if isinstance(node, Absent):
+            missing = node
+        elif best is None or node.score > best.score:
+            best = node
+    if best is None:
+        return missing or Absent("not-found")
+    if best.score < ENOUGH:
+        return Absent("unknown-layout", f"what lies around the link at {link:#x} is no known filter node")
+    return best
+
+
+def at_address(
+    target: Target, modules: Sequence[Module], address: int, layout: NodeLayout
+) -> Union[Node, Absent]:
+    """Reads a node of one layout at an address, whatever its score."""
+    data = target.read(address, layout.size)
+    if isinstance(data, Absent):  # the tail behind the link may be cut off
+        data = target.read(address, least_length(layout))
+    if isinstance(data, Absent):
+        return data
+    return Node(
+        layout,
+        address,
+        data,
+        score(target, modules, layout, data),
+        target.origin("", address).file_offset,
+    )
+
+
+def in_bytes(
+    target: Target, modules: Sequence[Module], data: bytes, anchor: int, partition: bool
+) -> Union[Tuple[NodeLayout, int], None]:
+    """Layout and start of a node inside ``data``, given a place in it that a scan stopped at.
+
+    ``anchor`` is the offset of DISK_PARTITION_INFO (``partition``) or of a word that points into a dump
+    module and so may be any callback.
+    """
+    best: Union[Tuple[int, NodeLayout, int], None] = None
+    for layout in node_layouts(target.pointer_size):
+        extension = layout.extension_class
+        if partition:
+            info = layout.extension + extension.PartitionInfo.offset
+            starts = [anchor - info]
+        else:
+            starts = [
+                anchor - getattr(layout.init_class, name).offset
+                for name, _ in CALLBACKS
+                if hasattr(layout.init_class, name)
+            ]
+        for start in starts:
+            if start < 0 or start + least_length(layout) > len(data):
+                continue
+            piece = data[start : start + layout.size]
+            points = score(target, modules, layout, piece)
+            if points >= ENOUGH and (best is None or points > best[0]):
+                init = layout.init_class.from_buffer_copy(piece)
+                inside = any(
+                    module_at(modules, int(getattr(init, name)))
+                    for name, _ in CALLBACKS
+                    if hasattr(init, name)
+                )
+                if inside:  # without a routine in a dump module memory alone proves nothing
+                    best = (points, layout, start)
+    return (best[1], best[2]) if best else None
+

@@ -1,0 +1,78 @@
+"""Finding nodes and stack contexts in loose memory, without numpy: for minidumps and live sessions.
+
+Invariant: linear in the bytes given; only literal searches, no alternation. Standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Sequence, Set, Tuple
+
+from ..records import Module
+from ..target import Target
+from .context import tails
+from .nodes import Node, at_address, in_bytes
+from .walk import Ring, follow, largest_node
+
+_PARTITION = b"\x18\0\0\0"
+
+
+def scan_chunks(
+    target: Target, stack_modules: Sequence[Module], chunks: Iterable[Tuple[int, bytes]]
+) -> Tuple[List[Node], List[Ring]]:
+    """Filter nodes, and rings by the tail of a dump stack context, in (address, bytes) pieces.
+
+    A node is looked for at each possible DISK_PARTITION_INFO and at each pointer into a dump module.
+    """
+    nodes: List[Node] = []
+    rings: List[Ring] = []
+    seen: Set[int] = set()
+    for address, data in chunks:
+        for tail in tails(target, stack_modules, address, data):
+            if tail.routines or tail.flink != tail.head:
+                rings.append(
+                    follow(target, stack_modules, tail.head, tail, tail.stack, "found by content in memory")
+                )
+        for anchor, is_partition in _anchors(target, stack_modules, address, data):
+            base = max(0, anchor - 0x100)
+            window = data[base : anchor + 0x100 + largest_node(target.pointer_size)]
+            hit = in_bytes(target, stack_modules, window, anchor - base, is_partition)
+            if hit is None:
+                continue
+            layout, start = hit
+            place = address + base + start
+            if place in seen:
+                continue
+            node = at_address(target, stack_modules, place, layout)
+            if isinstance(node, Node):
+                seen.add(place)
+                nodes.append(node)
+    return nodes, rings
+
+
+def _anchors(
+    target: Target, stack_modules: Sequence[Module], address: int, data: bytes
+) -> Iterable[Tuple[int, bool]]:
+    width = target.pointer_size
+    at = data.find(_PARTITION)
+    while at >= 0:
+        if (address + at) % width == 0:
+            yield at, True
+        at = data.find(_PARTITION, at + 1)
+    for high in sorted({m.base >> 16 for m in _with_base(stack_modules)}):
+        # pointers into a module share all but their low two bytes with one of its 64 KiB pieces
+        for piece in range(high, _last_piece(stack_modules, high) + 1):
+            needle = piece.to_bytes(8, "little")[: width - 2]
+            at = data.find(needle)
+            while at >= 0:
+                if (address + at - 2) % width == 0 and at >= 2:
+                    yield at - 2, False
+                at = data.find(needle, at + 1)
+
+
+def _with_base(modules: Sequence[Module]) -> List[Module]:
+    return [m for m in modules if isinstance(m.base, int) and isinstance(m.end, int)]
+
+
+def _last_piece(modules: Sequence[Module], high: int) -> int:
+    ends = [m.end for m in _with_base(modules) if m.base >> 16 == high]  # type: ignore[operator]
+    return min(max((end - 1) >> 16 for end in ends), high + 256)  # type: ignore[operator]

@@ -1,0 +1,117 @@
+"""The narrow interface through which analysis sees a target's memory: a dump, a live session, a replay.
+
+Invariant: ``read`` returns exactly the bytes asked for or an ``Absent`` with the reason; it never raises
+for missing memory and never returns part. Everything else here is built on it. Standard library only,
+because the same walks run inside the debugger.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Iterator, List, Sequence, Tuple, Union
+
+from .absence import Absent
+from .records import Module, Origin
+
+PAGE = 0x1000
+#: longest UTF-16 string read from a target, in bytes (a UNICODE_STRING cannot hold more)
+MAX_STRING = 0xFFFE
+
+
+class Target:
+    """A machine whose kernel memory can be read.
+
+    Subclasses set the attributes and implement :meth:`read`; they override :meth:`chunks` where they
+    know better than page by page what is there.
+    """
+
+    path: str = ""  #: shown as the source of records
+    pointer_size: int = 8
+    architecture: Union[str, Absent] = Absent("unset")
+    build: Union[int, Absent] = Absent("unset")
+
+    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+        """``size`` bytes at a virtual address, or why they cannot be read."""
+        raise NotImplementedError
+
+    def modules(self) -> Sequence[Module]:
+        """Loaded modules, in load order."""
+        raise NotImplementedError
+
+    def chunks(self, address: int, size: int) -> Iterator[Tuple[int, bytes]]:
+        """What can be read of a range, in address order: (address, bytes), neighbours joined."""
+        start, held = address, []  # type: Tuple[int, List[bytes]]
+        at, end = address, address + size
+        while at < end:
+            step = min(PAGE - (at & (PAGE - 1)), end - at)
+            data = self.read(at, step)
+            if isinstance(data, Absent):
+                if held:
+                    yield start, b"".join(held)
+                held, start = [], at + step
+            else:
+                held.append(data)
+            at += step
+        if held:
+            yield start, b"".join(held)
+
+    def origin(self, how: str, address: int, confidence: str = "certain") -> Origin:
+        """Provenance of something read at a virtual address; subclasses add the file offset."""
+        return Origin(self.path, how, confidence, None, address)
+
+    # -- small reads ---------------------------------------------------------------------------
+
+    def unpack(self, form: str, address: int) -> Union[Tuple[int, ...], Absent]:
+        """``struct.unpack`` (little-endian) of the bytes at an address, or why not."""
+        data = self.read(address, struct.calcsize("<" + form))
+        return data if isinstance(data, Absent) else struct.unpack("<" + form, data)
+
+    def pointer(self, address: int) -> Union[int, Absent]:
+        """One pointer-size word."""
+        values = self.unpack("Q" if self.pointer_size == 8 else "I", address)
+        return values if isinstance(values, Absent) else values[0]
+
+    def u32(self, address: int) -> Union[int, Absent]:
+        """One 32-bit word."""
+        values = self.unpack("I", address)
+        return values if isinstance(values, Absent) else values[0]
+
+    def unicode_string(self, address: int) -> Union[str, Absent]:
+        """The text of a UNICODE_STRING structure; undecodable units become U+FFFD."""
+        form = "HH4xQ" if self.pointer_size == 8 else "HHI"
+        values = self.unpack(form, address)
+        if isinstance(values, Absent):
+            return values
+        length, _, buffer = values
+        data = self.read(buffer, min(length, MAX_STRING) & ~1) if length else b""
+        return data if isinstance(data, Absent) else data.decode("utf-16-le", "replace")
+
+    def is_kernel_pointer(self, value: int) -> bool:
+        """Canonical, in the kernel half and aligned to a pointer."""
+        if value % self.pointer_size:
+            return False
+        if self.pointer_size == 4:
+            return 0x8000_0000 <= value < 0xFFFF_F000
+        return 0xFF00_0000_0000_0000 <= value < 0xFFFF_FFFF_FFFF_F000
+
+
+def module_at(modules: Sequence[Module], address: int) -> Union[Module, None]:
+    """The loaded module that holds an address (module lists are short: a plain search)."""
+    for module in modules:
+        if (
+            isinstance(module.base, int)
+            and isinstance(module.end, int)
+            and module.base <= address < module.end
+        ):
+            return module
+    return None
+
+
+def symbol(modules: Sequence[Module], address: int) -> str:
+    """``module+0x1010`` as WinDbg shows it (no ``.sys``), or the bare address."""
+    module = module_at(modules, address)
+    if module is None or not isinstance(module.base, int):
+        return f"{address:#018x}"
+    name = str(module.name)
+    stem = name.rsplit(".", 1)[0] if "." in name else name
+    return f"{stem}+{address - module.base:#x}"
