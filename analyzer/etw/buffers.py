@@ -40,7 +40,7 @@ _RAW = np.dtype(
 )  # fmt: skip
 _HEADER = struct.Struct("<II8xqq8xHHIIHH")
 MAX_BUFFER = 16 << 20  # Windows takes no larger ones
-GROUP_BYTES = 8 << 20  # what fits a cache; also the unit of bounded memory
+GROUP_BYTES = 4 << 20  # what fits a cache; also the unit of bounded memory
 
 
 class Note(NamedTuple):

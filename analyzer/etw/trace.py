@@ -83,15 +83,14 @@ class Trace:
 
     # -- one full pass ------------------------------------------------------------------------
 
-    def _pass(self, account: Optional[Account], limit: Optional[int] = None) -> Iterator[Any]:
+    def _pass(self, account: Account, keep: bool) -> Iterator[Any]:
         """(block, walk) of every group, in file order; unmaps pages of the file behind itself."""
-        kwargs = {} if limit is None else {"limit": limit}
-        for block in blocks(self.buffers, account, **kwargs):
+        for block in blocks(self.buffers, account):
             walked = walk(block)
-            if account is not None:
-                self._account(account, block, walked)
+            self._account(account, block, walked)
             yield block, walked
-            self._release(block)
+            if not keep:
+                self._release(block)
 
     def _release(self, block: Block) -> None:
         """Gives the pages of a mapped file back: they are the file's, not ours to keep."""
@@ -131,7 +130,7 @@ class Trace:
             summary[:, 1] = NO_TIME
             account = Account(len(self.data))
             cpu = self.buffers.table["cpu"]
-            for block, walked in self._pass(account):
+            for block, walked in self._pass(account, keep=False):
                 self._summarise(summary, block, walked, cpu)
             self._finish(account, summary)
         assert self._summary is not None
@@ -178,7 +177,7 @@ class Trace:
             summary[:, 1] = NO_TIME
             account = Account(len(self.data))
             cpu = self.buffers.table["cpu"]
-            for block, walked in self._pass(account):
+            for block, walked in self._pass(account, keep=True):
                 cols = columns(block, walked, cpu, self.providers)
                 summary[block.numbers, 0] = np.bincount(
                     walked.lanes, minlength=len(block.numbers)

@@ -67,8 +67,9 @@ def walk(block: Block) -> Walk:
     data = block.data
     words = data[: len(data) & ~7].view(np.uint64)
     low, high = block.starts >> 3, block.ends >> 3
-    mark = data[: len(words) * 8].view(np.uint16)[1::4]
-    slots = np.flatnonzero(((mark & 0xFFE0) == 0xC000) | (mark == 0x9000))
+    mark = np.ascontiguousarray(data[: len(words) * 8].view(np.uint16)[1::4])
+    mark &= np.uint16(0xAFE0)  # one test for 0xC000..0xC01F and 0x9000; the few others go below
+    slots = np.flatnonzero(mark == np.uint16(0x8000))
 
     # Each candidate's buffer; those in buffer headers and behind the ends drop out.
     order = _ascending(low, high)
@@ -84,8 +85,10 @@ def walk(block: Block) -> Walk:
     head = words[slots]
     types = (head >> np.uint64(16)).astype(np.uint8)
     second = (head >> np.uint64(32)).astype(np.uint16)
-    types[types == MESSAGE] = 0  # our own number: on disk it says nothing
-    types[(head & np.uint64(0xFF000000)) == np.uint64(MARKER_MESSAGE << 24)] = MESSAGE
+    marker = (head >> np.uint64(24)).astype(np.uint8)
+    message = marker == MARKER_MESSAGE
+    types[(marker != MARKER_TRACE) | (types == MESSAGE)] = 0  # 15 is our own number, not the disk's
+    types[message] = MESSAGE
     sizes = np.where(_PACKET[types], second, head.astype(np.uint16))
     ahead = slots + ((sizes.astype(np.int64) + 7) >> 3)
     fits = (sizes >= _MIN_SIZE[types]) & (
@@ -97,6 +100,14 @@ def walk(block: Block) -> Walk:
     if not len(order):
         return Walk(slots, sizes, types, lanes, np.zeros(0, np.int64), [])
 
+    # Between two events that point at each other nothing can be an event: drop what looks like one.
+    sound = np.ones(len(order), bool)
+    torn = np.flatnonzero((ahead[:-1] != slots[1:]) & (lanes[:-1] == lanes[1:]))
+    if len(torn):
+        alive = _drop_lookalikes(torn, slots, ahead, lanes, sound)
+        slots, types, sizes = slots[alive], types[alive], sizes[alive]
+        lanes, ahead = lanes[alive], ahead[alive]
+
     # A buffer is sound when its first candidate is at its start, each points at the next, and the
     # last one is followed by nothing but the end.
     bounds = np.searchsorted(lanes, np.arange(len(order) + 1, dtype=np.int32))
@@ -104,11 +115,7 @@ def walk(block: Block) -> Walk:
     filled = past > first
     tail = low.copy()
     tail[filled] = ahead[past[filled] - 1]
-    sound = np.ones(len(order), bool)
-    sound[filled] = slots[first[filled]] == low[filled]
-    if len(slots) > 1:
-        torn = (ahead[:-1] != slots[1:]) & (lanes[:-1] == lanes[1:])
-        sound[lanes[:-1][torn]] = False
+    sound[filled] &= slots[first[filled]] == low[filled]
     open_end = (tail * 8 + 8) <= block.ends
     sound[open_end] &= (
         words[np.minimum(tail[open_end], len(words) - 1)] & np.uint64(END_OF_BUFFER)
@@ -135,6 +142,27 @@ def walk(block: Block) -> Walk:
         types = np.insert(types, at, more[2].astype(np.uint8))
         lanes = np.insert(lanes, at, more[3].astype(np.int32))
     return Walk(slots, sizes, types, lanes, np.maximum(used, 0), damage)
+
+
+def _drop_lookalikes(torn: Array, slots: Array, ahead: Array, lanes: Array, sound: Array) -> Array:
+    """Which candidates stay; a buffer where the chain truly breaks is marked not sound."""
+    target = np.searchsorted(slots, ahead[torn])
+    clipped = np.minimum(target, len(slots) - 1)
+    hit = (slots[clipped] == ahead[torn]) & (lanes[clipped] == lanes[torn])
+    edges = np.zeros(len(slots) + 1, np.int32)
+    resume = 0
+    for at, to, meets, lane in zip(
+        torn.tolist(), target.tolist(), hit.tolist(), lanes[torn].tolist()
+    ):
+        if at < resume or not sound[lane]:
+            continue
+        if meets:
+            edges[at + 1] += 1
+            edges[to] -= 1
+            resume = to
+        else:
+            sound[lane] = False
+    return np.cumsum(edges[:-1]) == 0
 
 
 def _ascending(low: Array, high: Array) -> Array:
