@@ -1,4 +1,4 @@
-"""Structure layouts against a C compiler with Microsoft's alignment rules, and against fixed facts."""
+"""Structure layouts against a C compiler with Microsoft's alignment, and against fixed facts."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def of_compiler(rows, prefix):
 
 
 def assert_same(structure, rows, prefix):
+    """The class has the compiler's members, no more and no less, and its size."""
     members, (_, size) = of_compiler(rows, prefix)
     assert ntdddump.members(structure) == {k: v for k, v in members.items() if "." not in k}
     assert ctypes.sizeof(structure) == size
@@ -119,7 +120,9 @@ def test_node_layout(compiled, name):
     assert layout.size == size
 
 
-@pytest.mark.parametrize("layout", crashdmp.NODE_LAYOUTS, ids=lambda x: f"{x.name}-{x.pointer_size}")
+@pytest.mark.parametrize(
+    "layout", crashdmp.NODE_LAYOUTS, ids=lambda x: f"{x.name}-{x.pointer_size}"
+)
 def test_node_class(layout):
     """The writable node has its parts at the layout's offsets and the layout's size."""
     node = crashdmp.node_class(layout)
@@ -137,6 +140,7 @@ def test_node_class(layout):
 
 
 def assert_same_fields(layout, rows, prefix):
+    """The field table has the compiler's members, no more and no less, and its size."""
     members, size = of_compiler(rows, prefix)
     ours = {name: (field.offset, field.size) for name, field in mindumpdef.fields(layout).items()}
     if hasattr(layout, "bitmap"):

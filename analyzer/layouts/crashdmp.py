@@ -71,8 +71,8 @@ NODE_LAYOUTS: tuple[NodeLayout, ...] = (
 )
 
 
-# crashdmp!Context on 64-bit builds starts with this word, then 1 (seen on 22000 ARM64; the same four
-# bytes are crashdmp's pool tag, so a hit counts only inside the image).
+# crashdmp!Context on 64-bit builds starts with this word, then 1 (seen on 22000 ARM64; the same
+# four bytes are crashdmp's pool tag, so a hit counts only inside the image).
 CONTEXT_SIGNATURE = b"CDmp"
 CONTEXT_DUMP_BLOCK = 0xD0  # nt!CrashdmpDumpBlock is embedded here (22000 ARM64)
 CONTEXT_STACK_POINTERS = (0x18, 0x88)  # both hold the crash dump stack context (22000 ARM64)
