@@ -1,7 +1,8 @@
 """The answer in a few plain sentences, the same in every format.
 
 Invariant: a sentence says only what the records state; what they do not state is "not determined"
-with the reason the source gave. The sentences are not escaped: a report makes them harmless.
+with the reason the source gave. The sentences are printable ASCII of bounded length; markup is for
+the format to escape.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def _written(records: Records) -> list[str]:
     if not dumps:
         stages = records["stages"]
         if stages and not is_absent(stages[-1].text):
-            said.append(f"The last step that the dump log tells is '{stages[-1].text}'")
+            said.append(
+                f"The last step that the dump log tells is '{words.field(stages[-1], 'text')}'"
+            )
             said[-1] += "" if said[-1].endswith(".'") else "."
         else:
             said.append("Whether a dump was written is not determined: no kernel dump was given.")
@@ -160,7 +163,7 @@ def _call(call: Callback) -> tuple[str, str]:
         reasons.append(call.duration_ns)
     if not unknown:
         return words.listed(known), ""
-    why = _unique(str(r) for r in reasons if isinstance(r, Absent))
+    why = list(dict.fromkeys(words.clean(r) for r in reasons if isinstance(r, Absent)))
     verb = "is" if len(unknown) == 1 else "are"
     missing = f"{words.listed(unknown)} {verb} not determined"
     return words.listed(known), missing + (f" ({'. '.join(why)})" if why else "")
@@ -177,7 +180,7 @@ def _verdict(records: Records) -> list[str]:
 
 
 def _unique(names: Any) -> list[str]:
-    return list(dict.fromkeys(str(n) for n in names if not is_absent(n)))
+    return list(dict.fromkeys(words.clean(n, 100) for n in names if not is_absent(n)))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from ..absence import Absent, is_absent
 from ..records import Filter, Machine, Records
 from ..tables import rows_of
 from . import answer, words
-from .extension import members
+from .extension import Member, members
 from .words import aligned, clean, field, fields, wrapped
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "title": "\x1b[1m"}
@@ -28,7 +28,7 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
         f"{_COLOURS[style]}{text}{_RESET}" if colour and style in _COLOURS else text
     )
     sections: dict[str, Iterable[str]] = {
-        "Answer": wrapped(clean(" ".join(answer.sentences(records)), 4000), "  "),
+        "Answer": wrapped(" ".join(answer.sentences(records)), "  "),
         "Findings": _findings(records, paint),
         "Crash and machine": _machines(records),
         "Dump stack": _stack(records),
@@ -162,7 +162,10 @@ def _filter(one: Filter) -> Iterator[str]:
         ("  version", "" if is_absent(one.major_version) else version),
         ("  max pages", fields(one, "max_pages_per_write")),
         ("  flags", fields(one, "flags", "flags_meaning")),
-        ("  found", f"{clean(one.origin.how)}; node {field(one, 'node')}, {one.origin.confidence}"),
+        (
+            "  found",
+            f"{clean(one.origin.how)}; node {field(one, 'node')}, {clean(one.origin.confidence)}",
+        ),
     )
     names = ("is_disabled", "last_failing_status", "major_version", "max_pages_per_write", "flags")
     yield from _missing(one, names, "    ")
@@ -177,12 +180,21 @@ def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
         if extension.is_reconstructed:
             text = f"reconstructed, not read: {clean(extension.origin.how)}"
             yield from wrapped(text, "      ")
-        rows = [
-            (f"+0x{m.offset:03x}", m.name, f"{m.value}  {clean(m.meaning)}")
-            for m in members(extension, _pointer_size(records, extension.origin.source))
-        ]
-        yield from aligned(rows, "      ")
+        pointer_size = _pointer_size(records, extension.origin.source)
+        yield from aligned(_nested(members(extension, pointer_size)), "      ")
         yield from _missing(extension, extension._fields[:-1], "      ")
+
+
+def _nested(found: Iterable[Member]) -> Iterator[Sequence[str]]:
+    """Members below a line for the structure they lie in, as a debugger shows them."""
+    opened = ""
+    for m in found:
+        outer, _, inner = m.name.partition(".")
+        if inner and outer != opened:
+            yield (f"+0x{m.offset:03x}", outer, "")
+        opened = outer if inner else ""
+        name = f"  {inner}" if inner else m.name
+        yield (f"+0x{m.offset:03x}", name, f"{m.value}  {clean(m.meaning)}")
 
 
 def _pointer_size(records: Records, source: str) -> int:

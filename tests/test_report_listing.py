@@ -1,0 +1,115 @@
+"""One table as text, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import pytest
+from conftest import make
+
+from analyzer import records
+from analyzer.absence import Absent
+from analyzer.records import Records
+from analyzer.reports import listing
+from analyzer.tables import SCHEMA
+
+
+def show(table: str, format: str, *rows: Any) -> str:
+    """The listing of one table."""
+    made = Records()
+    made.add(*rows)
+    return "".join(listing.table(table, made, format))
+
+
+def module(name: str, **fields: Any) -> Any:
+    """A module by its name."""
+    return make(records.Module, name=name, **fields)
+
+
+def test_csv_has_every_column_and_row() -> None:
+    """The header is the schema and the reasons; values are those of the JSON rows."""
+    gone = Absent("not-found")
+    text = show("modules", "csv", module("a.sys", base=0x1000, size=-5, loaded=True, role=gone))
+    header, row = list(csv.reader(text.splitlines()))
+    assert header == [*(c.name for c in SCHEMA["modules"]), "not_determined"]
+    cells = dict(zip(header, row))
+    assert cells["name"] == "a.sys"
+    assert cells["base"] == "0x0000000000001000"
+    assert cells["size"] == "-5"
+    assert cells["loaded"] == "true"
+    assert cells["role"] == ""
+    assert cells["not_determined"] == "role: looked for by content and not found"
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)"])
+def test_csv_cells_are_no_formulas(name: str) -> None:
+    """A spreadsheet shows a hostile name as text."""
+    (_, row) = csv.reader(show("modules", "csv", module(name)).splitlines())
+    assert row[0] == "'" + name
+
+
+def test_csv_cells_hold_no_control_characters() -> None:
+    """A tab, a line break or an escape from a dump is shown escaped; letters stay."""
+    text = show("modules", "csv", module("\t=1\r\n\x1b[31m\u00e4.sys"))
+    (_, row) = csv.reader(text.splitlines())
+    assert row[0] == "\\t=1\\r\\n\\x1b[31m\u00e4.sys"
+
+
+def test_csv_quotes_what_needs_quotes() -> None:
+    """Commas and quotes survive the way there and back."""
+    (_, row) = csv.reader(show("modules", "csv", module('a,"b"')).splitlines())
+    assert row[0] == 'a,"b"'
+
+
+def test_json_is_the_rows_of_the_report() -> None:
+    """One list of objects, each with its reasons."""
+    rows = json.loads(show("modules", "json", module("a"), module("b")))
+    assert [row["name"] for row in rows] == ["a", "b"]
+    assert rows[0]["absent"] == {}
+    assert json.loads(show("modules", "json")) == []
+
+
+def test_text_is_aligned_and_leaves_empty_columns_out() -> None:
+    """Columns that no row has are not shown, numbers are flush right."""
+    text = show("modules", "text", module("a.sys", size=5), module("long.sys", size=1000))
+    assert text.splitlines() == [
+        "name      size",
+        "a.sys        5",
+        "long.sys  1000",
+        "2 rows; --format csv or json shows where each comes from.",
+    ]
+
+
+def test_text_of_one_row_is_upright_with_reasons() -> None:
+    """A single row has room for reasons and origin."""
+    text = show("machine", "text", make(records.Machine, build=19041, bugcheck=Absent("unset")))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines == [
+        "build 19041",
+        "bugcheck not determined: the field was never filled in",
+        "source machine.dmp",
+        "found_by header field",
+        "confidence certain",
+    ]
+
+
+def test_text_of_no_rows_says_so() -> None:
+    """Nothing is not shown as nothing."""
+    assert show("tags", "text") == "The table tags has no rows.\n"
+
+
+def test_info_tells_what_a_source_can_and_cannot_tell(handmade: Records) -> None:
+    """One line per thing, for each source."""
+    text = "".join(listing.sources(handmade, "text"))
+    assert [" ".join(line.split()) for line in text.splitlines()] == [
+        "machine.dmp",
+        "kind kernel dump triage dump",
+        "architecture x64",
+        "size 1444532",
+        "can tell modules",
+        "filters",
+        "cannot tell calls of the filters",
+        "how long they took",
+    ]
