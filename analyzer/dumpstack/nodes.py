@@ -133,7 +133,7 @@ def at_link(target: Target, modules: Sequence[Module], link: int) -> Union[Node,
         elif best is None or node.score > best.score:
             best = node
     if best is None:
-        return missing or Absent("not-found")
+        return Absent("not-found") if missing is None else missing
     if best.score < ENOUGH:
         return Absent("unknown-layout", f"what lies around the link at {link:#x} is no known filter node")
     return best

@@ -1,0 +1,321 @@
+"""A kernel dump into records: the machine, its dump stack, the last storage requests.
+
+Invariant: reads the dump once, asks for bulk memory only when the structural walk found no filter; what
+a dump of this type can never tell is said in its source record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence, Union
+
+from ..absence import Absent
+from ..dumpfile import KernelDump, open_dump
+from ..dumpfile import secondary, storport
+from ..dumpstack import residue, roles
+from ..dumpstack.context import dump_block, last_failure, progress
+from ..dumpstack.describe import Failure, describe
+from ..dumpstack.scan import scan_chunks
+from ..dumpstack.walk import Contexts, Ring, contexts, from_nodes, rings, unique
+from ..layouts import mindumpdef
+from ..names import bugchecks, ntstatus
+from ..names import progress as progress_names
+from ..records import (
+    Anomaly,
+    Machine,
+    Module,
+    Records,
+    Source,
+    Stage,
+    Tag,
+    filetime_to_ns,
+)
+
+_NEVER = (
+    "duration of any callback; return status of a callback that succeeded (no dump keeps them: "
+    "a live session, the filter's own events or DumpStack.log do)"
+)
+#: KUSER_SHARED_DATA (public: its address and the three-part times are fixed)
+_SHARED_DATA = {8: 0xFFFF_F780_0000_0000, 4: 0xFFDF_0000}
+_SHARED_TIMES = ((0x08, "InterruptTime"), (0x14, "SystemTime"), (0x320, "TickCount"))
+#: marks of dump stages that come after the filters were started (names/progress.py)
+_STARTED = range(0x42, 0x60)
+
+
+def collect(path: str, **_: Any) -> Records:
+    """Records of one kernel dump. Raises UnsupportedError or InputError."""
+    return records_of(open_dump(path))
+
+
+def records_of(dump: KernelDump) -> Records:
+    """Records of an opened dump."""
+    out = Records()
+    modules = roles.classify(dump.modules(), dump.unloaded())
+    out.add(_machine(dump), *modules)
+    found = _contexts(dump, modules)
+    _stages(out, dump, found)
+    all_rings = _rings(dump, modules, found)
+    _filters(out, dump, modules, found, all_rings)
+    for region in dump.stacks():
+        out.add(*residue.find(dump, modules, region.start, region.end, region.owner))
+    _secondary(out, dump)
+    _shared_data(out, dump)
+    _context_copy(out, dump, found)
+    out.add(_source(dump, out, all_rings), *dump.file.anomalies)
+    return out
+
+
+# -- machine -----------------------------------------------------------------------------------
+
+
+def _named(value: Union[int, Absent], name: Any) -> Union[str, Absent]:
+    return value if isinstance(value, Absent) else str(name(value))
+
+
+def _machine(dump: KernelDump) -> Machine:
+    file = dump.file
+    number = file.number
+    attributes = number("Attributes")
+    names = [
+        text
+        for bit, text in mindumpdef.DUMP_FILE_ATTRIBUTES.items()
+        if isinstance(attributes, int) and attributes & bit
+    ]
+    system_time, uptime = number("SystemTime"), number("SystemUpTime")
+    parameters = [number(f"BugCheckParameter{n}") for n in (1, 2, 3, 4)]
+    kind = number("DumpType")
+    return Machine(
+        number("MinorVersion"),
+        dump.build_lab(),
+        dump.architecture,
+        number("MachineImageType"),
+        number("NumberProcessors"),
+        number("BugCheckCode"),
+        _named(number("BugCheckCode"), bugchecks.name),
+        *parameters,
+        system_time if isinstance(system_time, Absent) else filetime_to_ns(system_time),
+        _uptime(uptime),
+        number("BootId"),
+        kind,
+        _named(kind, lambda value: mindumpdef.DUMP_TYPES.get(value, "unknown")),
+        attributes,
+        attributes if isinstance(attributes, Absent) else ", ".join(names) or "none",
+        number("WriterStatus"),
+        _named(number("WriterStatus"), ntstatus.name),
+        number("SecondaryDataState"),
+        _named(number("SecondaryDataState"), ntstatus.name),
+        number("RequiredDumpSpace"),
+        number("DirectoryTableBase"),
+        number("PsLoadedModuleList"),
+        number("KdDebuggerDataBlock"),
+        file.register("ip"),
+        file.register("sp"),
+        file.origin("dump header", 0),
+    )
+
+
+def _uptime(value: Union[int, Absent]) -> Union[int, Absent]:
+    if isinstance(value, Absent):
+        return value
+    if value * 100 >= 1 << 63:
+        return Absent("out-of-range", f"an uptime of {value:#x} units of 100 ns")
+    return value * 100
+
+
+def _source(dump: KernelDump, out: Records, found: Sequence[Ring]) -> Source:
+    kind = dump.file.number("DumpType")
+    holds = [dump.holds]
+    if out["modules"]:
+        holds.append(f"{len([m for m in out['modules'] if m.loaded])} loaded modules")
+    nodes = sum(len(ring.nodes) for ring in found)
+    if nodes:
+        holds.append(f"{nodes} crash dump filter nodes with their FILTER_EXTENSION")
+    elif any(ring.tail for ring in found):
+        holds.append("the dump stack context that FILTER_EXTENSION is filled from")
+    if out["requests"]:
+        holds.append(f"{len(out['requests'])} storage requests before the crash")
+    lacks = [] if nodes else ["the filters' nodes (a kernel or complete memory dump holds them)"]
+    name = mindumpdef.DUMP_TYPES.get(kind) if isinstance(kind, int) else None
+    return Source(
+        dump.path,
+        "kernel dump",
+        name or (kind if isinstance(kind, Absent) else Absent("out-of-range", f"dump type {kind}")),
+        dump.file.size,
+        dump.architecture,
+        "; ".join(["crash and machine", *holds]),
+        "; ".join([*lacks, _NEVER]),
+        dump.file.origin("file signature", 0),
+    )
+
+
+# -- dump stack --------------------------------------------------------------------------------
+
+
+def _contexts(dump: KernelDump, modules: Sequence[Module]) -> Contexts:
+    crashdmp = next((m for m in modules if m.role == roles.CRASH_DUMP_DRIVER and m.loaded), None)
+    return contexts(dump, crashdmp, dump.file.number("BugCheckCode"))
+
+
+def _rings(dump: KernelDump, modules: Sequence[Module], found: Contexts) -> List[Ring]:
+    result = rings(dump, modules, found.context)
+    if any(ring.nodes for ring in result):
+        return result
+    stack_modules = [m for m in modules if m.stack and m.loaded]
+    if not stack_modules:
+        return result
+    pages = getattr(dump, "pages", None)
+    if pages is not None:
+        from ..dumpfile.scan import scan_pages  # numpy: page dumps only
+
+        nodes = scan_pages(dump, stack_modules)  # type: ignore[arg-type]
+        return unique([*result, *from_nodes(dump, stack_modules, nodes)])
+    blocks = getattr(dump, "blocks", None)
+    if blocks:
+        first, last = blocks[0][0], max(start + size for start, _, size in blocks)
+        nodes, more = scan_chunks(dump, stack_modules, dump.chunks(first, last - first))
+        return unique([*result, *more, *from_nodes(dump, stack_modules, nodes)])
+    return result
+
+
+def _filters(
+    out: Records,
+    dump: KernelDump,
+    modules: Sequence[Module],
+    found: Contexts,
+    all_rings: Sequence[Ring],
+) -> None:
+    filters = [m for m in modules if m.role == roles.FILTER and m.stack and m.loaded]
+    if isinstance(found.context, int):
+        failure = Failure(*last_failure(dump, found.context, filters))
+    else:
+        failure = Failure(found.context, found.context, "likely", None)
+    described = describe(dump, modules, all_rings, failure, _wrote_dump(out, dump))
+    out.add(*described.filters, *described.extensions, *described.callbacks)
+    for ring in all_rings:
+        stack = f"{ring.stack or 'dump'} stack"
+        head = ring.head if isinstance(ring.head, int) else 0
+        if ring.problem:
+            out.add(
+                Anomaly(
+                    "filter-ring-broken",
+                    f"The list of filters of the {stack} does not close: {ring.problem}.",
+                    dump.origin(ring.how, head),
+                    stack,
+                    (f"list head = {head:#018x}", f"filters read = {len(ring.nodes)}"),
+                )
+            )
+        for link, reason in ring.unread:
+            if reason.reason == "unknown-layout" and not ring.problem:
+                out.add(
+                    Anomaly(
+                        "filter-node-unrecognised",
+                        f"One entry in the list of filters of the {stack} is no filter node of a "
+                        f"known layout: {reason}.",
+                        dump.origin(ring.how, link),
+                        stack,
+                        (f"link = {link:#018x}",),
+                    )
+                )
+
+
+def _wrote_dump(out: Records, dump: KernelDump) -> str:
+    """Why the filters were likely started: crashdmp starts them before it writes anything."""
+    for stage in out["stages"]:
+        if stage.amount is not None and stage.amount in _STARTED:
+            return f"BugCheckProgress had reached {stage.amount:#x}, behind the start of the filters"
+    owner = next((g for g, o in secondary.OWNERS.items() if o.startswith("crashdmp")), "")
+    if any(block.guid == owner for block in dump.tags):
+        return "crashdmp wrote this dump (its tag is in the secondary data) and starts filters first"
+    return ""
+
+
+def _stages(out: Records, dump: KernelDump, found: Contexts) -> None:
+    code = dump.file.number("BugCheckCode")
+    parameters = [dump.file.number(f"BugCheckParameter{n}") for n in (1, 2, 3, 4)]
+    if not isinstance(found.context, int) or not isinstance(code, int):
+        return
+    numbers = [p for p in parameters if isinstance(p, int)]
+    if len(numbers) != 4:
+        return
+    block = dump_block(dump, found.context, code, numbers)
+    if isinstance(block, Absent):
+        return
+    value = progress(dump, block, dump.file.number("KdDebuggerDataBlock"))
+    if isinstance(value, Absent):
+        return
+    stage = value & progress_names.STAGE_MASK
+    none = Absent("not-recorded", "a dump keeps no clock of its stages", "DumpStack.log")
+    out.add(
+        Stage(
+            f"progress-{stage:#04x}",
+            f"BugCheckProgress {value:#x} when this page was written: {progress_names.name(value)}",
+            Absent("not-recorded", "the stage names no driver"),
+            none,
+            none,
+            none,
+            None,
+            None,
+            stage,
+            "BugCheckProgress",
+            None,
+            dump.origin("CrashdmpDumpBlock in crashdmp!Context", block, "likely"),
+        )
+    )
+
+
+def _context_copy(out: Records, dump: KernelDump, found: Contexts) -> None:
+    """Compares the pointers of Context that its integrity check protects (0x10 to 0x48)."""
+    if not isinstance(found.context, int) or not isinstance(found.copy, int):
+        return
+    length = 0x10 if dump.pointer_size == 8 else 0x0C
+    live = dump.read(found.context + length, 0x18)
+    copy = dump.read(found.copy + length, 0x18)
+    if isinstance(live, Absent) or isinstance(copy, Absent) or live == copy:
+        return
+    at = next(i for i in range(len(live)) if live[i] != copy[i]) + length
+    out.add(
+        Anomaly(
+            "context-copy-differs",
+            f"crashdmp!Context and its copy differ from offset {at:#x} on; crashdmp compares the two "
+            "before it uses them and refuses to dump when they differ.",
+            dump.origin("CDmp signature in crashdmp's image", found.context, "likely"),
+            "crashdmp.sys",
+            (f"Context = {found.context:#018x}", f"ContextCopy = {found.copy:#018x}"),
+        )
+    )
+
+
+# -- the rest ----------------------------------------------------------------------------------
+
+
+def _secondary(out: Records, dump: KernelDump) -> None:
+    time = dump.file.number("SystemTime")
+    crash = time if isinstance(time, Absent) else filetime_to_ns(time)
+    for block in dump.tags:
+        origin = dump.file.origin("tagged block of the secondary data", block.header_offset)
+        owner = secondary.OWNERS.get(block.guid) or Absent("not-found", "no known owner of this GUID")
+        out.add(Tag(block.guid, owner, block.size, origin))
+    for block, data in dump.tag_data(secondary.STORAGE_PORT):
+        found, problem = storport.requests(bytes(data[: 1 << 20]), dump.path, block.offset, crash)
+        out.add(*found)
+        if problem:
+            dump.file.note("secondary-data-damaged", problem, offset=block.offset)
+
+
+def _shared_data(out: Records, dump: KernelDump) -> None:
+    """Torn clocks: the crash hit the update of KUSER_SHARED_DATA."""
+    base = _SHARED_DATA[dump.pointer_size]
+    for offset, name in _SHARED_TIMES:
+        values = dump.unpack("III", base + offset)
+        if isinstance(values, Absent) or values[1] == values[2]:
+            continue
+        out.add(
+            Anomaly(
+                "clock-torn",
+                f"KUSER_SHARED_DATA.{name} was being updated when the machine stopped "
+                f"(High1 {values[1]:#x}, High2 {values[2]:#x}); do not rely on it.",
+                dump.origin("KUSER_SHARED_DATA", base + offset),
+                name,
+            )
+        )
+
+
