@@ -105,12 +105,24 @@ class Module(NamedTuple):
     origin: Origin
 
 
+class Structure(NamedTuple):
+    """One structure of the dump path that was located: where to look in a debugger."""
+
+    structure: Text  #: "crashdmp!Context", "dump stack context (tail)", "filter list head", ...
+    stack: Text  #: crash or hibernation, None when it belongs to both
+    location: Address
+    symbol: Text  #: module+0x offset, absent for pool memory
+    detail: Text  #: what was read there, in words
+    origin: Origin
+
+
 class Filter(NamedTuple):
     """One crash dump filter driver: crashdmp's node and its FILTER_INITIALIZATION_DATA."""
 
     filter: Text  #: module name
     stack: Text  #: crash or hibernation
     ring_index: Number  #: 0-based place in crashdmp's list = call order
+    ring_count: Number  #: how many filters that list has, where it could be told
     node: Address
     layout: Text
     major_version: Number
@@ -305,6 +317,7 @@ TABLES: Dict[str, Type[Any]] = {
     "sources": Source,
     "machine": Machine,
     "modules": Module,
+    "structures": Structure,
     "filters": Filter,
     "extensions": Extension,
     "callbacks": Callback,

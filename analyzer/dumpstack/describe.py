@@ -14,7 +14,7 @@ from ..absence import Absent
 from ..layouts import ntdddump
 from ..layouts.crashdmp import STATE_DISABLED
 from ..names import ntstatus
-from ..records import Callback, Extension, Filter, Module, Origin
+from ..records import Callback, Extension, Filter, Module, Origin, Structure
 from ..target import Target, module_at, symbol
 from .context import Tail
 from .nodes import Node
@@ -115,6 +115,7 @@ def _node_rows(
             name,
             stack,
             index if index is not None else Absent("not-found", "the list of this filter has no head"),
+            ring_count(ring),
             node.address,
             layout.name,
             init.MajorVersion,
@@ -138,6 +139,44 @@ def _node_rows(
                 wrote_dump if member == "DumpStart" else "", origin,
             )
         )
+
+
+def ring_count(ring: Ring) -> Union[int, Absent]:
+    """How many filters crashdmp's list has."""
+    if ring.count is not None:
+        return ring.count
+    if not isinstance(ring.head, int):
+        return Absent("not-found", "the head of the list of filters was not found")
+    return Absent(
+        "not-found", f"the list of filters could not be walked to its end; at least {ring.least}"
+    )
+
+
+def structures(target: Target, modules: Sequence[Module], rings: Sequence[Ring]) -> List[Structure]:
+    """Where the dump stack contexts and the heads of the filter lists lie."""
+    found: List[Structure] = []
+    pool = Absent("not-applicable", "not inside an image")
+
+    def add(name: str, stack: str, address: int, detail: str, how: str) -> None:
+        owner = module_at(modules, address)
+        where = symbol(modules, address) if owner else pool
+        found.append(
+            Structure(name, stack or None, address, where, detail, target.origin(how, address, "likely"))
+        )
+
+    for ring in rings:
+        if ring.tail is not None:
+            tail = ring.tail
+            routines = ", ".join(symbol(modules, word) for word in tail.routines)
+            detail = "DISK_GEOMETRY_EX, attached device, filter list head"
+            if routines:
+                detail += f"; port routines {routines}"
+            add("dump stack context (disk geometry)", ring.stack, tail.address, detail, ring.how)
+        if isinstance(ring.head, int):
+            count = ring_count(ring)
+            detail = f"{count} filter{'' if count == 1 else 's'}" if isinstance(count, int) else str(count)
+            add("filter list head", ring.stack, ring.head, detail, ring.how)
+    return found
 
 
 def _routines(node: Node) -> List[Union[int, Absent]]:
@@ -304,8 +343,11 @@ def _module_rows(
     else:
         why = Absent("not-in-dump", "the filter's node is not in this dump", BIGGER)
     values = {field: why for field in Filter._fields}
+    count = why if ring is None else ring_count(ring)
     out.filters.append(
-        Filter(**{**values, "filter": name, "stack": stack, "origin": origin})  # type: ignore[arg-type]
+        Filter(
+            **{**values, "filter": name, "stack": stack, "ring_count": count, "origin": origin}  # type: ignore[arg-type]
+        )
     )
     nothing = {field: why for field in Extension._fields}
     row = Extension(

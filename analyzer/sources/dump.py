@@ -13,7 +13,7 @@ from ..dumpfile import KernelDump, open_dump
 from ..dumpfile import secondary, storport
 from ..dumpstack import residue, roles
 from ..dumpstack.context import dump_block, last_failure, progress
-from ..dumpstack.describe import Failure, describe
+from ..dumpstack.describe import Failure, describe, structures
 from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, contexts, from_nodes, rings, unique
 from ..layouts import mindumpdef
@@ -26,9 +26,11 @@ from ..records import (
     Records,
     Source,
     Stage,
+    Structure,
     Tag,
     filetime_to_ns,
 )
+from ..target import symbol
 
 _NEVER = (
     "duration of any callback; return status of a callback that succeeded (no dump keeps them: "
@@ -52,6 +54,7 @@ def records_of(dump: KernelDump) -> Records:
     modules = roles.classify(dump.modules(), dump.unloaded())
     out.add(_machine(dump), *modules)
     found = _contexts(dump, modules)
+    _context_rows(out, dump, modules, found)
     _stages(out, dump, found)
     all_rings = _rings(dump, modules, found)
     _filters(out, dump, modules, found, all_rings)
@@ -155,6 +158,16 @@ def _contexts(dump: KernelDump, modules: Sequence[Module]) -> Contexts:
     return contexts(dump, crashdmp, dump.file.number("BugCheckCode"))
 
 
+def _context_rows(
+    out: Records, dump: KernelDump, modules: Sequence[Module], found: Contexts
+) -> None:
+    for name, address in (("crashdmp!Context", found.context), ("crashdmp!ContextCopy", found.copy)):
+        if isinstance(address, int):
+            detail = "starts with the signature CDmp"
+            origin = dump.origin("CDmp signature in crashdmp's image", address, "likely")
+            out.add(Structure(name, None, address, symbol(modules, address), detail, origin))
+
+
 def _rings(dump: KernelDump, modules: Sequence[Module], found: Contexts) -> List[Ring]:
     result = rings(dump, modules, found.context)
     if any(ring.nodes for ring in result):
@@ -190,6 +203,7 @@ def _filters(
         failure = Failure(found.context, found.context, "likely", None)
     described = describe(dump, modules, all_rings, failure, _wrote_dump(out, dump))
     out.add(*described.filters, *described.extensions, *described.callbacks)
+    out.add(*structures(dump, modules, all_rings))
     for ring in all_rings:
         stack = f"{ring.stack or 'dump'} stack"
         head = ring.head if isinstance(ring.head, int) else 0
