@@ -1,8 +1,8 @@
-"""Writes the sample DumpStack logs and registry exports of sample-traces/logs, byte for byte the same.
+"""Writes the sample DumpStack logs and registry exports of sample-traces/logs, always the same.
 
-Run it to write them again: ``python sample-traces/generator_logs.py``. Each entry of ``files()`` is
-one story; the line texts are those of real logs, the failure lines are marked as invented, because no
-log of a failed dump is public.
+Run it to write them again: ``python sample-traces/generator_logs.py``. Each entry of ``files()``
+is one story; the line texts are those of real logs, the failure lines are marked as invented,
+because no log of a failed dump is public.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ TYPES = {4: "minidump", 5: "full", 6: "kernel"}
 
 
 def header(end: int) -> bytes:
+    """The 32 bytes before the text."""
     return b"DLOGFILE00010000DUMP" + struct.pack("<I8x", end)
 
 
@@ -30,6 +31,7 @@ def build(lines: list[str], size: int = SIZE, behind: bytes = b"") -> bytes:
 
 
 def opening(code: int = 0xD1, first_ms: int = 1500) -> list[str]:
+    """From the first line to the size of the secondary data."""
     lines = [
         "Dump stack initialized at UTC: 2026/03/01 10:20:30, local time: 2026/03/01 11:20:30.",
         f"#BugCheckCode 0x{code:016X}",
@@ -49,6 +51,7 @@ def opening(code: int = 0xD1, first_ms: int = 1500) -> list[str]:
 
 
 def sizes(kind: int, total: int) -> list[str]:
+    """Dump type and size, and the dump header."""
     return [
         f"Dump Type: {kind}, Total Dump Size: {total}, Secondary Dump Size: 100000.",
         "Starting write of dump header.",
@@ -78,6 +81,7 @@ def memory(
 
 
 def callbacks(drivers: list[str]) -> list[str]:
+    """The four lines of each secondary callback."""
     lines = ["Starting invoking secondary dump callbacks."]
     for driver in drivers:
         lines += [
@@ -90,6 +94,7 @@ def callbacks(drivers: list[str]) -> list[str]:
 
 
 def parts() -> list[str]:
+    """The multi-part callbacks."""
     lines = ["Calling secondary multi-part dump callbacks."]
     for name in ("TRIAGEDUMPDATA", "Etw"):
         lines += [
@@ -100,6 +105,7 @@ def parts() -> list[str]:
 
 
 def ending(end_ms: int) -> list[str]:
+    """Everything after the secondary callbacks of a dump that worked."""
     return [
         *parts(),
         "Progress 0x00000045",
@@ -115,6 +121,7 @@ def ending(end_ms: int) -> list[str]:
 
 
 def written(ms: int, kind: int = 6) -> list[str]:
+    """Memory is written; the clock."""
     return [
         f"Progress 0x000000{'44' if kind == 4 else '43'}",
         f"Elapsed BugCheck duration {ms:08d}ms",
@@ -131,6 +138,7 @@ def kernel(
     rates: list[int] | None = None,
     drivers: list[str] = DRIVERS,
 ) -> list[str]:
+    """A whole kernel bitmap dump."""
     start = first + 50
     return [
         *opening(first_ms=first),
@@ -143,6 +151,7 @@ def kernel(
 
 
 def minidump() -> list[str]:
+    """A whole minidump."""
     mini = ["Starting write of minidump data.", "Finish write of minidump data."]
     return [
         *opening(),
@@ -210,24 +219,39 @@ CONTROL = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\CrashControl"
 SERVICES = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Services"
 HEALTHY = {
     CONTROL: {
-        "AutoReboot": 1, "CrashDumpEnabled": 7, "DumpFile": r"@%SystemRoot%\MEMORY.DMP",
-        "DumpFilters": ["dumpfve.sys", "veracrypt.sys"], "DumpLogLevel": 1, "EnableLogFile": 1,
-        "LogEvent": 1, "MinidumpDir": r"@%SystemRoot%\Minidump", "MinidumpsCount": 5, "Overwrite": 1,
+        "AutoReboot": 1,
+        "CrashDumpEnabled": 7,
+        "DumpFile": r"@%SystemRoot%\MEMORY.DMP",
+        "DumpFilters": ["dumpfve.sys", "veracrypt.sys"],
+        "DumpLogLevel": 1,
+        "EnableLogFile": 1,
+        "LogEvent": 1,
+        "MinidumpDir": r"@%SystemRoot%\Minidump",
+        "MinidumpsCount": 5,
+        "Overwrite": 1,
         "LastCrashTime": b"\x00\x4a\x8c\x71\x9c\xa8\xdc\x01",
     },
     SERVICES + r"\dumpfve": {"Start": 0, "Type": 1, "ImagePath": r"@System32\drivers\dumpfve.sys"},
-    SERVICES + r"\veracrypt": {"Start": 0, "Type": 1, "ImagePath": r"@System32\drivers\veracrypt.sys"},
-}  # fmt: skip
+    SERVICES + r"\veracrypt": {
+        "Start": 0,
+        "Type": 1,
+        "ImagePath": r"@System32\drivers\veracrypt.sys",
+    },
+}
 DISABLED = {CONTROL: {"CrashDumpEnabled": 0, "DumpFilters": ["dumpfve.sys"], "EnableLogFile": 0}}
 FAULTY = {
     CONTROL: {
-        "CrashDumpEnabled": 1, "FilterPages": 1, "EnableLogFile": 1, "SimulateError": 0x2005,
+        "CrashDumpEnabled": 1,
+        "FilterPages": 1,
+        "EnableLogFile": 1,
+        "SimulateError": 0x2005,
         "DumpFilters": ["dumpfve.sys", "oldvendor.sys", "stopped.sys"],
-        "DedicatedDumpFile": "D:\\dedicated.dmp", "PageFileTooSmall": b"\x00\x00\x00\x80\x01\x00\x00\x00",
+        "DedicatedDumpFile": "D:\\dedicated.dmp",
+        "PageFileTooSmall": b"\x00\x00\x00\x80\x01\x00\x00\x00",
     },
     SERVICES + r"\dumpfve": {"Start": 0, "Type": 1},
     SERVICES + r"\stopped": {"Start": 4, "Type": 1},
-}  # fmt: skip
+}
 
 
 def reg(keys: dict[str, dict[str, object]]) -> str:
@@ -266,6 +290,7 @@ def _reg_value(name: str, value: object) -> str:
 
 
 def main() -> None:
+    """Writes all files."""
     folder = Path(__file__).parent / "logs"
     folder.mkdir(exist_ok=True)
     for name, data in files().items():

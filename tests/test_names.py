@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analyzer.names import bugchecks, ntstatus
+from analyzer.names import bugchecks, ntstatus, progress
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_failure_is_the_sign_bit() -> None:
 def test_status_table_has_no_value_twice() -> None:
     """A pair lost or doubled in the packed table would shorten the dictionary."""
     words = ntstatus._TABLE.split()
-    assert len(words) == 2 * len(ntstatus.NAMES) and len(ntstatus.NAMES) > 400
+    assert len(words) == 2 * len(ntstatus.NAMES) == 866  # 433 pairs
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,19 @@ def test_status_table_has_no_value_twice() -> None:
     ],
 )
 def test_bugcheck_names(code: int, name: str) -> None:
-    """Documented codes have their names, "_M" marks the 0x1000xxxx variants, others stay numbers."""
+    """Documented codes have names, "_M" marks the 0x1000xxxx variants, others stay numbers."""
     assert bugchecks.name(code) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0x42, "dump stack initialised, filters started, log begins"),
+        (0x00050046, "dump complete callbacks done, dump is being closed"),  # upper bits: not stage
+        (0x82, "blue screen shown"),
+        (0x7F, "a stage whose meaning is not known"),
+    ],
+)
+def test_progress_names(value: int, words: str) -> None:
+    """Stages are named by the low nine bits; an unknown stage is said to be unknown."""
+    assert progress.name(value) == words

@@ -1,12 +1,10 @@
 """Bugcheck codes by name.
 
-Invariant: a code outside the table keeps its hexadecimal form. Names as in Microsoft's Bug Check Code
-Reference (windows-driver-docs, debugger/bug-check-code-reference2.md). Standard library only.
+Invariant: a code outside the table keeps its hexadecimal form. Names as in Microsoft's Bug Check
+Code Reference (windows-driver-docs, debugger/bug-check-code-reference2.md). Standard library only.
 """
 
 from __future__ import annotations
-
-from typing import Dict
 
 #: bit set in the code that a minidump carries when it was written for a driver fault ("_M" names)
 MINIDUMP_VARIANT = 0x10000000
@@ -151,9 +149,7 @@ C000021A STATUS_SYSTEM_PROCESS_TERMINATED  C0000221 STATUS_IMAGE_CHECKSUM_MISMAT
 C000028A STATUS_ENCRYPTION_FAILED  DEADDEAD MANUALLY_INITIATED_CRASH1
 """
 
-NAMES: Dict[int, str] = {
-    int(code, 16): word for code, word in zip(*[iter(_TABLE.split())] * 2)
-}
+NAMES: dict[int, str] = {int(code, 16): word for code, word in zip(*[iter(_TABLE.split())] * 2)}
 
 
 def name(code: int) -> str:

@@ -8,8 +8,6 @@ Standard library only.
 
 from __future__ import annotations
 
-from typing import Dict
-
 #: severity = the two top bits (NTSTATUS layout, ntstatus.h)
 SEVERITIES = ("success", "informational", "warning", "error")
 
@@ -169,7 +167,7 @@ C0210028 FVE_CONV_RECOVERY_FAILED  C0210029 FVE_VIRTUALIZED_SPACE_TOO_BIG
 C0210030 FVE_VOLUME_TOO_SMALL
 """
 
-NAMES: Dict[int, str] = {
+NAMES: dict[int, str] = {
     int(value, 16): "STATUS_" + word for value, word in zip(*[iter(_TABLE.split())] * 2)
 }
 

@@ -1,0 +1,396 @@
+"""The rules about DumpStack.log, the event log and the registry, in words.
+
+Invariant: a text claims what is proven and says where it is not. No log of a failed dump is public,
+so rules that go by the words of a failure line say that.
+"""
+
+from __future__ import annotations
+
+from .rule import Rule, table
+
+#: switches crashdmp's log on for the next crash (documented values; the second adds write rates)
+ENABLE_LOG = (
+    r"reg add HKLM\SYSTEM\CurrentControlSet\Control\CrashControl /v EnableLogFile /t REG_DWORD "
+    r"/d 1 /f && reg add HKLM\SYSTEM\CurrentControlSet\Control\CrashControl /v DumpLogLevel "
+    r"/t REG_DWORD /d 1 /f"
+)
+_LOG = (
+    Rule(
+        "log-driver-stuck",
+        "error",
+        "The crash path ended inside a driver's secondary data callback",
+        "The last line of DumpStack.log says that a driver's callback was called; the line that it "
+        "returned is missing.",
+        "A driver that does not return there stops the dump, and nothing after it is written.",
+        "Update or remove the named driver. The name is what the driver registered, not always its "
+        "file name.",
+    ),
+    Rule(
+        "log-unfinished",
+        "error",
+        "DumpStack.log has no end",
+        "The line that the dump was completed is missing, and the log still had room for it.",
+        "Writing the dump was interrupted: by a hang, a reset, an error, or because the disk could "
+        "not be written any more. The dump file is missing or not usable.",
+        "Look at the last line: it names the step. Look for volmgr event 161 in the System log, "
+        "and whether somebody switched the machine off.",
+    ),
+    Rule(
+        "log-write-stalled",
+        "error",
+        "Writing memory to the disk stalled",
+        "The memory write never finished, or a part of it moved almost no data.",
+        "The disk, its miniport driver or a filter's Dump_Write is too slow or hangs in the crash "
+        "path. A dump can be lost through it.",
+        "Check the disk and its firmware, update the storage driver, and try with the dump filters "
+        "reduced to dumpfve.sys.",
+    ),
+    Rule(
+        "log-failure-line",
+        "error",
+        "DumpStack.log speaks of a failure",
+        "A line has words such as 'failed' or 'error'. The wording is not documented, so the line "
+        "is quoted and not interpreted.",
+        "It most likely names the step that broke the dump.",
+        "Read the line, and the lines around it in the log.",
+    ),
+    Rule(
+        "log-pages-missing",
+        "warning",
+        "Not all pages were written",
+        "The log states fewer written pages than pages in total.",
+        "Memory that was not written cannot be read from the dump.",
+        "Treat the dump as incomplete. Check the free space of the dump volume and the disk.",
+    ),
+    Rule(
+        "log-dump-type-reduced",
+        "warning",
+        "A smaller dump than configured was written",
+        "Windows switched to a smaller dump type while writing.",
+        "The dump lacks memory that the configured type would hold, such as pool with the filters' "
+        "data.",
+        "Make the page file or the dedicated dump file larger than the total dump size in the log.",
+    ),
+    Rule(
+        "log-start-slow",
+        "warning",
+        "The dump started late",
+        "The first time in the log is more than 10 seconds after the bugcheck. Five public logs "
+        "have "
+        "1.4 to 5.3 seconds. Dump_Start of all filters lies in that time, but so do freezing the "
+        "processors, the screen, triage data and the start of the dump port driver.",
+        "A slow Dump_Start or a slow disk start can let a watchdog reset the machine before the "
+        "dump "
+        "is written.",
+        "Time Dump_Start with a kernel debugger, or try with the dump filters reduced to "
+        "dumpfve.sys and compare.",
+    ),
+    Rule(
+        "log-write-slow",
+        "warning",
+        "Memory was written slowly",
+        "The memory write ran below 20 MB/s. The slowest phase of a public log is 41 MB/s.",
+        "A large dump takes minutes at that speed, and a watchdog or a person may reset the "
+        "machine.",
+        "Check the disk and the storage driver; some dedicated dump files are slower than the page "
+        "file. A filter's Dump_Write is part of this time.",
+    ),
+    Rule(
+        "log-full",
+        "warning",
+        "DumpStack.log is full",
+        "The log has no room for another line, so its end was not written.",
+        "The log does not tell whether the dump was completed.",
+        "Look at the event log and the dump itself. Set DumpLogLevel to 0 for shorter logs.",
+    ),
+    Rule(
+        "log-cut",
+        "warning",
+        "The copy of DumpStack.log is incomplete",
+        "The header announces more text than the file has.",
+        "What came after the last line is not known; it does not show that the dump stopped there.",
+        "Copy the file again from the root of the page file's volume (it is hidden).",
+    ),
+    Rule(
+        "log-clock-backwards",
+        "warning",
+        "The elapsed time in the log goes back",
+        "A later line states a smaller time since the bugcheck.",
+        "Lines of two crashes are probably mixed.",
+        "Take the file from the machine again, before another crash overwrites it.",
+    ),
+    Rule(
+        "log-line-unrecognised",
+        "info",
+        "A line of the log is not understood",
+        "The line is not among the kinds known from public logs; it is kept as it is.",
+        "It may hold what this tool cannot tell you.",
+        "Read the line. Report it to the makers of this tool if Windows wrote it.",
+    ),
+    Rule(
+        "log-leftover",
+        "info",
+        "Old text lies behind the end of the log",
+        "Behind the place where the log ends there is more text. It is left out.",
+        "It is most likely the rest of an older, longer log. In an unfinished log it could also be "
+        "the newest lines, written before the length in the header.",
+        "Nothing, if the log is complete. Otherwise read the end of the file by eye.",
+    ),
+    Rule(
+        "log-rewritten",
+        "info",
+        "The log was saved again by another program",
+        "The encoding or the line ends are not those that Windows writes.",
+        "File offsets are those of this copy, and the binary header may have been damaged.",
+        "Nothing, if the lines look right.",
+    ),
+    Rule(
+        "log-header-damaged",
+        "info",
+        "The length in the log's header does not fit the text",
+        "The header states another end of the text than the text itself has, or is gone.",
+        "The rest of an older log may be taken for lines of this one.",
+        "Take the original file from the machine if something in the stages looks odd.",
+    ),
+    Rule(
+        "log-empty",
+        "info",
+        "The log holds no lines",
+        "The file has its header and nothing else.",
+        "No crash was logged in it since it was made.",
+        "Look for DumpStack.log beside DumpStack.log.tmp.",
+    ),
+)
+
+_EVENT = (
+    Rule(
+        "event-dump-failed",
+        "error",
+        "Windows logged that creating the dump failed",
+        "volmgr event 161. Its data hold the location code, the status and, on newer Windows, the "
+        "stage (BugCheckProgress).",
+        "There is no dump of this crash, or not a complete one. Event 162 in the same second has "
+        "been seen too, so look at both.",
+        "Look up the status and the stage in the finding. With location 0x5001 the port driver or "
+        "the disk failed to write; look for a full or too small dump file too.",
+    ),
+    Rule(
+        "event-dump-driver-load-failed",
+        "error",
+        "A driver of the crash dump stack could not be loaded",
+        "volmgr event 45. Location 0x2005 means a dump filter, 0x2004 the dump port driver.",
+        "Without its drivers Windows writes no dump, and hibernation falls back to a shutdown.",
+        "For location 0x2005 compare CrashControl\\DumpFilters with the files in "
+        "System32\\drivers, and remove entries whose file is gone.",
+    ),
+    Rule(
+        "event-dump-init-failed",
+        "error",
+        "Crash dump initialization failed",
+        "volmgr event 46.",
+        "The crash dump stack is not ready; the next crash leaves no dump.",
+        "Check that a page file or a dedicated dump file exists on a local disk that supports "
+        "dumps.",
+    ),
+    Rule(
+        "event-dump-device-gone",
+        "error",
+        "The dump device is gone",
+        "volmgr event 156.",
+        "The disk that should take the dump was removed or failed.",
+        "Check the disk and its controller.",
+    ),
+    Rule(
+        "event-dump-config-failed",
+        "warning",
+        "The dump file could not be configured",
+        "volmgr event 47, 48, 49 or 164: page file or dedicated dump file cannot be used.",
+        "The next crash may leave no dump.",
+        "Make the page file larger than the installed memory, or set DedicatedDumpFile.",
+    ),
+    Rule(
+        "event-dump-callback-exception",
+        "warning",
+        "A callback raised an exception while the dump was written",
+        "volmgr event 163.",
+        "The secondary data of that driver are missing; DumpStack.log names the driver.",
+        "Read DumpStack.log of the same crash, and update the driver it names.",
+    ),
+    Rule(
+        "event-dump-outcome-contradictory",
+        "warning",
+        "Dump failed and dump created were logged together",
+        "volmgr events 161 and 162 lie within a minute of each other.",
+        "Which one holds cannot be told from the event log.",
+        "Check whether the dump file exists and opens.",
+    ),
+    Rule(
+        "event-dump-not-saved",
+        "warning",
+        "Windows Error Reporting did not keep the dump",
+        "WER-SystemErrorReporting event 1000, 1002, 1004, 1005 or 1006 after the restart.",
+        "The dump may have been written into the page file and then lost.",
+        "Check the free space of the system volume, and Overwrite, DumpFile and MinidumpDir in "
+        "CrashControl.",
+    ),
+    Rule(
+        "event-dump-stack-failed",
+        "warning",
+        "The kernel logged a failure of the dump stack",
+        "Microsoft-Windows-Kernel-Dump event 4 to 9. Event 7 comes from starting the hibernation "
+        "stack, which starts the filters.",
+        "A filter's Dump_Start can be the cause for event 7, a filter's DriverEntry for 5, 6 and "
+        "9. "
+        "The event does not name the driver.",
+        "Look for volmgr event 45 or 46 at the same time: its data name the step.",
+    ),
+    Rule(
+        "event-boot-dump-failed",
+        "warning",
+        "Early or boot-time dump support failed",
+        "Kernel-Boot 257 to 267, Crashdump 4 or 5, or Kernel-IO 1305 with a failure status.",
+        "Loading the dump stack at boot includes DriverEntry of every dump filter.",
+        "Look up the status in the finding, and look for volmgr event 45 or 46.",
+    ),
+    Rule(
+        "event-dump-encryption-failed",
+        "warning",
+        "Dump encryption could not be set up",
+        "Kernel-IO event 1207.",
+        "Dumps are not written, or not encrypted as configured.",
+        "Check the dump encryption settings under CrashControl\\EncryptionCertificates.",
+    ),
+    Rule(
+        "event-storage-errors",
+        "warning",
+        "Storage errors were logged shortly before a crash",
+        "Disk or storage port drivers logged errors within ten minutes before an unexpected "
+        "restart.",
+        "A disk that fails can cause the crash and keep the dump from being written.",
+        "Check the health of the disk and the storage driver.",
+    ),
+    Rule(
+        "event-log-damaged",
+        "warning",
+        "Parts of the event log cannot be read",
+        "Records or chunks of the file are damaged; the rest was read.",
+        "Events of the crash may be among what is missing.",
+        "Export the log again on the machine (wevtutil epl System system.evtx).",
+    ),
+    Rule(
+        "event-payload-short",
+        "info",
+        "An event lacks the binary data that would name the cause",
+        "The IO_ERROR_LOG_PACKET of a volmgr event is missing or cut.",
+        "Location code and status of the failure are not known.",
+        "Save the log as .evtx or XML; a CSV export has no binary data.",
+    ),
+)
+
+_REGISTRY = (
+    Rule(
+        "registry-simulate-error",
+        "error",
+        "A simulated dump failure is configured",
+        "CrashControl\\SimulateError is set. On Windows 7 it makes the dump stack fail at the "
+        "given "
+        "step; newer versions are not proven.",
+        "Dumps fail because somebody asked for it.",
+        r"Remove it: reg delete HKLM\SYSTEM\CurrentControlSet\Control\CrashControl /v "
+        r"SimulateError /f",
+    ),
+    Rule(
+        "registry-dump-disabled",
+        "warning",
+        "Crash dumps are switched off",
+        "CrashControl\\CrashDumpEnabled is 0.",
+        "No crash leaves a dump; dump filters are not started.",
+        r"Switch automatic dumps on: reg add HKLM\SYSTEM\CurrentControlSet\Control\CrashControl "
+        "/v CrashDumpEnabled /t REG_DWORD /d 7 /f",
+    ),
+    Rule(
+        "registry-filter-service-missing",
+        "warning",
+        "A registered dump filter has no service key",
+        "DumpFilters names a driver for which there is no key under Services.",
+        "It is typical of a leftover of removed software. If its file is gone too, the whole dump "
+        "stack does not load (volmgr event 45, location 0x2005).",
+        "Check for the file in System32\\drivers; if it is gone, remove the entry from "
+        "DumpFilters.",
+    ),
+    Rule(
+        "registry-filter-name-odd",
+        "warning",
+        "An entry of DumpFilters is not a plain file name",
+        "The documentation asks for file names such as dumpfve.sys, without a path.",
+        "An entry that cannot be loaded makes the whole dump stack fail.",
+        "Correct the entry.",
+    ),
+    Rule(
+        "registry-page-file-too-small",
+        "warning",
+        "Windows noted that the page file is too small for a dump",
+        "CrashControl\\PageFileTooSmall is set.",
+        "An earlier dump did not fit.",
+        "Make the page file larger than the stated size, or set DedicatedDumpFile.",
+    ),
+    Rule(
+        "registry-no-crash-control",
+        "warning",
+        "The CrashControl key is not in the file",
+        "The key of the current control set was not found.",
+        "The dump configuration is not known.",
+        "Export HKLM\\SYSTEM\\CurrentControlSet\\Control\\CrashControl, or give the SYSTEM hive.",
+    ),
+    Rule(
+        "registry-damaged",
+        "warning",
+        "Parts of the registry file cannot be read",
+        "Keys or values of the file are damaged; the rest was read.",
+        "Settings may be missing.",
+        "Export the key again on the machine.",
+    ),
+    Rule(
+        "registry-value-odd",
+        "info",
+        "A value has a type or a number it should not have",
+        "The value does not fit what the documentation says about it.",
+        "Windows may ignore it, or read it differently.",
+        "Correct the value.",
+    ),
+    Rule(
+        "registry-filter-service-disabled",
+        "info",
+        "The service of a registered dump filter is disabled",
+        "The Start value of the filter's service key is 4.",
+        "crashdmp loads the file all the same, but a filter whose normal driver does not run may "
+        "fail or do nothing in Dump_Start.",
+        "Remove the entry from DumpFilters if the software is not used any more.",
+    ),
+    Rule(
+        "registry-third-party-filter",
+        "info",
+        "A dump filter of another vendor is registered",
+        "DumpFilters has an entry besides the in-box dumpfve.sys.",
+        "It runs in every crash and in every hibernation.",
+        "When dumps fail, try without it: Microsoft's advice is to leave only dumpfve.sys.",
+    ),
+    Rule(
+        "registry-dumpfve-missing",
+        "info",
+        "BitLocker's dump filter is not registered",
+        "DumpFilters has no dumpfve.sys, which it has by default.",
+        "On a BitLocker volume the dump would be written without encryption or not at all.",
+        "Add dumpfve.sys to DumpFilters again.",
+    ),
+    Rule(
+        "registry-log-disabled",
+        "info",
+        "The dump log is switched off",
+        "CrashControl\\EnableLogFile is not 1.",
+        "The next crash leaves no DumpStack.log, the best source for the timing of a dump.",
+        f"Switch it on for the next crash: {ENABLE_LOG}",
+    ),
+)
+
+RULES = table((*_LOG, *_EVENT, *_REGISTRY))

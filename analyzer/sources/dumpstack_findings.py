@@ -1,0 +1,246 @@
+"""What is odd in one DumpStack.log: its rows -> anomalies.
+
+Invariant: a log that is full, cut or damaged is never called a dead crash path; every threshold has
+its reason beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..names import progress
+from ..records import Anomaly, Origin
+from .dumpstack_lines import Log, Row
+from .dumpstack_text import LONGEST_LINE
+
+#: first clock value: 1,386 to 5,252 ms in five public logs; twice the slowest of them is slow
+START_SLOW_MS = 10_000
+#: write rate: phases of 41 to 237 MB/s in public logs; half of the slowest phase is slow
+WRITE_SLOW_MB_PER_S = 20
+#: rate of one chunk of the memory write: the slowest of a public log is 41 MB/s; at 2 MB/s and less
+#: a chunk of a twentieth of 4 GB takes over 100 s, which is a disk that hardly answers
+STALLED_MB_PER_S = 2
+#: so many unrecognised lines are reported one by one, the rest as one count
+SINGLE_LINES = 20
+
+
+def draw(log: Log) -> list[Anomaly]:
+    """All anomalies of a log, in the order of the stages."""
+    found = list(_container(log))
+    found += _lines(log)
+    found += _start(log)
+    found += _writing(log)
+    found += _end(log)
+    return found
+
+
+def _at(log: Log, row: Row | None, how: str = "log line", confidence: str = "certain") -> Origin:
+    return Origin(log.path, how, confidence, row.offset if row else 0)
+
+
+def _container(log: Log) -> Iterator[Anomaly]:
+    text = log.text
+    if text.encoding != "8-bit" or text.line_ends not in ("CRLF", "none"):
+        words = f"encoding {text.encoding}, line ends {text.line_ends}"
+        yield Anomaly(
+            "log-rewritten",
+            f"The file is not as Windows wrote it ({words}): a program such as git or an editor "
+            "saved it again.",
+            _at(log, None, "whole file"),
+            evidence=(words,),
+        )
+    if not text.is_end_confirmed and not text.is_cut:
+        stated = "cannot be read" if text.stated_end is None else f"says {text.stated_end}"
+        yield Anomaly(
+            "log-header-damaged",
+            f"The length in the header {stated}, the text ends at {text.original_end}: the header "
+            "or the text was changed, so text of an older log may be taken for this one.",
+            Origin(log.path, "header field", file_offset=0x14),
+            evidence=(
+                f"length in header = {text.stated_end}",
+                f"end of text = {text.original_end}",
+            ),
+        )
+    behind = [*log.facts["behind"], *text.leftover]
+    if behind:
+        first = behind[0]
+        yield Anomaly(
+            "log-leftover",
+            f"{len(behind)} line(s) lie behind the end of this log; they are left out, because "
+            "they "
+            "are most likely the rest of an older, longer log.",
+            Origin(log.path, "text behind the stated end", "likely", first.offset),
+            evidence=tuple(f"line = {line.text[:100]}" for line in behind[:3]),
+        )
+    if not text.lines:
+        yield Anomaly(
+            "log-empty",
+            "The log has a header but no line: no crash has been logged in it.",
+            _at(log, None, "whole file"),
+        )
+
+
+def _lines(log: Log) -> Iterator[Anomaly]:
+    unknown: list[Row] = log.facts["unrecognised"]
+    for row in unknown[:SINGLE_LINES]:
+        yield Anomaly(
+            "log-line-unrecognised",
+            f"Line not understood: {row.text[:200]}",
+            _at(log, row),
+            evidence=(f"line = {row.text[:200]}",),
+        )
+    if len(unknown) > SINGLE_LINES:
+        rest = unknown[SINGLE_LINES:]
+        yield Anomaly(
+            "log-line-unrecognised",
+            f"{len(rest)} more lines were not understood.",
+            _at(log, rest[0]),
+        )
+    for row in log.facts.get("failures", [])[:SINGLE_LINES]:
+        yield Anomaly(
+            "log-failure-line",
+            f"The log speaks of a failure: {row.text[:200]}",
+            _at(log, row, "log line, by its words", "likely"),
+            evidence=(f"line = {row.text[:200]}",),
+        )
+    clocks = log.facts["clocks"]
+    for before, after in zip(clocks, clocks[1:]):
+        if after.elapsed < before.elapsed:
+            yield Anomaly(
+                "log-clock-backwards",
+                f"The elapsed time goes back from {before.elapsed} to {after.elapsed} ms, so the "
+                "lines from there on may belong to another crash.",
+                _at(log, after),
+                evidence=(f"elapsed = {before.elapsed} ms", f"then = {after.elapsed} ms"),
+            )
+            return
+
+
+def _start(log: Log) -> Iterator[Anomaly]:
+    clocks = log.facts["clocks"]
+    if clocks and clocks[0].elapsed > START_SLOW_MS:
+        yield Anomaly(
+            "log-start-slow",
+            f"The first log time is {clocks[0].elapsed} ms after the bugcheck; Dump_Start of all "
+            "filters lies before it, but so do the screen, triage data and the dump port driver.",
+            _at(log, clocks[0]),
+            evidence=(f"first elapsed = {clocks[0].elapsed} ms", f"limit = {START_SLOW_MS} ms"),
+        )
+
+
+def _writing(log: Log) -> Iterator[Anomaly]:
+    facts = log.facts
+    chunks = facts.get("chunks", [])
+    slowest = min(chunks, key=lambda chunk: chunk[1].rate, default=None)
+    where: tuple[str, ...] = ()
+    if slowest:
+        percent = f"at {slowest[0]} %" if slowest[0] is not None else "before the first percentage"
+        where = (f"slowest chunk = {slowest[1].rate:g} MB/s {percent}",)
+    rates = ((row.rate, row) for row in log.rows if row.stage == "write-memory-data")
+    rate, whole = next(((rate, row) for rate, row in rates if rate is not None), (None, None))
+    if rate is not None and whole is not None and rate < WRITE_SLOW_MB_PER_S:
+        yield Anomaly(
+            "log-write-slow",
+            f"Memory was written at {rate:g} MB/s ({whole.amount} pages in {whole.duration} ms).",
+            _at(log, whole),
+            evidence=(f"rate = {rate:g} MB/s", f"limit = {WRITE_SLOW_MB_PER_S} MB/s", *where),
+        )
+    if slowest and slowest[1].rate <= STALLED_MB_PER_S:
+        yield Anomaly(
+            "log-write-stalled",
+            f"The memory write fell to {slowest[1].rate:g} MB/s ({where[0]}).",
+            _at(log, slowest[1]),
+            evidence=(*where, f"limit = {STALLED_MB_PER_S} MB/s"),
+        )
+    pages = facts.get("pages")
+    if pages and pages[1] < pages[0]:
+        yield Anomaly(
+            "log-pages-missing",
+            f"{pages[0] - pages[1]} of {pages[0]} pages were not written.",
+            _at(log, pages[2]),
+            evidence=(f"total pages = {pages[0]}", f"pages written = {pages[1]}"),
+        )
+    sizes = facts["sizes"]
+    reduced = facts.get("reduced")
+    kinds = [size[0] for size in sizes]
+    if reduced is not None:
+        yield Anomaly(
+            "log-dump-type-reduced",
+            f"The dump was reduced: {reduced.text[:200]}",
+            _at(log, reduced, "log line, by its words", "likely"),
+            evidence=(
+                f"line = {reduced.text[:200]}",
+                *(f"dump type = {kind}" for kind in kinds[:4]),
+            ),
+        )
+    elif len(set(kinds)) > 1 and kinds[-1] == 4:
+        yield Anomaly(
+            "log-dump-type-reduced",
+            f"The dump type went from {kinds[0]} to {kinds[-1]}: only a minidump was written.",
+            _at(log, sizes[-1][3]),
+            evidence=tuple(f"dump type = {kind}" for kind in kinds[:4]),
+        )
+
+
+def _end(log: Log) -> Iterator[Anomaly]:
+    text, facts = log.text, log.facts
+    if facts.get("completed") or not text.lines:
+        return
+    last: Row | None = facts.get("last")
+    last_line = facts.get("last_line", "")
+    evidence: tuple[str, ...] = (f"last line = {last_line[:200]}",)
+    if "progress" in facts:
+        value = facts["progress"]
+        evidence += (f"last progress = {value:#x} ({progress.name(value)})",)
+    if text.is_cut:
+        yield Anomaly(
+            "log-cut",
+            f"The file ends before the {text.stated_end} bytes that its header announces, so what "
+            f"came after {last_line[:200]!r} is not known.",
+            _at(log, last),
+            evidence=evidence,
+        )
+        return
+    if text.room is not None and text.room < LONGEST_LINE:
+        yield Anomaly(
+            "log-full",
+            f"The log is full ({text.room} bytes left), so its end is missing: that the last line "
+            "is "
+            f"{last_line[:200]!r} does not show that the dump stopped there.",
+            _at(log, last),
+            evidence=evidence,
+        )
+        return
+    sure = "likely" if text.is_end_confirmed else "guess"
+    opened = [row for row in log.rows if row.is_open]
+    driver = next((r for r in reversed(opened) if r.driver is not None), None)
+    is_in_driver = driver is not None and driver is last
+    if is_in_driver and driver is not None and driver.text.startswith(("Calling ", "Starting ")):
+        yield Anomaly(
+            "log-driver-stuck",
+            f"The last thing logged is the call of {driver.driver}, which never returned: the "
+            "crash "
+            "path most likely died or hung in that driver.",
+            _at(log, driver, "last line of the log", sure),
+            str(driver.driver),
+            evidence,
+        )
+    elif any(row.stage == "write-memory-data" for row in opened):
+        percent = facts.get("percent")
+        reached = f"at {percent} %" if percent is not None else "before the first percentage"
+        yield Anomaly(
+            "log-write-stalled",
+            f"The memory write never finished; the log stops {reached}.",
+            _at(log, last, "last line of the log", sure),
+            evidence=evidence,
+        )
+    stages = ", ".join(dict.fromkeys(row.stage for row in opened)) or "no stage is open"
+    yield Anomaly(
+        "log-unfinished",
+        f"The log has no end; the last line is {last_line[:200]!r} (open: {stages}). The machine "
+        "was "
+        "reset, hung or failed there, or the log could not be written any more.",
+        _at(log, last, "last line of the log", sure),
+        str(driver.driver) if is_in_driver and driver is not None else "",
+        evidence,
+    )

@@ -1,0 +1,266 @@
+"""The lines of a DumpStack.log -> stage rows and facts.
+
+Invariant: every line of the log becomes a row or part of one; a line that is not understood is a
+row ``unrecognised-line``. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..names import progress
+from .dumpstack_text import LogText
+
+_HEX = "0x([0-9A-Fa-f]+)"
+_N = r"(\d{1,18})"
+_VERB = "(Calling|Return from|Writing)"
+_DRIVER = "(?P<driver>.*)"
+# the lines of two real logs and of three more quoted in public issues
+_LINES = [
+    ("initialized", r"Dump stack initialized at UTC: (?P<utc>[^,]*), local time: .*"),
+    ("bugcheck", rf"#BugCheck(?P<field>Code|P[1-4]) {_HEX}"),
+    ("progress", rf"Progress {_HEX}"),
+    ("elapsed", r"Elapsed BugCheck duration (?P<ms>\d{1,12})ms"),
+    ("size", rf"Dump Type: (\d{{1,4}}), Total Dump Size: {_N}, Secondary Dump Size: {_N}\."),
+    ("percent", r"Dumping physical memory to disk: +(\d{1,3})%"),
+    ("rate", r"WriteBitmapDump: pages written = (\d{1,15}), MB per sec = (\d{1,9})\."),
+    ("pages", rf"Finish write of bitmap dump data\. Total pages: ?{_N} Pages written: ?{_N}"),
+    ("callback", rf"{_VERB} {_DRIVER} secondary callback( data| data done)?\."),
+    ("part", rf"(Starting|Finish) {_DRIVER} multi-part secondary callback\."),
+    ("ended", r"Dump ended at UTC: .*"),
+    ("completed", r"Dump completed successfully\."),
+]  # fmt: skip
+_PATTERNS = [(kind, re.compile(pattern + r"\s*$")) for kind, pattern in _LINES]
+# "Starting x" ... "Finish x": opening words -> stage id; closing words -> stage id
+_OPENING = {
+    "Starting get secondary dump callbacks size.": "secondary-data-size",
+    "Starting write of dump header.": "write-dump-header",
+    "Starting write of kernel bitmap dump header.": "write-bitmap-header",
+    "Starting write of full bitmap dump header.": "write-bitmap-header",
+    "Starting write of memory dump data.": "write-memory-data",
+    "Starting write of minidump data.": "write-minidump-data",
+    "Starting invoking secondary dump callbacks.": "secondary-callbacks",
+    "Calling secondary multi-part dump callbacks.": "multi-part-callbacks",
+}
+_CLOSING = {
+    "Finish get secondary dump callbacks size.": "secondary-data-size",
+    "Finish write of dump header.": "write-dump-header",
+    "Finish write of bitmap dump header.": "write-bitmap-header",
+    "Finish write of memory dump data.": "write-memory-data",
+    "Finish write of minidump data.": "write-minidump-data",
+    "Finish calling secondary multi-part dump callbacks.": "multi-part-callbacks",
+    "Finish invoking secondary dump callbacks.": "secondary-callbacks",
+}
+_COMPLETE = re.compile(rf"(Starting|Finished) invoking dump complete callbacks; Type: {_HEX}\.\s*$")
+# No log with a failure is public, so these two go by words; their stages are marked "likely".
+_REDUCED = re.compile(r"(?i)\bswitch\w* to .*dump|\bretry\w*\b.*dump")
+_FAILED = re.compile(
+    r"(?i)\b(fail\w*|error|unable|cannot|could not|insufficient|not enough|too small|abort\w*)\b"
+)
+_STATUS = re.compile(r"0x([8CDcd][0-9A-Fa-f]{7})\b")
+
+
+class Row:
+    """A stage while its lines are being read."""
+
+    def __init__(self, stage: str, text: str, offset: int, driver: str | None = None) -> None:
+        self.stage, self.text, self.offset, self.driver = stage, text, offset, driver
+        self.is_open = False
+        self.elapsed: int | None = None
+        self.duration: int | None = None
+        self.amount: int | None = None
+        self.unit: str | None = None
+        self.rate: float | None = None
+        self.status: int | None = None
+        self.confidence = "certain"
+
+
+class Log(NamedTuple):
+    """What the lines said; the findings are drawn from this."""
+
+    path: str
+    text: LogText
+    rows: list[Row]
+    facts: dict[str, Any]  #: bugcheck fields, times, sizes, "completed", "last" (row)
+
+
+def read_lines(path: str, text: LogText) -> Log:
+    """Turns the lines into stage rows, in the order they were opened."""
+    rows: list[Row] = []
+    facts: dict[str, Any] = {
+        "clocks": [],
+        "unrecognised": [],
+        "sizes": [],
+        "behind": [],
+        "open": {},
+    }
+    log = Log(path, text, rows, facts)
+    for line in text.lines:
+        if facts.get("completed"):
+            facts["behind"].append(line)
+            continue
+        words = line.text.rstrip()
+        row = _take(log, words, line.offset, line.is_ended)
+        if row is not None:
+            facts["last"], facts["last_line"], facts["last_offset"] = row, words, line.offset
+    return log
+
+
+def _take(log: Log, words: str, offset: int, is_ended: bool) -> Row | None:
+    """Files one line; returns the row it belongs to."""
+    rows, facts = log.rows, log.facts
+    if words in _OPENING:
+        return _open(log, _OPENING[words], words, offset)
+    if words in _CLOSING:
+        return _touch(log, _CLOSING[words], words, offset)
+    complete = _COMPLETE.match(words)
+    if complete:
+        step = _open if complete.group(1) == "Starting" else _touch
+        return step(log, "dump-complete-callbacks", words, offset)
+    for kind, pattern in _PATTERNS:
+        match = pattern.match(words)
+        if match:
+            handler: Handler = _HANDLERS[kind]
+            return handler(log, match, offset)
+    row = Row("unrecognised-line", words, offset)
+    if not is_ended:
+        row.stage = "cut-line"
+    elif _REDUCED.search(words):
+        row.stage, row.confidence = "dump-type-reduced", "likely"
+        facts["reduced"] = row
+    elif _FAILED.search(words):
+        row.stage, row.confidence = "failure", "likely"
+        facts.setdefault("failures", []).append(row)
+    else:
+        facts["unrecognised"].append(row)
+    status = _STATUS.search(words)
+    row.status = int(status.group(1), 16) if status else None
+    rows.append(row)
+    return row
+
+
+def _open(log: Log, stage: str, words: str, offset: int, driver: str | None = None) -> Row:
+    row = Row(stage, words, offset, driver)
+    row.is_open = True
+    log.rows.append(row)
+    log.facts["open"].setdefault((stage, driver), []).append(row)
+    return row
+
+
+def _touch(
+    log: Log, stage: str, words: str, offset: int, driver: str | None = None, closes: bool = True
+) -> Row:
+    """The newest open row of that stage gets the words; without one the line is its own row."""
+    still_open = log.facts["open"].get((stage, driver))
+    if not still_open:
+        row = Row(stage, words, offset, driver)
+        log.rows.append(row)
+        return row
+    row: Row = still_open[-1]
+    row.text = words
+    if closes:
+        row.is_open = False
+        still_open.pop()
+    return row
+
+
+def _add(log: Log, stage: str, match: re.Match[str], offset: int) -> Row:
+    row = Row(stage, match.string, offset)
+    log.rows.append(row)
+    return row
+
+
+def _initialized(log: Log, match: re.Match[str], offset: int) -> Row:
+    log.facts.setdefault("utc", match["utc"])
+    log.facts.setdefault("first_offset", offset)
+    return _add(log, "dump-stack-initialized", match, offset)
+
+
+def _bugcheck(log: Log, match: re.Match[str], offset: int) -> Row:
+    """The code and its parameters are one stage, as long as their lines follow each other."""
+    log.facts.setdefault(match["field"], int(match[2][:32], 16))
+    log.facts.setdefault("first_offset", offset)
+    last: Row | None = log.facts.get("last")
+    if last is not None and last.stage == "bugcheck" and match["field"] != "Code":
+        last.text += " " + match.string
+        return last
+    return _add(log, "bugcheck", match, offset)
+
+
+def _progress(log: Log, match: re.Match[str], offset: int) -> Row:
+    value = int(match[1][:32], 16)
+    row = _add(log, f"progress-{value:#04x}", match, offset)
+    row.text = f"{match.string}: {progress.name(value)}"
+    log.facts["progress"] = value
+    return row
+
+
+def _elapsed(log: Log, match: re.Match[str], offset: int) -> Row:
+    """The clock line belongs to the line before it; crashdmp prints the two together."""
+    last: Row | None = log.facts.get("last")
+    # a closing line shares the row of its opening line, whose time this is not
+    if last is None or last.elapsed is not None or last.offset != log.facts["last_offset"]:
+        last = _add(log, "elapsed", match, offset)
+    row = last
+    row.elapsed = int(match["ms"])
+    log.facts["clocks"].append(row)
+    return row
+
+
+def _size(log: Log, match: re.Match[str], offset: int) -> Row:
+    row = _add(log, "dump-size", match, offset)
+    row.amount, row.unit = int(match[2]), "bytes"
+    log.facts["sizes"].append((int(match[1]), int(match[2]), int(match[3]), row))
+    return row
+
+
+def _percent(log: Log, match: re.Match[str], offset: int) -> Row:
+    row = _add(log, "memory-data-percent", match, offset)
+    row.amount, row.unit = int(match[1]), "percent"
+    log.facts["percent"] = row.amount
+    return row
+
+
+def _rate(log: Log, match: re.Match[str], offset: int) -> Row:
+    row = _add(log, "memory-data-chunk", match, offset)
+    row.amount, row.unit, row.rate = int(match[1]), "pages", float(match[2])
+    log.facts.setdefault("chunks", []).append((log.facts.get("percent"), row))
+    return row
+
+
+def _pages(log: Log, match: re.Match[str], offset: int) -> Row:
+    row = _touch(log, "write-memory-data", match.string, offset)
+    row.amount, row.unit = int(match[2]), "pages"
+    log.facts["pages"] = (int(match[1]), int(match[2]), row)
+    return row
+
+
+def _callback(log: Log, match: re.Match[str], offset: int) -> Row:
+    stage, driver = "secondary-callback", match["driver"]
+    if match[1] == "Calling":
+        return _open(log, stage, match.string, offset, driver)
+    return _touch(log, stage, match.string, offset, driver, closes=match[3] == " data done")
+
+
+def _part(log: Log, match: re.Match[str], offset: int) -> Row:
+    step = _open if match[1] == "Starting" else _touch
+    return step(log, "multi-part-callback", match.string, offset, match["driver"])
+
+
+def _ended(log: Log, match: re.Match[str], offset: int) -> Row:
+    return _add(log, "dump-ended", match, offset)
+
+
+def _completed(log: Log, match: re.Match[str], offset: int) -> Row:
+    log.facts["completed"] = True
+    return _add(log, "dump-completed", match, offset)
+
+
+Handler = Callable[[Log, "re.Match[str]", int], Row]
+_HANDLERS: dict[str, Handler] = {
+    "initialized": _initialized, "bugcheck": _bugcheck, "progress": _progress, "elapsed": _elapsed,
+    "size": _size, "percent": _percent, "rate": _rate, "pages": _pages, "callback": _callback,
+    "part": _part, "ended": _ended, "completed": _completed,
+}  # fmt: skip

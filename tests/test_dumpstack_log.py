@@ -1,0 +1,422 @@
+"""DumpStack.log: two real logs read by eye, one synthetic log per story, and damage."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Callable
+
+import generator_logs
+import pytest
+
+from analyzer.absence import Absent, is_absent
+from analyzer.checks import rules_logs
+from analyzer.errors import AnalyzerError, InputError, UnsupportedError
+from analyzer.names import progress
+from analyzer.records import Records
+from analyzer.sources.dumpstack_log import collect, from_bytes
+
+FILES = generator_logs.files()
+LOGS = {name: data for name, data in FILES.items() if name.endswith(".log")}
+KERNEL = "dumpstack/eyeofparadox_ASUS_G713QM_RESTORATION__DumpStack.log"
+MINI = "dumpstack/utasar_HELLO__DumpStack.log"
+Shared = Callable[[str], Path]
+
+
+def read(name: str) -> Records:
+    return from_bytes(name, LOGS[name], len(LOGS[name]))
+
+
+def rules(records: Records) -> list[str]:
+    return [anomaly.rule for anomaly in records.anomalies]
+
+
+def anomaly(records: Records, rule: str) -> Any:
+    (found,) = (a for a in records.anomalies if a.rule == rule)
+    return found
+
+
+def stage(records: Records, name: str) -> Any:
+    (found,) = (s for s in records["stages"] if s.stage == name)
+    return found
+
+
+# ---------------------------------------------------------------- real logs, values read by eye
+
+
+def test_real_kernel_log_clocks(shared_sample: Shared) -> None:
+    """The kernel dump log states four times; each stands at the line before it."""
+    records = collect(str(shared_sample(KERNEL)))
+    clocked = [
+        (s.origin.file_offset, s.stage, s.elapsed_ms, s.duration_ms)
+        for s in records["stages"]
+        if not is_absent(s.elapsed_ms) and s.stage != "dump-start-upper-bound"
+    ]
+    assert clocked[:-1] == [
+        (0x11A, "progress-0x42", 3263, 69),  # 0x12f: 3263, 0x2c1: 3332
+        (0x29C, "write-memory-data", 3332, 2795),  # 0x68e: 6127
+        (0x679, "progress-0x43", 6127, 803),  # 0x1861: 6930
+    ]
+    assert clocked[-1][:3] == (0x1817, "dump-ended", 6930)
+    assert isinstance(clocked[-1][3], Absent)
+
+
+def test_real_kernel_log_write(shared_sample: Shared) -> None:
+    """247,911 pages (0x62e) in 2,795 ms are 346.5 MB/s of 2**20 bytes; 21 percent lines."""
+    records = collect(str(shared_sample(KERNEL)))
+    write = stage(records, "write-memory-data")
+    assert (write.amount, write.unit, write.rate_mb_per_s) == (247911, "pages", 346.5)
+    percents = [s.amount for s in records["stages"] if s.stage == "memory-data-percent"]
+    assert percents == list(range(0, 101, 5))
+    size = stage(records, "dump-size")  # 0x1c2
+    assert (size.origin.file_offset, size.amount, size.unit) == (0x1C2, 1016794590, "bytes")
+
+
+def test_real_kernel_log_callbacks(shared_sample: Shared) -> None:
+    """18 drivers' callbacks and 7 multi-part ones, in the order of the file, all finished."""
+    records = collect(str(shared_sample(KERNEL)))
+    drivers = [s.driver for s in records["stages"] if s.stage == "secondary-callback"]
+    assert drivers == [
+        "CRASHDUMP", "ibtdrv", "Intel Wireless WiFi Link Adapter", "wdiwifi", "wdiwifi", "rtkpcie",
+        "nvpcf", "\x01\x10", "\x01\x10", "nvlddmkm.sys", "PortDriverStandard",
+        "\\Device\\DxgKrnl", "Wdf01000", "blackbox - CI", "blackbox - Explorer logon tasks",
+        "blackbox - Winlogon", "blackbox - NTFS", "blackbox - BSD",
+    ]  # fmt: skip
+    done = [s.text for s in records["stages"] if s.stage == "secondary-callback"]
+    assert all(text.endswith("data done.") for text in done)
+    parts = [s.driver for s in records["stages"] if s.stage == "multi-part-callback"]
+    assert parts == [
+        "TRIAGEDUMPDATA", "SMBiosData", "SMBiosRegistry", "SMBiosRegisters", "SMBiosDataACPI",
+        "PCI", "Etw",
+    ]  # fmt: skip
+
+
+def test_real_kernel_log_machine(shared_sample: Shared) -> None:
+    """Bugcheck, parameters (0x78 to 0xfa) and the frozen UTC time (0x22)."""
+    (machine,) = collect(str(shared_sample(KERNEL)))["machine"]
+    assert (machine.bugcheck, machine.bugcheck_name) == (0x133, "DPC_WATCHDOG_VIOLATION")
+    assert (machine.parameter1, machine.parameter2) == (1, 0x1E00)
+    assert (machine.parameter3, machine.parameter4) == (0xFFFFF804A6BC33A0, 0)
+    # date -u -d '2025-04-26 12:30:12' +%s
+    assert machine.system_time == 1745670612 * 10**9
+    assert (machine.dump_type, machine.dump_type_name) == (6, "kernel bitmap dump")
+    assert isinstance(machine.uptime_ns, Absent)
+
+
+def test_real_minidump_log(shared_sample: Shared) -> None:
+    """The minidump log: three times, 15 callbacks, no memory data."""
+    records = collect(str(shared_sample(MINI)))
+    times = [
+        (s.origin.file_offset, s.stage, s.elapsed_ms)
+        for s in records["stages"]
+        if not is_absent(s.elapsed_ms) and s.stage != "dump-start-upper-bound"
+    ]
+    assert times == [
+        (0x11A, "progress-0x42", 1531),  # 0x12f
+        (0x289, "progress-0x44", 3397),  # 0x29e
+        (0x121A, "dump-ended", 4059),  # 0x1264
+    ]
+    callbacks = [s.driver for s in records["stages"] if s.stage == "secondary-callback"]
+    assert len(callbacks) == 15
+    assert callbacks[:4] == ["wdiwifi", "wdiwifi", "AOW", "igdkmdn64.sys"]
+    assert "write-memory-data" not in [s.stage for s in records["stages"]]
+    assert stage(records, "dump-size").amount == 7760951  # 0x1c2
+
+
+@pytest.mark.parametrize("name", [KERNEL, MINI])
+def test_real_logs_are_understood_and_healthy(shared_sample: Shared, name: str) -> None:
+    """No line of the real logs is unknown, and a dump that worked gives no finding at all."""
+    records = collect(str(shared_sample(name)))
+    assert records.anomalies == []
+    assert records["sources"][0].subtype == "version 1.0, completed"
+    assert not [s.stage for s in records["stages"] if s.stage.endswith("-line")]
+
+
+@pytest.mark.parametrize(("name", "first"), [(KERNEL, 3263), (MINI, 1531)])
+def test_dump_start_is_bounded_not_measured(shared_sample: Shared, name: str, first: int) -> None:
+    """The first time is given as a bound with what else it contains; there is no duration."""
+    bound = stage(collect(str(shared_sample(name))), "dump-start-upper-bound")
+    assert bound.elapsed_ms == first
+    assert "at most" in bound.text
+    assert "dump port driver" in bound.text
+    assert isinstance(bound.duration_ms, Absent)
+    assert bound.origin.confidence == "likely"
+
+
+def test_times_of_lines_without_clock_are_intervals(shared_sample: Shared) -> None:
+    """A line between two clocks has no elapsed time but says between which it came."""
+    records = collect(str(shared_sample(KERNEL)))
+    header = stage(records, "write-dump-header")
+    assert str(header.elapsed_ms) == (
+        "the log states no time at this line; it came between 3263 and 3332 ms"
+    )
+
+
+# ---------------------------------------------------------------- one synthetic log per story
+
+STORIES = {
+    "healthy-kernel.log": [],
+    "healthy-minidump.log": [],
+    "start-slow.log": ["log-start-slow"],
+    "write-slow.log": ["log-write-slow"],
+    "write-stalled-chunk.log": ["log-write-slow", "log-write-stalled"],
+    "write-stopped.log": ["log-write-stalled", "log-unfinished"],
+    "driver-stuck.log": ["log-driver-stuck", "log-unfinished"],
+    "data-write-stuck.log": ["log-unfinished"],
+    "reduced-to-minidump.log": ["log-dump-type-reduced"],
+    "failed.log": ["log-failure-line", "log-unfinished"],
+    "pages-missing.log": ["log-pages-missing"],
+    "full.log": ["log-full"],
+    "leftover.log": ["log-leftover", "log-unfinished"],
+    "line-ends-lf.log": ["log-rewritten"],
+    "utf-8.log": ["log-rewritten"],
+    "utf-16.log": ["log-rewritten"],
+    "conflict-markers.log": ["log-leftover", "log-line-unrecognised"],
+    "cut.log": ["log-cut"],
+    "header-lost.log": ["log-header-damaged"],
+    "empty.log": ["log-empty"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOGS))
+def test_each_story_gives_its_findings(name: str) -> None:
+    """Each synthetic log gives exactly the findings of its story."""
+    assert rules(read(name)) == STORIES[name]
+
+
+def test_shipped_files_are_what_the_generator_writes(sample: Callable[[str], Path]) -> None:
+    """The shipped samples are byte for byte the generator's."""
+    for name, data in FILES.items():
+        assert sample(f"logs/{name}").read_bytes() == data, name
+
+
+@pytest.mark.parametrize("name", ["line-ends-lf.log", "utf-16.log"])
+def test_a_rewritten_log_has_the_same_stages(name: str) -> None:
+    """Line ends and encoding change the offsets and nothing else."""
+    plain, changed = read("healthy-kernel.log"), read(name)
+    drop = ("origin",)
+    strip = [{k: v for k, v in s._asdict().items() if k not in drop} for s in plain["stages"]]
+    assert [
+        {k: v for k, v in s._asdict().items() if k not in drop} for s in changed["stages"]
+    ] == strip
+
+
+@pytest.mark.parametrize("name", ["healthy-kernel.log", "line-ends-lf.log", "utf-16.log"])
+def test_offsets_point_at_the_line(name: str) -> None:
+    """The offset of a stage is where its line starts in the file as it is."""
+    encoding = "utf-16-le" if name == "utf-16.log" else "latin-1"
+    for row in read(name)["stages"]:
+        if row.stage.startswith("progress-"):
+            words = row.text.partition(":")[0].encode(encoding)
+            at = row.origin.file_offset
+            assert LOGS[name][at : at + len(words)] == words
+
+
+def test_utf8_driver_name_is_decoded() -> None:
+    """A name outside ASCII survives the way through UTF-8."""
+    drivers = [s.driver for s in read("utf-8.log")["stages"] if s.driver]
+    assert "Grafik-Gerät" in drivers
+
+
+def test_stuck_driver_is_named() -> None:
+    """The finding names the driver and quotes the last line and the last progress."""
+    found = anomaly(read("driver-stuck.log"), "log-driver-stuck")
+    assert found.subject == "badnic"
+    assert "last line = Calling badnic secondary callback." in found.evidence
+    assert f"last progress = 0x43 ({progress.name(0x43)})" in found.evidence
+    assert found.origin.confidence == "likely"
+
+
+def test_driver_that_returned_is_not_called_stuck() -> None:
+    """Ending while the data are written is the disk's affair, not the driver's."""
+    found = anomaly(read("data-write-stuck.log"), "log-unfinished")
+    assert "Writing badnic secondary callback data." in found.text
+
+
+def test_stopped_write_says_where() -> None:
+    """A memory write that never finished names the last percentage."""
+    assert "at 35 %" in anomaly(read("write-stopped.log"), "log-write-stalled").text
+
+
+def test_slow_write_has_rate_and_slowest_place() -> None:
+    """262,144 pages in 60 s are 17.1 MB/s; the chunk after 10 % ran at 1 MB/s."""
+    found = anomaly(read("write-stalled-chunk.log"), "log-write-slow")
+    assert "17.1 MB/s" in found.text
+    assert "slowest chunk = 1 MB/s at 10 %" in found.evidence
+
+
+def test_throughput_lines_are_rows() -> None:
+    """Each WriteBitmapDump line is a stage with pages and rate."""
+    chunks = [s for s in read("healthy-kernel.log")["stages"] if s.stage == "memory-data-chunk"]
+    assert len(chunks) == 20
+    assert [(c.amount, c.unit, c.rate_mb_per_s) for c in chunks[:2]] == [
+        (13107, "pages", 205.0), (13107, "pages", 210.0),
+    ]  # fmt: skip
+
+
+def test_reduced_dump_keeps_both_types() -> None:
+    """Kernel first, minidump at the end; the machine record has the type that was written."""
+    records = read("reduced-to-minidump.log")
+    found = anomaly(records, "log-dump-type-reduced")
+    assert ("dump type = 6", "dump type = 4") == found.evidence[1:]
+    assert found.origin.confidence == "likely"
+    assert records["machine"][0].dump_type == 4
+
+
+def test_failure_line_keeps_its_status() -> None:
+    """A status in a failure line is decoded; the line is quoted."""
+    row = stage(read("failed.log"), "failure")
+    assert (row.status, row.status_name) == (0xC0000185, "STATUS_IO_DEVICE_ERROR")
+    assert row.text == "Dump failed with status 0xC0000185."
+
+
+def test_full_log_is_not_called_unfinished() -> None:
+    """A log without room for a line proves nothing about the end of the dump."""
+    assert "31 bytes left" in anomaly(read("full.log"), "log-full").text
+
+
+def test_leftover_lines_are_not_stages() -> None:
+    """Lines of an older log behind the stated end do not become stages of this one."""
+    records = read("leftover.log")
+    assert "dump-completed" not in [s.stage for s in records["stages"]]
+    assert "36 line(s)" in anomaly(records, "log-leftover").text
+
+
+def test_cut_copy_is_not_a_dead_crash_path() -> None:
+    """A copy shorter than its header says is reported as cut, with its last partial line."""
+    records = read("cut.log")
+    assert records["stages"][-1].stage == "cut-line"
+    assert records["stages"][-1].text == "Dumping physical me"
+
+
+def test_unknown_line_is_kept() -> None:
+    """A line of no known kind is a stage and a finding, both with its offset."""
+    records = read("conflict-markers.log")
+    row = stage(records, "unrecognised-line")
+    assert (row.text, row.origin.file_offset) == ("<<<<<<< HEAD", 0x22)
+
+
+def test_many_unknown_lines_are_counted() -> None:
+    """200 unknown lines give 20 single findings and one with the rest; all are stages."""
+    data = generator_logs.build([*generator_logs.minidump()[:-1], *["odd line"] * 200])
+    records = from_bytes("x", data, len(data))
+    unknown = [a for a in records.anomalies if a.rule == "log-line-unrecognised"]
+    assert len(unknown) == 21
+    assert unknown[-1].text == "180 more lines were not understood."
+    assert [s.stage for s in records["stages"]].count("unrecognised-line") == 200
+
+
+def test_clock_that_goes_back_is_reported() -> None:
+    """A smaller elapsed time later in the log gives no negative duration."""
+    lines = generator_logs.kernel()
+    lines[lines.index("Elapsed BugCheck duration 00006550ms")] = (
+        "Elapsed BugCheck duration 00000100ms"
+    )
+    data = generator_logs.build(lines)
+    records = from_bytes("x", data, len(data))
+    assert rules(records) == ["log-clock-backwards"]
+    assert isinstance(stage(records, "write-memory-data").duration_ms, Absent)
+
+
+def test_clock_after_a_closing_line_is_its_own_row() -> None:
+    """A time printed after "Finish ..." must not be taken for the time of "Starting ..."."""
+    lines = generator_logs.minidump()
+    at = lines.index("Finish write of minidump data.")
+    lines.insert(at + 1, "Elapsed BugCheck duration 00002000ms")
+    data = generator_logs.build(lines)
+    records = from_bytes("x", data, len(data))
+    assert isinstance(stage(records, "write-minidump-data").elapsed_ms, Absent)
+    assert stage(records, "elapsed").elapsed_ms == 2000
+
+
+def test_log_without_clock_has_no_bound() -> None:
+    """Without a time there is nothing to bound Dump_Start with."""
+    lines = [line for line in generator_logs.kernel() if not line.startswith("Elapsed")]
+    data = generator_logs.build(lines)
+    stages = from_bytes("x", data, len(data))["stages"]
+    assert "dump-start-upper-bound" not in [s.stage for s in stages]
+    assert str(stages[0].elapsed_ms) == "the log states no time at all"
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "kind"),
+    [
+        (b"", "is empty", InputError),
+        (b"\0" * 8192, "holds only zero bytes", InputError),
+        (b"<!DOCTYPE html><html>", "is not a DumpStack.log", InputError),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", UnsupportedError),
+    ],
+)
+def test_other_files_of_that_name_are_refused(data: bytes, words: str, kind: type) -> None:
+    """A file that carries the name but is something else is refused in one sentence."""
+    with pytest.raises(kind, match=words):
+        from_bytes("DumpStack.log", data, len(data))
+
+
+def test_missing_file_is_an_input_error(tmp_path: Path) -> None:
+    """A path that cannot be opened gives our own error."""
+    with pytest.raises(InputError):
+        collect(str(tmp_path / "DumpStack.log"))
+
+
+# ---------------------------------------------------------------- damage
+
+
+def damage(data: bytes) -> None:
+    try:
+        records = from_bytes("x", data, len(data))
+    except AnalyzerError:
+        return
+    assert len(records["sources"]) == 1
+    assert set(rules(records)) <= set(rules_logs.RULES)
+    for row in records["stages"]:
+        assert 0 <= row.origin.file_offset < len(data)
+
+
+@pytest.mark.parametrize("name", sorted(LOGS))
+def test_cut_anywhere(name: str) -> None:
+    """Cut at every 23rd offset of its text (23 is prime to all line lengths used)."""
+    data = LOGS[name]
+    for end in range(0, len(data.rstrip(b"\0")) + 1, 23):
+        damage(data[:end])
+
+
+def test_real_log_cut_at_every_offset(shared_sample: Shared) -> None:
+    """The smaller real log (text ends at 4797) cut at every offset: never called completed."""
+    data = shared_sample(MINI).read_bytes()
+    for end in range(0x22, 4797 - 28):
+        records = from_bytes("x", data[:end], end)
+        assert {"log-cut", "log-empty"} & set(rules(records))
+        assert "dump-completed" not in [s.stage for s in records["stages"]]
+
+
+@pytest.mark.parametrize("name", [KERNEL, MINI])
+def test_real_logs_survive_bit_flips(shared_sample: Shared, name: str) -> None:
+    """1,000 copies of each real log with one to eight bits flipped end in records or our error."""
+    data = shared_sample(name).read_bytes()
+    text_end = len(data.rstrip(b"\0"))
+    rng = random.Random(4)
+    for _ in range(1000):
+        copy = bytearray(data)
+        for _ in range(rng.randint(1, 8)):
+            copy[rng.randrange(text_end)] ^= 1 << rng.randrange(8)
+        damage(bytes(copy))
+
+
+def test_synthetic_logs_survive_splices() -> None:
+    """1,000 logs with blocks cut out, doubled or replaced end in records or our error."""
+    rng = random.Random(5)
+    names = sorted(LOGS)
+    for _ in range(1000):
+        first, second = LOGS[rng.choice(names)], LOGS[rng.choice(names)]
+        a, b = sorted(rng.randrange(4000) for _ in range(2))
+        c = rng.randrange(4000)
+        damage(first[:a] + second[c : c + b - a] + first[b:])
+
+
+def test_a_huge_file_is_bounded() -> None:
+    """A file far larger than any log is read up to a limit, and quickly."""
+    data = b"DLOGFILE00010000DUMP" + b"a\n" * (1 << 20)
+    records = from_bytes("x", data, len(data))
+    assert len(records["stages"]) < 40_000
+    assert len(records.anomalies) < 40
