@@ -24,6 +24,7 @@ _ATTRIBUTES = (
 )
 _NO_CRASH = (0, 0x161)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
 _M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
+_CRASHDMP = "crash dump driver"  # role of crashdmp.sys
 _FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
 
 
@@ -83,12 +84,11 @@ def _stack(seen: Seen) -> Iterator[Anomaly]:
     modules = [module for module in seen["modules"] if module.loaded]
     if not modules or not is_crash(seen) or "modules-incomplete" in seen.told:
         return
-    names = [str(module.name).lower() for module in modules]
     missing = []
     build = seen.machine("build") or 0
-    if build >= _FIRST_BUILD_WITH_CRASHDMP and "crashdmp.sys" not in names:
+    if build >= _FIRST_BUILD_WITH_CRASHDMP and not any(m.role == _CRASHDMP for m in modules):
         missing.append("crashdmp.sys")
-    if not any(name.startswith("dump_") for name in names):
+    if not any(module.stack == "crash" for module in modules):
         missing.append("any module named dump_*")
     if missing:
         text = f"The {len(modules)} loaded modules do not include {' or '.join(missing)}."

@@ -294,8 +294,9 @@ _FILTER = (
     Rule(
         "filter-without-callbacks",
         "warning",
-        "A filter has no callbacks",
-        "None of its callbacks is set. It is legal, because every callback is optional.",
+        "A filter has no callback that takes part in a dump",
+        "None of its callbacks but Dump_Unload is set. It is legal, because every callback is "
+        "optional.",
         "The filter is loaded but is never called, so it cannot do its work.",
         "Check whether its DriverEntry ran to its end and filled in FILTER_INITIALIZATION_DATA.",
     ),
