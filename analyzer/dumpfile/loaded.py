@@ -22,6 +22,10 @@ MAX_MODULES = 4096
 UNLOADED_ENTRIES = 50
 
 
+#: DUMP_FILE_ATTRIBUTES.EncryptedDumpData
+ENCRYPTED = 0x100
+
+
 class _Entry(NamedTuple):
     """Offsets in KLDR_DATA_TABLE_ENTRY."""
 
@@ -69,6 +73,9 @@ def loaded_modules(dump: "KernelDump") -> List[Module]:
     if isinstance(head, Absent):
         return []
     links = dump.unpack("QQ" if dump.pointer_size == 8 else "II", head)
+    attributes = dump.file.number("Attributes")
+    if isinstance(attributes, int) and attributes & ENCRYPTED and isinstance(links, Absent):
+        return []  # the encrypted pages are reported once, not by each thing they hide
     if isinstance(links, Absent):
         dump.file.note(
             "modules-incomplete",

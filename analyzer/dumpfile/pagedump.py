@@ -211,6 +211,9 @@ def _page_map(file: DumpFile) -> MapResult:
     kind = file.number("DumpType")
     empty = MapResult(RunMap(np.zeros(0, np.int64), np.zeros(0, np.int64), base))
     if file.size < base + 0x40:
+        if file.size >= base and kind != 1:
+            text = f"the file ends at {file.size:,} bytes, before its map of pages"
+            empty.problems.append(("dump-file-cut", text, file.size))
         return empty
     signature, valid = bytes(data[base : base + 4]), bytes(data[base + 4 : base + 8])
     if kind in (8, 9, 10):

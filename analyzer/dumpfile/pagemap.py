@@ -232,6 +232,7 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
 
 def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> MapResult:
     """Types 8, 9, 10: pairs {first frame, pages} up to a zero frame, the page total or ``first``."""
+    cut = first > len(data)
     room = max(0, min(first, len(data)) - at) // 16
     pairs = np.frombuffer(data, "<i8", room * 2, at)
     base, count = pairs[0::2], pairs[1::2]
@@ -246,6 +247,9 @@ def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> Map
     result = MapResult(run_map)
     result.stated_pages = stated_pages if stated_pages > 0 else run_map.pages
     result.problems = problems
+    if cut:
+        text = f"the file ends at {len(data):,} bytes, before its first page at {first:#x}"
+        result.problems.append(("dump-file-cut", text, len(data)))
     if stated_pages > 0 and run_map.pages != stated_pages:
         result.problems.append(
             (

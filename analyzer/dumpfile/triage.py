@@ -86,8 +86,6 @@ class TriageDump(KernelDump):
                 offset=file.size,
                 evidence=(f"SizeOfDump = {size:#x}", f"file size = {file.size:#x}"),
             )
-        if valid + 4 > file.size:
-            return
         mark = bytes(file.data[valid : valid + 4])
         if mark != mindumpdef.TRIAGE_VALID:
             file.note(

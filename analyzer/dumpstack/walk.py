@@ -52,7 +52,8 @@ def contexts(target: Target, crashdmp: Union[Module, None], bugcheck: Union[int,
         none = Absent("not-in-dump", "no CDmp signature in what the dump holds of crashdmp.sys",
                       "a kernel or complete memory dump")
         return Contexts(none, none)
-    live = found[-1]  # on 22000 the copy lies below the live one
+    # The copy lies below the live one on 22000, behind it on Windows 7 x86.
+    live = found[-1] if target.pointer_size == 8 else found[0]
     if isinstance(bugcheck, int) and bugcheck:
         for address in found:
             if target.u32(address + 0xE8) == bugcheck:
@@ -178,9 +179,11 @@ def _steps(
             unread.append((at, node))
             links = target.unpack("QQ" if width == 8 else "II", at)
             if isinstance(links, Absent):
-                if node.reason == "not-mapped":
-                    problem = f"the link to {at:#x} leads to memory that the target did not have"
-                    unread[-1] = (at, node._replace(reason="unknown-layout"))
+                unread[-1] = (at, links)
+                if links.reason not in ("not-in-dump", "file-cut"):
+                    # nodes lie in nonpaged pool: nothing there, or paged out, means a wild link
+                    problem = f"the link to {at:#x} leads to no memory ({links})"
+                    unread[-1] = (at, Absent("unknown-layout", problem))
                 break
             flink, blink = links
         else:

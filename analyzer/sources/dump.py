@@ -39,6 +39,7 @@ _NEVER = (
 #: KUSER_SHARED_DATA (public: its address and the three-part times are fixed)
 _SHARED_DATA = {8: 0xFFFF_F780_0000_0000, 4: 0xFFDF_0000}
 _SHARED_TIMES = ((0x08, "InterruptTime"), (0x14, "SystemTime"), (0x320, "TickCount"))
+_UPDATE_LOCK = 0x340  # since Windows 8.1 (build 9600); odd while an update is under way
 #: marks of dump stages that come after the filters were started (names/progress.py)
 _STARTED = range(0x42, 0x60)
 
@@ -218,6 +219,17 @@ def _filters(
                 )
             )
         for link, reason in ring.unread:
+            if reason.reason in ("not-in-dump", "file-cut") and hasattr(dump, "pages"):
+                out.add(
+                    Anomaly(
+                        "filter-node-not-in-dump",
+                        f"The list of filters of the {stack} leads to {link:#x}, which this dump "
+                        f"does not hold: {reason}. What that filter was given is not determined.",
+                        dump.origin(ring.how, head),
+                        stack,
+                        (f"link = {link:#018x}",),
+                    )
+                )
             if reason.reason == "unknown-layout" and not ring.problem:
                 out.add(
                     Anomaly(
@@ -318,6 +330,17 @@ def _secondary(out: Records, dump: KernelDump) -> None:
 def _shared_data(out: Records, dump: KernelDump) -> None:
     """Torn clocks: the crash hit the update of KUSER_SHARED_DATA."""
     base = _SHARED_DATA[dump.pointer_size]
+    lock = dump.u32(base + _UPDATE_LOCK)
+    if isinstance(lock, int) and lock & 1 and isinstance(dump.build, int) and dump.build >= 9600:
+        out.add(
+            Anomaly(
+                "clock-torn",
+                f"KUSER_SHARED_DATA.TimeUpdateLock is odd ({lock:#x}): the machine stopped while its "
+                "clocks were being updated; do not rely on them as a set.",
+                dump.origin("KUSER_SHARED_DATA", base + _UPDATE_LOCK),
+                "TimeUpdateLock",
+            )
+        )
     for offset, name in _SHARED_TIMES:
         values = dump.unpack("III", base + offset)
         if isinstance(values, Absent) or values[1] == values[2]:
