@@ -1,8 +1,8 @@
 """Passes the tests: ``python tests/run.py [--wheel] [--no-lint] [pytest options]``.
 
 It makes a fresh environment under ``.venv-test/``, installs the package and what the tests need,
-runs the static checks and then pytest. With ``--wheel`` it builds the wheel, installs that and runs a copy
-of the tests in a folder without ``analyzer/``, so that only what was packaged can be imported.
+runs the static checks and then pytest. With ``--wheel`` it builds the wheel, installs that and
+runs a copy of the tests in a folder without ``analyzer/``: only what was packaged can be imported.
 Any Python from 3.9 on may start it; standard library only, because nothing is installed yet.
 """
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = "[evtx,registry,parquet]"  # the optional readers whose code is tested
 LINT_NEEDS = (3, 11)  # the checkers' current versions need it; the 3.9 syntax is vermin's job
 CHECKS = (
-    ("ruff", "check"),
+    ("ruff", "check", "--output-format=concise"),
     ("ruff", "format", "--check"),
     ("mypy",),
     ("lint-imports",),
