@@ -6,8 +6,6 @@ traceback. Missing data is *not* an error: see :mod:`analyzer.absence`.
 
 from __future__ import annotations
 
-from typing import Optional
-
 
 class AnalyzerError(Exception):
     """Base of all errors raised on purpose; ``str()`` is one sentence for the user."""
@@ -23,7 +21,7 @@ class InputError(AnalyzerError):
         path: str,
         problem: str,
         *,
-        offset: Optional[int] = None,
+        offset: int | None = None,
         expected: str = "",
         found: str = "",
         advice: str = "",

@@ -8,14 +8,17 @@ Standard library only.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Type, Union
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Union
 
 from .absence import Absent
 
 # Column kinds. At run time all are plain values or Absent; the alias says how to store and show them.
 Text = Union[str, Absent, None]
 Address = Union[int, Absent, None]  #: 64-bit address, shown as 0x + 16 digits
-Code = Union[int, Absent, None]  #: 32-bit code (NTSTATUS, time stamp, flags), shown as 0x + 8 digits
+Code = Union[
+    int, Absent, None
+]  #: 32-bit code (NTSTATUS, time stamp, flags), shown as 0x + 8 digits
 Number = Union[int, Absent, None]  #: signed 64-bit count, index, offset or size in bytes
 Big = Union[int, Absent, None]  #: unsigned 64-bit number that is not an address, shown in hex
 Real = Union[float, Absent, None]
@@ -170,7 +173,9 @@ class Extension(NamedTuple):
     dump_data: Address
     size: Number
     flags: Code
-    is_reconstructed: Flag  #: True: not read from a FILTER_EXTENSION but from the dump stack context
+    is_reconstructed: (
+        Flag  #: True: not read from a FILTER_EXTENSION but from the dump stack context
+    )
     origin: Origin
 
 
@@ -179,7 +184,9 @@ class Callback(NamedTuple):
 
     filter: Text
     stack: Text
-    callback: Text  #: Dump_Start, Dump_Write, Dump_Finish, Dump_Unload, Dump_Read, Dump_PreReadWrite
+    callback: (
+        Text  #: Dump_Start, Dump_Write, Dump_Finish, Dump_Unload, Dump_Read, Dump_PreReadWrite
+    )
     routine: Address
     symbol: Text  #: module+0x offset
     call: Number  #: 0-based number of the call; None where the source knows no single calls
@@ -313,7 +320,7 @@ class Finding(NamedTuple):
 
 
 #: table name -> record type; the order is the order of reports and of JSON
-TABLES: Dict[str, Type[Any]] = {
+TABLES: dict[str, type[Any]] = {
     "sources": Source,
     "machine": Machine,
     "modules": Module,
@@ -336,8 +343,8 @@ class Records:
     """What one or several sources told: a list of records per table, plus anomalies for the checks."""
 
     def __init__(self) -> None:
-        self.tables: Dict[str, List[Any]] = {name: [] for name in TABLES}
-        self.anomalies: List[Anomaly] = []
+        self.tables: dict[str, list[Any]] = {name: [] for name in TABLES}
+        self.anomalies: list[Anomaly] = []
 
     def add(self, *records: Any) -> None:
         """Files each record under its table (an Anomaly under ``anomalies``)."""
@@ -347,26 +354,24 @@ class Records:
             else:
                 self.tables[_TABLE_OF[type(record)]].append(record)
 
-    def extend(self, other: "Records") -> None:
+    def extend(self, other: Records) -> None:
         """Appends all records of another collection, keeping their order."""
         for name, rows in other.tables.items():
             self.tables[name].extend(rows)
         self.anomalies.extend(other.anomalies)
 
-    def __getitem__(self, table: str) -> List[Any]:
+    def __getitem__(self, table: str) -> list[Any]:
         return self.tables[table]
 
 
-def absent_reasons(record: Any) -> Dict[str, str]:
+def absent_reasons(record: Any) -> dict[str, str]:
     """Field -> reason in words, for each absent field of a record that says why."""
     return {
-        name: str(value)
-        for name, value in zip(record._fields, record)
-        if isinstance(value, Absent)
+        name: str(value) for name, value in zip(record._fields, record) if isinstance(value, Absent)
     }
 
 
-def filetime_to_ns(filetime: int) -> Union[int, Absent]:
+def filetime_to_ns(filetime: int) -> int | Absent:
     """A FILETIME (100 ns since 1601 UTC) as ns since 1970; absent when 0 or outside 1970..2262."""
     if not filetime:
         return Absent("unset", "the time is zero")

@@ -8,7 +8,7 @@ because the same walks run inside the debugger.
 from __future__ import annotations
 
 import struct
-from typing import Iterator, List, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
 
 from .absence import Absent
 from .records import Module, Origin
@@ -27,10 +27,10 @@ class Target:
 
     path: str = ""  #: shown as the source of records
     pointer_size: int = 8
-    architecture: Union[str, Absent] = Absent("unset")
-    build: Union[int, Absent] = Absent("unset")
+    architecture: str | Absent = Absent("unset")
+    build: int | Absent = Absent("unset")
 
-    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+    def read(self, address: int, size: int) -> bytes | Absent:
         """``size`` bytes at a virtual address, or why they cannot be read."""
         raise NotImplementedError
 
@@ -38,7 +38,7 @@ class Target:
         """Loaded modules, in load order."""
         raise NotImplementedError
 
-    def chunks(self, address: int, size: int) -> Iterator[Tuple[int, bytes]]:
+    def chunks(self, address: int, size: int) -> Iterator[tuple[int, bytes]]:
         """What can be read of a range, in address order: (address, bytes), neighbours joined."""
         start, held = address, []  # type: Tuple[int, List[bytes]]
         at, end = address, address + size
@@ -61,22 +61,22 @@ class Target:
 
     # -- small reads ---------------------------------------------------------------------------
 
-    def unpack(self, form: str, address: int) -> Union[Tuple[int, ...], Absent]:
+    def unpack(self, form: str, address: int) -> tuple[int, ...] | Absent:
         """``struct.unpack`` (little-endian) of the bytes at an address, or why not."""
         data = self.read(address, struct.calcsize("<" + form))
         return data if isinstance(data, Absent) else struct.unpack("<" + form, data)
 
-    def pointer(self, address: int) -> Union[int, Absent]:
+    def pointer(self, address: int) -> int | Absent:
         """One pointer-size word."""
         values = self.unpack("Q" if self.pointer_size == 8 else "I", address)
         return values if isinstance(values, Absent) else values[0]
 
-    def u32(self, address: int) -> Union[int, Absent]:
+    def u32(self, address: int) -> int | Absent:
         """One 32-bit word."""
         values = self.unpack("I", address)
         return values if isinstance(values, Absent) else values[0]
 
-    def unicode_string(self, address: int) -> Union[str, Absent]:
+    def unicode_string(self, address: int) -> str | Absent:
         """The text of a UNICODE_STRING structure; undecodable units become U+FFFD."""
         form = "HH4xQ" if self.pointer_size == 8 else "HHI"
         values = self.unpack(form, address)
@@ -95,7 +95,7 @@ class Target:
         return 0xFF00_0000_0000_0000 <= value < 0xFFFF_FFFF_FFFF_F000
 
 
-def module_at(modules: Sequence[Module], address: int) -> Union[Module, None]:
+def module_at(modules: Sequence[Module], address: int) -> Module | None:
     """The loaded module that holds an address (module lists are short: a plain search)."""
     for module in modules:
         if (

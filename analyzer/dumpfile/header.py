@@ -8,7 +8,7 @@ Source: mindumpdef.h of the Windows SDK (:mod:`analyzer.layouts.mindumpdef`).
 from __future__ import annotations
 
 import mmap
-from typing import Dict, List, Union
+from typing import Union
 
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
@@ -47,7 +47,7 @@ class DumpFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.anomalies: List[Anomaly] = []
+        self.anomalies: list[Anomaly] = []
         try:
             with open(path, "rb") as file:
                 file.seek(0, 2)
@@ -70,12 +70,16 @@ class DumpFile:
             self.layout = mindumpdef.DumpHeader32
         else:
             raise UnsupportedError(
-                path, "not a kernel dump", offset=0, expected="PAGEDU64 or PAGEDUMP", found=repr(magic)
+                path,
+                "not a kernel dump",
+                offset=0,
+                expected="PAGEDU64 or PAGEDUMP",
+                found=repr(magic),
             )
         self.pointer_size = self.layout.pointer_size
         self.header_size = self.layout.size
         self.head = bytes(self.data[: self.header_size])
-        self.fields: Dict[str, Value] = {
+        self.fields: dict[str, Value] = {
             name: self._field(field) for name, field in mindumpdef.fields(self.layout).items()
         }
         self.architecture = self._architecture()
@@ -112,7 +116,7 @@ class DumpFile:
                 return Absent("unset", f"the header field at {field.offset:#x} still holds PAGE")
         return bytes(value) if isinstance(value, (bytes, bytearray)) else int(value)
 
-    def _architecture(self) -> Union[str, Absent]:
+    def _architecture(self) -> str | Absent:
         machine = self.fields["MachineImageType"]
         if isinstance(machine, Absent):
             return machine
@@ -128,13 +132,13 @@ class DumpFile:
 
     # -- access --------------------------------------------------------------------------------
 
-    def number(self, name: str) -> Union[int, Absent]:
+    def number(self, name: str) -> int | Absent:
         """A header field as an integer."""
         value = self.fields[name]
         return value if isinstance(value, (int, Absent)) else Absent("not-applicable")
 
-    def register(self, name: str) -> Union[int, Absent]:
-        """"ip" or "sp" of the crash context in the header."""
+    def register(self, name: str) -> int | Absent:
+        """ "ip" or "sp" of the crash context in the header."""
         if isinstance(self.architecture, Absent):
             return self.architecture
         ip, sp, form = _REGISTERS[self.architecture]
@@ -146,12 +150,18 @@ class DumpFile:
         field = self.layout.ContextRecord
         return self.head[field.offset : field.offset + field.size]
 
-    def origin(self, how: str, offset: Union[int, None], confidence: str = "certain") -> Origin:
+    def origin(self, how: str, offset: int | None, confidence: str = "certain") -> Origin:
         """Provenance at a file offset."""
         return Origin(self.path, how, confidence, offset)
 
     def note(
-        self, rule: str, text: str, *, offset: Union[int, None] = None, subject: str = "", evidence: tuple = ()
+        self,
+        rule: str,
+        text: str,
+        *,
+        offset: int | None = None,
+        subject: str = "",
+        evidence: tuple = (),
     ) -> None:
         """Records something odd; identical notes are kept once."""
         note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)

@@ -6,7 +6,8 @@ Invariant: opening never fails because of what a dump lacks; ``read`` answers wi
 from __future__ import annotations
 
 import struct
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts import mindumpdef
@@ -35,10 +36,10 @@ class KernelDump(Target):
         self.pointer_size = file.pointer_size
         self.architecture = file.architecture
         self.build = file.number("MinorVersion")
-        self.tags: List[secondary.Block] = []
-        self.secondary_start: Union[int, Absent] = Absent("not-found", "no DumpBlob")
+        self.tags: list[secondary.Block] = []
+        self.secondary_start: int | Absent = Absent("not-found", "no DumpBlob")
 
-    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+    def read(self, address: int, size: int) -> bytes | Absent:
         return Absent("not-in-dump", "this dump holds no memory", "a kernel or complete dump")
 
     def modules(self) -> Sequence[Module]:
@@ -52,7 +53,7 @@ class KernelDump(Target):
         """Kernel stacks of which something may be captured."""
         return ()
 
-    def file_offset(self, address: int) -> Union[int, None]:
+    def file_offset(self, address: int) -> int | None:
         """Where in the file the byte at a virtual address lies, None when it is not there."""
         return None
 
@@ -76,10 +77,12 @@ class KernelDump(Target):
         if problem:
             missing = "does not start" in problem
             file.note(
-                "secondary-data-missing" if missing else "secondary-data-damaged", problem, offset=offset
+                "secondary-data-missing" if missing else "secondary-data-damaged",
+                problem,
+                offset=offset,
             )
 
-    def tag_data(self, guid: str) -> List[Tuple[secondary.Block, memoryview]]:
+    def tag_data(self, guid: str) -> list[tuple[secondary.Block, memoryview]]:
         """Every block with this tag and its bytes."""
         return [
             (block, self.file.data[block.offset : block.offset + block.size])
@@ -87,7 +90,7 @@ class KernelDump(Target):
             if block.guid == guid
         ]
 
-    def debugger_data(self) -> Union[bytes, Absent]:
+    def debugger_data(self) -> bytes | Absent:
         """KDDEBUGGER_DATA64, checked by its tag."""
         address = self.file.number("KdDebuggerDataBlock")
         if isinstance(address, Absent):
@@ -101,7 +104,7 @@ class KernelDump(Target):
             return Absent("not-found", f"no KDBG tag at {address:#x}; the block may be encoded")
         return data
 
-    def build_lab(self) -> Union[str, Absent]:
+    def build_lab(self) -> str | Absent:
         """The text of nt!NtBuildLab."""
         block = self.debugger_data()
         if isinstance(block, Absent):
@@ -113,4 +116,6 @@ class KernelDump(Target):
         if isinstance(data, Absent):
             return data
         text = data.split(b"\0")[0].decode("ascii", "replace")
-        return text if text.isprintable() and text else Absent("out-of-range", "NtBuildLab is no text")
+        return (
+            text if text.isprintable() and text else Absent("out-of-range", "NtBuildLab is no text")
+        )

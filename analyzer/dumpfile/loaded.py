@@ -8,7 +8,7 @@ Sources: public types of _KLDR_DATA_TABLE_ENTRY and _UNLOADED_DRIVERS; PE/COFF s
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, List, NamedTuple, Set, Tuple, Union
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..absence import Absent
 from ..layouts import mindumpdef
@@ -47,27 +47,40 @@ _STAMP_IN_ENTRY = 10240
 
 
 def module(
-    name: Union[str, Absent],
+    name: str | Absent,
     base: int,
     size: int,
-    stamp: Union[int, Absent],
-    checksum: Union[int, Absent],
-    order: Union[int, None],
+    stamp: int | Absent,
+    checksum: int | Absent,
+    order: int | None,
     origin: Origin,
     is_loaded: bool = True,
 ) -> Module:
     """A module record without its role; the image key is that of symbol servers."""
-    key: Union[str, Absent]
+    key: str | Absent
     if isinstance(stamp, int) and size:
         key = f"{stamp:08X}{size:x}"
     else:
         key = Absent("not-recorded", "no time stamp of the image")
     return Module(
-        name, base, base + size, size, None, None, is_loaded, stamp, checksum, key, None, None, order, origin
+        name,
+        base,
+        base + size,
+        size,
+        None,
+        None,
+        is_loaded,
+        stamp,
+        checksum,
+        key,
+        None,
+        None,
+        order,
+        origin,
     )
 
 
-def loaded_modules(dump: "KernelDump") -> List[Module]:
+def loaded_modules(dump: KernelDump) -> list[Module]:
     """Modules of PsLoadedModuleList in load order; notes a list that cannot be walked to its end."""
     head = dump.file.number("PsLoadedModuleList")
     if isinstance(head, Absent):
@@ -99,12 +112,12 @@ def loaded_modules(dump: "KernelDump") -> List[Module]:
 
 
 def _walk(
-    dump: "KernelDump", first: int, head: int, link: int, seen: Set[int]
-) -> Tuple[List[Tuple[int, bytes]], str]:
+    dump: KernelDump, first: int, head: int, link: int, seen: set[int]
+) -> tuple[list[tuple[int, bytes]], str]:
     """Entries from ``first`` until the head; the sentence says why it ended before."""
     layout = _KLDR[dump.pointer_size]
     form = "<Q" if dump.pointer_size == 8 else "<I"
-    found: List[Tuple[int, bytes]] = []
+    found: list[tuple[int, bytes]] = []
     seen, at = set(seen), first
     while at != head:
         if at in seen:
@@ -122,7 +135,7 @@ def _walk(
     return found, ""
 
 
-def _module(dump: "KernelDump", address: int, data: bytes, order: int) -> Module:
+def _module(dump: KernelDump, address: int, data: bytes, order: int) -> Module:
     layout = _KLDR[dump.pointer_size]
     form = "<Q" if dump.pointer_size == 8 else "<I"
     (base,) = struct.unpack_from(form, data, layout.base)
@@ -132,7 +145,7 @@ def _module(dump: "KernelDump", address: int, data: bytes, order: int) -> Module
     if isinstance(name, Absent) or not name:
         full = dump.unicode_string(address + layout.full_name)
         name = full.rsplit("\\", 1)[-1] if isinstance(full, str) and full else name
-    stamp: Union[int, Absent]
+    stamp: int | Absent
     if isinstance(dump.build, int) and dump.build >= _STAMP_IN_ENTRY:
         (stamp,) = struct.unpack_from("<I", data, layout.time_date_stamp)
     else:
@@ -148,7 +161,7 @@ def _module(dump: "KernelDump", address: int, data: bytes, order: int) -> Module
     )
 
 
-def image_time_stamp(dump: "KernelDump", base: int) -> Union[int, Absent]:
+def image_time_stamp(dump: KernelDump, base: int) -> int | Absent:
     """TimeDateStamp out of the PE header in memory."""
     head = dump.read(base, 0x40)
     if isinstance(head, Absent):
@@ -166,7 +179,7 @@ def image_time_stamp(dump: "KernelDump", base: int) -> Union[int, Absent]:
     return int(struct.unpack_from("<I", header, 8)[0])
 
 
-def unloaded_modules(dump: "KernelDump") -> List[Module]:
+def unloaded_modules(dump: KernelDump) -> list[Module]:
     """nt's array of unloaded drivers, oldest place first; empty entries are left out."""
     block = dump.debugger_data()
     if isinstance(block, Absent):

@@ -7,7 +7,7 @@ not mapped in the target, paged out, not stored in this dump, or cut off with th
 from __future__ import annotations
 
 import struct
-from typing import Iterator, List, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -45,10 +45,13 @@ class PageDump(KernelDump):
                 f"the file should hold {self.pages.pages:,} pages and end at {self.end_of_pages:,} bytes "
                 f"or later, but is {file.size:,} bytes long: {min(self.missing_pages, self.pages.pages):,} pages are missing",
                 offset=file.size,
-                evidence=(f"pages stated = {self.pages.pages}", f"pages missing = {self.missing_pages}"),
+                evidence=(
+                    f"pages stated = {self.pages.pages}",
+                    f"pages missing = {self.missing_pages}",
+                ),
             )
         self.walker = self._choose_scheme()
-        self._modules: Union[List[Module], None] = None
+        self._modules: list[Module] | None = None
         self.read_secondary(self.end_of_pages)
 
     # -- address translation -------------------------------------------------------------------
@@ -65,9 +68,14 @@ class PageDump(KernelDump):
             "arm64": ("arm64",),
             "x86": ("x86", "x86-pae"),
             "x86-pae": ("x86-pae", "x86"),
-        }.get(str(self.architecture), ("x64", "arm64") if self.pointer_size == 8 else ("x86-pae", "x86"))
+        }.get(
+            str(self.architecture),
+            ("x64", "arm64") if self.pointer_size == 8 else ("x86-pae", "x86"),
+        )
         walkers = [
-            Walker(SCHEMES[name], 0 if isinstance(root, Absent) else root, self.pages, self.file.data)
+            Walker(
+                SCHEMES[name], 0 if isinstance(root, Absent) else root, self.pages, self.file.data
+            )
             for name in names
         ]
         head = self.file.number("PsLoadedModuleList")
@@ -75,7 +83,10 @@ class PageDump(KernelDump):
             self.walker = walker
             if not isinstance(head, Absent):
                 links = self.unpack("QQ" if self.pointer_size == 8 else "II", head)
-                if not isinstance(links, Absent) and self.pointer(links[0] + self.pointer_size) == head:
+                if (
+                    not isinstance(links, Absent)
+                    and self.pointer(links[0] + self.pointer_size) == head
+                ):
                     break
         else:
             walker = self.walker = walkers[0]
@@ -83,7 +94,7 @@ class PageDump(KernelDump):
             self.architecture = walker.scheme.name
         return walker
 
-    def translate(self, addresses: npt.ArrayLike) -> Tuple[Ints, npt.NDArray[np.uint8]]:
+    def translate(self, addresses: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.uint8]]:
         """Physical address (int64, -1 where none) and reason code (uint8) of virtual addresses.
 
         Reason codes index ``analyzer.dumpfile.paging.REASON``: 0 found, 1 not mapped, 2 paged out,
@@ -93,7 +104,7 @@ class PageDump(KernelDump):
 
     def read_many(
         self, addresses: npt.ArrayLike, size: int = 8
-    ) -> Tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """``size`` bytes at each virtual address: (n, size) uint8 and reason codes (uint8, 0 = read).
 
         Rows that could not be read are zero. Raises UsageError for a size outside 1..4096.
@@ -130,7 +141,9 @@ class PageDump(KernelDump):
                 out[index] = np.frombuffer(data, np.uint8)
         return out, reason
 
-    def _file_offsets(self, addresses: npt.NDArray[np.uint64]) -> Tuple[Ints, npt.NDArray[np.uint8]]:
+    def _file_offsets(
+        self, addresses: npt.NDArray[np.uint64]
+    ) -> tuple[Ints, npt.NDArray[np.uint8]]:
         physical, reason = self.walker.walk_many(addresses)
         offset = self.pages.offsets(physical >> 12)
         stored = offset >= 0
@@ -138,7 +151,7 @@ class PageDump(KernelDump):
         offset += physical & 0xFFF
         return offset, reason
 
-    def _locate(self, address: int) -> Tuple[int, int]:
+    def _locate(self, address: int) -> tuple[int, int]:
         """(file offset, 0) or (-1, reason code) of one address."""
         physical, reason = self.walker.walk(address)
         if reason:
@@ -148,11 +161,11 @@ class PageDump(KernelDump):
             return -1, 3
         return (offset, 0) if offset < self.file.size else (-1, 4)
 
-    def file_offset(self, address: int) -> Union[int, None]:
+    def file_offset(self, address: int) -> int | None:
         offset, reason = self._locate(address)
         return None if reason else offset
 
-    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+    def read(self, address: int, size: int) -> bytes | Absent:
         parts = []
         at, left = address, size
         while left > 0:
@@ -169,7 +182,7 @@ class PageDump(KernelDump):
             at, left = at + step, left - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def read_physical(self, physical: int, size: int) -> Union[bytes, Absent]:
+    def read_physical(self, physical: int, size: int) -> bytes | Absent:
         """``size`` bytes at a physical address, or why they are not there."""
         parts = []
         at, left = physical, size
@@ -197,7 +210,7 @@ class PageDump(KernelDump):
     def stacks(self) -> Sequence[StackRegion]:
         return processors.stacks(self)
 
-    def page_data(self) -> Iterator[Tuple[int, memoryview]]:
+    def page_data(self) -> Iterator[tuple[int, memoryview]]:
         """The stored page bytes, in pieces of up to 64 MiB: (file offset, bytes)."""
         end = min(self.end_of_pages, self.file.size)
         step = 1 << 26
@@ -219,7 +232,9 @@ def _page_map(file: DumpFile) -> MapResult:
     if kind in (8, 9, 10):
         # RDMP: the mark stands behind a 4-byte word (seen in dumps of current debuggers)
         if bytes(data[base + 4 : base + 8]) != mindumpdef.RANGE_SIGNATURE:
-            empty.problems.append(("dump-map-inconsistent", "no RDMP range header behind the dump header", base))
+            empty.problems.append(
+                ("dump-map-inconsistent", "no RDMP range header behind the dump header", base)
+            )
             return empty
         size, first = struct.unpack_from("<QQ", data, base + 0x10)
         stated = struct.unpack_from("<Q", data, base + 0x28)[0] if kind == 10 else 0
@@ -251,7 +266,11 @@ def _page_map(file: DumpFile) -> MapResult:
         )
     if kind in (2, 5, 6):
         empty.problems.append(
-            ("dump-map-inconsistent", f"no SDMP or FDMP page bitmap behind the dump header: {signature!r}", base)
+            (
+                "dump-map-inconsistent",
+                f"no SDMP or FDMP page bitmap behind the dump header: {signature!r}",
+                base,
+            )
         )
         return empty
     return from_header_runs(

@@ -10,7 +10,7 @@ Sources: mindumpdef.h (runs), the public readers named in docs/architecture.md (
 from __future__ import annotations
 
 import struct
-from typing import List, Tuple, Union
+from typing import Union
 
 import numpy as np
 import numpy.typing as npt
@@ -128,14 +128,14 @@ class MapResult:
     def __init__(self, pages: PageMap) -> None:
         self.pages = pages
         self.stated_pages = -1
-        self.problems: List[Tuple[str, str, int]] = []
+        self.problems: list[tuple[str, str, int]] = []
 
 
 def _clean_runs(
     base: Ints, count: Ints, first: int, where: int, size: int
-) -> Tuple[RunMap, List[Tuple[str, str, int]]]:
+) -> tuple[RunMap, list[tuple[str, str, int]]]:
     """Drops runs that cannot be (negative, beyond 2**52 bytes); keeps file order for the rest."""
-    problems: List[Tuple[str, str, int]] = []
+    problems: list[tuple[str, str, int]] = []
     limit = 1 << 40
     bad = (base < 0) | (count <= 0) | (base >= limit) | (count >= limit)
     bad |= np.cumsum(count.astype(np.float64)) >= limit  # so that file offsets fit 64 bits
@@ -195,7 +195,7 @@ def from_header_runs(data: memoryview, offset: int, is_64bit: bool, first: int) 
 
 def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) -> MapResult:
     """Types 2, 5, 6: one bit per frame from file offset ``at``."""
-    problems: List[Tuple[str, str, int]] = []
+    problems: list[tuple[str, str, int]] = []
     room = max(0, len(data) - at) // 8
     wanted = (bits + 63) // 64
     if wanted > room:

@@ -11,7 +11,7 @@ _MMPTE_SOFTWARE) for the entries that are not valid.
 from __future__ import annotations
 
 import struct
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,8 @@ class Scheme(NamedTuple):
     """
 
     name: str
-    levels: Tuple[Tuple[int, int], ...]
-    large: Tuple[int, ...]
+    levels: tuple[tuple[int, int], ...]
+    large: tuple[int, ...]
     entry_size: int
     frame_mask: int
     root_mask: int
@@ -80,7 +80,7 @@ class Walker:
         self.scheme, self.root, self.pages, self.data = scheme, root & scheme.root_mask, pages, data
         self.size = len(data)
         # Where tables lie in the file; a walk of a few hundred addresses meets the same few tables.
-        self._tables: "dict[int, int]" = {}
+        self._tables: dict[int, int] = {}
         # not-present entries may hold inverted high frame bits (the L1TF mitigation)
         self._frame_limit = (1 << max(pages.highest, 1).bit_length()) - 1
 
@@ -96,7 +96,7 @@ class Walker:
             self._tables[frame] = base
         return base + (physical & 0xFFF) if base >= 0 else -1
 
-    def walk(self, address: int) -> Tuple[int, int]:
+    def walk(self, address: int) -> tuple[int, int]:
         """(physical address, 0) or (-1, reason code)."""
         scheme = self.scheme
         if scheme.address_bits:
@@ -140,9 +140,7 @@ class Walker:
 
     # -- many addresses ------------------------------------------------------------------------
 
-    def walk_many(
-        self, addresses: npt.NDArray[np.uint64]
-    ) -> Tuple[Ints, npt.NDArray[np.uint8]]:
+    def walk_many(self, addresses: npt.NDArray[np.uint64]) -> tuple[Ints, npt.NDArray[np.uint8]]:
         """Physical address (int64, -1 where none) and reason code (uint8, 0 = ok) per address."""
         scheme = self.scheme
         count = len(addresses)
@@ -220,5 +218,3 @@ class Walker:
             return views[skew][(offsets - skew) // width].astype(np.int64)
 
         return read
-
-

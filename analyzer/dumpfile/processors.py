@@ -6,7 +6,7 @@ Source: wdbgexts.h (OffsetPrcbCurrentThread, OffsetKThreadInitialStack and neigh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List
+from typing import TYPE_CHECKING
 
 from ..absence import Absent
 from ..layouts import mindumpdef
@@ -21,10 +21,10 @@ STACK_SIZE = {8: 0x6000, 4: 0x3000}
 MAX_PROCESSORS = 2048
 
 
-def stacks(dump: "KernelDump") -> List[StackRegion]:
+def stacks(dump: KernelDump) -> list[StackRegion]:
     """Stack of the crash context and of the thread each processor was running."""
     size = STACK_SIZE[dump.pointer_size]
-    found: List[StackRegion] = []
+    found: list[StackRegion] = []
     block = dump.debugger_data()
     sp = dump.file.register("sp")
     if not isinstance(block, Absent) and len(block) >= 0x2C4:
@@ -52,4 +52,3 @@ def stacks(dump: "KernelDump") -> List[StackRegion]:
             start = (sp & ~0xFFF) - size
             found.insert(0, StackRegion(start, (sp & ~0xFFF) + 0x1000, "crash context"))
     return found
-

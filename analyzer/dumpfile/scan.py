@@ -6,7 +6,7 @@ look at, the node test decides.
 
 from __future__ import annotations
 
-from typing import Iterator, List, Sequence, Set, Tuple, Union
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ _SIZE_WORD = np.uint64(0x18)
 _STYLE_BITS = np.uint64(0xFFFF_FFFC_FFFF_FFFF)  # DISK_PARTITION_INFO: all but the partition style
 
 
-def scan_pages(dump: PageDump, stack_modules: Sequence[Module]) -> List[Node]:
+def scan_pages(dump: PageDump, stack_modules: Sequence[Module]) -> list[Node]:
     """Every filter node in the stored pages: by its DISK_PARTITION_INFO, else by its callbacks."""
     layouts = node_layouts(dump.pointer_size)
     partition = sorted({l.extension + l.extension_class.PartitionInfo.offset for l in layouts})
@@ -39,7 +39,7 @@ def scan_pages(dump: PageDump, stack_modules: Sequence[Module]) -> List[Node]:
     return nodes
 
 
-def _pieces(dump: PageDump) -> Iterator[Tuple[int, npt.NDArray[np.uint64]]]:
+def _pieces(dump: PageDump) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
     """(file offset, 64-bit words) of the page data."""
     for offset, data in dump.page_data():
         words = np.frombuffer(data, "<u8", len(data) // 8)
@@ -70,7 +70,12 @@ def _by_pointer(dump: PageDump, stack_modules: Sequence[Module]) -> Iterator[int
     ]
     layouts = node_layouts(dump.pointer_size)
     distances = sorted(
-        {getattr(l.init_class, n).offset for l in layouts for n, _ in CALLBACKS if hasattr(l.init_class, n)}
+        {
+            getattr(l.init_class, n).offset
+            for l in layouts
+            for n, _ in CALLBACKS
+            if hasattr(l.init_class, n)
+        }
     )
     file_words = _file_words(dump)
     for offset, words in _pieces(dump):
@@ -110,9 +115,9 @@ def _version_before(
 
 def _collect(
     dump: PageDump, stack_modules: Sequence[Module], places: Iterator[int], is_partition: bool
-) -> List[Node]:
-    nodes: List[Node] = []
-    seen: Set[int] = set()
+) -> list[Node]:
+    nodes: list[Node] = []
+    seen: set[int] = set()
     for count, place in enumerate(places):
         if count >= MAX_CANDIDATES or len(nodes) >= MAX_NODES:
             dump.file.note(
@@ -134,7 +139,7 @@ def _collect(
 
 def _node(
     dump: PageDump, stack_modules: Sequence[Module], layout: NodeLayout, offset: int
-) -> Union[Node, None]:
+) -> Node | None:
     """The node at a file offset; its virtual address comes from its neighbours' links to it."""
     data = bytes(dump.file.data[offset : offset + layout.size])
     node = Node(

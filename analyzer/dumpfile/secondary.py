@@ -9,7 +9,7 @@ Source: public reverse engineering, checked on 52 real minidumps (no count field
 from __future__ import annotations
 
 import struct
-from typing import List, NamedTuple, Tuple, Union
+from typing import NamedTuple
 from uuid import UUID
 
 MAGIC = b"DumpBlob"
@@ -43,15 +43,19 @@ class Block(NamedTuple):
     size: int
 
 
-def blocks(data: memoryview, start: int) -> Tuple[List[Block], str, Union[int, None]]:
+def blocks(data: memoryview, start: int) -> tuple[list[Block], str, int | None]:
     """Blocks of the region at ``start``, a sentence on what is wrong ("" if nothing), its offset."""
-    found: List[Block] = []
+    found: list[Block] = []
     size = len(data)
     if start + 16 > size or bytes(data[start : start + 8]) != MAGIC:
         return found, "the secondary data does not start with DumpBlob", start
     (header,) = struct.unpack_from("<I", data, start + 8)
     if not 16 <= header <= 0x1000:
-        return found, f"the secondary data states a header of {header} bytes (16 expected)", start + 8
+        return (
+            found,
+            f"the secondary data states a header of {header} bytes (16 expected)",
+            start + 8,
+        )
     at = start + header
     while at + 0x20 <= size:
         head, raw, length, pre, post = struct.unpack_from("<I16sIII", data, at)

@@ -8,7 +8,6 @@ Source: DEVICEDUMP_STORAGESTACK_PUBLIC_DUMP (ntddstor.h), 3,338 records of 52 re
 from __future__ import annotations
 
 import ctypes
-from typing import List, Tuple, Union
 
 from ..absence import Absent
 from ..layouts import devicedump
@@ -98,8 +97,8 @@ STATUS_MASK = 0x3F
 
 
 def requests(
-    block: bytes, source: str, file_offset: int, crash_time: Union[int, Absent]
-) -> Tuple[List[Request], str]:
+    block: bytes, source: str, file_offset: int, crash_time: int | Absent
+) -> tuple[list[Request], str]:
     """Requests in the block's order (newest first in real dumps), and what is wrong ("" if nothing).
 
     ``file_offset`` is the block's place in the file, ``crash_time`` in ns since 1970.
@@ -113,7 +112,9 @@ def requests(
     count = min(head.uiNumRecords, room, MAX_RECORDS)
     problem = ""
     if head.uiNumRecords > room:
-        problem = f"the storage port block states {head.uiNumRecords} requests, it has room for {room}"
+        problem = (
+            f"the storage port block states {head.uiNumRecords} requests, it has room for {room}"
+        )
     found = []
     for index in range(count):
         place = size + index * step
@@ -128,7 +129,7 @@ def _request(
     driver: str,
     source: str,
     offset: int,
-    crash_time: Union[int, Absent],
+    crash_time: int | Absent,
 ) -> Request:
     opcode, function = record.Cdb[0], record.Command[0]
     if opcode or not function:
@@ -142,7 +143,7 @@ def _request(
         start = Absent("not-recorded", "storport recorded no start time of this request")
     if in_flight:
         end = Absent("not-applicable", "still in flight at the crash")
-    duration: Union[int, Absent]
+    duration: int | Absent
     if isinstance(start, int) and isinstance(end, int):
         duration = end - start
         if duration < 0:
@@ -150,24 +151,36 @@ def _request(
     else:
         duration = start if isinstance(start, Absent) else end  # type: ignore[assignment]
     times = [time for time in (start, end) if isinstance(time, int)]
-    before: Union[int, Absent]
+    before: int | Absent
     if isinstance(crash_time, Absent):
         before = crash_time
     elif times:
         before = crash_time - max(times)
     else:
         before = Absent("not-recorded", "the request has no time at all")
-    status: Union[int, Absent]
+    status: int | Absent
     if in_flight:
         status = Absent("not-applicable", "no status while in flight")
-        name: Union[str, Absent] = status  # type: ignore[assignment]
-        error: Union[int, Absent] = status
+        name: str | Absent = status  # type: ignore[assignment]
+        error: int | Absent = status
     else:
         status, error = record.OperationStatus, record.OperationError
         code = status & STATUS_MASK
         name = f"SRB_STATUS_{STATUSES[code]}" if code in STATUSES else f"SRB status {status:#04x}"
     return Request(
-        index, operation, opcode, function, start, end, duration, before, in_flight, status, name,
-        error, record.StackSpecific, driver,
+        index,
+        operation,
+        opcode,
+        function,
+        start,
+        end,
+        duration,
+        before,
+        in_flight,
+        status,
+        name,
+        error,
+        record.StackSpecific,
+        driver,
         Origin(source, "storage port block of the secondary data", "certain", offset),
     )

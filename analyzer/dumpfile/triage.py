@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from typing import Iterator, List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts import mindumpdef
@@ -49,9 +50,9 @@ class TriageDump(KernelDump):
     def __init__(self, file: DumpFile) -> None:
         super().__init__(file)
         self.layout = mindumpdef.TriageDump64 if self.pointer_size == 8 else mindumpdef.TriageDump32
-        self._modules: List[Module] = []
-        self._unloaded: List[Module] = []
-        self.blocks: List[Tuple[int, int, int]] = []  #: (virtual address, file offset, size)
+        self._modules: list[Module] = []
+        self._unloaded: list[Module] = []
+        self.blocks: list[tuple[int, int, int]] = []  #: (virtual address, file offset, size)
         base = file.header_size
         if file.size < base + self.layout.size:
             if file.size >= base:
@@ -60,8 +61,8 @@ class TriageDump(KernelDump):
                     f"the file ends at {file.size:,} bytes, before the end of its triage header",
                     offset=file.size,
                 )
-            self._starts: List[int] = []
-            self._reach: List[int] = []
+            self._starts: list[int] = []
+            self._reach: list[int] = []
             return
         self.triage = {
             name: int(field.read(file.data, base))
@@ -149,7 +150,7 @@ class TriageDump(KernelDump):
         value = self.file.number("KdDebuggerDataBlock")
         return 0 if isinstance(value, Absent) else value
 
-    def _piece(self, address: int) -> Tuple[int, int]:
+    def _piece(self, address: int) -> tuple[int, int]:
         """(file offset, bytes available) of the longest block that holds an address; (-1, 0) if none."""
         best = (-1, 0)
         index = bisect_right(self._starts, address) - 1
@@ -161,11 +162,11 @@ class TriageDump(KernelDump):
             index -= 1
         return best
 
-    def file_offset(self, address: int) -> Union[int, None]:
+    def file_offset(self, address: int) -> int | None:
         offset, left = self._piece(address)
         return offset if left else None
 
-    def read(self, address: int, size: int) -> Union[bytes, Absent]:
+    def read(self, address: int, size: int) -> bytes | Absent:
         parts = []
         at, left = address, size
         while left > 0:
@@ -181,7 +182,7 @@ class TriageDump(KernelDump):
             at, left = at + step, left - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def chunks(self, address: int, size: int) -> Iterator[Tuple[int, bytes]]:
+    def chunks(self, address: int, size: int) -> Iterator[tuple[int, bytes]]:
         at, end = address, address + size
         while at < end:
             parts, start = [], at
@@ -202,7 +203,7 @@ class TriageDump(KernelDump):
 
     # -- lists ---------------------------------------------------------------------------------
 
-    def _read_drivers(self) -> List[Module]:
+    def _read_drivers(self) -> list[Module]:
         file, triage, layout = self.file, self.triage, _ENTRY[self.pointer_size]
         at, count = triage["DriverListOffset"], triage["DriverCount"]
         if not at or not count:
@@ -238,11 +239,13 @@ class TriageDump(KernelDump):
             found.append(loaded.module(name, base, size, stamp, checksum, order, origin))
         if broken:
             file.note(
-                "modules-incomplete", f"{broken} of {count} driver list entries are empty", offset=at
+                "modules-incomplete",
+                f"{broken} of {count} driver list entries are empty",
+                offset=at,
             )
         return found
 
-    def _pool_string(self, offset: int) -> Union[str, Absent]:
+    def _pool_string(self, offset: int) -> str | Absent:
         """A name of the string pool: u32 count of UTF-16 units, then the units."""
         data = self.file.data
         if not offset or offset + 4 > len(data):
@@ -252,7 +255,7 @@ class TriageDump(KernelDump):
             return Absent("out-of-range", f"the name at {offset:#x} states {units} characters")
         return bytes(data[offset + 4 : offset + 4 + 2 * units]).decode("utf-16-le", "replace")
 
-    def _read_unloaded(self) -> List[Module]:
+    def _read_unloaded(self) -> list[Module]:
         file, at = self.file, self.triage["UnloadedDriversOffset"]
         wide = self.pointer_size == 8
         # count (a pointer-size word), then {UNICODE_STRING, WCHAR[12], start, end}
@@ -270,7 +273,9 @@ class TriageDump(KernelDump):
             if not start < end <= start + (1 << 31):
                 continue
             name = raw[: min(length, 24) & ~1].decode("utf-16-le", "replace")
-            origin = file.origin("unloaded driver list of the minidump (names cut to 12 letters)", place)
+            origin = file.origin(
+                "unloaded driver list of the minidump (names cut to 12 letters)", place
+            )
             absent = Absent("not-recorded", "the list of unloaded drivers keeps no time stamp")
             found.append(
                 loaded.module(

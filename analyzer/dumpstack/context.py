@@ -10,7 +10,8 @@ the tail of the stack context on 19041 x64 and Windows 7, both read off real dum
 from __future__ import annotations
 
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts.crashdmp import (
@@ -18,7 +19,6 @@ from ..layouts.crashdmp import (
     CONTEXT_STACK_POINTERS,
     DUMP_BLOCK_BUGCHECK_CODE,
     DUMP_BLOCK_CONTEXT_RECORD,
-    DUMP_BLOCK_PARAMETERS,
     DUMP_BLOCK_PROGRESS,
     STACK_CONTEXT_TAILS,
     WIN7_X86_CONTEXT,
@@ -47,10 +47,10 @@ class Tail(NamedTuple):
     flink: int
     blink: int
     stack: str  #: crash, hibernation, or "" when nothing tells
-    routines: Tuple[int, ...]  #: port driver routines found before the geometry
+    routines: tuple[int, ...]  #: port driver routines found before the geometry
 
 
-def image_words(target: Target, module: Module) -> Iterator[Tuple[int, Tuple[int, ...]]]:
+def image_words(target: Target, module: Module) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Pointer-size words of what is there of an image: (address of the first, words)."""
     if not isinstance(module.base, int) or not isinstance(module.size, int):
         return
@@ -63,7 +63,7 @@ def image_words(target: Target, module: Module) -> Iterator[Tuple[int, Tuple[int
             yield address + skip, struct.unpack_from(f"<{count}{code}", data, skip)
 
 
-def find_contexts(target: Target, crashdmp: Module) -> List[int]:
+def find_contexts(target: Target, crashdmp: Module) -> list[int]:
     """Addresses in the image that start with ``CDmp`` and 0 or 1: Context and ContextCopy."""
     if not isinstance(crashdmp.base, int) or not isinstance(crashdmp.size, int):
         return []
@@ -80,7 +80,7 @@ def find_contexts(target: Target, crashdmp: Module) -> List[int]:
 
 def dump_block(
     target: Target, context: int, bugcheck: int, parameters: Sequence[int]
-) -> Union[int, Absent]:
+) -> int | Absent:
     """Address of the CrashdmpDumpBlock inside Context, found by the bugcheck code and parameters."""
     width = target.pointer_size
     form = "<I4x4Q" if width == 8 else "<I4I"
@@ -93,9 +93,7 @@ def dump_block(
     return Absent("not-found", "no copy of the bugcheck code and parameters in crashdmp!Context")
 
 
-def progress(
-    target: Target, block: int, debugger_data: Union[int, Absent]
-) -> Union[int, Absent]:
+def progress(target: Target, block: int, debugger_data: int | Absent) -> int | Absent:
     """BugCheckProgress of the dump block; only where the pointer before it proves the layout."""
     size = _CONTEXT_SIZES.get(str(target.architecture))
     if size is None:
@@ -112,7 +110,7 @@ def progress(
 
 def last_failure(
     target: Target, context: int, filters: Sequence[Module]
-) -> Tuple[Union[int, Absent], Union[int, Absent], str, Union[int, None]]:
+) -> tuple[int | Absent, int | Absent, str, int | None]:
     """Routine and status of the last failed filter call: (routine, status, confidence, address).
 
     Windows 7 x86 keeps them at a proven place. Elsewhere a pointer into a filter followed by a
@@ -148,7 +146,7 @@ def last_failure(
     return none, none, "likely", None
 
 
-def stack_pointers(target: Target, context: int) -> Dict[int, str]:
+def stack_pointers(target: Target, context: int) -> dict[int, str]:
     """Pointers to dump stack contexts at the places known in Context: address -> stack."""
     if target.pointer_size == 4:
         places = (
@@ -159,7 +157,7 @@ def stack_pointers(target: Target, context: int) -> Dict[int, str]:
             places = places[:1]  # the hibernation pointer's place is proven for Windows 7 alone
     else:
         places = tuple((offset, "crash") for offset in CONTEXT_STACK_POINTERS)
-    found: Dict[int, str] = {}
+    found: dict[int, str] = {}
     for offset, stack in places:
         pointer = target.pointer(context + offset)
         if isinstance(pointer, int) and target.is_kernel_pointer(pointer):
@@ -185,9 +183,7 @@ def geometry_fits(data: bytes, at: int) -> bool:
     return size % sector == 0 and cylinders * cylinder <= size < (cylinders + 1) * cylinder
 
 
-def tails(
-    target: Target, stack_modules: Sequence[Module], address: int, data: bytes
-) -> List[Tail]:
+def tails(target: Target, stack_modules: Sequence[Module], address: int, data: bytes) -> list[Tail]:
     """Every tail of a dump stack context in a piece of memory."""
     found = []
     # SizeOfPartitionInfo 0x18 is the rarest word of the pattern: look for it, then for the rest.
@@ -204,7 +200,7 @@ def tails(
 
 def _tail(
     target: Target, stack_modules: Sequence[Module], address: int, data: bytes, start: int
-) -> Union[Tail, None]:
+) -> Tail | None:
     width = target.pointer_size
     shape = STACK_CONTEXT_TAILS[width]
     end = start + shape.filter_list + 2 * width
@@ -234,7 +230,7 @@ def _tail(
 
 def _routines(
     target: Target, stack_modules: Sequence[Module], data: bytes, start: int
-) -> Tuple[str, Tuple[int, ...]]:
+) -> tuple[str, tuple[int, ...]]:
     """Port driver routines in the 0x60 bytes before the geometry, and the stack they belong to."""
     width = target.pointer_size
     code = "Q" if width == 8 else "I"

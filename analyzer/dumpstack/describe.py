@@ -8,7 +8,8 @@ Standard library only.
 from __future__ import annotations
 
 import uuid
-from typing import Any, List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..layouts import ntdddump
@@ -28,18 +29,18 @@ BIGGER = "a kernel or complete memory dump"
 class Failure(NamedTuple):
     """The last failing filter routine that crashdmp recorded."""
 
-    routine: Union[int, Absent]
-    status: Union[int, Absent]
+    routine: int | Absent
+    status: int | Absent
     confidence: str
-    address: Union[int, None]
+    address: int | None
 
 
 class Described(NamedTuple):
     """The records made of all rings."""
 
-    filters: List[Filter]
-    extensions: List[Extension]
-    callbacks: List[Callback]
+    filters: list[Filter]
+    extensions: list[Extension]
+    callbacks: list[Callback]
 
 
 def describe(
@@ -55,7 +56,7 @@ def describe(
     placed = _place(modules, rings)
     for ring, node, module, index in placed:
         stack = ring.stack or (str(module.stack) if module and module.stack else None)
-        name: Union[str, Absent] = (
+        name: str | Absent = (
             module.name  # type: ignore[assignment]
             if module is not None
             else Absent("not-found", "no routine of this node lies in a dump module")
@@ -71,7 +72,7 @@ def describe(
 
 def _place(
     modules: Sequence[Module], rings: Sequence[Ring]
-) -> List[Tuple[Ring, Node, Union[Module, None], Union[int, None]]]:
+) -> list[tuple[Ring, Node, Module | None, int | None]]:
     """Every node with its ring, module and place in the list (None when the list is not whole)."""
     stack_modules = [m for m in modules if m.stack and m.loaded]
     rows = []
@@ -88,9 +89,9 @@ def _node_rows(
     modules: Sequence[Module],
     ring: Ring,
     node: Node,
-    name: Union[str, Absent],
-    stack: Union[str, None],
-    index: Union[int, None],
+    name: str | Absent,
+    stack: str | None,
+    index: int | None,
     failure: Failure,
     wrote_dump: str,
 ) -> None:
@@ -105,16 +106,16 @@ def _node_rows(
     state = node.state
     missing = Absent("not-in-dump", "the node is cut before its state word")
     failed = {
-        routine
-        for _, _, routine in node.callbacks()
-        if routine and routine == failure.routine
+        routine for _, _, routine in node.callbacks() if routine and routine == failure.routine
     }
     failing = _failing(modules, name, failure)
     out.filters.append(
         Filter(
             name,
             stack,
-            index if index is not None else Absent("not-found", "the list of this filter has no head"),
+            index
+            if index is not None
+            else Absent("not-found", "the list of this filter has no head"),
             ring_count(ring),
             node.address,
             layout.name,
@@ -135,13 +136,22 @@ def _node_rows(
     for member, callback, routine in node.callbacks():
         out.callbacks.append(
             _callback(
-                target, modules, node, name, stack, callback, routine, routine in failed, failure,
-                wrote_dump if member == "DumpStart" else "", origin,
+                target,
+                modules,
+                node,
+                name,
+                stack,
+                callback,
+                routine,
+                routine in failed,
+                failure,
+                wrote_dump if member == "DumpStart" else "",
+                origin,
             )
         )
 
 
-def ring_count(ring: Ring) -> Union[int, Absent]:
+def ring_count(ring: Ring) -> int | Absent:
     """How many filters crashdmp's list has."""
     if ring.count is not None:
         return ring.count
@@ -152,16 +162,18 @@ def ring_count(ring: Ring) -> Union[int, Absent]:
     )
 
 
-def structures(target: Target, modules: Sequence[Module], rings: Sequence[Ring]) -> List[Structure]:
+def structures(target: Target, modules: Sequence[Module], rings: Sequence[Ring]) -> list[Structure]:
     """Where the dump stack contexts and the heads of the filter lists lie."""
-    found: List[Structure] = []
+    found: list[Structure] = []
     pool = Absent("not-applicable", "not inside an image")
 
     def add(name: str, stack: str, address: int, detail: str, how: str) -> None:
         owner = module_at(modules, address)
         where = symbol(modules, address) if owner else pool
         found.append(
-            Structure(name, stack or None, address, where, detail, target.origin(how, address, "likely"))
+            Structure(
+                name, stack or None, address, where, detail, target.origin(how, address, "likely")
+            )
         )
 
     for ring in rings:
@@ -174,12 +186,16 @@ def structures(target: Target, modules: Sequence[Module], rings: Sequence[Ring])
             add("dump stack context (disk geometry)", ring.stack, tail.address, detail, ring.how)
         if isinstance(ring.head, int):
             count = ring_count(ring)
-            detail = f"{count} filter{'' if count == 1 else 's'}" if isinstance(count, int) else str(count)
+            detail = (
+                f"{count} filter{'' if count == 1 else 's'}"
+                if isinstance(count, int)
+                else str(count)
+            )
             add("filter list head", ring.stack, ring.head, detail, ring.how)
     return found
 
 
-def _routines(node: Node) -> List[Union[int, Absent]]:
+def _routines(node: Node) -> list[int | Absent]:
     there = {member: routine for member, _, routine in node.callbacks()}
     none = Absent("not-applicable", f"the {node.layout.name} layout has no such member")
     return [there.get(member, none) for member, _ in ntdddump.CALLBACKS]
@@ -202,15 +218,17 @@ def flags_meaning(init: Any) -> str:
 
 
 def _failing(
-    modules: Sequence[Module], name: Union[str, Absent], failure: Failure
-) -> Tuple[Any, Any, Any]:
+    modules: Sequence[Module], name: str | Absent, failure: Failure
+) -> tuple[Any, Any, Any]:
     """(routine in words, status, its name) for this filter."""
     if isinstance(failure.routine, Absent):
         return failure.routine, failure.status, failure.status
     owner = module_at(modules, failure.routine)
     if owner is None or owner.name != name:
         where = symbol(modules, failure.routine)
-        other = Absent("not-applicable", f"the last failing routine, {where}, is not of this filter")
+        other = Absent(
+            "not-applicable", f"the last failing routine, {where}, is not of this filter"
+        )
         return other, other, other
     status = failure.status
     words = status if isinstance(status, Absent) else ntstatus.name(status)
@@ -221,8 +239,8 @@ def _callback(
     target: Target,
     modules: Sequence[Module],
     node: Node,
-    name: Union[str, Absent],
-    stack: Union[str, None],
+    name: str | Absent,
+    stack: str | None,
     callback: str,
     routine: int,
     failed: bool,
@@ -231,13 +249,17 @@ def _callback(
     origin: Origin,
 ) -> Callback:
     calls = Absent("not-recorded", "a dump keeps no record of single calls", LIVE)
-    status: Union[int, Absent] = Absent("not-recorded", "a dump keeps no return status of a callback", LIVE)
-    status_name: Union[str, Absent] = status  # type: ignore[assignment]
-    called: Union[str, Absent] = calls
+    status: int | Absent = Absent(
+        "not-recorded", "a dump keeps no return status of a callback", LIVE
+    )
+    status_name: str | Absent = status  # type: ignore[assignment]
+    called: str | Absent = calls
     time = Absent("not-recorded", "a dump keeps no clock of a callback", LIVE)
     if not routine:
         called = "no"
-        status = status_name = time = Absent("not-applicable", "the filter registered no such routine")
+        status = status_name = time = Absent(
+            "not-applicable", "the filter registered no such routine"
+        )
     elif failed and isinstance(failure.status, int):
         called, status, status_name = "yes", failure.status, ntstatus.name(failure.status)
         origin = origin._replace(
@@ -253,7 +275,9 @@ def _callback(
         stack,
         callback,
         routine,
-        symbol(modules, routine) if routine else Absent("not-applicable", "no such routine registered"),
+        symbol(modules, routine)
+        if routine
+        else Absent("not-applicable", "no such routine registered"),
         None,
         called,
         time,
@@ -274,7 +298,7 @@ def _callback(
 
 
 def _extension(
-    target: Target, node: Node, name: Union[str, Absent], stack: Union[str, None], origin: Origin
+    target: Target, node: Node, name: str | Absent, stack: str | None, origin: Origin
 ) -> Extension:
     extension = node.extension
     place = node.layout.extension
@@ -301,7 +325,7 @@ def _extension(
     )
 
 
-def _geometry(geometry: ntdddump.DISK_GEOMETRY) -> Tuple[Any, ...]:
+def _geometry(geometry: ntdddump.DISK_GEOMETRY) -> tuple[Any, ...]:
     return (
         geometry.Cylinders,
         geometry.MediaType,
@@ -312,7 +336,7 @@ def _geometry(geometry: ntdddump.DISK_GEOMETRY) -> Tuple[Any, ...]:
     )
 
 
-def _partition(info: Any) -> Tuple[Any, ...]:
+def _partition(info: Any) -> tuple[Any, ...]:
     style = info.PartitionStyle
     other = Absent("not-applicable", "the partition style is another")
     is_mbr = style == ntdddump.PARTITION_STYLE_MBR
@@ -327,9 +351,7 @@ def _partition(info: Any) -> Tuple[Any, ...]:
     )
 
 
-def _module_rows(
-    out: Described, target: Target, rings: Sequence[Ring], module: Module
-) -> None:
+def _module_rows(out: Described, target: Target, rings: Sequence[Ring], module: Module) -> None:
     """Rows of a filter of which only the image is known: no node was read."""
     name, stack = module.name, module.stack
     ring = next((r for r in rings if r.stack == stack), None)
@@ -367,7 +389,9 @@ def _module_rows(
                 "stack": stack,
                 "callback": "Dump_Start",
                 "call": None,
-                "was_called": Absent("not-recorded", "a dump keeps no record of single calls", LIVE),
+                "was_called": Absent(
+                    "not-recorded", "a dump keeps no record of single calls", LIVE
+                ),
                 "status": status,
                 "status_name": status,
                 "origin": origin,
@@ -387,7 +411,7 @@ def reconstructed(target: Target, row: Extension, tail: Tail) -> Extension:
         tail.address,
         "likely",
     )
-    type_: Union[int, Absent] = Absent("not-found", "crash or hibernation stack: not known")
+    type_: int | Absent = Absent("not-found", "crash or hibernation stack: not known")
     return row._replace(
         dump_type=kind if kind else type_,
         dump_type_name=ntdddump.FILTER_DUMP_TYPES[kind] if kind else type_,

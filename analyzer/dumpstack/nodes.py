@@ -9,7 +9,8 @@ Source: the layouts of :mod:`analyzer.layouts.crashdmp`; the test of a candidate
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..layouts.crashdmp import NodeLayout, node_layouts
@@ -29,10 +30,10 @@ class Node(NamedTuple):
     """One filter node as read: its layout and raw bytes, and how much speaks for it."""
 
     layout: NodeLayout
-    address: Union[int, Absent]
+    address: int | Absent
     data: bytes
     score: int
-    file_offset: Union[int, None] = None
+    file_offset: int | None = None
 
     @property
     def init(self) -> Any:
@@ -44,36 +45,36 @@ class Node(NamedTuple):
         """FILTER_EXTENSION (ctypes structure)."""
         return self.layout.extension_class.from_buffer_copy(self.data, self.layout.extension)
 
-    def _word(self, offset: int, size: int) -> Union[int, None]:
+    def _word(self, offset: int, size: int) -> int | None:
         raw = self.data[offset : offset + size]
         return int.from_bytes(raw, "little") if len(raw) == size else None
 
     @property
-    def flink(self) -> Union[int, None]:
+    def flink(self) -> int | None:
         """Next link of the ring, None when the node is cut before it."""
         return self._word(self.layout.link, self.layout.pointer_size)
 
     @property
-    def blink(self) -> Union[int, None]:
+    def blink(self) -> int | None:
         """Previous link of the ring."""
         return self._word(self.layout.link + self.layout.pointer_size, self.layout.pointer_size)
 
     @property
-    def state(self) -> Union[int, None]:
+    def state(self) -> int | None:
         """State word; bit 0 = disabled after a failure."""
         return self._word(self.layout.state, 4)
 
     @property
-    def stack_context(self) -> Union[int, None]:
+    def stack_context(self) -> int | None:
         """Pointer to the dump stack context."""
         return self._word(self.layout.stack_context, self.layout.pointer_size)
 
     @property
-    def link(self) -> Union[int, Absent]:
+    def link(self) -> int | Absent:
         """Address of the node's LIST_ENTRY."""
         return self.address if isinstance(self.address, Absent) else self.address + self.layout.link
 
-    def callbacks(self) -> List[Tuple[str, str, int]]:
+    def callbacks(self) -> list[tuple[str, str, int]]:
         """(WDK member, callback name, routine) of every callback this layout has."""
         init = self.init
         return [
@@ -88,9 +89,7 @@ def least_length(layout: NodeLayout) -> int:
     return layout.link + 2 * layout.pointer_size
 
 
-def score(
-    target: Target, modules: Sequence[Module], layout: NodeLayout, data: bytes
-) -> int:
+def score(target: Target, modules: Sequence[Module], layout: NodeLayout, data: bytes) -> int:
     """How much speaks for ``data`` being a node of this layout; 0 when the version words do not."""
     init = layout.init_class.from_buffer_copy(data)
     if init.MajorVersion not in (1, 2) or init.MinorVersion != 0:
@@ -122,10 +121,10 @@ def score(
     return total
 
 
-def at_link(target: Target, modules: Sequence[Module], link: int) -> Union[Node, Absent]:
+def at_link(target: Target, modules: Sequence[Module], link: int) -> Node | Absent:
     """The node whose LIST_ENTRY lies at ``link``: the best-scoring layout, or why there is none."""
-    best: Union[Node, None] = None
-    missing: Union[Absent, None] = None
+    best: Node | None = None
+    missing: Absent | None = None
     for layout in node_layouts(target.pointer_size):
         node = at_address(target, modules, link - layout.link, layout)
         if isinstance(node, Absent):
@@ -135,13 +134,15 @@ def at_link(target: Target, modules: Sequence[Module], link: int) -> Union[Node,
     if best is None:
         return Absent("not-found") if missing is None else missing
     if best.score < ENOUGH:
-        return Absent("unknown-layout", f"what lies around the link at {link:#x} is no known filter node")
+        return Absent(
+            "unknown-layout", f"what lies around the link at {link:#x} is no known filter node"
+        )
     return best
 
 
 def at_address(
     target: Target, modules: Sequence[Module], address: int, layout: NodeLayout
-) -> Union[Node, Absent]:
+) -> Node | Absent:
     """Reads a node of one layout at an address, whatever its score."""
     data = target.read(address, layout.size)
     if isinstance(data, Absent):  # the tail behind the link may be cut off
@@ -159,13 +160,13 @@ def at_address(
 
 def in_bytes(
     target: Target, modules: Sequence[Module], data: bytes, anchor: int, partition: bool
-) -> Union[Tuple[NodeLayout, int], None]:
+) -> tuple[NodeLayout, int] | None:
     """Layout and start of a node inside ``data``, given a place in it that a scan stopped at.
 
     ``anchor`` is the offset of DISK_PARTITION_INFO (``partition``) or of a word that points into a dump
     module and so may be any callback.
     """
-    best: Union[Tuple[int, NodeLayout, int], None] = None
+    best: tuple[int, NodeLayout, int] | None = None
     for layout in node_layouts(target.pointer_size):
         extension = layout.extension_class
         if partition:
@@ -192,4 +193,3 @@ def in_bytes(
                 if inside:  # without a routine in a dump module memory alone proves nothing
                     best = (points, layout, start)
     return (best[1], best[2]) if best else None
-

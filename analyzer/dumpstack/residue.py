@@ -8,7 +8,7 @@ Standard library only.
 from __future__ import annotations
 
 import struct
-from typing import List, Sequence, Union
+from collections.abc import Sequence
 
 from ..absence import Absent
 from ..records import Module, Residue
@@ -21,14 +21,14 @@ _CALL_LENGTHS = (2, 3, 4, 6, 7)
 
 def find(
     target: Target, modules: Sequence[Module], start: int, end: int, owner: str
-) -> List[Residue]:
+) -> list[Residue]:
     """Words in [start, end) of a stack that point into crashdmp, dump_* or hiber_* images."""
     path = [m for m in modules if m.loaded and (m.stack or m.role == "crash dump driver")]
     if not path:
         return []
     width = target.pointer_size
     code = "Q" if width == 8 else "I"
-    found: List[Residue] = []
+    found: list[Residue] = []
     for address, data in target.chunks(start, end - start):
         skip = -address % width
         count = (len(data) - skip) // width
@@ -52,7 +52,7 @@ def find(
     return found
 
 
-def follows_call(target: Target, address: int) -> Union[bool, Absent]:
+def follows_call(target: Target, address: int) -> bool | Absent:
     """True when the instruction before ``address`` can be a call."""
     if target.architecture == "arm64":
         word = target.u32(address - 4)

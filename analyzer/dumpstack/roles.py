@@ -10,7 +10,7 @@ and ``hiber_<name>`` for the hibernation stack; the order is port driver, minipo
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Set, Tuple, Union
+from collections.abc import Sequence
 
 from ..absence import Absent
 from ..records import Module
@@ -26,7 +26,9 @@ PREFIXES = (("dump_", "crash"), ("hiber_", "hibernation"))
 
 _PORTS = {"diskdump", "dumpstorport", "storport", "dumpata", "dumpsd", "dumpusb", "scsiport"}
 _MINIPORTS = {
-    *("stornvme storahci storufs storvsc vmbkmcl vmbus atapi msahci pciide ataport intelide".split()),
+    *(
+        "stornvme storahci storufs storvsc vmbkmcl vmbus atapi msahci pciide ataport intelide".split()
+    ),
     *("iastor iastora iastorac iastorav iastoravc iastorvd iastore iastorf vmd rstnvme".split()),
     *("lsi_sas lsi_sas2 lsi_sas3 lsi_sss lsi_scsi lsi_fc megasas megasas2i megasas35i".split()),
     *("percsas2i percsas3i mvumis amdsata amdsbs amdxata amdraid rcraid rcbottom nvstor".split()),
@@ -41,7 +43,7 @@ KNOWN_FILTERS = {"dumpfve", "veracrypt", "truecrypt", "dcrypt", "dmpflt"}
 _KERNELS = {"ntoskrnl", "ntkrnlmp", "ntkrnlpa", "ntkrpamp", "ntkrla57", "nt"}
 
 
-def stem(name: Union[str, Absent, None]) -> str:
+def stem(name: str | Absent | None) -> str:
     """Lower-case base name without folder and extension, "" when the name is absent."""
     if not isinstance(name, str):
         return ""
@@ -49,7 +51,7 @@ def stem(name: Union[str, Absent, None]) -> str:
     return text.rsplit(".", 1)[0] if text.endswith((".sys", ".exe", ".dll")) else text
 
 
-def split_prefix(name: Union[str, Absent, None]) -> Tuple[str, str]:
+def split_prefix(name: str | Absent | None) -> tuple[str, str]:
     """("crash" | "hibernation" | "", stem behind the prefix)."""
     text = stem(name)
     for prefix, stack in PREFIXES:
@@ -58,7 +60,7 @@ def split_prefix(name: Union[str, Absent, None]) -> Tuple[str, str]:
     return "", text
 
 
-def _known(text: str, names: Set[str], cut: bool) -> bool:
+def _known(text: str, names: set[str], cut: bool) -> bool:
     # The unloaded list of a minidump cuts names to 12 letters, prefix included.
     return text in names or (
         cut and len(text) >= 6 and any(name.startswith(text) for name in names)
@@ -73,7 +75,7 @@ def _role(text: str, cut: bool) -> str:
     return MINIPORT if _known(text, _MINIPORTS, cut) else ""
 
 
-def classify(modules: Sequence[Module], unloaded: Sequence[Module] = ()) -> List[Module]:
+def classify(modules: Sequence[Module], unloaded: Sequence[Module] = ()) -> list[Module]:
     """All modules with role, stack and comparison with their originals filled in.
 
     Behind a dump port driver that has no known miniport, the first unknown image is taken for the
@@ -113,14 +115,16 @@ def _classify_one(module: Module, cut: bool = False) -> Module:
     return module._replace(role=KERNEL if text in _KERNELS else DRIVER)
 
 
-def _compare(module: Module, originals: Dict[str, Module]) -> Module:
+def _compare(module: Module, originals: dict[str, Module]) -> Module:
     if not module.stack:
         return module
     text = split_prefix(module.name)[1]
     original = originals.get(text)
     if module.role == PORT:
         # dump_storport.sys is mapped from the dump port driver's own file, not from storport.sys.
-        why = Absent("not-applicable", "dump port drivers have no running original of the same file")
+        why = Absent(
+            "not-applicable", "dump port drivers have no running original of the same file"
+        )
         return module._replace(original=why, original_match=why)
     if original is None:
         why = Absent("not-found", f"{text}.sys itself is not loaded, nothing to compare with")
@@ -128,7 +132,7 @@ def _compare(module: Module, originals: Dict[str, Module]) -> Module:
     mine = (module.time_date_stamp, module.size)
     theirs = (original.time_date_stamp, original.size)
     if any(isinstance(value, Absent) for value in mine + theirs):
-        match: Union[str, Absent] = Absent("not-recorded", "a time stamp is missing")
+        match: str | Absent = Absent("not-recorded", "a time stamp is missing")
     else:
         match = "same image" if mine == theirs else "different image"
     return module._replace(original=original.name, original_match=match)

@@ -5,7 +5,7 @@ Invariant: linear in the bytes given; only literal searches, no alternation. Sta
 
 from __future__ import annotations
 
-from typing import Iterable, List, Sequence, Set, Tuple
+from collections.abc import Iterable, Sequence
 
 from ..records import Module
 from ..target import Target
@@ -17,20 +17,27 @@ _PARTITION = b"\x18\0\0\0"
 
 
 def scan_chunks(
-    target: Target, stack_modules: Sequence[Module], chunks: Iterable[Tuple[int, bytes]]
-) -> Tuple[List[Node], List[Ring]]:
+    target: Target, stack_modules: Sequence[Module], chunks: Iterable[tuple[int, bytes]]
+) -> tuple[list[Node], list[Ring]]:
     """Filter nodes, and rings by the tail of a dump stack context, in (address, bytes) pieces.
 
     A node is looked for at each possible DISK_PARTITION_INFO and at each pointer into a dump module.
     """
-    nodes: List[Node] = []
-    rings: List[Ring] = []
-    seen: Set[int] = set()
+    nodes: list[Node] = []
+    rings: list[Ring] = []
+    seen: set[int] = set()
     for address, data in chunks:
         for tail in tails(target, stack_modules, address, data):
             if tail.routines or tail.flink != tail.head:
                 rings.append(
-                    follow(target, stack_modules, tail.head, tail, tail.stack, "found by content in memory")
+                    follow(
+                        target,
+                        stack_modules,
+                        tail.head,
+                        tail,
+                        tail.stack,
+                        "found by content in memory",
+                    )
                 )
         for anchor, is_partition in _anchors(target, stack_modules, address, data):
             base = max(0, anchor - 0x100)
@@ -51,7 +58,7 @@ def scan_chunks(
 
 def _anchors(
     target: Target, stack_modules: Sequence[Module], address: int, data: bytes
-) -> Iterable[Tuple[int, bool]]:
+) -> Iterable[tuple[int, bool]]:
     width = target.pointer_size
     at = data.find(_PARTITION)
     while at >= 0:
@@ -69,7 +76,7 @@ def _anchors(
                 at = data.find(needle, at + 1)
 
 
-def _with_base(modules: Sequence[Module]) -> List[Module]:
+def _with_base(modules: Sequence[Module]) -> list[Module]:
     return [m for m in modules if isinstance(m.base, int) and isinstance(m.end, int)]
 
 

@@ -7,7 +7,8 @@ gap. The walk is bounded (links, blocks, pointers) whatever the memory holds. St
 from __future__ import annotations
 
 from collections import Counter
-from typing import Iterable, List, NamedTuple, Sequence, Set, Tuple, Union
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts.crashdmp import node_layouts
@@ -25,12 +26,12 @@ class Ring(NamedTuple):
     """One list of filters: where its head is, what was read of it."""
 
     stack: str  #: crash, hibernation, or "" when nothing tells
-    head: Union[int, Absent]
-    tail: Union[Tail, None]
-    nodes: Tuple[Node, ...]
-    unread: Tuple[Tuple[int, Absent], ...]  #: links that are no readable node, and why
+    head: int | Absent
+    tail: Tail | None
+    nodes: tuple[Node, ...]
+    unread: tuple[tuple[int, Absent], ...]  #: links that are no readable node, and why
     problem: str  #: a sentence when the links do not close; "" otherwise
-    count: Union[int, None]  #: number of filters when certain
+    count: int | None  #: number of filters when certain
     least: int  #: number of filters that must be there at least
     how: str
 
@@ -38,19 +39,22 @@ class Ring(NamedTuple):
 class Contexts(NamedTuple):
     """crashdmp!Context and ContextCopy, as found in the image."""
 
-    context: Union[int, Absent]
-    copy: Union[int, Absent]
+    context: int | Absent
+    copy: int | Absent
 
 
-def contexts(target: Target, crashdmp: Union[Module, None], bugcheck: Union[int, Absent]) -> Contexts:
+def contexts(target: Target, crashdmp: Module | None, bugcheck: int | Absent) -> Contexts:
     """Tells Context from ContextCopy: the live one holds the bugcheck code of the crash."""
     if crashdmp is None:
         none = Absent("not-found", "crashdmp.sys is not in the module list")
         return Contexts(none, none)
     found = find_contexts(target, crashdmp)
     if not found:
-        none = Absent("not-in-dump", "no CDmp signature in what the dump holds of crashdmp.sys",
-                      "a kernel or complete memory dump")
+        none = Absent(
+            "not-in-dump",
+            "no CDmp signature in what the dump holds of crashdmp.sys",
+            "a kernel or complete memory dump",
+        )
         return Contexts(none, none)
     # The copy lies below the live one on 22000, behind it on Windows 7 x86.
     live = found[-1] if target.pointer_size == 8 else found[0]
@@ -62,16 +66,18 @@ def contexts(target: Target, crashdmp: Union[Module, None], bugcheck: Union[int,
     return Contexts(live, copies[0] if copies else Absent("not-found", "only one CDmp structure"))
 
 
-def rings(target: Target, modules: Sequence[Module], context: Union[int, Absent]) -> List[Ring]:
+def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> list[Ring]:
     """Every filter ring reachable from crashdmp's image: known places first, then all its pointers."""
     stack_modules = [m for m in modules if m.stack and m.loaded]
     crashdmp = next((m for m in modules if m.role == "crash dump driver" and m.loaded), None)
-    found: List[Ring] = []
-    tried: Set[int] = set()
+    found: list[Ring] = []
+    tried: set[int] = set()
     if isinstance(context, int):
         for pointer, stack in stack_pointers(target, context).items():
             tried.add(pointer)
-            found += block_rings(target, stack_modules, pointer, stack, "pointer in crashdmp!Context")
+            found += block_rings(
+                target, stack_modules, pointer, stack, "pointer in crashdmp!Context"
+            )
     if crashdmp is not None and not any(ring.stack == "crash" for ring in found):
         for address, words in image_words(target, crashdmp):
             for word in words:
@@ -89,10 +95,10 @@ def rings(target: Target, modules: Sequence[Module], context: Union[int, Absent]
 
 def block_rings(
     target: Target, stack_modules: Sequence[Module], address: int, stack: str, how: str
-) -> List[Ring]:
+) -> list[Ring]:
     """Rings whose head lies in the block at ``address``: by the disk geometry before the head, else by
     a list head whose first member is a filter node."""
-    found: List[Ring] = []
+    found: list[Ring] = []
     for start, data in target.chunks(address, BLOCK_LENGTH):
         for tail in tails(target, stack_modules, start, data):
             found.append(follow(target, stack_modules, tail.head, tail, tail.stack or stack, how))
@@ -117,7 +123,7 @@ def follow(
     target: Target,
     stack_modules: Sequence[Module],
     head: int,
-    tail: Union[Tail, None],
+    tail: Tail | None,
     stack: str,
     how: str,
 ) -> Ring:
@@ -132,14 +138,12 @@ def follow(
         problem = f"the head's Blink is {blink:#x}, the last link is {last:#x}"
     if not closed:
         known = {n.link for n in nodes} | {link for link, _ in unread}
-        more, lost, _, _, _ = _steps(
-            target, stack_modules, head, blink, forward=False, known=known
-        )
+        more, lost, _, _, _ = _steps(target, stack_modules, head, blink, forward=False, known=known)
         nodes, unread = nodes + more[::-1], unread + lost
     members = len(nodes) + len(unread)
     missing = any(reason.reason != "unknown-layout" for _, reason in unread)
     if closed and not problem:
-        count: Union[int, None] = members
+        count: int | None = members
     elif missing and flink == blink and members == 1:
         count = 1  # both ends of the head name the one member
     else:
@@ -147,7 +151,15 @@ def follow(
     if not stack:
         stack = node_stack(stack_modules, nodes)
     return Ring(
-        stack, head, tail, tuple(nodes), tuple(unread), "" if missing else problem, count, members, how
+        stack,
+        head,
+        tail,
+        tuple(nodes),
+        tuple(unread),
+        "" if missing else problem,
+        count,
+        members,
+        how,
     )
 
 
@@ -157,12 +169,12 @@ def _steps(
     head: int,
     first: int,
     forward: bool,
-    known: Iterable[Union[int, Absent]] = (),
-) -> Tuple[List[Node], List[Tuple[int, Absent]], str, int, bool]:
+    known: Iterable[int | Absent] = (),
+) -> tuple[list[Node], list[tuple[int, Absent]], str, int, bool]:
     """(nodes, unreadable links, problem, last link, came back to the head)."""
-    nodes: List[Node] = []
-    unread: List[Tuple[int, Absent]] = []
-    seen: Set[Union[int, Absent]] = set(known)
+    nodes: list[Node] = []
+    unread: list[tuple[int, Absent]] = []
+    seen: set[int | Absent] = set(known)
     width = target.pointer_size
     at, before, problem = first, head, ""
     while at != head:
@@ -199,11 +211,13 @@ def _steps(
     return nodes, unread, problem, before, at == head
 
 
-def from_nodes(target: Target, stack_modules: Sequence[Module], nodes: Sequence[Node]) -> List[Ring]:
+def from_nodes(
+    target: Target, stack_modules: Sequence[Module], nodes: Sequence[Node]
+) -> list[Ring]:
     """Rings of nodes that a memory scan found: the head is the one link that is no node."""
-    found: List[Ring] = []
-    done: Set[int] = set()
-    loose: List[Node] = []
+    found: list[Ring] = []
+    done: set[int] = set()
+    loose: list[Node] = []
     links = {node.link for node in nodes if isinstance(node.link, int)}
     for node in nodes:
         if isinstance(node.link, int) and node.link in done:
@@ -230,8 +244,8 @@ def from_nodes(target: Target, stack_modules: Sequence[Module], nodes: Sequence[
 
 
 def _head(
-    target: Target, stack_modules: Sequence[Module], node: Node, links: Set[int]
-) -> Union[int, None]:
+    target: Target, stack_modules: Sequence[Module], node: Node, links: set[int]
+) -> int | None:
     at, steps = node.flink, 0
     while at and steps < MAX_FILTERS and at != node.link:
         if at not in links and isinstance(at_link(target, stack_modules, at), Absent):
@@ -260,7 +274,7 @@ def node_stack(stack_modules: Sequence[Module], nodes: Sequence[Node]) -> str:
     return str(votes.most_common(1)[0][0]) if votes else ""
 
 
-def filter_module(stack_modules: Sequence[Module], node: Node) -> Union[Module, None]:
+def filter_module(stack_modules: Sequence[Module], node: Node) -> Module | None:
     """The dump module that most of a node's routines lie in."""
     votes = Counter(
         module
@@ -272,9 +286,9 @@ def filter_module(stack_modules: Sequence[Module], node: Node) -> Union[Module, 
     return votes.most_common(1)[0][0] if votes else None
 
 
-def unique(found: Sequence[Ring]) -> List[Ring]:
+def unique(found: Sequence[Ring]) -> list[Ring]:
     """One ring a head (the one with most nodes), rings without a head kept as they are."""
-    best: "dict[object, Ring]" = {}
+    best: dict[object, Ring] = {}
     for index, ring in enumerate(found):
         key: object = ring.head if isinstance(ring.head, int) else ("loose", index)
         if key not in best or len(ring.nodes) > len(best[key].nodes):

@@ -6,11 +6,11 @@ a dump of this type can never tell is said in its source record.
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
 from ..absence import Absent
-from ..dumpfile import KernelDump, open_dump
-from ..dumpfile import secondary, storport
+from ..dumpfile import KernelDump, open_dump, secondary, storport
 from ..dumpstack import residue, roles
 from ..dumpstack.context import dump_block, last_failure, progress
 from ..dumpstack.describe import Failure, describe, structures
@@ -71,7 +71,7 @@ def records_of(dump: KernelDump) -> Records:
 # -- machine -----------------------------------------------------------------------------------
 
 
-def _named(value: Union[int, Absent], name: Any) -> Union[str, Absent]:
+def _named(value: int | Absent, name: Any) -> str | Absent:
     return value if isinstance(value, Absent) else str(name(value))
 
 
@@ -117,7 +117,7 @@ def _machine(dump: KernelDump) -> Machine:
     )
 
 
-def _uptime(value: Union[int, Absent]) -> Union[int, Absent]:
+def _uptime(value: int | Absent) -> int | Absent:
     if isinstance(value, Absent):
         return value
     if value * 100 >= 1 << 63:
@@ -162,14 +162,17 @@ def _contexts(dump: KernelDump, modules: Sequence[Module]) -> Contexts:
 def _context_rows(
     out: Records, dump: KernelDump, modules: Sequence[Module], found: Contexts
 ) -> None:
-    for name, address in (("crashdmp!Context", found.context), ("crashdmp!ContextCopy", found.copy)):
+    for name, address in (
+        ("crashdmp!Context", found.context),
+        ("crashdmp!ContextCopy", found.copy),
+    ):
         if isinstance(address, int):
             detail = "starts with the signature CDmp"
             origin = dump.origin("CDmp signature in crashdmp's image", address, "likely")
             out.add(Structure(name, None, address, symbol(modules, address), detail, origin))
 
 
-def _rings(dump: KernelDump, modules: Sequence[Module], found: Contexts) -> List[Ring]:
+def _rings(dump: KernelDump, modules: Sequence[Module], found: Contexts) -> list[Ring]:
     result = rings(dump, modules, found.context)
     if any(ring.nodes for ring in result):
         return result
@@ -247,10 +250,14 @@ def _wrote_dump(out: Records, dump: KernelDump) -> str:
     """Why the filters were likely started: crashdmp starts them before it writes anything."""
     for stage in out["stages"]:
         if stage.amount is not None and stage.amount in _STARTED:
-            return f"BugCheckProgress had reached {stage.amount:#x}, behind the start of the filters"
+            return (
+                f"BugCheckProgress had reached {stage.amount:#x}, behind the start of the filters"
+            )
     owner = next((g for g, o in secondary.OWNERS.items() if o.startswith("crashdmp")), "")
     if any(block.guid == owner for block in dump.tags):
-        return "crashdmp wrote this dump (its tag is in the secondary data) and starts filters first"
+        return (
+            "crashdmp wrote this dump (its tag is in the secondary data) and starts filters first"
+        )
     return ""
 
 
@@ -318,7 +325,9 @@ def _secondary(out: Records, dump: KernelDump) -> None:
     crash = time if isinstance(time, Absent) else filetime_to_ns(time)
     for block in dump.tags:
         origin = dump.file.origin("tagged block of the secondary data", block.header_offset)
-        owner = secondary.OWNERS.get(block.guid) or Absent("not-found", "no known owner of this GUID")
+        owner = secondary.OWNERS.get(block.guid) or Absent(
+            "not-found", "no known owner of this GUID"
+        )
         out.add(Tag(block.guid, owner, block.size, origin))
     for block, data in dump.tag_data(secondary.STORAGE_PORT):
         found, problem = storport.requests(bytes(data[: 1 << 20]), dump.path, block.offset, crash)
@@ -354,5 +363,3 @@ def _shared_data(out: Records, dump: KernelDump) -> None:
                 name,
             )
         )
-
-
