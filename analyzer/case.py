@@ -41,6 +41,7 @@ class Case:
     sources = _table("sources")
     machine = _table("machine")
     modules = _table("modules")
+    structures = _table("structures")
     filters = _table("filters")
     extensions = _table("extensions")
     callbacks = _table("callbacks")

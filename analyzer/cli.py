@@ -143,11 +143,13 @@ def _show(arguments: Any) -> int:
 
 def _explain(arguments: Any) -> int:
     from .checks import RULES, explain
+    from .checks.rule import SEVERITIES
     from .reports.words import aligned
 
     if arguments.rule is None:
-        rows = [(rule.id, rule.severity, rule.title) for rule in RULES.values()]
-        _write(arguments, (line + "\n" for line in aligned(rows, "")))
+        rows = sorted(RULES.values(), key=lambda rule: SEVERITIES.index(rule.severity))
+        lines = aligned([(rule.severity, rule.id, rule.title) for rule in rows], "")
+        _write(arguments, (line + "\n" for line in lines))
     elif arguments.rule in RULES:
         _write(arguments, [explain(arguments.rule).rstrip("\n") + "\n"])
     else:

@@ -110,6 +110,8 @@ def handmade() -> Records:
             filter="dump_filter.sys",
             stack="crash",
             ring_index=0,
+            ring_count=1,
+            node=0xFFFFC08BE4002110,
             major_version=2,
             minor_version=0,
             max_pages_per_write=16,

@@ -85,7 +85,7 @@ def test_a_filter_without_the_callback_is_no_unknown() -> None:
 
 
 def test_a_call_that_was_not_made() -> None:
-    """ "no" is an answer of its own."""
+    """The word no is an answer of its own."""
     assert "Dump_Start of a.sys was not called." in answer(call(was_called="no"))
 
 
@@ -104,8 +104,8 @@ def test_filters_with_the_same_outcome_share_a_sentence() -> None:
 def test_disabled_filters_are_named() -> None:
     """A disabled filter is the first thing a reader asks for."""
     rows = [
-        make(records.Filter, filter="a.sys", stack="crash", is_disabled=True),
-        make(records.Filter, filter="b.sys", stack="crash", is_disabled=False),
+        make(records.Filter, filter="a.sys", stack="crash", node=1, is_disabled=True),
+        make(records.Filter, filter="b.sys", stack="crash", node=2, is_disabled=False),
     ]
     said = answer(*rows)
     assert "2 crash dump filters were in the dump stack, in call order: a.sys and b.sys." in said
@@ -116,9 +116,32 @@ def test_filter_modules_stand_in_for_the_list() -> None:
     """Where the ring is unknown, the module list is quoted as such."""
     module = make(records.Module, name="dump_x.sys", role="dump filter", stack="crash", loaded=True)
     assert (
-        "By the loaded modules, dump_x.sys is a crash dump filter; the list of filters itself is "
-        "not determined." in answer(module)
+        "By the loaded modules, dump_x.sys is a crash dump filter; crashdmp's list of filters "
+        "itself is not determined." in answer(module)
     )
+
+
+def test_the_count_of_the_list_is_told_where_the_node_is_not() -> None:
+    """A small dump can prove how many filters there were without holding their nodes."""
+    only = make(records.Filter, filter="dump_x.sys", stack="crash", ring_count=1)
+    said = answer(only)
+    assert "dump_x.sys is a crash dump filter; crashdmp's list holds 1 filter." in said
+
+
+def test_a_count_that_differs_from_the_nodes_is_told() -> None:
+    """One node found of a list of two is not the whole list."""
+    only = make(records.Filter, filter="dump_x.sys", stack="crash", node=1, ring_count=2)
+    assert "One crash dump filter was in the dump stack: dump_x.sys; crashdmp's list holds 2." in (
+        answer(only)
+    )
+
+
+def test_likely_evidence_is_not_told_as_certain() -> None:
+    """The confidence of the record and of the call reach the sentence."""
+    origin = Origin("x.dmp", "content match", "likely")
+    said = answer(call(was_called="yes", status=0, duration_ns=1, origin=origin))
+    assert "Likely, not proven: Dump_Start of a.sys was called" in said
+    assert "Dump_Start of a.sys was likely called;" in answer(call(was_called="likely"))
 
 
 def test_no_filter_is_claimed_only_of_a_whole_module_list() -> None:

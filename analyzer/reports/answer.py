@@ -12,7 +12,7 @@ from typing import Any
 
 from ..absence import Absent, is_absent
 from ..checks.rule import SEVERITIES
-from ..records import Callback, Finding, Machine, Records
+from ..records import Callback, Finding, Machine, Records, first_present
 from ..tables import rows_of
 from . import words
 
@@ -24,6 +24,7 @@ _BUT = {
     "writer-status-failed": "its writer reports a failure",
     "dump-space-insufficient": "there was not enough space for all of it",
 }
+_SURE = {"likely": "Likely, not proven: ", "guess": "A guess: "}
 _MOST = 3  #: of one kind in a sentence
 
 
@@ -48,10 +49,8 @@ def _written(records: Records) -> list[str]:
     if not dumps:
         stages = records["stages"]
         if stages and not is_absent(stages[-1].text):
-            said.append(
-                f"The last step that the dump log tells is '{words.field(stages[-1], 'text')}'"
-            )
-            said[-1] += "" if said[-1].endswith(".'") else "."
+            last = words.field(stages[-1], "text").rstrip(".")
+            said.append(f"The last step that the dump log tells is: {last}.")
         else:
             said.append("Whether a dump was written is not determined: no kernel dump was given.")
     return said
@@ -59,7 +58,8 @@ def _written(records: Records) -> list[str]:
 
 def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     kind = words.field(machine, "dump_type_name", "")
-    kind = kind if "dump" in kind.lower() else f"{kind} kernel dump".strip()
+    kind, bracket, rest = (kind or "kernel dump").partition(" (")
+    kind = (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
     crash = ""
     if not is_absent(machine.bugcheck):
         name = words.field(machine, "bugcheck_name", "")
@@ -78,46 +78,63 @@ def _short_hex(code: Any) -> str:
 
 
 def _filters(records: Records) -> list[str]:
-    names = _unique(f.filter for f in records["filters"] if f.stack != "hibernation")
-    if names:
-        one = len(names) == 1
-        count = "One crash dump filter was" if one else f"{len(names)} crash dump filters were"
-        order = "" if one else ", in call order"
-        said = [f"{count} in the dump stack{order}: {_some(names)}."]
-        disabled = _unique(
-            f.filter
-            for f in records["filters"]
-            if f.is_disabled is True and f.stack != "hibernation"
-        )
-        return said + ([f"Disabled: {_some(disabled)}."] if disabled else [])
+    """The filters of the crash stack: those whose node was found, then those known as modules."""
+    rows = [f for f in records["filters"] if f.stack != "hibernation"]
     modules = [m for m in records["modules"] if m.stack != "hibernation" and m.loaded is not False]
-    names = _unique(m.name for m in modules if m.role == "dump filter")
-    if names:
-        what = "is a crash dump filter" if len(names) == 1 else "are crash dump filters"
-        listing = "the list of filters itself is not determined"
-        return [f"By the loaded modules, {_some(names)} {what}; {listing}."]
-    rules = {f.rule for f in records["findings"]}
-    if modules and not rules & {"modules-incomplete", "dump-stack-missing"}:
-        return [f"None of the {len(modules)} loaded modules is a crash dump filter."]
-    return ["Which crash dump filters were loaded is not determined."]
+    nodes = _unique(f.filter for f in rows if not is_absent(f.node))
+    others = _unique(f.filter for f in rows) or _unique(
+        m.name for m in modules if m.role == "dump filter"
+    )
+    others = [name for name in others if name not in nodes]
+    count = first_present(f.ring_count for f in rows)
+    said = []
+    if nodes:
+        one = len(nodes) == 1
+        what = "One crash dump filter was" if one else f"{len(nodes)} crash dump filters were"
+        order = "" if one else ", in call order"
+        said.append(f"{what} in the dump stack{order}: {_some(nodes)}")
+        said[-1] += "." if count in (None, len(nodes)) else f"; crashdmp's list holds {count}."
+    if others:
+        what = "is a crash dump filter" if len(others) == 1 else "are crash dump filters"
+        said.append(f"By the loaded modules, {_some(others)} {what}")
+        if not nodes and count is None:
+            said[-1] += "; crashdmp's list of filters itself is not determined"
+        elif not nodes:
+            said[-1] += f"; crashdmp's list holds {words.counted(count, 'filter')}"
+        said[-1] += "."
+    disabled = _unique(f.filter for f in rows if f.is_disabled is True)
+    if disabled:
+        said.append(f"Disabled: {_some(disabled)}.")
+    if not said:
+        broken = {f.rule for f in records["findings"]} & {
+            "modules-incomplete",
+            "dump-stack-missing",
+        }
+        if modules and not broken:
+            return [f"None of the {len(modules)} loaded modules is a crash dump filter."]
+        return ["Which crash dump filters were loaded is not determined."]
+    return said
 
 
 def _start(records: Records) -> list[str]:
     calls = [
         c for c in records["callbacks"] if c.callback == "Dump_Start" and c.stack != "hibernation"
     ]
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for call in calls:
-        groups.setdefault(_call(call), []).append(words.field(call, "filter", "a filter"))
+        known, unknown = _call(call)
+        sure = _SURE.get(call.origin.confidence, "") if known else ""
+        groups.setdefault((sure, known, unknown), []).append(
+            words.field(call, "filter", "a filter")
+        )
     said = []
-    for (known, unknown), filters in list(groups.items())[:_MOST]:
+    for (sure, known, unknown), filters in list(groups.items())[:_MOST]:
         subject = f"Dump_Start of {_some(_unique(filters))}"
         if len(filters) > len(_unique(filters)):
             subject += f" ({len(filters)} calls)"
-        if known:
-            said.append(f"{subject} {known}" + (f"; {unknown}." if unknown else "."))
-        else:
-            said.append(f"{subject}: {unknown}.")
+        told = f" {known}" if known else ":"
+        said.append(f"{sure}{subject}{told}" + (";" if known and unknown else ""))
+        said[-1] += (f" {unknown}" if unknown else "") + "."
     if len(groups) > _MOST:
         said.append(
             f"{len(groups) - _MOST} more outcomes of Dump_Start are in the callbacks table."
@@ -143,8 +160,9 @@ def _call(call: Callback) -> tuple[str, str]:
     known: list[str] = []
     unknown: list[str] = []
     reasons: list[Any] = []
-    if call.was_called == "yes":
-        known.append("was called")
+    if not is_absent(call.was_called):
+        sure = "" if call.was_called == "yes" else f" {words.field(call, 'was_called')}"
+        known.append(f"was{sure} called")
     else:
         unknown.append("whether it was called")
         reasons.append(call.was_called)
@@ -163,10 +181,10 @@ def _call(call: Callback) -> tuple[str, str]:
         reasons.append(call.duration_ns)
     if not unknown:
         return words.listed(known), ""
-    why = list(dict.fromkeys(words.clean(r) for r in reasons if isinstance(r, Absent)))
+    why = words.reasons(r for r in reasons if isinstance(r, Absent))
     verb = "is" if len(unknown) == 1 else "are"
     missing = f"{words.listed(unknown)} {verb} not determined"
-    return words.listed(known), missing + (f" ({'. '.join(why)})" if why else "")
+    return words.listed(known), missing + (f" ({why})" if why else "")
 
 
 def _verdict(records: Records) -> list[str]:
@@ -175,8 +193,8 @@ def _verdict(records: Records) -> list[str]:
     serious = [words.counted(n, s) for s, n in counts[:2] if n]
     if not serious:
         return ["The checks found no error and no warning in what was given."]
-    first = words.field(findings[0], "text")
-    return [f"The checks found {words.listed(serious)}; the first: {first}"]
+    first = words.field(findings[0], "text").partition(". ")[0].rstrip(".")
+    return [f"The checks found {words.listed(serious)}; the first: {first}."]
 
 
 def _unique(names: Any) -> list[str]:

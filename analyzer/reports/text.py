@@ -28,7 +28,7 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
         f"{_COLOURS[style]}{text}{_RESET}" if colour and style in _COLOURS else text
     )
     sections: dict[str, Iterable[str]] = {
-        "Answer": wrapped(" ".join(answer.sentences(records)), "  "),
+        "Answer": _paragraphs(answer.sentences(records)),
         "Findings": _findings(records, paint),
         "Crash and machine": _machines(records),
         "Dump stack": _stack(records),
@@ -47,22 +47,28 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
             first = False
 
 
+def _paragraphs(sentences: Iterable[str]) -> Iterator[str]:
+    for sentence in sentences:
+        yield from wrapped(sentence, "    ", "  ")
+
+
 def _pairs(*pairs: Sequence[str]) -> Iterator[str]:
     """Lines of name and value, the value wrapped below itself; empty ones are left out."""
     for name, value in pairs:
         if value:
-            yield from wrapped(value, " " * 16, f"  {name:<12}  ")
+            yield from wrapped(value, " " * 18, f"  {name:<14}  ")
 
 
-def _missing(record: Any, names: Sequence[str], indent: str = "  ") -> Iterator[str]:
-    """One line per reason: which of the fields are not determined, and why."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        value = getattr(record, name)
-        if isinstance(value, Absent) and value.reason != "not-applicable":
-            groups.setdefault(str(value), []).append(name)
-    for reason, names in groups.items():
-        text = f"not determined: {', '.join(names)} ({clean(reason)})"
+def _missing(rows: Iterable[Any], names: Sequence[str], indent: str = "  ") -> Iterator[str]:
+    """One sentence per reason: which fields of the rows are not determined, and why."""
+    groups: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name in names:
+            value = getattr(row, name)
+            if isinstance(value, Absent) and value.reason != "not-applicable":
+                groups.setdefault(clean(value), {})[name] = None
+    for reason, missing in groups.items():
+        text = f"not determined: {', '.join(missing)} ({reason})"
         yield from wrapped(text, indent + "  ", indent)
 
 
@@ -71,8 +77,10 @@ def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[st
         severity = field(finding, "severity")
         yield f"  {paint(severity, severity)}  {field(finding, 'rule')}"
         yield from wrapped(field(finding, "text"), "    ")
-        if not is_absent(finding.evidence):
-            yield from wrapped("evidence: " + field(finding, "evidence"), "      ", "    ")
+        label = "evidence: "
+        for line in filter(None, fields(finding, "evidence").split("; ")):
+            yield from wrapped(line, " " * 16, f"    {label:<10}")
+            label = ""
         if not is_absent(finding.advice):
             yield from wrapped("advice: " + field(finding, "advice"), "      ", "    ")
 
@@ -85,7 +93,7 @@ def _machines(records: Records) -> Iterator[str]:
         processors = fields(m, "processors")
         windows = [
             f"build {field(m, 'build')}" if not is_absent(m.build) else "",
-            fields(m, "build_lab"),
+            f"lab {field(m, 'build_lab')}" if not is_absent(m.build_lab) else "",
             fields(m, "architecture"),
             f"{processors} processors" if processors else "",
         ]
@@ -102,7 +110,7 @@ def _machines(records: Records) -> Iterator[str]:
             ("writer", fields(m, "writer_status", "writer_status_name")),
             ("secondary", fields(m, "secondary_data_state", "secondary_data_state_name")),
         )
-        yield from _missing(m, ("bugcheck", *parameters, "system_time", "build"))
+        yield from _missing([m], ("bugcheck", *parameters, "system_time", "build"))
 
 
 def _stack(records: Records) -> Iterator[str]:
@@ -111,10 +119,15 @@ def _stack(records: Records) -> Iterator[str]:
         table = [(f"{stack} stack", "role", "base", "original")]
         for m in rows:
             if field(m, "stack") == stack:
-                name = field(m, "name") + ("" if m.loaded is not False else " (unloaded)")
-                match = fields(m, "original_match") or "-"
-                table.append((name, field(m, "role"), field(m, "base"), match))
+                match = "unloaded" if m.loaded is False else field(m, "original_match")
+                table.append((field(m, "name"), field(m, "role"), field(m, "base"), match))
         yield from aligned(table)
+    if records["structures"]:
+        places = [("structure", "stack", "at")]
+        for s in records["structures"]:
+            at = field(s, "location") if is_absent(s.symbol) else field(s, "symbol")
+            places.append((field(s, "structure"), field(s, "stack"), at))
+        yield from aligned(places)
     if records["modules"]:
         loaded = sum(m.loaded is not False for m in records["modules"])
         unloaded = len(records["modules"]) - loaded
@@ -151,7 +164,10 @@ def _key(record: Any) -> Sequence[str]:
 
 
 def _filter(one: Filter) -> Iterator[str]:
-    place = "" if is_absent(one.ring_index) else f", place {field(one, 'ring_index')} in call order"
+    place = ""
+    if isinstance(one.ring_index, int):
+        count = "" if is_absent(one.ring_count) else f" of {field(one, 'ring_count')}"
+        place = f", number {one.ring_index + 1}{count} in call order"
     yield f"  {field(one, 'filter')} ({field(one, 'stack')} stack{place})"
     state = "" if is_absent(one.is_disabled) else "DISABLED" if one.is_disabled else "enabled"
     version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
@@ -162,13 +178,11 @@ def _filter(one: Filter) -> Iterator[str]:
         ("  version", "" if is_absent(one.major_version) else version),
         ("  max pages", fields(one, "max_pages_per_write")),
         ("  flags", fields(one, "flags", "flags_meaning")),
-        (
-            "  found",
-            f"{clean(one.origin.how)}; node {field(one, 'node')}, {clean(one.origin.confidence)}",
-        ),
+        ("  node", fields(one, "node", "layout")),
+        ("  found by", f"{clean(one.origin.how)} ({clean(one.origin.confidence)})"),
     )
     names = ("is_disabled", "last_failing_status", "major_version", "max_pages_per_write", "flags")
-    yield from _missing(one, names, "    ")
+    yield from _missing([one], names, "    ")
 
 
 def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
@@ -182,7 +196,7 @@ def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
             yield from wrapped(text, "      ")
         pointer_size = _pointer_size(records, extension.origin.source)
         yield from aligned(_nested(members(extension, pointer_size)), "      ")
-        yield from _missing(extension, extension._fields[:-1], "      ")
+        yield from _missing([extension], extension._fields[:-1], "      ")
 
 
 def _nested(found: Iterable[Member]) -> Iterator[Sequence[str]]:
@@ -208,33 +222,35 @@ def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
     if not calls:
         return
     yield "    callbacks"
-    table = [("callback", "routine", "called", "status", "duration")]
+    table = [("callback", "routine", "called", "duration", "status")]
     for c in calls[:100]:
         took = words.duration(c.duration_ns)
         if took == "-" and not is_absent(c.duration_high_ns):
             took = f"<= {words.duration(c.duration_high_ns)}"
-        routine = fields(c, "symbol") or field(c, "routine")
-        called = field(c, "was_called")
-        table.append((field(c, "callback"), routine, called, words.code(c, "status") or "-", took))
+        routine = "NULL" if c.routine == 0 else fields(c, "symbol") or field(c, "routine")
+        status = fields(c, "status_name") or field(c, "status")
+        table.append((field(c, "callback"), routine, field(c, "was_called"), took, status))
     yield from aligned(table, "      ")
     if len(calls) > 100:
         yield f"      and {len(calls) - 100} more calls; 'dumpstart show callbacks' lists them."
-    seen: dict[str, None] = {}
-    for c in calls:
-        seen.update(dict.fromkeys(_missing(c, ("was_called", "status", "duration_ns"), "      ")))
-    yield from seen
+    for c in calls[:100]:
+        if not is_absent(c.was_called) and c.was_called not in ("yes", "no"):
+            text = f"{field(c, 'callback')} {field(c, 'was_called')} called: {clean(c.origin.how)}"
+            yield from wrapped(text, "        ", "      ")
+    yield from _missing(calls, ("was_called", "status", "duration_ns"), "      ")
 
 
 def _stages(records: Records) -> Iterator[str]:
     rows = records["stages"]
-    if rows:
-        table = [("elapsed ms", "took ms", "driver", "step")]
+    if not any(isinstance(s.elapsed_ms, int) for s in rows):
         for s in rows:
-            text = clean(s.text if not is_absent(s.text) else field(s, "stage"), 48)
-            table.append(
-                (field(s, "elapsed_ms"), field(s, "duration_ms"), field(s, "driver"), text)
-            )
-        yield from aligned(table)
+            yield from wrapped(fields(s, "text") or field(s, "stage"), "    ", "  ")
+        return
+    table = [("elapsed ms", "took ms", "driver", "step")]
+    for s in rows:
+        text = clean(fields(s, "text") or field(s, "stage"), 48)
+        table.append((field(s, "elapsed_ms"), field(s, "duration_ms"), field(s, "driver"), text))
+    yield from aligned(table)
 
 
 def _requests(records: Records) -> Iterator[str]:
@@ -242,21 +258,21 @@ def _requests(records: Records) -> Iterator[str]:
     if not rows:
         return
     timed = [r for r in rows if not is_absent(r.duration_ns)]
-    text = (
-        f"{words.counted(len(rows), 'request')}, {sum(r.in_flight is True for r in rows)} in flight"
-    )
+    flying = sum(r.in_flight is True for r in rows)
+    text = f"{words.counted(len(rows), 'request')}, {flying} in flight"
     if timed:
         slowest = max(timed, key=lambda r: r.duration_ns)
         text += f"; slowest {words.duration(slowest.duration_ns)} ({field(slowest, 'operation')})"
     yield from wrapped(text, "  ")
-    table = [("last requests", "ended before crash", "duration", "status")]
-    for r in rows[-_LAST_REQUESTS:]:
-        before = words.duration(r.before_crash_ns)
+    dated = [r for r in rows if isinstance(r.before_crash_ns, int)]
+    last = sorted(dated, key=lambda r: -r.before_crash_ns)[-_LAST_REQUESTS:]
+    table = [("last requests", "before the crash", "duration", "status")]
+    for r in last:
         took = "in flight" if r.in_flight is True else words.duration(r.duration_ns)
-        table.append(
-            (field(r, "operation"), before, took, fields(r, "status", "status_name") or "-")
-        )
-    yield from aligned(table)
+        status = fields(r, "status", "status_name") or "-"
+        table.append((field(r, "operation"), words.duration(r.before_crash_ns), took, status))
+    if last:
+        yield from aligned(table)
 
 
 def _residue(records: Records) -> Iterator[str]:

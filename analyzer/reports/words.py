@@ -11,12 +11,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..absence import is_absent
+from ..absence import Absent, is_absent
 from ..tables import FIELD_KINDS, checked, plain
 
 WIDTH = 80
 #: longest text shown in one piece
 LIMIT = 400
+_CELL = 72  # in a table
 _NOT_PLAIN = re.compile(r"[^ -~]")
 
 
@@ -59,9 +60,12 @@ def duration(ns: Any, missing: str = "-") -> str:
     """A duration in ns with a unit that fits, four digits: "1.25 ms"."""
     if is_absent(ns):
         return missing
+    if abs(ns) >= 3_600_000_000_000:
+        minutes = round(ns / 60_000_000_000)
+        return f"{minutes // 60} h {minutes % 60} min"
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
         if abs(ns) >= size:
-            return f"{ns / size:.4g} {unit}" if ns < 1000 * size else f"{ns / size:.0f} {unit}"
+            return f"{ns / size:.4g} {unit}"
     return f"{ns} ns"
 
 
@@ -77,6 +81,14 @@ def listed(names: Iterable[str], word: str = "and") -> str:
     """Names as "a", "a and b", "a, b and c"."""
     names = list(names)
     return ", ".join(names[:-1]) + f" {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def reasons(given: Iterable[Absent]) -> str:
+    """Why several things are not determined, and at the end what would tell."""
+    given = list(given)
+    why = dict.fromkeys(clean(reason._replace(would_tell="")) for reason in given)
+    would = dict.fromkeys(clean(reason.would_tell) for reason in given if reason.would_tell)
+    return ", ".join(why) + (f"; {listed(would, 'or')} would tell" if would else "")
 
 
 def counted(number: int, noun: str) -> str:
@@ -97,7 +109,7 @@ def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Rows of cells in columns, two spaces between them."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return [(indent + "  ".join(c.ljust(w) for c, w in zip(row, widths))).rstrip() for row in rows]
+    """Rows of cells in columns, two spaces between them; one long name must not widen them all."""
+    cut = [[c if len(c) <= _CELL else c[: _CELL - 3] + "..." for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cut)]
+    return [(indent + "  ".join(c.ljust(w) for c, w in zip(row, widths))).rstrip() for row in cut]

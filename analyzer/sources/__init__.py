@@ -64,10 +64,9 @@ def _is_text(head: bytes) -> bool:
 
 
 def _is_dumpstack_log(head: bytes) -> bool:
-    text = text_of(head)
-    return text.startswith("DLOGFILE") or any(
-        mark in text for mark in ("#BugCheckCode ", "Dump stack initialized at UTC")
-    )
+    from .dumpstack_text import is_log
+
+    return is_log(head)
 
 
 def _is_event_xml(head: bytes) -> bool:
@@ -101,10 +100,6 @@ def _is_windbg_log(head: bytes) -> bool:
     return any(mark in text for mark in marks)
 
 
-def _is_json_report(head: bytes) -> bool:
-    return text_of(head).startswith('{"schema": ')
-
-
 _KERNEL_DUMP = (
     "open the kernel dump instead (C:\\Windows\\MEMORY.DMP or C:\\Windows\\Minidump\\*.dmp)"
 )
@@ -113,76 +108,58 @@ _UNPACK = "unpack it and open the files inside"
 Recogniser = Union[tuple[bytes, ...], Callable[[bytes], bool]]
 
 #: first match wins; a recogniser is a tuple of first bytes or a function of the first 64 KB
-KINDS: list[tuple[Kind, Recogniser]] = [
-    (Kind("kernel dump", "dump"), (b"PAGEDU64", b"PAGEDUMP")),
-    (Kind("evtx", "event_log"), (b"ElfFile\0",)),
-    (Kind("registry hive", "registry"), (b"regf",)),
-    (Kind("dumpstack log", "dumpstack_log"), _is_dumpstack_log),
-    (Kind("etl", "etl"), _is_etl),
-    (Kind("registry export", "registry"), _is_registry_text),
-    (Kind("event log XML", "event_log"), _is_event_xml),
-    (Kind("event log CSV", "event_log"), _is_event_csv),
-    (Kind("capture", "capture_file"), _is_capture),
-    (Kind("WinDbg log", "windbg_log"), _is_windbg_log),
-    # what follows is refused by name
-    (Kind("a user-mode minidump of one process", "", _KERNEL_DUMP), (b"MDMP",)),
+KINDS: list[tuple[Recogniser, Kind]] = [
+    ((b"PAGEDU64", b"PAGEDUMP"), Kind("kernel dump", "dump")),
+    ((b"ElfFile\0",), Kind("evtx", "event_log")),
+    ((b"regf",), Kind("registry hive", "registry")),
+    (_is_etl, Kind("etl", "etl")),
     (
-        Kind(
-            "a firmware offline dump (Raw_Dmp!)", "", "convert it to a kernel dump, then open that"
-        ),
-        (b"Raw_Dmp!",),
-    ),
-    (
-        Kind("a hibernation file", "", _KERNEL_DUMP),
-        (b"HIBR", b"hibr", b"RSTR", b"rstr", b"WAKE", b"wake"),
-    ),
-    (
-        Kind("an old event log (.evt)", "", "open it in Event Viewer and save it as .evtx"),
-        (b"\x30\0\0\0LfLe",),
-    ),
-    (Kind("a zip archive", "", _UNPACK), (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")),
-    (Kind("a 7z archive", "", _UNPACK), (b"7z\xbc\xaf\x27\x1c",)),
-    (Kind("a gzip file", "", _UNPACK), (b"\x1f\x8b",)),
-    (Kind("a cabinet archive", "", _UNPACK), (b"MSCF\0\0\0\0",)),
-    (Kind("a rar archive", "", _UNPACK), (b"Rar!\x1a\x07",)),
-    (Kind("an xz file", "", _UNPACK), (b"\xfd7zXZ\0",)),
-    (Kind("a zstd file", "", _UNPACK), (b"\x28\xb5\x2f\xfd",)),
-    (Kind("a bzip2 file", "", _UNPACK), (b"BZh",)),
-    (
-        Kind("an ELF core dump", "", "export the machine's memory as a Windows kernel dump"),
-        lambda head: head[:4] == b"\x7fELF" and _u16(head, 16) == 4,
-    ),
-    (Kind("an ELF program", "", _KERNEL_DUMP), (b"\x7fELF",)),
-    (
-        Kind("a program or driver image (PE)", "", "open the dump of the machine that ran it"),
-        (b"MZ",),
-    ),
-    (Kind("a symbol file (PDB)", "", _KERNEL_DUMP), (b"Microsoft C/C++ MSF",)),
-    (Kind("a virtual disk", "", _KERNEL_DUMP), (b"vhdxfile", b"conectix", b"KDMV", b"QFI\xfb")),
-    (
-        Kind(
-            "a Git LFS pointer, not the file itself", "", "fetch the real file with 'git lfs pull'"
-        ),
-        (b"version https://git-lfs",),
-    ),
-    (
-        Kind("secondary dump data without its dump (DumpBlob)", "", _KERNEL_DUMP),
-        (b"DumpBlob",),
-    ),
-    (
+        (b'{"schema": ',),
         Kind("a report of this tool", "", "open the dump or trace that it was made from"),
-        _is_json_report,
+    ),
+    (_is_dumpstack_log, Kind("dumpstack log", "dumpstack_log")),
+    (_is_registry_text, Kind("registry export", "registry")),
+    (_is_event_xml, Kind("event log XML", "event_log")),
+    (_is_event_csv, Kind("event log CSV", "event_log")),
+    (_is_capture, Kind("capture", "capture_file")),
+    (_is_windbg_log, Kind("WinDbg log", "windbg_log")),
+    # what follows is refused by name
+    ((b"MDMP",), Kind("a user-mode minidump of one process", "", _KERNEL_DUMP)),
+    ((b"Raw_Dmp!",), Kind("a firmware offline dump (Raw_Dmp!)", "", "convert it to a kernel dump")),
+    (
+        (b"HIBR", b"hibr", b"RSTR", b"rstr", b"WAKE", b"wake"),
+        Kind("a hibernation file", "", _KERNEL_DUMP),
     ),
     (
-        Kind(
-            "zero-filled at its start, so it is no dump", "", "copy the file again from the machine"
-        ),
+        (b"\x30\0\0\0LfLe",),
+        Kind("an old event log (.evt)", "", "open it in Event Viewer and save it as .evtx"),
+    ),
+    ((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"), Kind("a zip archive", "", _UNPACK)),
+    ((b"7z\xbc\xaf\x27\x1c",), Kind("a 7z archive", "", _UNPACK)),
+    ((b"\x1f\x8b",), Kind("a gzip file", "", _UNPACK)),
+    ((b"MSCF\0\0\0\0",), Kind("a cabinet archive", "", _UNPACK)),
+    ((b"Rar!\x1a\x07",), Kind("a rar archive", "", _UNPACK)),
+    ((b"\xfd7zXZ\0",), Kind("an xz file", "", _UNPACK)),
+    ((b"\x28\xb5\x2f\xfd",), Kind("a zstd file", "", _UNPACK)),
+    ((b"BZh",), Kind("a bzip2 file", "", _UNPACK)),
+    (
+        lambda head: head[:4] == b"\x7fELF" and _u16(head, 16) == 4,
+        Kind("an ELF core dump", "", "save the machine's memory as a Windows kernel dump instead"),
+    ),
+    ((b"\x7fELF",), Kind("an ELF program", "", _KERNEL_DUMP)),
+    ((b"MZ",), Kind("a program or driver image (PE)", "", _KERNEL_DUMP)),
+    ((b"Microsoft C/C++ MSF",), Kind("a symbol file (PDB)", "", _KERNEL_DUMP)),
+    ((b"vhdxfile", b"conectix", b"KDMV", b"QFI\xfb"), Kind("a virtual disk", "", _KERNEL_DUMP)),
+    (
+        (b"version https://git-lfs",),
+        Kind("a Git LFS pointer, not the file itself", "", "fetch the file with 'git lfs pull'"),
+    ),
+    ((b"DumpBlob",), Kind("secondary dump data without its dump (DumpBlob)", "", _KERNEL_DUMP)),
+    (
         lambda head: not head.strip(b"\0"),
+        Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine"),
     ),
-    (
-        Kind("a text file of no known kind", "", "see 'dumpstart info -?' for what can be opened"),
-        _is_text,
-    ),
+    (_is_text, Kind("a text file of no known kind", "", "kernel dumps start with PAGEDU64")),
 ]
 EMPTY = Kind("an empty file", "", "copy it again from the machine")
 UNKNOWN = Kind("no file of a known kind", "", "kernel dumps start with PAGEDU64 or PAGEDUMP")
@@ -202,7 +179,7 @@ def identify(path: str) -> Kind:
         raise InputError(path, f"this is not a file name: {error}") from None
     if not head:
         return EMPTY
-    return next((kind for kind, known in KINDS if _matches(known, head)), UNKNOWN)
+    return next((kind for known, kind in KINDS if _matches(known, head)), UNKNOWN)
 
 
 def _matches(known: Recogniser, head: bytes) -> bool:
