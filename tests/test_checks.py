@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import make
 
 from analyzer import checks
 from analyzer.absence import Absent
@@ -26,10 +27,8 @@ FVE = 0xFFFFF804_87020000  # base of dump_dumpfve.sys
 
 
 def blank(record, **fields):
-    """A record whose other fields are None."""
-    values = dict.fromkeys(record._fields, None)
-    values.update(origin=ORIGIN, **fields)
-    return record(**values)
+    """A record of the test's dump whose other fields are None."""
+    return make(record, origin=ORIGIN, **fields)
 
 
 def module(name, base, size, role, stack=None, **fields):
@@ -629,6 +628,7 @@ def test_hibernation_type_is_right_in_the_hibernation_stack():
 @pytest.mark.parametrize(
     ("architecture", "build", "size", "flawed"),
     [
+        ("arm", 9200, 0x50, False),
         ("arm64", 22000, 0x58, False),
         ("x86-pae", 9200, 0x50, False),  # 32-bit: 0x4C used and 4 bytes of padding
         ("x86", 9200, 0x58, True),
@@ -657,7 +657,22 @@ def test_disk_smaller_than_a_cylinder_is_valid():
 
 def test_zero_disk_size_is_told_once():
     """A disk size of 0 is below any geometry, which needs no second finding."""
-    assert broken_rules(changed("extensions", disk_size=0)) == ["extension-disk-size-invalid"]
+    (finding,) = checks.run(changed("extensions", disk_size=0))
+    assert finding.text == "DiskSize given to dump_dumpfve.sys (crash stack) is 0."
+
+
+def test_disk_of_whole_cylinders_is_valid():
+    """A disk may be exactly as large as its geometry, and have single tracks and sectors."""
+    records = changed(
+        "extensions", cylinders=1000, tracks_per_cylinder=1, sectors_per_track=1, disk_size=512000
+    )
+    assert broken_rules(records) == []
+
+
+def test_disk_size_is_not_judged_by_a_wrong_sector_size():
+    """With a sector size that is none the geometry tells nothing about the disk size."""
+    records = changed("extensions", bytes_per_sector=1 << 20)
+    assert broken_rules(records) == ["extension-geometry-invalid"]
 
 
 # storage

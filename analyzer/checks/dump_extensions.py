@@ -80,10 +80,10 @@ def _geometry(row: Extension) -> Iterator[Anomaly]:
 
 
 def _product(row: Extension) -> int | None:
-    """Bytes the geometry spans; None unless all its parts are known and valid on their own."""
+    """Bytes the geometry spans; None unless its parts are known and the sector size is one."""
     counts = [known(row.cylinders), known(row.tracks_per_cylinder), known(row.sectors_per_track)]
     sector = known(row.bytes_per_sector)
-    if None in counts or min(counts) < 0 or 0 in counts[1:] or sector not in SECTOR_SIZES:
+    if None in counts or sector not in SECTOR_SIZES:
         return None
     return int(math.prod(counts) * sector)
 

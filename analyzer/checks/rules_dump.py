@@ -189,7 +189,7 @@ _STACK = (
         "error",
         "The list of crash dump filters is damaged",
         "crashdmp keeps its filters in a ring of list entries. It does not close, its links "
-        "contradict each other, or an entry cannot be read.",
+        "contradict each other, or they lead to memory that the machine did not have.",
         "Windows may call only some of the filters, or crash again while writing the dump. "
         "The list shown may be incomplete.",
         "Look at the evidence for the place. An entry that is not in the dump needs a bigger "
@@ -206,6 +206,16 @@ _STACK = (
         "failed; or a miniport driver is not known by name.",
         "Compare the names with CrashControl\\DumpFilters in the registry, and look for volmgr"
         " event 45 with location 0x2005 or 0x2006.",
+    ),
+    Rule(
+        "filter-node-not-in-dump",
+        "warning",
+        "The data of a listed filter is not in the dump",
+        "crashdmp's filter list leads to memory that the machine had but this dump does not hold.",
+        "What that filter was given and did cannot be shown, and neither can filters that follow "
+        "it in the list.",
+        "Use a kernel or complete dump that was not cut. Filters keep this data in memory that "
+        "such dumps normally hold.",
     ),
     Rule(
         "filter-node-unrecognised",

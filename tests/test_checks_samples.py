@@ -1,0 +1,62 @@
+"""Every synthetic dump gives the findings its flaw deserves, and a healthy one no error.
+
+The oracle is the generator's own list of rules per variant, written without the analyzer.
+"""
+
+from __future__ import annotations
+
+import generator
+import pytest
+
+from analyzer import checks
+from analyzer.errors import InputError
+from analyzer.sources import dump
+
+SPECS = [
+    generator.Spec(arch, dump_type, layout, name)
+    for name, variant in generator.VARIANTS.items()
+    for arch, layouts in (
+        ("x64", ("vista", "win8", "newest")),
+        ("arm64", ("win8",)),
+        ("x86-pae", ("vista", "win8")),
+        ("x86", ("vista",)),
+    )
+    for layout in layouts
+    for dump_type in generator.DUMP_TYPES
+    if variant.applies(arch, dump_type, layout)
+]
+
+
+def found_in(spec, folder):
+    """The truth about a synthetic dump and what the checks find in it; None when it is refused."""
+    built = generator.build(spec)
+    path = folder / "made.dmp"
+    path.write_bytes(built.data)
+    try:
+        return built.truth, checks.run(dump.collect(str(path)))
+    except InputError:
+        assert built.truth["may_refuse"]
+        return built.truth, None
+
+
+def judge(spec, folder):
+    """Expected rules are found, no id is unknown, and what is healthy has no error."""
+    truth, findings = found_in(spec, folder)
+    if findings is None:
+        return
+    rules = {finding.rule for finding in findings}
+    assert set(truth["expected_rules"]) <= rules
+    assert "internal-unknown-rule" not in rules
+    if truth["healthy"]:
+        # a live request and a lack of secondary data are facts, not flaws
+        assert rules == set(truth["expected_rules"])
+        assert "error" not in {finding.severity for finding in findings}
+
+
+@pytest.mark.parametrize("name", generator.VARIANTS)
+def test_variant_gives_its_findings(name, tmp_path):
+    """Each variant is judged alike on every dump type, architecture and node layout."""
+    specs = [spec for spec in SPECS if spec.variant == name]
+    assert specs
+    for spec in specs:
+        judge(spec, tmp_path)
