@@ -1,14 +1,14 @@
 """Synthetic Windows kernel dumps with a full crash dump stack, and the truth about each of them.
 
-Invariant: the same `Spec` gives the same bytes on every Python and platform. Standard library only, and
-independent of the analyzer on purpose: it is a second writing of the formats.
+Invariant: the same `Spec` gives the same bytes on every Python and platform. Standard library
+only, and independent of the analyzer on purpose: it is a second writing of the formats.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from typing import Any, Dict, NamedTuple
+from typing import Any, NamedTuple
 
 from . import files, secondary, stack, triage
 from .layouts import ARCHS, DUMP_TYPES, LAYOUTS
@@ -17,8 +17,8 @@ from .variants import VARIANTS, Variant
 from .world import PAGE
 
 __all__ = [
-    "ARCHS", "DUMP_TYPES", "LAYOUTS", "VARIANTS", "Built", "Spec", "Variant", "build", "filler_frame",
-    "write",
+    "ARCHS", "DUMP_TYPES", "LAYOUTS", "VARIANTS", "Built", "Spec", "Variant", "build",
+    "filler_frame", "write",
 ]  # fmt: skip
 
 BULK_MAPPED = 1 << 18  # at most so many filler pages get a virtual address
@@ -42,7 +42,7 @@ class Built(NamedTuple):
     """A dump and the truth about it."""
 
     data: bytes
-    truth: Dict[str, Any]
+    truth: dict[str, Any]
 
     def offset(self, pfn: int) -> int:
         """File offset of a stored frame."""
@@ -57,10 +57,10 @@ class Built(NamedTuple):
 def check(spec: Spec) -> Variant:
     """The variant of a spec that makes sense; ValueError for one that does not."""
     if spec.arch not in ARCHS or spec.layout not in LAYOUTS or spec.dump_type not in DUMP_TYPES:
-        raise ValueError("no such machine: %r" % (spec,))
+        raise ValueError(f"no such machine: {spec}")
     variant = VARIANTS[spec.variant]
     if not variant.applies(spec.arch, spec.dump_type, spec.layout):
-        raise ValueError("no such combination: %r" % (spec,))
+        raise ValueError(f"no such combination: {spec}")
     if spec.la57 and spec.arch != "x64":
         raise ValueError("five levels exist on x64 only")
     return variant
@@ -98,15 +98,15 @@ def map_filler(m: Machine) -> None:
     """Gives filler pages addresses, scattered, so that random reads can be measured."""
     limit = BULK_MAPPED if m.wide else 0x4000
     count = min(m.spec.filler_pages, limit)
-    base, pattern = ADDRESSES[m.ptr]["bulk"], files.filler_pattern(m.spec)
-    offsets = [first + i for first, length in pattern for i in range(length)]
+    base = ADDRESSES[m.ptr]["bulk"]
+    start, offsets = files.filler_start(m.spec), files.filler_offsets(m.spec)
     for page in range(count):
         index = page * 7919 % m.spec.filler_pages
         if offsets:
             block, place = divmod(index, len(offsets))
-            pfn = files.FILLER_RUN + block * files.PATTERN_FRAMES + offsets[place]
+            pfn = start + block * files.PATTERN_FRAMES + offsets[place]
         else:
-            pfn = files.FILLER_RUN + index
+            pfn = start + index
         m.world.set_leaf(base + page * PAGE, m.world.page_entry(pfn))
     m.truth["filler"] = {"address": base, "mapped_pages": count, "step": 7919}
 
@@ -125,8 +125,13 @@ def finish_truth(m: Machine, parts: files.Parts) -> None:
         truth["frame_sha256"] = {
             pfn: hashlib.sha256(data).hexdigest() for pfn, data in parts.frames.special.items()
         }
+    truth["stored_frames"] = truth["frames"][: parts.whole_frames]
     if m.spec.dump_type == 4:
-        truth["translations"] = []
+        truth["translations"], truth["stored_frames"] = [], []
+    for row in truth["residue"]:
+        frame = m.world.pages.get(row["target"] >> 12)
+        if m.spec.dump_type == 4 or frame in m.world.dropped:
+            row["follows_call"] = None  # the code before the target is not in the dump
 
 
 def build(spec: Spec) -> Built:
@@ -136,7 +141,7 @@ def build(spec: Spec) -> Built:
     return Built(file.getvalue(), truth)
 
 
-def write(spec: Spec, file: Any) -> Dict[str, Any]:
+def write(spec: Spec, file: Any) -> dict[str, Any]:
     """Streams the dump into a binary file object; gives the truth."""
     parts = assemble(spec)
     parts.write(file)

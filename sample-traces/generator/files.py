@@ -15,21 +15,22 @@ from .world import FILLER_RUN, PAGE
 
 FILLER_WORD = 0x45474150  # `PAGE`: what an unset field holds
 COMPLETE = (1, 5, 10)  # types that hold all of RAM
+LAST_FRAME = 0x509  # dull, and alone in the last byte of the bitmap, which some readers drop
 PATTERN_FRAMES = 4096  # the pattern of stored filler frames repeats after so many frames
 
 
-# ---- frames ----------------------------------------------------------------------------------------
+# ---- frames ----------------------------------------------------------------------------------
 class FrameList:
     """The stored frames: those of the machine first, then the filler, both in frame order."""
 
     def __init__(self, m: Machine) -> None:
-        world = m.world
+        world, self.spec = m.world, m.spec
         frames = dict(world.frames)
         if m.spec.dump_type in COMPLETE:
             for pfn in world.unused_frames():
                 frames[pfn] = bytearray(b"free" * 0x400)
-        for pfn in range(1, 5):
-            frames.setdefault(pfn, bytearray(struct.pack("<Q", pfn) * 0x200))
+        for pfn in (1, 2, LAST_FRAME - 1, LAST_FRAME):
+            frames[pfn] = bytearray(struct.pack("<Q", pfn) * 0x200)
         self.special = {n: d for n, d in sorted(frames.items()) if n not in world.dropped}
         self.pattern = filler_pattern(m.spec)
         self.filler = m.spec.filler_pages
@@ -37,7 +38,7 @@ class FrameList:
 
     def filler_runs(self):
         """(first frame, count) of the filler, in order."""
-        left, base = self.filler, FILLER_RUN
+        left, base = self.filler, filler_start(self.spec)
         if left and not self.pattern:
             yield base, left
             return
@@ -60,6 +61,7 @@ class FrameList:
         return [tuple(run) for run in out] + list(self.filler_runs())
 
     def last(self) -> int:
+        """Number of the last stored frame."""
         last = max(self.special)
         for first, count in self.filler_runs():
             last = first + count - 1
@@ -67,7 +69,7 @@ class FrameList:
 
 
 def filler_pattern(spec) -> list:
-    """Runs inside 4096 frames, about 11 pages long with gaps; none when the type keeps all of RAM."""
+    """Runs inside 4096 frames, about 11 pages long with gaps; none when the type keeps all."""
     if spec.dump_type == 1 or not spec.filler_pages:
         return []
     source = random.Random(spec.seed + 1)
@@ -80,18 +82,23 @@ def filler_pattern(spec) -> list:
     return out
 
 
+def filler_start(spec) -> int:
+    """First filler frame: at 4 GB, or low where frames above cannot be named."""
+    return 0x1000 if spec.arch == "x86" else FILLER_RUN
+
+
+def filler_offsets(spec) -> list:
+    """The stored frames of one pattern, as offsets."""
+    return [first + i for first, count in filler_pattern(spec) for i in range(count)]
+
+
 def filler_frame(spec, index: int) -> int:
     """Frame number of the filler page with this index."""
-    pattern = filler_pattern(spec)
-    if not pattern:
-        return FILLER_RUN + index
-    per_block = sum(count for _, count in pattern)
-    base, index = FILLER_RUN + index // per_block * PATTERN_FRAMES, index % per_block
-    for first, count in pattern:
-        if index < count:
-            return base + first + index
-        index -= count
-    raise AssertionError(index)
+    offsets = filler_offsets(spec)
+    if not offsets:
+        return filler_start(spec) + index
+    block, place = divmod(index, len(offsets))
+    return filler_start(spec) + block * PATTERN_FRAMES + offsets[place]
 
 
 def filler_bytes(spec, size: int = 1 << 22) -> bytes:
@@ -113,8 +120,9 @@ def write_filler(spec, file, pages: int) -> None:
         number += 1
 
 
-# ---- header ----------------------------------------------------------------------------------------
+# ---- header ----------------------------------------------------------------------------------
 def header_values(m: Machine) -> dict:
+    """What the header's plain fields hold."""
     return {
         "version_major": 15,
         "build": m.build,
@@ -208,15 +216,17 @@ def memory_block(m: Machine, runs: list, pages: int) -> bytes:
         last = runs[-1][0] + runs[-1][1]
         runs, pages = [(1, last - 1)], last - 1
     entry = "<QQ" if m.wide else "<II"
-    out = struct.pack("<IIQ", len(runs), 0, pages) if m.wide else struct.pack("<II", len(runs), pages)
+    out = (
+        struct.pack("<IIQ", len(runs), 0, pages) if m.wide else struct.pack("<II", len(runs), pages)
+    )
     for run in runs:
         out += struct.pack(entry, *run)
     if len(out) > 700:
-        raise ValueError("too many runs for the header: %d" % len(runs))
+        raise ValueError(f"too many runs for the header: {len(runs)}")
     return out.ljust(700, b"\0")
 
 
-# ---- page maps --------------------------------------------------------------------------------------
+# ---- page maps -------------------------------------------------------------------------------
 def bitmap_of(runs: list, bits: int) -> bytes:
     """One bit per frame, least significant first."""
     out = bytearray((bits + 7) // 8)
@@ -257,7 +267,9 @@ def page_map(m: Machine, frames: FrameList, start: int) -> bytes:
     if kind == 2:
         head = struct.pack("<4s4sIIII", b"SDMP", b"DUMP", 0, first, bits, frames.total)
         pointer = m.at["pool"] + 0x48000
-        head += struct.pack("<IIQ", bits, 0, pointer) if m.wide else struct.pack("<II", bits, pointer)
+        head += (
+            struct.pack("<IIQ", bits, 0, pointer) if m.wide else struct.pack("<II", bits, pointer)
+        )
     else:
         signature = b"FDMP" if kind == 5 else b"SDMP"
         head = struct.pack("<4s4sIIQQ", signature, b"DUMP", 0, 0, 0, 0)
@@ -265,7 +277,7 @@ def page_map(m: Machine, frames: FrameList, start: int) -> bytes:
     return (head + bitmap).ljust(first - start, b"\0")
 
 
-# ---- the whole file ---------------------------------------------------------------------------------
+# ---- the whole file --------------------------------------------------------------------------
 class Parts:
     """A dump as its parts, so that variants can change any of them before it is written."""
 
@@ -276,7 +288,8 @@ class Parts:
         start = 0x2000 if m.wide else 0x1000
         values = header_values(m)
         if m.spec.dump_type == 4:
-            m.unset_fields += ["attributes", "boot_id", "secondary_data_state"]
+            m.unset_fields += ["boot_id", "secondary_data_state"]  # as in real small dumps
+            m.unset_fields += [] if m.attributes else ["attributes"]
             self.map = triage.body(m, start)
             self.pages = 0
             runs = []
@@ -290,6 +303,7 @@ class Parts:
         values["required_dump_space"] = self.size
         self.header = build_header(m, values, runs, self.pages)
         self.cut_at = None
+        self.whole_frames = self.pages
         self.scrambled = False
         for name in m.unset_fields:
             values[name] = None
@@ -298,6 +312,7 @@ class Parts:
         m.truth["blob_offset"] = self.first_page + self.pages * PAGE if self.blob else None
 
     def head(self) -> bytes:
+        """Header and page map."""
         return bytes(self.header) + bytes(self.map)
 
     def write(self, file) -> None:
@@ -319,5 +334,6 @@ class Limited:
         self.file, self.left = file, limit
 
     def write(self, data: bytes) -> None:
+        """Writes what still fits."""
         self.file.write(data[: self.left])
         self.left -= min(self.left, len(data))

@@ -18,7 +18,7 @@ def stamp_of(name: str, build: int) -> int:
     return value if build > 7601 else 0x4CE70000 | value & 0xFFFF
 
 
-def headers(arch: str, name: str, size: int, stamp: int, checksum: int, rsds: bytes) -> bytes:
+def headers(arch: str, size: int, stamp: int, checksum: int) -> bytes:
     """The header page; the debug directory points into .rdata."""
     wide = arch in ("x64", "arm64")
     machine = {"x64": 0x8664, "arm64": 0xAA64}.get(arch, 0x14C)
@@ -27,7 +27,17 @@ def headers(arch: str, name: str, size: int, stamp: int, checksum: int, rsds: by
     struct.pack_into("<I", page, 0x3C, 0x80)
     optional = 0xF0 if wide else 0xE0
     struct.pack_into(
-        "<4sHHIIIHH", page, 0x80, b"PE\0\0", machine, 3, stamp, 0, 0, optional, 0x22 if wide else 0x102
+        "<4sHHIIIHH",
+        page,
+        0x80,
+        b"PE\0\0",
+        machine,
+        3,
+        stamp,
+        0,
+        0,
+        optional,
+        0x22 if wide else 0x102,
     )
     at = 0x98
     struct.pack_into("<H", page, at, 0x20B if wide else 0x10B)
@@ -53,7 +63,9 @@ def headers(arch: str, name: str, size: int, stamp: int, checksum: int, rsds: by
 
 def rsds_of(name: str, stamp: int) -> tuple:
     """(GUID bytes, age, pdb name) of an image."""
-    guid = struct.pack("<IIII", stamp, zlib.crc32(name.encode()[::-1]), stamp ^ 0x5A5A5A5A, 0x0D0C0B0A)
+    guid = struct.pack(
+        "<IIII", stamp, zlib.crc32(name.encode()[::-1]), stamp ^ 0x5A5A5A5A, 0x0D0C0B0A
+    )
     return guid, 1, name.rsplit(".", 1)[0] + ".pdb"
 
 

@@ -1,7 +1,7 @@
 """Offsets of the structures that the samples hold, written down a second time on purpose.
 
-Invariant: nothing here comes from the analyzer; the numbers are those of the WDK header (ntdddump.h,
-ntddstor.h), of the public SDK headers, or of published observations of real systems.
+Invariant: nothing here comes from the analyzer; the numbers are those of the WDK header
+(ntdddump.h, ntddstor.h), of the public SDK headers, or of published observations.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ INIT = {
         "DumpPreReadWrite": (0x28, "I"),
     },
 }
-INIT_ABSENT = {"vista": ("DumpRead", "DumpPreReadWrite"), "win8": ("DumpPreReadWrite",), "newest": ()}
+INIT_ABSENT = {
+    "vista": ("DumpRead", "DumpPreReadWrite"),
+    "win8": ("DumpPreReadWrite",),
+    "newest": (),
+}
 CALLBACKS = ("DumpStart", "DumpWrite", "DumpFinish", "DumpUnload", "DumpRead", "DumpPreReadWrite")
 
 # FILTER_EXTENSION; the 16 bytes of the partition identity are handled apart (MBR or GPT)
@@ -95,7 +99,7 @@ NODE = {
 }
 
 # Dump stack context: Length, ModulePrefix, DriverList, UsageType, port routines, SCSI_ADDRESS,
-# DISK_GEOMETRY_EX, attached device, filter list head, size. The 64-bit vista and the 32-bit vista and
+# DISK_GEOMETRY_EX, attached device, filter list head, size. The 64-bit vista, the 32-bit vista and
 # win8 places of the last ones are published; the others keep the published distances around the
 # geometry, at a start chosen here (readers must find it by content).
 STACK_CONTEXT = {
@@ -107,7 +111,7 @@ STACK_CONTEXT = {
     (4, "newest"): (0xC0, 0xD4, 0xD8, 0xFC, 0x148, 0x164, 0x170, 0x1A8, 0x1AC, 0x1F0),
 }
 
-# loader entry: base, entry point, size, full name, base name, flags, checksum, time stamp, size of all
+# loader entry: base, entry point, size, full name, base name, flags, checksum, time stamp, its size
 LDR = {
     8: (0x30, 0x38, 0x40, 0x48, 0x58, 0x68, 0x78, 0x9C, 0xA0),
     4: (0x18, 0x1C, 0x20, 0x24, 0x2C, 0x34, 0x40, 0x58, 0x60),
@@ -159,4 +163,5 @@ def make_context(arch: str, ip: int, sp: int, mark: int = 0) -> bytes:
 
 
 def guid_bytes(text: str) -> bytes:
+    """A GUID as it lies in memory."""
     return uuid.UUID(text).bytes_le

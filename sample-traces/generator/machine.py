@@ -13,9 +13,9 @@ from .world import DEVICE_FRAME, LARGE_RUN, PAGE, World
 SYSTEM_TIME = 133541212291230000  # 2024-03-05 14:07:09.123 UTC, 100 ns
 UPTIME = 7 * 36000000000 + 1234567890  # 100 ns
 TICK = 156250
-SERIAL_STACK_PAGES = 3
+STACK_PAGES = 3
 
-# name, size of image, role, copied from, pages present beside the headers
+# name, size of image, role, copied from
 CRASH_STACK = {
     "vista": (
         ("crashdmp.sys", 0x15000, "crash dump driver", None),
@@ -58,13 +58,16 @@ NT_SIZE = 0x1F0000
 NT_TEXT, NT_DATA = 0x1000, 0x100000
 # inside the kernel's data page
 HEAD, PROCESSES, KDBG, PROCESSOR_BLOCK, BUGCHECK, BUILD_LAB, UNLOADED, UNLOADED_COUNT = (
-    0x100, 0x120, 0x200, 0x600, 0x640, 0x6A0, 0x740, 0x748,
+    0x100,
+    0x120,
+    0x200,
+    0x600,
+    0x640,
+    0x6A0,
+    0x740,
+    0x748,
 )
 ARC_NAME, ARC_TEXT, MEMORY_BLOCK = 0x760, 0x780, 0x7F0
-
-
-def short(name: str) -> str:
-    return name.rsplit(".", 1)[0]
 
 
 class Machine:
@@ -91,7 +94,13 @@ class Machine:
         self.last_filter_name = "acmeflt.sys"
         self.extra_driver_name = "badnic.sys"
         self.blocks = []  # (address, size) that a triage dump keeps as data blocks
-        self.truth = {"modules": [], "filters": [], "translations": [], "residue": [], "context": {}}
+        self.truth = {
+            "modules": [],
+            "filters": [],
+            "translations": [],
+            "residue": [],
+            "context": {},
+        }
 
     # ---- modules ---------------------------------------------------------------------
     def module_plan(self) -> list:
@@ -107,7 +116,7 @@ class Machine:
         ]
         plan.append(("hal.dll", 0x6000, "driver", None, None))
         plan.append(("disk.sys", 0x1C000, "driver", None, None))
-        for name, size, _, original in stack:
+        for _, size, _, original in stack:
             if original and original not in ("diskdump.sys", "dumpstorport.sys"):
                 plan.append((original, size, "driver", None, None))
         plan.append(("storport.sys", 0x30000, "driver", None, None))
@@ -116,10 +125,13 @@ class Machine:
             plan.append((name, size, role, None if name == "crashdmp.sys" else "crash", original))
         if self.hibernation:
             for name, size, role, original in stack[1:]:
-                plan.append((name.replace("dump_", "hiber_", 1), size, role, "hibernation", original))
+                plan.append(
+                    (name.replace("dump_", "hiber_", 1), size, role, "hibernation", original)
+                )
         return plan
 
     def place_modules(self) -> None:
+        """Bases, stamps and images of all modules."""
         base = self.at["images"]
         for order, (name, size, role, stack, original) in enumerate(self.module_plan()):
             source = original or name
@@ -144,8 +156,9 @@ class Machine:
             self.place_image(module)
 
     def place_image(self, module: dict) -> None:
+        """The present pages of one image."""
         name, base, stamp = module["name"], module["base"], module["time_date_stamp"]
-        page = images.headers(self.arch, name, module["size"], stamp, module["checksum"], b"")
+        page = images.headers(self.arch, module["size"], stamp, module["checksum"])
         world = self.world
         if module["role"] == "kernel":
             # one large page; only the frames that are used exist
@@ -165,18 +178,21 @@ class Machine:
         module["rsds"] = {"guid": guid.hex(), "age": age, "pdb": pdb}
 
     def module(self, name: str) -> dict:
+        """The row of a module by its name."""
         return next(m for m in self.truth["modules"] if m["name"].lower() == name.lower())
 
     def list_modules(self) -> None:
         """PsLoadedModuleList and its entries."""
-        base_at, entry_at, size_at, full_at, name_at, flags_at, sum_at, stamp_at, size = layouts.LDR[
-            self.ptr
-        ]
+        base_at, entry_at, size_at, full_at, name_at, flags_at, sum_at, stamp_at, size = (
+            layouts.LDR[self.ptr]
+        )
         head = self.at["nt"] + NT_DATA + HEAD
         entry, text = self.at["pool"] + 0x4000, self.at["pool"] + 0x5000
         links = [head]
         for module in self.truth["modules"]:
-            folder = "\\SystemRoot\\system32\\" + ("" if module["role"] == "kernel" else "drivers\\")
+            folder = "\\SystemRoot\\system32\\" + (
+                "" if module["role"] == "kernel" else "drivers\\"
+            )
             full = (folder + module["name"]).encode("utf-16-le")
             name = module["name"].encode("utf-16-le")
             record = bytearray(size)
@@ -203,6 +219,7 @@ class Machine:
             self.world.pointer(there + self.ptr, here)
 
     def put(self, record: bytearray, offset: int, value: int) -> None:
+        """A pointer."""
         struct.pack_into("<Q" if self.wide else "<I", record, offset, value)
 
     def put_string(self, record: bytearray, offset: int, address: int, length: int) -> None:
@@ -225,7 +242,9 @@ class Machine:
             self.put_string(record, 0, text, len(encoded))
             self.put(record, 2 * self.ptr, base)
             self.put(record, 3 * self.ptr, base + length)
-            struct.pack_into("<Q", record, 4 * self.ptr, SYSTEM_TIME - UPTIME + 10**8 * (number + 1))
+            struct.pack_into(
+                "<Q", record, 4 * self.ptr, SYSTEM_TIME - UPTIME + 10**8 * (number + 1)
+            )
             self.world.write(array + number * size, bytes(record))
             self.world.write(text, encoded + b"\0\0")
             text += (len(encoded) + 2 + 7) & ~7
@@ -239,6 +258,7 @@ class Machine:
 
     # ---- kernel data -----------------------------------------------------------------
     def place_kernel_data(self) -> None:
+        """The kernel's data page: lists, strings, KDDEBUGGER_DATA64."""
         nt, world = self.at["nt"], self.world
         data = nt + NT_DATA
         self.kdbg, self.head, self.processes = data + KDBG, data + HEAD, data + PROCESSES
@@ -295,18 +315,21 @@ class Machine:
         ticks = UPTIME // TICK
         struct.pack_into("<III", page, 0x320, ticks & 0xFFFFFFFF, ticks >> 32, ticks >> 32)
         if self.layout != "vista":
-            struct.pack_into("<QQQQ", page, 0x340, 0x1000, UPTIME - 5000, SYSTEM_TIME - 5000, UPTIME)
+            struct.pack_into(
+                "<QQQQ", page, 0x340, 0x1000, UPTIME - 5000, SYSTEM_TIME - 5000, UPTIME
+            )
         struct.pack_into("<Q", page, 0x300, 10000000)
         self.world.write(self.at["kuser"], bytes(page))
 
     # ---- processors and stacks ---------------------------------------------------------
     def place_processors(self) -> None:
+        """Two processors with their threads and stacks; the first one crashed."""
         pool, world = self.at["pool"], self.world
         thread_at, context_at, special_at = layouts.PRCB[self.arch]
         initial_at, limit_at, kernel_at = layouts.THREAD[self.ptr]
         limit = pool + 0x10000
         bad = self.module(self.extra_driver_name)["base"]
-        self.stack_limit, self.stack_base = limit, limit + SERIAL_STACK_PAGES * PAGE
+        self.stack_limit, self.stack_base = limit, limit + STACK_PAGES * PAGE
         self.ip, self.sp = bad + 0x1234, limit + 0x1E40
         idle = pool + 0x18000
         states = (
@@ -322,7 +345,11 @@ class Machine:
             world.write(prcb + context_at, context)
             world.pack(prcb + (0x24 if self.wide else 0x3CC), "I", number)
             if self.arch != "arm64":
-                cr4 = 0x350EF8 | (1 << 12 if self.spec.la57 else 0) | (0x20000 if self.low_root_bits else 0)
+                cr4 = (
+                    0x350EF8
+                    | (1 << 12 if self.spec.la57 else 0)
+                    | (0x20000 if self.low_root_bits else 0)
+                )
                 root = world.root | self.low_root_bits
                 world.pointer(prcb + special_at, 0x80050033, self.parameters[0], root, cr4)
             world.write(thread, b"\x06")
@@ -341,6 +368,7 @@ class Machine:
 
     # ---- one address per kind of translation -------------------------------------------
     def place_translations(self) -> None:
+        """Maps one page of each kind and notes what a translation must give."""
         world, rows = self.world, self.truth["translations"]
         special = self.at["pool"] + 0x30000
         mapped = special + 0x123
@@ -356,7 +384,9 @@ class Machine:
             rows.append((self.at["huge"] + 0x3FFFF000, 0x3FFFF000, "not-in-dump"))
         rows.append((special + 0x2010, DEVICE_FRAME << 12 | 0x10, "not-in-dump"))
         world.set_leaf(special + 0x2000, world.page_entry(DEVICE_FRAME))
-        if self.arch != "arm64":  # the not-valid forms of an entry are documented for x86 and x64 only
+        if (
+            self.arch != "arm64"
+        ):  # the not-valid forms of an entry are documented for x86 and x64 only
             pfn = world.new_frame()
             world.frames[pfn][0:16] = b"in transition..."
             world.map_transition(special + 0x3000, pfn)

@@ -29,7 +29,10 @@ def plan_requests(m: Machine) -> None:
     m.requests = rows
 
 
-def request(opcode: int, function: int, start: int, end: int, status: int, error: int, tag: int) -> dict:
+def request(
+    opcode: int, function: int, start: int, end: int, status: int, error: int, tag: int
+) -> dict:
+    """One row of the log."""
     return {
         "opcode": opcode,
         "srb_function": function,
@@ -53,7 +56,14 @@ def storport_block(m: Machine) -> bytes:
         at = 0x24 + number * 0x3C
         data[at], data[at + 0x10] = row["opcode"], row["srb_function"]
         struct.pack_into(
-            "<QQIII", data, at + 0x20, row["start"], row["end"], row["status"], row["error"], row["tag"]
+            "<QQIII",
+            data,
+            at + 0x20,
+            row["start"],
+            row["end"],
+            row["status"],
+            row["error"],
+            row["tag"],
         )
     return bytes(data)
 

@@ -1,13 +1,12 @@
 """The dump stack in memory: crashdmp's context, the dump stack contexts, the filter nodes, residue.
 
-Invariant: the healthy state is written here; variants change it afterwards through the same setters,
-so that `truth` always tells what the memory holds.
+Invariant: the healthy state is written here; variants change it afterwards through the same
+setters, so that `truth` always tells what the memory holds.
 """
 
 from __future__ import annotations
 
 import struct
-import uuid
 
 from . import images, layouts
 from .machine import ARC_NAME, NT_DATA, NT_TEXT, Machine
@@ -35,8 +34,18 @@ class Stack:
         self.machine, self.of, self.number = machine, of, number
         self.world, self.ptr = machine.world, machine.ptr
         self.key = (machine.ptr, machine.layout)
-        (self.length, self.prefix_at, self.drivers_at, self.usage_at, self.routines_at, self.scsi_at,
-         self.geometry_at, self.device_at, self.filters_at, self.size) = layouts.STACK_CONTEXT[self.key]
+        (
+            self.length,
+            self.prefix_at,
+            self.drivers_at,
+            self.usage_at,
+            self.routines_at,
+            self.scsi_at,
+            self.geometry_at,
+            self.device_at,
+            self.filters_at,
+            self.size,
+        ) = layouts.STACK_CONTEXT[self.key]
         pool = machine.at["pool"]
         header = 0x10 if machine.wide else 0x8
         self.address = pool + CONTEXTS + 0x200 + number * 0x600 + header
@@ -53,6 +62,7 @@ class Stack:
             self.world.pack(address - 8, "HH4s", 0, (size + 0xF) >> 3 | 0x200, tag)
 
     def place(self) -> None:
+        """Writes context, driver list and filter nodes."""
         m, world, prefix = self.machine, self.world, "dump_" if self.of == "crash" else "hiber_"
         port = next(x for x in self.modules if x["role"] == "dump port driver")
         self.pool_header(self.address, self.size, b"CDmp")
@@ -111,6 +121,7 @@ class Stack:
             block[disk_size + 0x10 : disk_size + 0x20] = layouts.guid_bytes(DISK_ID)
 
     def place_filter(self, index: int, module: dict) -> None:
+        """One filter node: init data, extension, link, state."""
         m = self.machine
         extension_at, link_at, state_at, context_at, entry_at = layouts.NODE[self.key]
         size = entry_at + self.ptr
@@ -176,24 +187,28 @@ class Stack:
         shown["GptDiskId"] = None if m.mbr else DISK_ID
 
     def link_filters(self) -> None:
+        """Joins the nodes that are in the ring, in order."""
         rows = [f for f in self.machine.truth["filters"] if f["stack"] == self.of and f["in_ring"]]
         self.machine.link([self.head] + [f["link"] for f in rows])
 
 
-# ---- setters that keep memory and truth together -------------------------------------------------
+# ---- setters that keep memory and truth together ---------------------------------------------
 def set_init(m: Machine, row: dict, name: str, value: int) -> None:
+    """Changes a field of FILTER_INITIALIZATION_DATA."""
     offset, form = layouts.INIT[m.ptr][name]
     m.world.write(row["node"] + offset, struct.pack("<" + form, value))
     row["init"][name] = value
 
 
 def set_extension(m: Machine, row: dict, name: str, value: int) -> None:
+    """Changes a field of FILTER_EXTENSION."""
     offset, form = layouts.EXTENSION[m.ptr][name]
     m.world.write(row["extension"]["address"] + offset, struct.pack("<" + form, value))
     row["extension"][name] = value
 
 
 def set_state(m: Machine, row: dict, value: int) -> None:
+    """Changes the state word of a node."""
     m.world.pack(row["state_address"], "I", value)
     row["state"] = value
 
@@ -211,7 +226,7 @@ def set_failure(m: Machine, routine: int, status: int) -> None:
     }
 
 
-# ---- crashdmp --------------------------------------------------------------------------------------
+# ---- crashdmp --------------------------------------------------------------------------------
 def place_crashdmp(m: Machine, crash: Stack, hibernation) -> None:
     """crashdmp!Context and its copy, in the image's data."""
     data = m.module("crashdmp.sys")["base"] + images.DATA
@@ -259,7 +274,9 @@ def place_crashdmp(m: Machine, crash: Stack, hibernation) -> None:
         m.put(block, tail, m.kdbg)
         m.put(block, tail + 0x10, m.head)
         m.put(block, tail + 0x20, m.at["pool"] + 0x44000)
-        struct.pack_into("<I", block, tail + 0x28, {1: 5, 5: 5, 10: 5, 4: 4}.get(m.spec.dump_type, 6))
+        struct.pack_into(
+            "<I", block, tail + 0x28, {1: 5, 5: 5, 10: 5, 4: 4}.get(m.spec.dump_type, 6)
+        )
         m.put(block, tail + 0x30, m.world.root | m.low_root_bits)
         m.put(block, tail + 0x38, 0xFFFFFFFF80000C38)
         struct.pack_into("<I", block, progress_at, 0x44)
@@ -322,7 +339,3 @@ def build_stack(m: Machine) -> None:
     m.crash, m.hiber = crash, hibernation
     place_crashdmp(m, crash, hibernation)
     place_residue(m)
-
-
-def disk_id() -> uuid.UUID:
-    return uuid.UUID(DISK_ID)

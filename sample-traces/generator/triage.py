@@ -1,4 +1,4 @@
-"""Small memory dumps (type 4): no physical pages, but tables of drivers and blocks of virtual memory.
+"""Small memory dumps (type 4): no physical pages, but tables of drivers and blocks of memory.
 
 Invariant: every offset in the triage header is from the start of the file, as in real ones.
 """
@@ -69,8 +69,8 @@ def body(m: Machine, start: int) -> bytes:
     size_of_dump = valid + 4
     context, exception = (0x348, 0xF00) if wide else (0x320, 0x7D0)
     struct.pack_into(
-        "<18I", out.data, 0, 0, size_of_dump, valid, context, exception, mm, unloaded, prcb, process,
-        thread, stack, m.stack_base - m.sp, drivers_at, len(loaded), strings_at, len(strings), 0,
+        "<18I", out.data, 0, 0, size_of_dump, valid, context, exception, mm, unloaded, prcb,
+        process, thread, stack, m.stack_base - m.sp, drivers_at, len(loaded), strings_at, len(strings), 0,
         0xFFFFFFFF,
     )  # fmt: skip
     tail = (debugger, m.kdbg_size, table, len(m.blocks))
@@ -85,14 +85,17 @@ def body(m: Machine, start: int) -> bytes:
 
 def driver_entry(m: Machine, module: dict, name_offset: int) -> bytes:
     """The loader entry as triage dumps keep it: a few fields, the rest zero."""
-    base_at, entry_at, size_at = LDR[m.ptr][:3]
+    base_at, _, size_at = LDR[m.ptr][:3]
     sum_at, stamp_at = (0x78, 0x80) if m.wide else (0x40, 0x44)
     entry = bytearray(0x88 if m.wide else 0x48)
     m.put(entry, base_at, module["base"])
     struct.pack_into("<I", entry, size_at, module["size"])
     struct.pack_into("<I", entry, sum_at, module["checksum"])
     struct.pack_into("<I", entry, stamp_at, module["time_date_stamp"])
-    return struct.pack("<II" if m.wide else "<I", *([name_offset, 0] if m.wide else [name_offset])) + entry
+    return (
+        struct.pack("<II" if m.wide else "<I", *([name_offset, 0] if m.wide else [name_offset]))
+        + entry
+    )
 
 
 def unloaded_drivers(m: Machine) -> bytes:
@@ -123,14 +126,13 @@ def choose_blocks(m: Machine, what: str) -> None:
         blocks.append((start, m.crash.address + m.crash.size - start))
     if what == "node-in-blocks":
         blocks.append((m.crash.address, m.crash.size))
-        for row in m.truth["filters"]:
-            blocks.append((row["node"], row["size_of_node"]))
+        blocks += [(row["node"], row["size_of_node"]) for row in m.truth["filters"]]
         context = m.truth["context"]
         if m.wide:
             blocks.append((context["crashdmp_context"], 0x160))
             blocks.append((context["crashdmp_context_copy"], 0x160))
     for row in m.truth["filters"]:
         row["stored"] = what == "node-in-blocks"
-    keep = what != "bare"
-    m.truth["residue"] = m.truth["residue"] if keep else []
+    if what == "bare":
+        m.truth["residue"] = []
     m.blocks = sorted(blocks)

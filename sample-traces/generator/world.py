@@ -1,7 +1,7 @@
 """Sparse physical memory with page tables: the machine that the synthetic dumps are dumps of.
 
 Invariant: what is written at a virtual address lies in the frames that the page tables give for it.
-Reads and writes go by a separate map of pages, so the tables themselves stay checked by the readers.
+Reads and writes go by a separate map of pages, so that readers put the tables to the test.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import random
 import struct
 
 PAGE = 0x1000
-LOW_RUN = range(0x1, 0x20)  # first run of RAM; frame 0 is never used
 MAIN_RUN = 0x100  # frames are handed out from here on
 LARGE_RUN = 0x400  # the large page of the kernel image; aligned for 2 MB and 4 MB
 LARGE_END = 0x800
@@ -90,10 +89,12 @@ class World:
         raise AssertionError(level)
 
     def read_entry(self, at: int) -> int:
+        """A page table entry."""
         frame = self.frames[at >> 12]
         return int.from_bytes(frame[at & 0xFFF : (at & 0xFFF) + self.entry_size], "little")
 
     def write_entry(self, at: int, value: int) -> None:
+        """Sets a page table entry."""
         offset = at & 0xFFF
         self.frames[at >> 12][offset : offset + self.entry_size] = value.to_bytes(
             self.entry_size, "little"
@@ -104,12 +105,14 @@ class World:
         self.write_entry(self._entry_address(va, level % len(self.levels)), value)
 
     def page_entry(self, pfn: int) -> int:
+        """The entry of a valid 4 KB page."""
         if self.arch == "arm64":
             return pfn << 12 | 0x703
         no_execute = 1 << 63 if self.arch == "x64" and pfn & 1 else 0
         return no_execute | pfn << 12 | 0x163
 
     def map_page(self, va: int, pfn: int) -> None:
+        """Maps a 4 KB page."""
         self.set_leaf(va, self.page_entry(pfn))
         self.pages[va >> 12] = pfn
 
@@ -136,11 +139,13 @@ class World:
 
     # ---- virtual memory --------------------------------------------------------------
     def ensure(self, va: int, size: int) -> None:
+        """Maps fresh pages where none are."""
         for page in range(va >> 12, (va + size + PAGE - 1) >> 12):
             if page not in self.pages:
                 self.map_page(page << 12, self.new_frame())
 
     def write(self, va: int, data: bytes) -> None:
+        """Writes bytes, mapping pages as needed."""
         self.ensure(va, len(data))
         done = 0
         while done < len(data):
@@ -150,6 +155,7 @@ class World:
             done += len(part)
 
     def read(self, va: int, size: int) -> bytes:
+        """Reads bytes of mapped pages."""
         out = b""
         while len(out) < size:
             at = (va + len(out)) & 0xFFF
@@ -163,6 +169,7 @@ class World:
         self.write(va, struct.pack("<" + form, *values))
 
     def pointer(self, va: int, *values: int) -> None:
+        """Writes pointers."""
         self.pack(va, "P" * len(values), *values)
 
     def drop(self, va: int, size: int = 1) -> None:
