@@ -231,7 +231,6 @@ HEALTHY = {
         "Overwrite": 1,
         "LastCrashTime": b"\x00\x4a\x8c\x71\x9c\xa8\xdc\x01",
     },
-    SERVICES + r"\dumpfve": {"Start": 0, "Type": 1, "ImagePath": r"@System32\drivers\dumpfve.sys"},
     SERVICES + r"\veracrypt": {
         "Start": 0,
         "Type": 1,
@@ -249,7 +248,6 @@ FAULTY = {
         "DedicatedDumpFile": "D:\\dedicated.dmp",
         "PageFileTooSmall": b"\x00\x00\x00\x80\x01\x00\x00\x00",
     },
-    SERVICES + r"\dumpfve": {"Start": 0, "Type": 1},
     SERVICES + r"\stopped": {"Start": 4, "Type": 1},
 }
 

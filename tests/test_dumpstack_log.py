@@ -24,19 +24,23 @@ Shared = Callable[[str], Path]
 
 
 def read(name: str) -> Records:
+    """The records of a synthetic log."""
     return from_bytes(name, LOGS[name], len(LOGS[name]))
 
 
 def rules(records: Records) -> list[str]:
+    """Ids of the anomalies in order."""
     return [anomaly.rule for anomaly in records.anomalies]
 
 
 def anomaly(records: Records, rule: str) -> Any:
+    """The only anomaly of a rule."""
     (found,) = (a for a in records.anomalies if a.rule == rule)
     return found
 
 
 def stage(records: Records, name: str) -> Any:
+    """The only stage of that name."""
     (found,) = (s for s in records["stages"] if s.stage == name)
     return found
 
@@ -258,7 +262,7 @@ def test_reduced_dump_keeps_both_types() -> None:
     """Kernel first, minidump at the end; the machine record has the type that was written."""
     records = read("reduced-to-minidump.log")
     found = anomaly(records, "log-dump-type-reduced")
-    assert ("dump type = 6", "dump type = 4") == found.evidence[1:]
+    assert found.evidence[1:] == ("dump type = 6", "dump type = 4")
     assert found.origin.confidence == "likely"
     assert records["machine"][0].dump_type == 4
 
@@ -363,6 +367,7 @@ def test_missing_file_is_an_input_error(tmp_path: Path) -> None:
 
 
 def damage(data: bytes) -> None:
+    """Damaged input must end in records or our own error."""
     try:
         records = from_bytes("x", data, len(data))
     except AnalyzerError:

@@ -1,0 +1,90 @@
+"""SYSTEM hive or .reg export -> settings of the crash dump and its filters.
+
+Invariant: only the current control set counts; a value that has the wrong type or an unknown number
+is kept as it is and said to be odd. Hives are read through regipy, an optional dependency.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ..absence import Absent
+from ..errors import InputError
+from ..records import Anomaly, Origin, Records, Setting, Source
+from . import registry_findings, registry_hive, registry_text
+from .registry_keys import KeyValues, Registry
+from .registry_meaning import meaning_of, text_of
+
+#: values of a filter driver's service key that matter
+SERVICE_VALUES = ("ImagePath", "Start", "Type")
+
+
+def collect(path: str) -> Records:
+    """Reads a SYSTEM hive or a .reg export."""
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+    registry = registry_hive.read(path) if head[:4] == b"regf" else registry_text.read(path)
+    records = Records()
+    records.add(_source(path, size, registry))
+    control = registry.crash_control()
+    if control is not None:
+        records.add(*_control_settings(path, control))
+        for driver in registry_findings.filters_of(control):
+            service = registry.service(driver)
+            if service is not None:
+                records.add(*_service_settings(path, service))
+    records.anomalies.extend(registry_findings.draw(path, registry, control))
+    if registry.damage:
+        records.add(_damage(path, registry))
+    return records
+
+
+def _source(path: str, size: int, registry: Registry) -> Source:
+    return Source(
+        path=path,
+        kind=registry.kind,
+        subtype=f"control set {registry.current()}" if registry.current() else "no control set",
+        size_bytes=size,
+        architecture=Absent("not-recorded", "the keys read do not name the architecture"),
+        can_tell="dump configuration; registered dump filters in order; service keys of the "
+        "filters",
+        cannot_tell="which filters are loaded; whether the files exist; anything about a crash",
+        origin=Origin(path, "file signature", file_offset=0),
+    )
+
+
+def _control_settings(path: str, control: KeyValues) -> Iterator[Setting]:
+    for value in control.values:
+        origin = Origin(path, value.where)
+        if value.name.lower() == "dumpfilters" and isinstance(value.data, list):
+            for index, entry in enumerate(value.data):
+                name = f"{value.name}[{index}]"
+                yield Setting(control.path, name, entry, meaning_of(name, entry, control), origin)
+            if value.data:
+                continue
+        words = meaning_of(value.name, value.data, control)
+        yield Setting(control.path, value.name, text_of(value.data), words, origin)
+
+
+def _service_settings(path: str, service: KeyValues) -> Iterator[Setting]:
+    wanted = [name.lower() for name in SERVICE_VALUES]
+    for value in service.values:
+        if value.name.lower() in wanted:
+            words = meaning_of("service " + value.name, value.data, service)
+            origin = Origin(path, value.where)
+            yield Setting(service.path, value.name, text_of(value.data), words, origin)
+
+
+def _damage(path: str, registry: Registry) -> Anomaly:
+    first = registry.damage[0]
+    return Anomaly(
+        "registry-damaged",
+        f"{len(registry.damage)} place(s) could not be read, the first: {first}.",
+        Origin(path, "whole file"),
+        evidence=tuple(registry.damage[:5]),
+    )

@@ -1,0 +1,147 @@
+"""What is odd in the dump configuration -> anomalies.
+
+Invariant: what the file does not hold (no service keys in an export of one key) is no finding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..names import locations
+from ..records import Anomaly, Origin
+from .registry_keys import KeyValues, Registry
+from .registry_meaning import DUMP_KINDS, text_of
+
+IN_BOX = "dumpfve.sys"
+_PLAIN_NAME = re.compile(r"[^\\/:*?\"<>|\s][^\\/:*?\"<>|]*\.sys", re.IGNORECASE)
+_DISABLED = 4  # SERVICE_DISABLED
+
+
+def filters_of(control: KeyValues) -> list[str]:
+    """The entries of DumpFilters, in call order."""
+    entries = control.get("DumpFilters")
+    entries = [entries] if isinstance(entries, str) else entries
+    return [str(e) for e in entries if e] if isinstance(entries, list) else []
+
+
+def draw(path: str, registry: Registry, control: KeyValues | None) -> list[Anomaly]:
+    """All anomalies of one file."""
+    if control is None:
+        return [
+            Anomaly(
+                "registry-no-crash-control",
+                "The file does not hold the CrashControl key of the current control set.",
+                Origin(path, "key lookup"),
+            )
+        ]
+    origin = Origin(path, f"values of {control.path}")
+    return [*_switches(control, origin), *_filters(registry, control, origin)]
+
+
+def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
+    enabled = control.get("CrashDumpEnabled")
+    if enabled == 0 and isinstance(enabled, int):
+        yield Anomaly(
+            "registry-dump-disabled",
+            "CrashDumpEnabled is 0: no crash leaves a dump.",
+            origin,
+            "CrashDumpEnabled",
+            ("CrashDumpEnabled = 0",),
+        )
+    elif enabled is not None and (not isinstance(enabled, int) or enabled not in DUMP_KINDS):
+        yield _odd(origin, "CrashDumpEnabled", enabled)
+    log = control.get("EnableLogFile")
+    if log is not None and not isinstance(log, int):
+        yield _odd(origin, "EnableLogFile", log)
+    elif not log:
+        state = "is 0" if log == 0 else "is not set"
+        yield Anomaly(
+            "registry-log-disabled",
+            f"EnableLogFile {state}: no DumpStack.log is written.",
+            origin,
+            "EnableLogFile",
+            (f"EnableLogFile {state}",),
+        )
+    simulated = control.get("SimulateError")
+    if isinstance(simulated, int) and simulated:
+        yield Anomaly(
+            "registry-simulate-error",
+            f"SimulateError is {simulated:#x}: a failure is simulated when "
+            f"{locations.name(simulated)}.",
+            origin,
+            "SimulateError",
+            (f"SimulateError = {simulated:#x}",),
+        )
+    small = control.get("PageFileTooSmall")
+    if small is not None and small != 0 and not (isinstance(small, bytes) and not any(small)):
+        yield Anomaly(
+            "registry-page-file-too-small",
+            f"PageFileTooSmall is set ({text_of(small)}): an earlier dump did not fit.",
+            origin,
+            "PageFileTooSmall",
+            (f"PageFileTooSmall = {text_of(small)}",),
+        )
+    raw = control.get("DumpFilters")
+    if raw is not None and not isinstance(raw, list):
+        yield _odd(origin, "DumpFilters", raw)
+
+
+def _odd(origin: Origin, name: str, data: object) -> Anomaly:
+    shown = text_of(data)[:100]
+    return Anomaly(
+        "registry-value-odd",
+        f"{name} has the type or number it should not have: {shown!r}.",
+        origin,
+        name,
+        (f"{name} = {shown}",),
+    )
+
+
+def _filters(registry: Registry, control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
+    entries = filters_of(control)
+    if control.get("DumpFilters") is not None and IN_BOX not in [e.lower() for e in entries]:
+        yield Anomaly(
+            "registry-dumpfve-missing",
+            f"DumpFilters has no {IN_BOX}.",
+            origin,
+            IN_BOX,
+            (f"DumpFilters = {'; '.join(entries)[:200]}",),
+        )
+    for index, entry in enumerate(entries):
+        evidence = (f"DumpFilters[{index}] = {entry[:100]}",)
+        if not _PLAIN_NAME.fullmatch(entry):
+            yield Anomaly(
+                "registry-filter-name-odd",
+                f"DumpFilters[{index}] is {entry[:100]!r}, which is not a plain driver file name.",
+                origin,
+                entry[:100],
+                evidence,
+            )
+        if entry.lower() == IN_BOX:
+            continue  # loaded by crashdmp alone; it needs no service
+        yield Anomaly(
+            "registry-third-party-filter",
+            f"{entry[:100]} is registered as dump filter number {index + 1}.",
+            origin,
+            entry[:100],
+            evidence,
+        )
+        service = registry.service(entry)
+        if service is None and registry.has_services():
+            yield Anomaly(
+                "registry-filter-service-missing",
+                f"{entry[:100]} is registered as a dump filter, but no service has this name or "
+                "file.",
+                origin,
+                entry[:100],
+                evidence,
+            )
+        elif service is not None and service.get("Start") == _DISABLED:
+            yield Anomaly(
+                "registry-filter-service-disabled",
+                f"{entry[:100]} is registered as a dump filter, but its service is disabled.",
+                origin,
+                entry[:100],
+                (*evidence, f"{service.path}\\Start = 4"),
+            )

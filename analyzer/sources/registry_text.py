@@ -1,0 +1,155 @@
+"""A .reg export (UTF-16, UTF-8 or ANSI) -> the wanted keys.
+
+Invariant: read line by line in constant memory; a line that cannot be read is counted as damage and
+costs only itself. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import InputError
+from .registry_keys import KeyValues, Registry, RegValue
+
+#: a longer line is no value of a wanted key
+LONGEST_LINE = 1 << 16
+_SIGNATURES = ("Windows Registry Editor Version 5.00", "REGEDIT4")
+_VALUE = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|(@))=(.*)', re.DOTALL)
+_HEX = re.compile(r"hex(?:\(([0-9a-fA-F]{1,8})\))?:(.*)", re.DOTALL)
+_TYPES = {
+    0: "REG_NONE", 1: "REG_SZ", 2: "REG_EXPAND_SZ", 3: "REG_BINARY", 4: "REG_DWORD",
+    5: "REG_DWORD_BIG_ENDIAN", 6: "REG_LINK", 7: "REG_MULTI_SZ", 0xB: "REG_QWORD",
+}  # fmt: skip
+
+
+def read(path: str) -> Registry:
+    """Reads the export; InputError when the file is none."""
+    encoding = _encoding(path)
+    registry = Registry("registry export")
+    key: KeyValues | None = None
+    is_ansi = False
+    try:
+        with open(path, encoding=encoding, errors="replace", newline=None) as file:
+            for number, line in _logical_lines(file):
+                if number == 1:
+                    if line.strip("\ufeff \t") not in _SIGNATURES:
+                        raise InputError(
+                            path,
+                            "is not a registry export",
+                            expected=f'"{_SIGNATURES[0]}" in the first line',
+                            found=repr(line[:40]),
+                        )
+                    is_ansi = line.startswith("REGEDIT4")
+                elif line.startswith("["):
+                    key = _key(registry, line, number)
+                elif key is not None and line and not line.startswith(";"):
+                    _value(registry, key, line, number, is_ansi)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+    return registry
+
+
+def _encoding(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 16)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise InputError(path, "is empty")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if head[1:2] == b"\0":
+        return "utf-16-le"
+    try:
+        head[: len(head) - 4].decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _logical_lines(file: Any) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; a line that ends in a backslash goes on in the next."""
+    number, pending, start = 0, "", 0
+    while True:
+        line = file.readline(LONGEST_LINE)
+        if not line:
+            break
+        number += line.endswith("\n") or len(line) < LONGEST_LINE
+        line = line.rstrip("\r\n").strip(" \t")
+        if not pending:
+            start = max(number, 1)
+        pending += line
+        # regedit breaks only hexadecimal data; a path in quotes may end in a backslash too
+        if pending.endswith("\\") and not pending.endswith('"') and len(pending) < LONGEST_LINE:
+            pending = pending[:-1]
+            continue
+        yield start, pending
+        pending = ""
+    if pending:
+        yield start, pending
+
+
+def _key(registry: Registry, line: str, number: int) -> KeyValues | None:
+    if not line.endswith("]"):
+        registry.damage.append(f"line {number}: key without closing bracket")
+        return None
+    path = line[1:-1]
+    parts = path.split("\\", 2)
+    if len(parts) < 3 or path.startswith("-"):  # "[-key]" asks to delete it
+        return None
+    short = {"HKEY_LOCAL_MACHINE": "HKLM"}.get(parts[0].upper(), parts[0])
+    return registry.key(parts[2], "\\".join([short, *parts[1:]]))
+
+
+def _value(registry: Registry, key: KeyValues, line: str, number: int, is_ansi: bool) -> None:
+    match = _VALUE.fullmatch(line)
+    if not match:
+        registry.damage.append(f"line {number}: not a value")
+        return
+    name = _unescape(match[1]) if match[1] is not None else "(default)"
+    try:
+        kind, data = _data(match[3], is_ansi)
+    except ValueError:
+        registry.damage.append(f"line {number}: data of {name[:40]!r} cannot be read")
+        return
+    if kind:
+        key.values.append(RegValue(name, kind, data, f"line {number} of the export"))
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def _data(text: str, is_ansi: bool) -> tuple[str, Any]:
+    """(type, data); type "" for a value that the file deletes."""
+    text = text.strip()
+    if text == "-":
+        return "", None
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        return "REG_SZ", _unescape(text[1:-1])
+    if text.lower().startswith("dword:"):
+        number = int(text[6:], 16)
+        if not 0 <= number < 1 << 32:
+            raise ValueError(text)
+        return "REG_DWORD", number
+    match = _HEX.fullmatch(text)
+    if not match:
+        raise ValueError(text)
+    code = int(match[1], 16) if match[1] else 3
+    raw = bytes.fromhex(match[2].replace(",", " ").replace("\\", " "))
+    return decode(code, raw, "cp1252" if is_ansi else "utf-16-le")
+
+
+def decode(code: int, raw: bytes, encoding: str) -> tuple[str, Any]:
+    """(type name, data) of raw bytes by their registry type."""
+    kind = _TYPES.get(code, f"REG_TYPE_{code:#x}")
+    if code in (1, 2, 6):
+        return kind, raw.decode(encoding, "replace").split("\0")[0]
+    if code == 7:
+        return kind, [part for part in raw.decode(encoding, "replace").split("\0") if part]
+    if (code == 4 and len(raw) == 4) or (code == 0xB and len(raw) == 8):
+        return kind, int.from_bytes(raw, "little")
+    return kind, raw

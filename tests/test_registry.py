@@ -1,0 +1,299 @@
+"""SYSTEM hives and .reg exports: values, meanings, findings, damage."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import generator_logs
+import hive_writer
+import pytest
+
+from analyzer.absence import Absent
+from analyzer.checks import rules_logs
+from analyzer.errors import AnalyzerError, InputError, UsageError
+from analyzer.records import Records
+from analyzer.sources.registry import collect
+
+CONTROL = r"HKLM\SYSTEM\CurrentControlSet\Control\CrashControl"
+FILES = generator_logs.files()
+
+
+def tree(control: dict[str, Any], services: dict[str, Any], number: int = 1) -> dict[str, Any]:
+    """A SYSTEM hive with one used and one unused control set."""
+    other = {"Control": {"CrashControl": {"CrashDumpEnabled": 3}}, "Services": {}}
+    used = {"Control": {"CrashControl": control, "Lsa": {"x": 1}}, "Services": services}
+    sets = {"ControlSet001": other, "ControlSet002": other}
+    sets[f"ControlSet{number:03d}"] = used
+    return {**sets, "Select": {"Current": number, "Default": number, "LastKnownGood": 2}}
+
+
+def read(tmp_path: Path, data: bytes, name: str = "SYSTEM") -> Records:
+    """Reads bytes as a file."""
+    path = tmp_path / name
+    path.write_bytes(data)
+    return collect(str(path))
+
+
+def settings(records: Records) -> dict[str, tuple[str, Any]]:
+    """Setting name -> (value, meaning)."""
+    return {row.name: (row.value, row.meaning) for row in records["settings"]}
+
+
+def rules(records: Records) -> list[str]:
+    """Ids of the anomalies in order."""
+    return [anomaly.rule for anomaly in records.anomalies]
+
+
+HIVE_CONTROL = {
+    "AutoReboot": 1, "CrashDumpEnabled": 1, "FilterPages": 1, "EnableLogFile": 1,
+    "DumpFile": r"@%SystemRoot%\MEMORY.DMP", "DumpFilters": ["dumpfve.sys", "veracrypt.sys"],
+    "LastCrashTime": bytes.fromhex("004a8c719ca8dc01"), "Odd": 12,
+}  # fmt: skip
+HIVE_SERVICES = {
+    "veracrypt": {"ImagePath": "@System32\\drivers\\veracrypt.sys", "Start": 0, "Type": 1}
+}
+
+
+# ---------------------------------------------------------------- hive
+
+
+def test_hive_settings_of_the_current_control_set(tmp_path: Path) -> None:
+    """Select says which control set counts; its CrashControl is shown value by value."""
+    records = read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES, 2)))
+    rows = settings(records)
+    assert records["settings"][0].key == r"HKLM\SYSTEM\ControlSet002\Control\CrashControl"
+    assert rows["CrashDumpEnabled"] == (
+        "1", "active memory dump (complete dump without the pages that are filtered out)",
+    )  # fmt: skip
+    assert rows["DumpFile"][0] == r"%SystemRoot%\MEMORY.DMP"
+    assert rows["DumpFilters[0]"] == (
+        "dumpfve.sys", "dump filter, first to be called; BitLocker, in-box default",
+    )  # fmt: skip
+    assert rows["DumpFilters[1]"] == (
+        "veracrypt.sys", "dump filter, number 2 to be called; VeraCrypt",
+    )  # fmt: skip
+    # 0x01dca89c718c4a00 * 100 ns after 1601: date -u -d
+    # @$((0x01dca89c718c4a00/10000000-11644473600))
+    assert rows["LastCrashTime"][1] == "taken as FILETIME: 2026-02-28 10:24:38 UTC"
+    assert isinstance(rows["Odd"][1], Absent)
+
+
+def test_hive_service_of_a_filter(tmp_path: Path) -> None:
+    """A filter's service key gives file, start and type, with their meanings."""
+    records = read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
+    service = [r for r in records["settings"] if r.key.endswith("veracrypt")]
+    assert {(r.name, r.value, r.meaning) for r in service} == {
+        ("ImagePath", "System32\\drivers\\veracrypt.sys", "the driver's file"),
+        ("Start", "0", "started by the boot loader"),
+        ("Type", "1", "kernel driver"),
+    }
+
+
+def test_healthy_hive_has_only_information(tmp_path: Path) -> None:
+    """A third-party filter is information; nothing else is said about a sound configuration."""
+    records = read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
+    assert rules(records) == ["registry-third-party-filter"]
+    assert records["sources"][0].subtype == "control set ControlSet001"
+
+
+def test_hive_is_what_regipy_reads(tmp_path: Path) -> None:
+    """The test's own hive writer agrees with regipy on keys and values."""
+    regipy = pytest.importorskip("regipy.registry")
+    path = tmp_path / "SYSTEM"
+    path.write_bytes(hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
+    key = regipy.RegistryHive(str(path)).get_key(r"\ControlSet001\Control\CrashControl")
+    values = {v.name: v.value for v in key.iter_values(trim_values=False)}
+    assert values["DumpFilters"] == ["dumpfve.sys", "veracrypt.sys"]
+    assert values["CrashDumpEnabled"] == 1
+    assert sorted(values) == sorted(HIVE_CONTROL)
+
+
+def test_missing_regipy_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without regipy a hive gives a usage error with the pip command; an export still opens."""
+    real_import = builtins.__import__
+
+    def no_regipy(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("regipy"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_regipy)
+    with pytest.raises(UsageError, match=r"pip install dumpstart\[registry\]"):
+        read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, {})))
+    assert read(tmp_path, FILES["crash-control.reg"], "a.reg")["settings"]
+
+
+# ---------------------------------------------------------------- export
+
+
+def test_export_settings(tmp_path: Path) -> None:
+    """A UTF-16 export as regedit writes it, with broken hexadecimal lines."""
+    records = read(tmp_path, FILES["crash-control.reg"], "a.reg")
+    rows = settings(records)
+    assert records["settings"][0].key == CONTROL
+    assert rows["CrashDumpEnabled"] == ("7", "automatic memory dump")
+    assert rows["DumpFile"][0] == r"%SystemRoot%\MEMORY.DMP"
+    assert rows["DumpFilters[1]"][0] == "veracrypt.sys"
+    assert rows["EnableLogFile"] == ("1", "DumpStack.log is written")
+    assert rows["MinidumpsCount"] == ("5", "the newest 5 minidumps are kept")
+    assert rows["LastCrashTime"][1] == "taken as FILETIME: 2026-02-28 10:24:38 UTC"
+    assert rules(records) == ["registry-third-party-filter"]
+
+
+def test_export_rows_name_their_line(tmp_path: Path) -> None:
+    """AutoReboot stands in line 4 of the export."""
+    records = read(tmp_path, FILES["crash-control.reg"], "a.reg")
+    assert records["settings"][0].origin.how == "line 4 of the export"
+
+
+def test_disabled_export(tmp_path: Path) -> None:
+    """Dumps off, log off: one warning, one hint with the command that switches the log on."""
+    records = read(tmp_path, FILES["crash-control-disabled.reg"], "a.reg")
+    assert rules(records) == ["registry-dump-disabled", "registry-log-disabled"]
+    assert "EnableLogFile /t REG_DWORD /d 1" in rules_logs.RULES["registry-log-disabled"].next_step
+    assert settings(records)["CrashDumpEnabled"] == ("0", "no dump")
+
+
+def test_faulty_export(tmp_path: Path) -> None:
+    """Simulated error, page file too small, a filter without service, one whose service is off."""
+    records = read(tmp_path, FILES["crash-control-faulty.reg"], "a.reg")
+    found = [(a.rule, a.subject) for a in records.anomalies]
+    assert found == [
+        ("registry-simulate-error", "SimulateError"),
+        ("registry-page-file-too-small", "PageFileTooSmall"),
+        ("registry-third-party-filter", "oldvendor.sys"),
+        ("registry-filter-service-missing", "oldvendor.sys"),
+        ("registry-third-party-filter", "stopped.sys"),
+        ("registry-filter-service-disabled", "stopped.sys"),
+    ]
+    rows = settings(records)
+    assert rows["SimulateError"] == (
+        "0x2005",
+        "simulate a failure when loading the dump filter drivers (LoadFilterDrivers)",
+    )
+    assert rows["PageFileTooSmall"][1].endswith("6144 MiB are asked for")  # 0x180000000 >> 20
+    assert rows["DedicatedDumpFile"][0] == r"D:\dedicated.dmp"
+
+
+def test_missing_service_needs_service_keys(tmp_path: Path) -> None:
+    """An export of CrashControl alone does not say that a filter's service is missing."""
+    data = generator_logs.reg(
+        {generator_logs.CONTROL: {"EnableLogFile": 1, "DumpFilters": ["dumpfve.sys", "a.sys"]}}
+    )
+    assert rules(read(tmp_path, data.encode("utf-16"), "a.reg")) == ["registry-third-party-filter"]
+
+
+def test_old_ansi_export(tmp_path: Path) -> None:
+    """REGEDIT4 stores texts in hexadecimal values as ANSI."""
+    text = (
+        "REGEDIT4\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\CurrentControlSet\\Control\\CrashControl]\r\n"
+        '"DumpFilters"=hex(7):64,75,6d,70,66,76,65,2e,73,79,73,00,00\r\n"EnableLogFile"=dword:1\r\n'
+        '"DumpFile"="C:\\\\D\xfcmp.dmp"\r\n'
+    )
+    rows = settings(read(tmp_path, text.encode("cp1252"), "a.reg"))
+    assert rows["DumpFilters[0]"][0] == "dumpfve.sys"
+    assert rows["DumpFile"][0] == "C:\\D\xfcmp.dmp"
+
+
+def test_export_of_a_loaded_hive_uses_select(tmp_path: Path) -> None:
+    """A hive loaded under another name has no CurrentControlSet; Select decides."""
+    base = r"HKEY_LOCAL_MACHINE\OFFLINE"
+    keys = {
+        rf"{base}\ControlSet001\Control\CrashControl": {"CrashDumpEnabled": 3},
+        rf"{base}\ControlSet002\Control\CrashControl": {"CrashDumpEnabled": 2, "EnableLogFile": 1},
+        rf"{base}\Select": {"Current": 2},
+    }
+    records = read(tmp_path, generator_logs.reg(keys).encode("utf-16"), "a.reg")
+    assert settings(records)["CrashDumpEnabled"] == ("2", "kernel memory dump")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"EnableLogFile": 1, "DumpFilters": ["veracrypt.sys"]},
+         ["registry-dumpfve-missing", "registry-third-party-filter"]),
+        ({"EnableLogFile": 1, "DumpFilters": ["dumpfve.sys", r"C:\x\a.sys"]},
+         ["registry-filter-name-odd", "registry-third-party-filter"]),
+        ({"EnableLogFile": 1, "DumpFilters": "dumpfve.sys"}, ["registry-value-odd"]),
+        ({"EnableLogFile": 1, "CrashDumpEnabled": 5}, ["registry-value-odd"]),
+        ({"EnableLogFile": 1, "CrashDumpEnabled": "7"}, ["registry-value-odd"]),
+        ({}, ["registry-log-disabled"]),
+    ],
+)  # fmt: skip
+def test_single_oddities(tmp_path: Path, values: dict[str, Any], expected: list[str]) -> None:
+    """Each odd value gives its own finding and no other."""
+    data = generator_logs.reg({generator_logs.CONTROL: values})
+    assert rules(read(tmp_path, data.encode("utf-8"), "a.reg")) == expected
+
+
+def test_file_without_crash_control(tmp_path: Path) -> None:
+    """An export of another key is read and said to lack CrashControl."""
+    data = generator_logs.reg({r"HKEY_CURRENT_USER\Software\X": {"a": 1}})
+    assert rules(read(tmp_path, data.encode("utf-16"), "a.reg")) == ["registry-no-crash-control"]
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"regf" + bytes(60), b"PK\x03\x04"])
+def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
+    """A file that is neither hive nor export gives one sentence."""
+    with pytest.raises(InputError):
+        read(tmp_path, data)
+
+
+# ---------------------------------------------------------------- damage
+
+
+def damage(path: Path, data: bytes) -> None:
+    """Damaged input must end in records or our own error."""
+    path.write_bytes(data)
+    try:
+        records = collect(str(path))
+    except AnalyzerError:
+        return
+    assert len(records["sources"]) == 1
+    assert set(rules(records)) <= set(rules_logs.RULES)
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(FILES) if n.endswith(".reg")])
+def test_exports_cut_and_flipped(tmp_path: Path, name: str) -> None:
+    """Each export cut at 200 places and with 300 random bit flips ends in records or our error."""
+    data, rng = FILES[name], random.Random(6)
+    for place in range(200):
+        damage(tmp_path / "a.reg", data[: len(data) * place // 200])
+    for _ in range(300):
+        copy = bytearray(data)
+        for _ in range(rng.randint(1, 6)):
+            copy[rng.randrange(len(copy))] ^= 1 << rng.randrange(8)
+        damage(tmp_path / "a.reg", bytes(copy))
+
+
+def test_hive_cut_and_flipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A hive cut at 200 places and with 800 bit flips: records or our error, nothing printed."""
+    data, rng = hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)), random.Random(7)
+    used = len(data.rstrip(b"\0"))
+    with caplog.at_level(logging.DEBUG):
+        for place in range(200):
+            damage(tmp_path / "SYSTEM", data[: used * place // 200])
+        for _ in range(800):
+            copy = bytearray(data)
+            for _ in range(rng.randint(1, 6)):
+                copy[rng.randrange(4096, used)] ^= 1 << rng.randrange(8)
+            damage(tmp_path / "SYSTEM", bytes(copy))
+    assert not caplog.records
+
+
+def test_damaged_line_costs_only_itself(tmp_path: Path) -> None:
+    """One bad line is counted; the values before and after it are read."""
+    text = generator_logs.reg(
+        {generator_logs.CONTROL: {"CrashDumpEnabled": 7, "EnableLogFile": 1, "LogEvent": 1}}
+    )
+    text = text.replace('"EnableLogFile"=dword:00000001', '"EnableLogFile"=dword:zz\r\nrubbish')
+    records = read(tmp_path, text.encode("utf-16"), "a.reg")
+    assert sorted(settings(records)) == ["CrashDumpEnabled", "LogEvent"]
+    (found,) = (a for a in records.anomalies if a.rule == "registry-damaged")
+    assert found.evidence == (
+        "line 5: data of 'EnableLogFile' cannot be read", "line 6: not a value",
+    )  # fmt: skip
