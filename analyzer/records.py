@@ -163,7 +163,7 @@ class Extension(NamedTuple):
     tracks_per_cylinder: Number
     sectors_per_track: Number
     bytes_per_sector: Number
-    disk_size: Big
+    disk_size: Number
     size_of_partition_info: Number
     partition_style: Number
     partition_style_name: Text

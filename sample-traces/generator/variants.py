@@ -221,7 +221,7 @@ add("ring-blink", "a link back that is wrong", "filter-ring-broken", memory=faul
 add(
     "node-not-in-dump",
     "the page of the filter nodes is not in the dump",
-    "filter-ring-broken",
+    "filter-node-not-in-dump",
     memory=faults.node_absent,
 )
 add(
