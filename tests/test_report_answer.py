@@ -179,3 +179,11 @@ def test_findings_are_ordered_by_severity() -> None:
     """Errors come first, and equals keep their order."""
     found = [make(records.Finding, severity=s) for s in ("info", "error", "warning", "error")]
     assert by_severity(found) == [found[1], found[3], found[2], found[0]]
+
+
+def test_an_upper_bound_of_all_calls_is_told() -> None:
+    """DumpStack.log has no line of a filter, but its first time bounds them all."""
+    text = "All Dump_Start calls together took at most 1531 ms"
+    said = answer(make(records.Stage, stage="dump-start-upper-bound", text=text))
+    assert "how long it took is not determined" in said
+    assert f"{text}." in said

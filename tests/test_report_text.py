@@ -48,7 +48,7 @@ def test_extension_is_told_member_by_member(handmade: Records) -> None:
         ("01c", "  TracksPerCylinder", "255"),
         ("020", "  SectorsPerTrack", "63"),
         ("024", "  BytesPerSector", "512"),
-        ("028", "DiskSize", "0x000000e8e0db6000"),
+        ("028", "DiskSize", "1000204886016"),
         ("030", "PartitionInfo", ""),
         ("030", "  SizeOfPartitionInfo", "24"),
         ("034", "  PartitionStyle", "1"),

@@ -41,7 +41,7 @@ def test_kinds_are_the_names_of_the_annotations() -> None:
     assert kinds["uptime_ns"] == "Duration"
     assert kinds["source"] == "Text"
     assert kinds["at_address"] == "Address"
-    assert dict(tables.SCHEMA["extensions"])["disk_size"] == "Big"
+    assert dict(tables.SCHEMA["callbacks"])["entry_clock"] == "Big"
     assert dict(tables.SCHEMA["extensions"])["is_reconstructed"] == "Flag"
     assert dict(tables.SCHEMA["stages"])["rate_mb_per_s"] == "Real"
 
@@ -52,7 +52,7 @@ def test_numbers_in_json_have_fixed_digits() -> None:
     assert machine["bugcheck"] == "0x000000d1"
     assert machine["parameter1"] == "0xfffff80513370123"
     assert machine["build"] == 19041
-    assert row(records.Extension, disk_size=0xE8E0DB6000)["disk_size"] == "0x000000e8e0db6000"
+    assert row(records.Callback, entry_clock=1 << 40)["entry_clock"] == "0x0000010000000000"
 
 
 def test_times_in_json_are_utc_with_100_ns() -> None:

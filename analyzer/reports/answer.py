@@ -144,6 +144,8 @@ def _start(records: Records) -> list[str]:
             "Whether Dump_Start was called, what it returned and how long it took is not "
             "determined: no source tells of a filter's callbacks."
         )
+    bounds = [s for s in records["stages"] if s.stage == "dump-start-upper-bound"]
+    said += [words.field(stage, "text").rstrip(".") + "." for stage in bounds[:_MOST]]
     if any(e.is_reconstructed is True for e in records["extensions"]):
         said.append(
             "The FILTER_EXTENSION it would be given is reconstructed from the dump stack context."

@@ -81,7 +81,7 @@ def _meaning(extension: Extension, name: str) -> str:
     if is_absent(given):
         return ""
     if name == "disk_size":
-        return f"{given} = {words.size(given)}"
+        return f"{given:#x} = {words.size(given)}"
     if name == "size" or name == "size_of_partition_info":
         return f"{given:#x}"
     if name == "device_object" and not given:

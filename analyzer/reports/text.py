@@ -246,11 +246,10 @@ def _stages(records: Records) -> Iterator[str]:
         for s in rows:
             yield from wrapped(fields(s, "text") or field(s, "stage"), "    ", "  ")
         return
-    table = [("elapsed ms", "took ms", "driver", "step")]
+    yield "  elapsed ms  took ms  step"
     for s in rows:
-        text = clean(fields(s, "text") or field(s, "stage"), 48)
-        table.append((field(s, "elapsed_ms"), field(s, "duration_ms"), field(s, "driver"), text))
-    yield from aligned(table)
+        times = f"  {field(s, 'elapsed_ms'):>10}  {field(s, 'duration_ms'):>7}  "
+        yield from wrapped(fields(s, "text") or field(s, "stage"), " " * 25, times)
 
 
 def _requests(records: Records) -> Iterator[str]:

@@ -7,6 +7,7 @@ names the kind and what to open instead. A source is a module here with ``collec
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any, Callable, NamedTuple, Union
 
@@ -76,7 +77,7 @@ def _is_event_xml(head: bytes) -> bool:
 def _is_event_csv(head: bytes) -> bool:
     """Event Viewer's "Save as CSV" has these five columns, in the language of the machine."""
     first, _, rest = text_of(head).partition("\n")
-    return rest != "" and first.count(",") == 4 and "ID" in first.upper()
+    return rest != "" and first.count(",") == 4 and re.search(r"\bID\b", first.upper()) is not None
 
 
 def _is_registry_text(head: bytes) -> bool:
