@@ -339,15 +339,11 @@ def sequence_gaps(table: Array) -> List[Tuple[int, int, int]]:
     return gaps
 
 
-def expanded(buffers: Buffers, number: int) -> Tuple[Array, int]:
-    """One buffer as (bytes from its first event on, length of the valid part)."""
-    row = buffers.table[number]
+def expanded(buffers: Buffers, number: int) -> bytes:
+    """The event bytes of one compressed buffer."""
     packed = (buffers.table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
-    if not packed[number]:
-        low = int(row["offset"]) + BUFFER_HEADER_SIZE
-        return buffers.data[low : int(row["offset"]) + int(row["end"])], int(row["end"]) - 0x48
     block = _gather(buffers, np.array([number]), number, packed, None)
-    return block.data, int(block.ends[0])
+    return bytes(block.data[: int(block.ends[0])].tobytes())
 
 
 def per_processor(table: Array) -> Dict[int, int]:

@@ -124,6 +124,20 @@ def parse_log_header(event: bytes, logger_id: int) -> Optional[Session]:
     )
 
 
+def describe_header(data: bytes, pointer: int) -> str:
+    """The payload of a TRACE_LOGFILE_HEADER event in words."""
+    layout: Any = TRACE_LOGFILE_HEADER32 if pointer == 4 else TRACE_LOGFILE_HEADER64
+    if len(data) < layout.size():
+        return "a cut trace header"
+    head = layout.from_buffer_copy(data)
+    modes = ", ".join(text for bit, text in MODES.items() if head.LogFileMode & bit) or "none"
+    return (
+        f"session {_text(data[layout.size() :])[0]!r}, build {head.ProviderVersion}, "
+        f"{head.NumberOfProcessors} processors, mode {modes}, {head.EventsLost} events and "
+        f"{head.BuffersLost} buffers lost"
+    )
+
+
 def read_session(data: bytes) -> Session:
     """The session of a file from its first bytes."""
     if len(data) < BUFFER_HEADER_SIZE + 8:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from ..errors import InputError, UnsupportedError
-from .buffers import Account, Block, Buffers, blocks, read_buffers, sequence_gaps
+from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers, sequence_gaps
 from .clock import NO_TIME, Clock
+from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
+from .layouts import EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING, EVENT32, EVENT64
+from .manifests import MANIFEST_EVENT
+from .schemas import GUID as SCHEMA_GUID
 from .session import Session, read_session
 from .walk import Walk, walk
 
@@ -47,10 +51,14 @@ class Trace:
         self.path, self.session, self.buffers, self.account = path, session, buffers, account
         self.data, self.base, self.how = data, base, how
         self.providers = Providers()
+        self.decoder = Decoder()
+        self._cache: Dict[int, bytes] = {}  # expanded buffers, most recent last
+        self._named: Set[int] = set()
+        self._places: Optional[List[Tuple[int, int]]] = None
+        self._schemas = 0  # number of the embedded-schema provider
         self._map = source_map
         self._index: Optional[Index] = None
         self._summary: Optional[Array] = None
-        self._clocks: Optional[List[Clock]] = None
 
     @classmethod
     def open(cls, path: str) -> "Trace":
@@ -136,11 +144,15 @@ class Trace:
         assert self._summary is not None
         return self._summary
 
-    def _summarise(self, summary: Array, block: Block, walked: Walk, cpu: Array) -> None:
-        counts = np.bincount(walked.lanes, minlength=len(block.numbers))
-        summary[block.numbers, 0] = counts
+    def _summarise(
+        self, summary: Array, block: Block, walked: Walk, cpu: Array
+    ) -> Dict[str, Array]:
+        summary[block.numbers, 0] = np.bincount(walked.lanes, minlength=len(block.numbers))
         cols = columns(block, walked, cpu, self.providers)
         self._first_times(summary, cols)
+        if self._summary is None:
+            self._learn(block, walked, cols)
+        return cols
 
     def _first_times(self, summary: Array, cols: Dict[str, Array]) -> None:
         numbers = cols["buffer"]
@@ -160,7 +172,37 @@ class Trace:
             seen.bytes_skipped += account.bytes_skipped
             for note in account.notes:
                 seen.note(*note)
+            self.decoder.settle()
         self._summary = summary
+
+    def _learn(self, block: Block, walked: Walk, cols: Dict[str, Array]) -> None:
+        """Collects what the trace says of its own events: names, schemas, manifests."""
+
+        def event(k: int) -> bytes:
+            at = int(walked.slots[k]) * 8
+            return bytes(block.data[at : at + int(walked.sizes[k])].tobytes())
+
+        numbers = cols["provider"]
+        fresh = np.flatnonzero(np.bincount(numbers, minlength=1)).tolist()
+        for number in fresh:
+            if number not in self._named:
+                self._named.add(number)
+                k = int(np.argmax(numbers == number))
+                guid = self.providers.guids[number]
+                if number and guid == SCHEMA_GUID:
+                    self._schemas = number
+                if cols["type"][k] in (EVENT32, EVENT64):
+                    self.decoder.learn_name(guid, take_apart(event(k), EVENT64))
+        if self._schemas:
+            for k in np.flatnonzero(numbers == self._schemas).tolist():
+                kind = int(cols["type"][k])
+                parts = take_apart(event(k), kind)
+                self.decoder.learn_schema(int(cols["opcode"][k]), parts.data)
+        for k in np.flatnonzero(cols["id"] == MANIFEST_EVENT).tolist():
+            if cols["type"][k] in (EVENT32, EVENT64):
+                guid = self.providers.guids[int(numbers[k])]
+                parts = take_apart(event(k), EVENT64)
+                self.decoder.learn_manifest(guid, int(cols["pid"][k]), parts.data)
 
     def __len__(self) -> int:
         if self._index is not None:
@@ -178,12 +220,7 @@ class Trace:
             account = Account(len(self.data))
             cpu = self.buffers.table["cpu"]
             for block, walked in self._pass(account, keep=True):
-                cols = columns(block, walked, cpu, self.providers)
-                summary[block.numbers, 0] = np.bincount(
-                    walked.lanes, minlength=len(block.numbers)
-                )
-                self._first_times(summary, cols)
-                for name, column in cols.items():
+                for name, column in self._summarise(summary, block, walked, cpu).items():
                     parts[name].append(column)
             whole: Dict[str, Array] = {}
             for name, kind in COLUMNS.items():
@@ -237,11 +274,61 @@ class Trace:
         """Missing buffer sequence numbers."""
         return sequence_gaps(self.buffers.table)
 
-    def file_offset(self, buffer: int, offset: int) -> int:
-        """Where an event lies in the input (of a compressed buffer: where the buffer lies)."""
-        row = self.buffers.table[buffer]
-        inside = 0 if int(row["flags"]) & 0x40 else offset
-        return self.base + int(row["offset"]) + inside
+    @property
+    def no_processor(self) -> bool:
+        """True when the session has one buffer stream, so its processor numbers mean nothing."""
+        return bool(self.session.mode & EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING)
+
+    def provider_numbers(self, wanted: str) -> List[int]:
+        """Numbers of the providers with this name or GUID; kernel events are number 0."""
+        len(self)  # names are learnt in the first pass
+        key = wanted.strip("{} ").lower()
+        found = [
+            number for number, guid in enumerate(self.providers.guids)
+            if number and key in (guid, self.decoder.provider_name(guid).lower())
+        ]  # fmt: skip
+        return found + ([0] if key in ("windows kernel", "kernel") else [])
+
+    def event_bytes(self, buffer: int, offset: int, size: int) -> bytes:
+        """The bytes of one event, header included."""
+        row = self._rows[buffer]
+        if not row[1] & 0x40:
+            at = row[0] + offset
+            return self.data[at : at + size].tobytes()  # type: ignore[no-any-return]
+        raw = self._cache.get(buffer)
+        if raw is None:
+            raw = expanded(self.buffers, buffer)
+            while self._cache and sum(map(len, self._cache.values())) > 16 << 20:
+                del self._cache[next(iter(self._cache))]
+            self._cache[buffer] = raw
+        return raw[offset - 0x48 : offset - 0x48 + size]
+
+    @property
+    def _rows(self) -> List[Tuple[int, int]]:
+        """(offset, flags) of every buffer as plain numbers."""
+        if self._places is None:
+            table = self.buffers.table
+            self._places = list(zip(table["offset"].tolist(), table["flags"].tolist()))
+        return self._places
+
+    def place(self, buffer: int, offset: int) -> Tuple[int, str]:
+        """File offset of an event and how it was found; of a compressed buffer, the buffer's."""
+        at, flags = self._rows[buffer]
+        if flags & 0x40:
+            return self.base + at, f"{self.how}, +{offset:#x} in the expanded buffer"
+        return self.base + at + offset, self.how
+
+    def places(self, buffers: Array, offsets: Array) -> Tuple[Array, List[str]]:
+        """The same for many events."""
+        table = self.buffers.table
+        packed = (table["flags"][buffers] & 0x40) != 0
+        at = self.base + table["offset"][buffers] + np.where(packed, 0, offsets)
+        if not packed.any():
+            return at, [self.how] * len(at)
+        return at, [
+            f"{self.how}, +{o:#x} in the expanded buffer" if p else self.how
+            for o, p in zip(offsets.tolist(), packed.tolist())
+        ]
 
 
 def _has_events(buffers: Buffers) -> bool:

@@ -1,0 +1,308 @@
+"""From a row of the index to a decoded event: header details, provider name, fields, words.
+
+Invariant: who told the schema is part of the answer; an event no schema fits keeps its bytes and says
+what would tell. The order of trust: what the event or its trace says of itself, then what the user
+gave, then what is built in.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from ..absence import Absent
+from . import manifests, mof, providers, schemas, tracelogging, wpp
+from .layouts import (
+    COMPACT32,
+    COMPACT64,
+    EVENT32,
+    EVENT64,
+    EVENT_HEADER_FLAG_EXTENDED_INFO,
+    EVENT_HEADER_PROPERTY_LEGACY_EVENTLOG,
+    EXT_EVENT_SCHEMA_TL,
+    EXT_PROV_TRAITS,
+    FULL32,
+    FULL64,
+    HEADER_NAMES,
+    INSTANCE32,
+    INSTANCE64,
+    MESSAGE,
+    PERFINFO32,
+    PERFINFO64,
+    SYSTEM32,
+    SYSTEM64,
+)
+from .index import message_layout
+from .payload import Decoded, Schema, decode
+from .session import describe_header
+
+_NARROW = {SYSTEM32, COMPACT32, FULL32, INSTANCE32, PERFINFO32, EVENT32}
+_MAX_ITEMS = 64
+
+
+class Parts(NamedTuple):
+    """An event taken apart, nothing decoded yet."""
+
+    kind: int  #: layouts number
+    channel: int
+    task: int
+    property: int
+    items: Tuple[Tuple[int, bytes], ...]  #: extended items
+    data: bytes  #: user data
+    pointer: int  #: bytes of a pointer in it
+
+
+def take_apart(event: bytes, kind: int) -> Parts:
+    """Header details and user data of one event's bytes."""
+    pointer = 4 if kind in _NARROW else 8
+    if kind in (EVENT32, EVENT64):
+        flags, prop = struct.unpack_from("<HH", event, 4)
+        channel, task = event[0x2B], struct.unpack_from("<H", event, 0x2E)[0]
+        items: List[Tuple[int, bytes]] = []
+        at = 0x50
+        if flags & EVENT_HEADER_FLAG_EXTENDED_INFO:
+            more = True
+            while more and at + 8 <= len(event) and len(items) < _MAX_ITEMS:
+                total, ext, link, size = struct.unpack_from("<HHHH", event, at)
+                if total < 8 or at + total > len(event):
+                    break
+                items.append((ext, event[at + 8 : at + 8 + min(size, total - 8)]))
+                at += total
+                more = bool(link & 1)
+        return Parts(kind, channel, task, prop, tuple(items), event[at:], pointer)
+    if kind == MESSAGE:
+        options = struct.unpack_from("<H", event, 6)[0]
+        pointer = 4 if options & 0x40 else 8
+        at = message_layout(options)[4]
+    elif kind in (PERFINFO32, PERFINFO64):
+        word = struct.unpack_from("<H", event, 0)[0]
+        at = 0x10 + (8 if word & 0x8000 else 0) + 8 * ((word >> 8) & 7)
+    else:
+        at = {
+            SYSTEM32: 0x20, SYSTEM64: 0x20, COMPACT32: 0x18, COMPACT64: 0x18, FULL32: 0x30,
+            FULL64: 0x30, INSTANCE32: 0x48, INSTANCE64: 0x48,
+        }.get(kind, 8)  # fmt: skip
+    return Parts(kind, 0, 0, 0, (), event[at:], pointer)
+
+
+class Described(NamedTuple):
+    """A decoded event: names, fields, words, and who told its schema."""
+
+    provider: str
+    provider_id: str
+    name: str
+    fields: Optional[Decoded]
+    text: Union[str, Absent]
+    told_by: str
+
+
+class Decoder:
+    """Everything known about the events of a trace."""
+
+    def __init__(
+        self, manifest_files: Sequence[str] = (), tmf_files: Sequence[str] = ()
+    ) -> None:
+        self.messages: Dict[Tuple[str, int], wpp.Message] = {}
+        for path in tmf_files:
+            self.messages.update(wpp.load(path))
+        self._given: Dict[Tuple[str, int, int], Schema] = {}
+        self._names: Dict[str, str] = {}
+        for path in manifest_files:
+            self._add(manifests.load(path), self._given)
+        self._streamed: Dict[Tuple[str, int, int], Schema] = {}
+        self._embedded: Dict[Tuple[str, int, int], Schema] = {}
+        self._classic: Dict[Tuple[str, int, int], Schema] = {}
+        self._maps: schemas.Maps = {}
+        self._late: List[bytes] = []
+        self._assembler = manifests.Assembler()
+        self._seen = 0
+
+    def _add(
+        self, found: Iterable[manifests.Provider], into: Dict[Tuple[str, int, int], Schema]
+    ) -> None:
+        for provider in found:
+            self._names.setdefault(provider.guid, provider.name)
+            for (number, version), schema in provider.events.items():
+                into[provider.guid, number, version] = schema
+
+    # -- what the trace says of itself --------------------------------------------------------
+
+    def learn_schema(self, opcode: int, data: bytes) -> None:
+        """One event of the embedded-schema provider; maps are needed before events."""
+        if opcode == schemas.OPCODE_MAP:
+            found = schemas.parse_map(data)
+            if found is not None:
+                self._maps[found[0], found[1]] = (found[2], found[3])
+        elif opcode == schemas.OPCODE_EVENT:
+            self._late.append(data)
+
+    def learn_name(self, provider_id: str, parts: Parts) -> None:
+        """The name a provider gives itself in one of its events."""
+        traits = next((x for ext, x in parts.items if ext == EXT_PROV_TRAITS), b"")
+        if len(traits) > 2:
+            self._names.setdefault(provider_id, tracelogging.provider_name(traits))
+
+    def learn_manifest(self, provider_id: str, process: int, data: bytes) -> None:
+        """One chunk of an EventSource manifest."""
+        self._assembler.add(provider_id, process, data)
+
+    def settle(self) -> None:
+        """Call after the last ``learn``: builds the schemas."""
+        for blob in self._late:
+            found = schemas.parse_event(blob, self._maps)
+            if found is None:
+                continue
+            if found.schema.provider:
+                self._names.setdefault(found.provider_id, found.schema.provider)
+            if found.classic:
+                self._classic[found.event_guid, found.opcode, found.version] = found.schema
+            else:
+                self._embedded[found.provider_id, found.id, found.version] = found.schema
+        self._late = []
+        self._add(self._assembler.providers, self._streamed)
+        self._assembler.providers = []
+
+    @property
+    def counts(self) -> Dict[str, int]:
+        """How many schemas of each kind are known."""
+        return {
+            "embedded schemas": len(self._embedded) + len(self._classic),
+            "maps": len(self._maps),
+            "EventSource manifest events": len(self._streamed),
+            "manifest events": len(self._given),
+            "WPP messages": len(self.messages),
+        }
+
+    @property
+    def broken(self) -> List[str]:
+        """In-stream manifests that could not be used."""
+        return self._assembler.broken + [
+            f"{guid}: manifest incomplete" for guid in self._assembler.unfinished
+        ]
+
+    # -- events -------------------------------------------------------------------------------
+
+    def provider_name(self, guid: str) -> str:
+        """The name of a provider, as far as known."""
+        return self._names.get(guid) or providers.NAMES.get(guid, "")
+
+    def describe(
+        self, parts: Parts, guid: str, number: int, version: int, opcode: int
+    ) -> Described:
+        """One event in words."""
+        if parts.kind in (EVENT32, EVENT64):
+            return self._modern(parts, guid, number, version)
+        if parts.kind == MESSAGE:
+            return self._message(parts, guid, number)
+        if guid:
+            return self._classic_event(parts, guid, version, opcode)
+        return self._kernel(parts, number >> 8, opcode, version, "")
+
+    def _modern(self, parts: Parts, guid: str, number: int, version: int) -> Described:
+        traits = next((x for ext, x in parts.items if ext == EXT_PROV_TRAITS), b"")
+        name = tracelogging.provider_name(traits) if len(traits) > 2 else ""
+        if name:
+            self._names.setdefault(guid, name)
+        item = next((x for ext, x in parts.items if ext == EXT_EVENT_SCHEMA_TL), None)
+        if item is not None:
+            schema = tracelogging.schema(item, name)
+            if schema is not None:
+                return self._with(schema, parts, guid)
+        key = (guid, number, version)
+        for known in (self._embedded, self._streamed, self._given, providers.SCHEMAS):
+            schema = known.get(key)
+            if schema is not None:
+                return self._with(schema, parts, guid)
+        if number == 0 and parts.property & EVENT_HEADER_PROPERTY_LEGACY_EVENTLOG:
+            entry = providers.error_log_entry(parts.data)
+            if entry is not None:
+                label = self.provider_name(guid) or entry.schema.provider
+                return Described(
+                    label, guid, entry.schema.name, entry, providers.error_log_text(entry),
+                    "built in",
+                )  # fmt: skip
+        if number == manifests.MANIFEST_EVENT and parts.data[:1] == b"\x01":
+            size = len(parts.data)
+            return Described(
+                self.provider_name(guid), guid, "ManifestData", None,
+                f"part of the provider's manifest, {size} bytes", "EventSource manifest",
+            )  # fmt: skip
+        return self._unknown(parts, guid, f"event {number}", "its manifest (--manifest)")
+
+    def _classic_event(self, parts: Parts, guid: str, version: int, opcode: int) -> Described:
+        if guid == schemas.GUID:
+            what = "map" if opcode == schemas.OPCODE_MAP else "schema"
+            return Described(
+                "KernelTraceControl", guid, f"Metadata/{what}", None,
+                f"embedded {what}, {len(parts.data)} bytes", "embedded schema",
+            )  # fmt: skip
+        schema = self._classic.get((guid, opcode, version))
+        if schema is not None:
+            return self._with(schema, parts, guid)
+        group = mof.group_of(guid)
+        if group is not None:
+            return self._kernel(parts, group, opcode, version, guid)
+        return self._unknown(parts, guid, f"opcode {opcode}", "its MOF class")
+
+    def _kernel(
+        self, parts: Parts, group: int, opcode: int, version: int, guid: str
+    ) -> Described:
+        name = mof.event_name(group, opcode)
+        guid = guid or (mof.GROUPS[group].guid if group in mof.GROUPS else "")
+        if group == 0 and opcode == 0:
+            text = describe_header(parts.data, parts.pointer)
+            return Described("Windows Kernel", guid, name, None, text, "trace header")
+        schema = mof.schema(group, opcode, version)
+        if schema is None:
+            return Described("Windows Kernel", guid, name, None, _no_layout(parts), "")
+        described = self._with(schema, parts, guid)
+        if group != 0x18 and described.fields is not None and _off(described.fields):
+            # A header can tell the writer's width where the payload has the traced machine's.
+            other = self._with(schema, parts._replace(pointer=12 - parts.pointer), guid)
+            if other.fields is not None and not _off(other.fields):
+                described = other
+        if group == 0x18 and opcode == 0x20:
+            frames = mof.stack_frames(parts.data, parts.pointer)
+            shown = " ".join(f"{frame:#x}" for frame in frames[:32])
+            return described._replace(text=f"{len(frames)} frames: {shown}")
+        return described
+
+    def _message(self, parts: Parts, guid: str, number: int) -> Described:
+        message = self.messages.get((guid, number))
+        if message is None:
+            return self._unknown(parts, guid, f"message {number}", "its TMF file (--tmf)")
+        fields, text = message.decode(parts.data, parts.pointer)
+        return Described(message.provider, guid, message.name, fields, text, "TMF")
+
+    def _with(self, schema: Schema, parts: Parts, guid: str) -> Described:
+        fields = decode(schema, parts.data, parts.pointer)
+        name = schema.provider or self.provider_name(guid)
+        return Described(name, guid, schema.name, fields, fields.text(), schema.told_by)
+
+    def _unknown(self, parts: Parts, guid: str, name: str, would_tell: str) -> Described:
+        if not parts.data:
+            return Described(self.provider_name(guid), guid, name, None, "", "")
+        why = Absent("not-found", f"no schema for its {len(parts.data)} bytes", would_tell)
+        return Described(self.provider_name(guid), guid, name, None, why, "")
+
+
+def _off(fields: Decoded) -> bool:
+    """True when a schema does not fit its payload to the byte."""
+    return bool(fields.missing or fields.left)
+
+
+def _no_layout(parts: Parts) -> Union[str, Absent]:
+    if not parts.data:
+        return ""
+    return Absent("unknown-layout", f"no layout for its {len(parts.data)} bytes")
+
+
+def header_kind(kind: int) -> str:
+    """The header of an event in words."""
+    return HEADER_NAMES.get(kind, f"type {kind}")
+
+
+def is_narrow(kind: int) -> bool:
+    """True for events of a 32-bit writer."""
+    return kind in _NARROW
+

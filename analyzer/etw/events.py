@@ -1,0 +1,335 @@
+"""The events of one or several sessions as a table: rows, a stream, or a DataFrame, all lazily.
+
+Invariant: an event is one row whatever way it is asked for; filters drop rows before their payload is
+touched; what an event does not record is absent with the reason, never zero.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..absence import Absent
+from ..records import Event, Origin
+from . import mof
+from .clock import NO_TIME
+from .decode import Described, Parts, take_apart
+from .index import NO_ID
+from .layouts import EVENT32, EVENT64, MESSAGE
+from .trace import Trace
+
+Array = Any
+
+_NO_THREAD = Absent("not-recorded", "this kind of event header carries no thread or process")
+_NO_CPU = Absent("not-recorded", "this session keeps no processor numbers")
+_NO_TIME_AT_ALL = Absent("not-recorded", "this event carries no time")
+_BAD_TIME = Absent("out-of-range", "its timestamp lies outside 1970 to 2262 or the clock is unknown")
+_ONLY_MODERN = Absent("not-applicable", "only manifest-style events have it")
+_NO_PROVIDER = Absent("not-found", "the provider's name is not known")
+_NOT_ASKED = Absent("not-recorded", "payloads were not asked for")
+
+#: as analyzer.tables calls the fields of an Origin, and its column of reasons
+_PLACE = ("source", "found_by", "confidence", "file_offset", "at_address")
+
+
+class Wanted(NamedTuple):
+    """Which events: all conditions must hold; None means no condition."""
+
+    provider: Optional[str] = None  #: name or GUID, "Windows Kernel" for kernel events
+    ids: Optional[Tuple[int, ...]] = None
+    since: Optional[int] = None  #: ns since 1970, inclusive
+    until: Optional[int] = None  #: ns since 1970, inclusive
+
+    def rows(self, trace: Trace, cols: Dict[str, Array]) -> Optional[Array]:
+        """Row numbers that hold, None for all."""
+        keep = np.ones(len(cols["ts"]), bool)
+        if self.provider is not None:
+            keep &= np.isin(cols["provider"], trace.provider_numbers(self.provider))
+        if self.ids is not None:
+            keep &= np.isin(cols["id"], np.array(self.ids, np.int64))
+        if self.since is not None or self.until is not None:
+            time = trace.clock.ns_array(cols["ts"])
+            keep &= time != NO_TIME
+            if self.since is not None:
+                keep &= time >= self.since
+            if self.until is not None:
+                keep &= time <= self.until
+        return None if keep.all() else np.flatnonzero(keep)
+
+
+class EventTable:
+    """The events of traces, oldest first; stands where a list of Event records could."""
+
+    def __init__(
+        self, traces: Iterable[Trace], extra: Sequence[Event] = (), wanted: Wanted = Wanted()
+    ) -> None:
+        self.traces: List[Trace] = list(traces)
+        self._extra: List[Event] = list(extra)
+        self._wanted = wanted
+
+    def where(
+        self, provider: Optional[str] = None, ids: Optional[Sequence[int]] = None,
+        since: Optional[int] = None, until: Optional[int] = None,
+    ) -> "EventTable":  # fmt: skip
+        """The same table with only these events; times are ns since 1970."""
+        wanted = Wanted(provider, tuple(ids) if ids is not None else None, since, until)
+        return EventTable(self.traces, [e for e in self._extra if _holds(wanted, e)], wanted)
+
+    # -- a list of records, as far as others need one -----------------------------------------
+
+    def joined(self, rows: Any) -> "EventTable":
+        """This table and other events (a list of records or another table)."""
+        if isinstance(rows, EventTable):
+            return EventTable(rows.traces + self.traces, rows._extra + self._extra, self._wanted)
+        return EventTable(self.traces, list(rows) + self._extra, self._wanted)
+
+    def append(self, event: Event) -> None:
+        """Adds one record."""
+        self._extra.append(event)
+
+    def extend(self, rows: Any) -> None:
+        """Adds records, or the traces of another table without reading them."""
+        if isinstance(rows, EventTable):
+            self.traces += rows.traces
+            self._extra += rows._extra
+        else:
+            self._extra += rows
+
+    def __len__(self) -> int:
+        if self._wanted == Wanted():
+            return sum(map(len, self.traces)) + len(self._extra)
+        count = len(self._extra)
+        for trace in self.traces:
+            for cols in trace.chunks():
+                rows = self._wanted.rows(trace, cols)
+                count += len(cols["ts"]) if rows is None else len(rows)
+        return count
+
+    def __iter__(self) -> Iterator[Event]:
+        return self.rows()
+
+    def __bool__(self) -> bool:
+        return bool(self._extra) or any(len(trace) for trace in self.traces)
+
+    def rows(self) -> Iterator[Event]:
+        """Event records in time order, in bounded memory; untimed ones keep their place."""
+        streams: List[Iterator[Event]] = [self._stream(trace) for trace in self.traces]
+        if self._extra:
+            streams.append(iter(sorted(self._extra, key=_when)))
+        if len(streams) == 1:
+            return streams[0]
+        return heapq.merge(*streams, key=_when)
+
+    def _stream(self, trace: Trace) -> Iterator[Event]:
+        for cols in trace.chunks():
+            rows = self._wanted.rows(trace, cols)
+            if rows is not None:
+                cols = {name: column[rows] for name, column in cols.items()}
+            yield from events(trace, cols)
+
+    # -- DataFrame ----------------------------------------------------------------------------
+
+    def frame(self, text: bool = True) -> Any:
+        """A DataFrame with the columns of the events table; ``text=False`` leaves payloads alone."""
+        import pandas as pd
+
+        frames = [_frame(trace, self._wanted, text) for trace in self.traces]
+        if self._extra:
+            frames.append(_frame_of_records(self._extra))
+        if not frames:
+            return _frame_of_records([])
+        if len(frames) == 1:
+            return frames[0]
+        whole = pd.concat(frames, ignore_index=True)
+        return whole.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _when(event: Event) -> int:
+    return event.time if isinstance(event.time, int) else 0
+
+
+def _holds(wanted: Wanted, event: Event) -> bool:
+    if wanted.provider is not None and wanted.provider.lower() not in (
+        str(event.provider).lower(), str(event.provider_id).lower(),
+    ):  # fmt: skip
+        return False
+    if wanted.ids is not None and event.event_id not in wanted.ids:
+        return False
+    time = event.time
+    if wanted.since is not None and not (isinstance(time, int) and time >= wanted.since):
+        return False
+    return not (wanted.until is not None and not (isinstance(time, int) and time <= wanted.until))
+
+
+class Row(NamedTuple):
+    """One event as the decoder sees it, beside its record."""
+
+    ts: int
+    event: Event
+    described: Described
+    parts: Parts
+
+
+def details(trace: Trace, cols: Dict[str, Array]) -> Iterator[Row]:
+    """Every row of the columns with its decoded fields and its record."""
+    times = trace.clock.ns_array(cols["ts"]).tolist()
+    session, guids, decoder = trace.session.name, trace.providers.guids, trace.decoder
+    no_cpu = trace.no_processor
+    names = ("buffer", "offset", "size", "ts", "type", "cpu", "tid", "pid", "provider", "id",
+             "version", "opcode", "level", "keyword")  # fmt: skip
+    lists = [cols[name].tolist() for name in names]
+    for time, (buffer, offset, size, ts, kind, cpu, tid, pid, number, ident, version, opcode,
+               level, keyword) in zip(times, zip(*lists)):  # fmt: skip
+        parts = take_apart(trace.event_bytes(buffer, offset, size), kind)
+        guid = guids[number]
+        told = decoder.describe(parts, guid, ident, version, opcode)
+        modern = kind in (EVENT32, EVENT64)
+        at, how = trace.place(buffer, offset)
+        if time == NO_TIME:
+            time = _NO_TIME_AT_ALL if ts == NO_TIME else _BAD_TIME
+        event = Event(
+            time,
+            told.provider or _NO_PROVIDER,
+            told.provider_id or _NO_PROVIDER,
+            ident,
+            version if kind != MESSAGE else _ONLY_MODERN,
+            parts.channel if modern else _ONLY_MODERN,
+            level if kind != MESSAGE else _ONLY_MODERN,
+            opcode if kind != MESSAGE else _ONLY_MODERN,
+            parts.task if modern else _ONLY_MODERN,
+            keyword if modern else _ONLY_MODERN,
+            told.name,
+            _NO_CPU if no_cpu else cpu,
+            _NO_THREAD if pid == NO_ID else pid,
+            _NO_THREAD if tid == NO_ID else tid,
+            session,
+            told.text,
+            Origin(trace.path, how, "certain", at),
+        )
+        yield Row(ts, event, told, parts)
+
+
+def events(trace: Trace, cols: Dict[str, Array]) -> Iterator[Event]:
+    """The Event records of some columns."""
+    for row in details(trace, cols):
+        yield row.event
+
+
+def _frame(trace: Trace, wanted: Wanted, text: bool) -> Any:
+    index = trace.index()
+    cols = {name: index.sorted(name) for name in index.columns}
+    rows = wanted.rows(trace, cols)
+    if rows is not None:
+        cols = {name: column[rows] for name, column in cols.items()}
+    if text:
+        told = [
+            (e.name, e.text, e.channel, e.task, e.provider, e.provider_id)
+            for e in events(trace, cols)
+        ]
+    else:
+        guids = trace.providers.guids
+        names = [trace.decoder.provider_name(guid) or _NO_PROVIDER for guid in guids]
+        told = []
+        for number, ident in zip(cols["provider"].tolist(), cols["id"].tolist()):
+            if number:
+                label: Any = (names[number], guids[number])
+            else:
+                group = mof.GROUPS.get(ident >> 8)
+                label = ("Windows Kernel", group.guid if group else _NO_PROVIDER)
+            told.append((_NOT_ASKED, _NOT_ASKED, _NOT_ASKED, _NOT_ASKED, *label))
+    return _assemble(trace, cols, told)
+
+
+def _assemble(trace: Trace, cols: Dict[str, Array], told: List[Tuple[Any, ...]]) -> Any:
+    import pandas as pd
+
+    n = len(cols["ts"])
+    kinds = cols["type"]
+    modern = (kinds == EVENT32) | (kinds == EVENT64)
+    message = kinds == MESSAGE
+    name, text, channel, task, provider, guid = zip(*told) if told else ((), (), (), (), (), ())
+    no_ids = cols["pid"] == NO_ID
+
+    def number(values: Array, missing: Array, dtype: str = "i8") -> Any:
+        return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(dtype), missing.copy())
+
+    def words(values: Sequence[Any]) -> Any:
+        plain = [
+            None if isinstance(v, Absent) else v.encode("utf-8", "backslashreplace").decode()
+            for v in values
+        ]
+        return pd.array(np.array(plain, object), dtype=pd.StringDtype("python"))
+
+    def listed(values: Sequence[Any]) -> Any:
+        missing = np.fromiter((not isinstance(v, int) for v in values), bool, n)
+        plain = np.fromiter((v if isinstance(v, int) else 0 for v in values), "i8", n)
+        return pd.arrays.IntegerArray(plain, missing)
+
+    none = np.zeros(n, bool)
+    offset, how = trace.places(cols["buffer"], cols["offset"])
+    reasons = [
+        "; ".join(
+            f"{label}: {value}" for label, value in
+            (("name", row[0]), ("text", row[1]), ("provider", row[4])) if isinstance(value, Absent)
+        ) or None
+        for row in told
+    ]  # fmt: skip
+    time = trace.clock.ns_array(cols["ts"])
+    data = {
+        "time": pd.DatetimeIndex(time.view("M8[ns]")).tz_localize("UTC"),
+        "provider": words(provider),
+        "provider_id": words(guid),
+        "event_id": number(cols["id"], none),
+        "version": number(cols["version"], message),
+        "channel": listed(channel),
+        "level": number(cols["level"], message),
+        "opcode": number(cols["opcode"], message),
+        "task": listed(task),
+        "keyword": number(cols["keyword"], ~modern, "u8"),
+        "name": words(name),
+        "processor": number(cols["cpu"], np.full(n, trace.no_processor)),
+        "process_id": number(cols["pid"], no_ids),
+        "thread_id": number(cols["tid"], no_ids),
+        "session": words([trace.session.name] * n),
+        "text": words(text),
+        "source": words([trace.path] * n),
+        "found_by": words(how),
+        "confidence": words(["certain"] * n),
+        "file_offset": number(offset, none),
+        "at_address": number(offset, ~none, "u8"),
+        "not_determined": pd.array(np.array(reasons, object), dtype=pd.StringDtype("python")),
+    }
+    return pd.DataFrame(data)
+
+
+def _frame_of_records(rows: Sequence[Event]) -> Any:
+    import pandas as pd
+
+    def cell(value: Any) -> Any:
+        return None if isinstance(value, Absent) else value
+
+    out: Dict[str, Any] = {}
+    kinds = {"time": "time", "keyword": "u8", "at_address": "u8"}
+    text = {"provider", "provider_id", "name", "session", "text", "source", "found_by", "confidence"}
+    flat = [[*map(cell, e[:-1]), *map(cell, e.origin)] for e in rows]
+    for k, label in enumerate((*Event._fields[:-1], *_PLACE)):
+        values = [row[k] for row in flat]
+        if label in text:
+            out[label] = pd.array(np.array(values, object), dtype=pd.StringDtype("python"))
+            continue
+        missing = np.fromiter((v is None for v in values), bool, len(values))
+        plain = [0 if v is None else v for v in values]
+        if kinds.get(label) == "time":
+            times = np.array(plain, "i8").view("M8[ns]")
+            times[missing] = np.datetime64("NaT")
+            out[label] = pd.DatetimeIndex(times).tz_localize("UTC")
+        else:
+            out[label] = pd.arrays.IntegerArray(np.array(plain, kinds.get(label, "i8")), missing)
+    reasons = [
+        "; ".join(f"{n}: {v}" for n, v in zip(e._fields, e) if isinstance(v, Absent)) or None
+        for e in rows
+    ]
+    out["not_determined"] = pd.array(np.array(reasons, object), dtype=pd.StringDtype("python"))
+    return pd.DataFrame(out)

@@ -1,0 +1,193 @@
+"""Instrumentation manifests: given as .man files, or sent by EventSource providers in the trace.
+
+Invariant: XML from a trace is hostile: no document types, no entities, bounded size; what cannot be
+read gives no schema and a reason. Namespaces are ignored, as they vary between tools.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from xml.etree import ElementTree
+
+from ..errors import InputError
+from . import payload
+from .payload import Field, Schema
+
+MAX_BYTES = 16 << 20
+MANIFEST_EVENT = 0xFFFE
+
+IN_TYPES = {
+    "UnicodeString": 1, "AnsiString": 2, "Int8": 3, "UInt8": 4, "Int16": 5, "UInt16": 6,
+    "Int32": 7, "UInt32": 8, "Int64": 9, "UInt64": 10, "Float": 11, "Double": 12, "Boolean": 13,
+    "Binary": 14, "GUID": 15, "Pointer": 16, "FILETIME": 17, "SYSTEMTIME": 18, "SID": 19,
+    "HexInt32": 20, "HexInt64": 21, "CountedUnicodeString": 22, "CountedAnsiString": 23,
+    "CountedBinary": 25,
+}  # fmt: skip
+OUT_TYPES = {
+    "PID": "pid", "TID": "tid", "Port": "port", "IPv4": "ipv4", "IPv6": "ipv6",
+    "SocketAddress": "socketaddress", "NTSTATUS": "ntstatus", "Win32Error": "win32",
+    "ErrorCode": "win32", "HResult": "hresult", "HexInt8": "hex", "HexInt16": "hex",
+    "HexInt32": "hex", "HexInt64": "hex", "CodePointer": "hex", "Utf8": "utf8", "Xml": "xml",
+    "Json": "json", "Boolean": "boolean",
+}  # fmt: skip
+
+
+class Provider(NamedTuple):
+    """A provider of a manifest with its events by (id, version)."""
+
+    name: str
+    guid: str
+    events: Dict[Tuple[int, int], Schema]
+
+
+def _local(element: Any) -> str:
+    return str(element.tag).rsplit("}", 1)[-1]
+
+
+def _children(element: Any, *names: str) -> List[Any]:
+    return [child for child in element if _local(child) in names]
+
+
+def _first(element: Any, name: str) -> Any:
+    return next(iter(_children(element, name)), ())
+
+
+def _int(text: Optional[str], default: int = 0) -> int:
+    try:
+        return int(text or "", 0)
+    except ValueError:
+        return default
+
+
+def parse(xml: bytes, told_by: str, path: str = "manifest") -> List[Provider]:
+    """The providers of a manifest; raises InputError when it is none."""
+    if len(xml) > MAX_BYTES:
+        raise InputError(path, f"the manifest is larger than {MAX_BYTES >> 20} MiB")
+    flat = xml.replace(b"\0", b"")
+    if b"<!DOCTYPE" in flat or b"<!ENTITY" in flat:
+        raise InputError(path, "a manifest with a document type is not read")
+    try:
+        root = ElementTree.fromstring(xml)  # noqa: S314  no document type, no entities
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(path, f"not a manifest: {error}") from error
+    strings = {
+        f"$(string.{item.get('id')})": item.get("value") or ""
+        for table in root.iter() if _local(table) == "stringTable"
+        for item in _children(table, "string")
+    }  # fmt: skip
+    return [
+        _provider(element, strings, told_by)
+        for element in root.iter() if _local(element) == "provider" and element.get("guid")
+    ]  # fmt: skip
+
+
+def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provider:
+    def text(key: Optional[str]) -> str:
+        return strings.get(key or "", key if key and not key.startswith("$(") else "")
+
+    maps = {
+        entry.get("name") or "": (
+            {
+                _int(item.get("value")): text(item.get("message"))
+                for item in _children(entry, "map")
+            },
+            _local(entry) == "bitMap",
+        )
+        for entry in _children(_first(element, "maps"), "valueMap", "bitMap")
+    }
+    templates = {
+        entry.get("tid") or "": tuple(_fields(entry, maps))
+        for entry in _children(_first(element, "templates"), "template")
+    }
+    tasks: Dict[str, str] = {}
+    opcodes: Dict[str, str] = {}
+    for task in _children(_first(element, "tasks"), "task"):
+        tasks[task.get("name") or ""] = text(task.get("message")) or task.get("name") or ""
+    for opcode in element.iter():
+        if _local(opcode) == "opcode":
+            opcodes[opcode.get("name") or ""] = opcode.get("name") or ""
+    name = element.get("name") or ""
+    events: Dict[Tuple[int, int], Schema] = {}
+    for event in _children(_first(element, "events"), "event"):
+        task, opcode = event.get("task") or "", (event.get("opcode") or "").replace("win:", "")
+        label = event.get("symbol") or "/".join(filter(None, (task, opcode)))
+        key = (_int(event.get("value"), -1), _int(event.get("version")))
+        events[key] = Schema(
+            name, label or f"event {key[0]}", templates.get(event.get("template") or "", ()),
+            text(event.get("message")), told_by, task, opcode,
+        )  # fmt: skip
+    return Provider(name, (element.get("guid") or "").strip("{} ").lower(), events)
+
+
+def _fields(element: Any, maps: Mapping[str, Any], depth: int = 0) -> List[Field]:
+    out = []
+    for child in _children(element, "data", "struct"):
+        name = child.get("name") or f"field{len(out)}"
+        count, length = _amount(child.get("count")), _amount(child.get("length"))
+        if _local(child) == "struct":
+            inner = tuple(_fields(child, maps, depth + 1)) if depth < 8 else ()
+            out.append(Field(name, payload.STRUCT, "", count, None, fields=inner))
+            continue
+        kind = IN_TYPES.get((child.get("inType") or "").split(":")[-1], 0)
+        shown = OUT_TYPES.get((child.get("outType") or "").split(":")[-1], "")
+        mapping = maps.get(child.get("map") or "")
+        out.append(
+            Field(
+                name, kind, shown, count, length if kind in (1, 2, 14) else None,
+                mapping[0] if mapping else None, bool(mapping and mapping[1]),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _amount(text: Optional[str]) -> Union[int, str, None]:
+    if not text:
+        return None
+    return _int(text) if text[:1].isdigit() else text
+
+
+def load(path: str) -> List[Provider]:
+    """The providers of a .man file."""
+    try:
+        with open(path, "rb") as file:
+            xml = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(path, f"cannot be opened: {error}") from error
+    return parse(xml, "manifest", path)
+
+
+class Assembler:
+    """Puts the chunks of in-stream manifests together.
+
+    Each chunk: u8 format (1), u8 major, u8 minor, u8 0x5B, u16 chunks in all, u16 this one, XML.
+    """
+
+    def __init__(self) -> None:
+        self._parts: Dict[Tuple[str, int, int], Dict[int, bytes]] = {}
+        self.providers: List[Provider] = []
+        self.broken: List[str] = []
+
+    def add(self, provider_id: str, process: int, data: bytes) -> None:
+        """One event with id 0xFFFE."""
+        if len(data) < 8 or data[0] != 1 or data[3] != 0x5B:
+            return
+        total, number = struct.unpack_from("<HH", data, 4)
+        if number >= total:
+            return
+        key = (provider_id, process, total)
+        parts = self._parts.setdefault(key, {})
+        parts[number] = data[8:]
+        if len(parts) < total or sum(map(len, parts.values())) > MAX_BYTES:
+            return
+        del self._parts[key]
+        xml = b"".join(parts[k] for k in range(total)).rstrip(b"\0")
+        try:
+            self.providers += parse(xml, "EventSource manifest", provider_id)
+        except InputError as error:
+            self.broken.append(str(error))
+
+    @property
+    def unfinished(self) -> List[str]:
+        """Providers whose manifest lacks chunks."""
+        return sorted({key[0] for key in self._parts})

@@ -1,0 +1,348 @@
+"""User data of an event, decoded by a schema, whatever told the schema.
+
+Invariant: decoding never reads behind the payload and never raises; a field the payload is too short
+for is missing, and the decoded value says which one and how many bytes were left over. The numbers
+of the kinds are TDH's in-types (tdh.h), which TraceLogging shares.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+import uuid
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from ..names import ntstatus
+from ..records import filetime_to_ns
+
+UNICODE, ANSI, INT8, UINT8, INT16, UINT16, INT32, UINT32, INT64, UINT64 = range(1, 11)
+FLOAT, DOUBLE, BOOLEAN, BINARY, GUID, POINTER, FILETIME, SYSTEMTIME, SID = range(11, 20)
+HEX32, HEX64, COUNTED_UNICODE, COUNTED_ANSI, STRUCT, COUNTED_BINARY = range(20, 26)
+REVERSED_UNICODE, REVERSED_ANSI, REST_UNICODE, REST_ANSI = 302, 303, 304, 305
+UNICODE_CHAR, ANSI_CHAR, SIZE_T, HEX_DUMP, WBEM_SID = 306, 307, 308, 309, 310
+BOOLEAN8 = 1000  #: ours: a BOOLEAN of one byte (MOF structures)
+_ALIAS = {300: COUNTED_UNICODE, 301: COUNTED_ANSI}
+
+#: length or count told by the data itself (a leading u16)
+IN_DATA = "*"
+
+_FIXED: Dict[int, str] = {
+    INT8: "b", UINT8: "B", INT16: "h", UINT16: "H", INT32: "i", UINT32: "I", INT64: "q",
+    UINT64: "Q", FLOAT: "f", DOUBLE: "d", BOOLEAN: "I", GUID: "16s", FILETIME: "Q",
+    SYSTEMTIME: "16s", HEX32: "I", HEX64: "Q", UNICODE_CHAR: "H", ANSI_CHAR: "B", BOOLEAN8: "B",
+}  # fmt: skip
+_MAX_ELEMENTS = 4096
+
+
+class Field(NamedTuple):
+    """One field: ``count`` and ``length`` are a number, the name of an earlier field, or IN_DATA."""
+
+    name: str
+    kind: int
+    out: str = ""  #: ntstatus, win32, hresult, hex, pid, tid, port, ipv4, ipv6, utf8, ...
+    count: Union[int, str, None] = None  #: None: a single value
+    length: Union[int, str, None] = None
+    names: Optional[Mapping[int, str]] = None  #: value or bit -> name
+    is_bits: bool = False
+    fields: Tuple["Field", ...] = ()
+
+
+class Schema(NamedTuple):
+    """What an event means: names, and the fields of its payload."""
+
+    provider: str
+    name: str
+    fields: Tuple[Field, ...]
+    message: str = ""  #: with %1, %2, ... for the fields
+    told_by: str = ""  #: TraceLogging, embedded schema, EventSource manifest, manifest, built in
+    task: str = ""
+    opcode: str = ""
+
+
+class Decoded(NamedTuple):
+    """The fields of one payload."""
+
+    schema: Schema
+    values: Dict[str, Any]
+    missing: str  #: first field the payload is too short for, "" when none
+    left: int  #: bytes behind the last field
+
+    def text(self) -> str:
+        """The message with its values filled in, or "name=value" pairs."""
+        shown = [show(f, self.values[f.name]) for f in self.schema.fields if f.name in self.values]
+        if self.schema.message and not self.missing:
+            return fill(self.schema.message, shown)
+        pairs = [
+            f"{f.name}={show(f, self.values[f.name])}"
+            for f in self.schema.fields if f.name in self.values
+        ]  # fmt: skip
+        if self.missing:
+            pairs.append(f"(payload too short for {self.missing})")
+        elif self.left:
+            pairs.append(f"(+{self.left} bytes)")
+        return ", ".join(pairs)
+
+
+class Short(Exception):
+    """The payload ends inside a field."""
+
+
+class Reader:
+    """A cursor over a payload."""
+
+    def __init__(self, data: bytes, pointer: int) -> None:
+        self.data, self.at, self.pointer = data, 0, pointer
+
+    def take(self, count: int) -> bytes:
+        """The next bytes, all or Short."""
+        if count < 0 or self.at + count > len(self.data):
+            raise Short
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, code: str) -> Any:
+        """The next number, by its struct code."""
+        try:
+            value = struct.unpack_from("<" + code, self.data, self.at)[0]
+        except struct.error:
+            raise Short from None
+        self.at += struct.calcsize("<" + code)
+        return value
+
+    def text(self, wide: bool, units: Optional[int], encoding: str) -> str:
+        """A NUL-terminated string, or one of a given number of characters."""
+        if units is not None:
+            raw = self.take(units * (2 if wide else 1))
+            text = raw.decode("utf-16-le" if wide else encoding, "replace")
+            return text.split("\0", 1)[0]
+        if not wide:
+            end = self.data.find(b"\0", self.at)
+            raw = self.data[self.at : end if end >= 0 else len(self.data)]
+            self.at = end + 1 if end >= 0 else len(self.data)
+            return raw.decode(encoding, "replace")
+        end = self.at
+        while True:  # an aligned NUL pair
+            end = self.data.find(b"\0\0", end)
+            if end < 0 or (end - self.at) % 2 == 0:
+                break
+            end += 1
+        if end < 0:
+            end = len(self.data)
+        raw = self.data[self.at : end]
+        self.at = min(end + 2, len(self.data))
+        return raw[: len(raw) & ~1].decode("utf-16-le", "replace")
+
+
+def decode(schema: Schema, data: bytes, pointer: int = 8) -> Decoded:
+    """The payload by its schema."""
+    reader = Reader(data, pointer)
+    values: Dict[str, Any] = {}
+    missing = ""
+    for field in schema.fields:
+        try:
+            values[field.name] = _field(reader, field, values)
+        except Short:
+            missing = field.name
+            break
+    return Decoded(schema, values, missing, max(len(data) - reader.at, 0))
+
+
+def _amount(reader: Reader, given: Union[int, str, None], values: Mapping[str, Any]) -> Any:
+    if given == IN_DATA:
+        return reader.number("H")
+    if isinstance(given, str):
+        value = values.get(given)
+        if not isinstance(value, int):
+            raise Short
+        return value
+    return given
+
+
+def _field(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
+    count = _amount(reader, field.count, values)
+    if count is None:
+        return _value(reader, field, values)
+    if count < 0 or count > 0xFFFF:
+        raise Short
+    if field.kind in (UINT8, INT8, ANSI_CHAR) and not field.fields:
+        return reader.take(count)
+    out: List[Any] = []
+    for _ in range(count):
+        before = reader.at
+        value = _value(reader, field, values)
+        if len(out) < _MAX_ELEMENTS:
+            out.append(value)
+        if reader.at == before and count > _MAX_ELEMENTS:
+            raise Short  # elements without bytes: only a lie counts thousands of them
+    return out
+
+
+def _value(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
+    kind = _ALIAS.get(field.kind, field.kind)
+    code = _FIXED.get(kind)
+    if code is not None:
+        value = reader.number(code)
+        if kind == GUID:
+            return str(uuid.UUID(bytes_le=value))
+        if kind == SYSTEMTIME:
+            return _systemtime(value)
+        if kind in (BOOLEAN, BOOLEAN8):
+            return bool(value)
+        if kind in (UNICODE_CHAR, ANSI_CHAR):
+            return chr(value)
+        return value
+    if kind in (POINTER, SIZE_T):
+        return reader.number("I" if reader.pointer == 4 else "Q")
+    encoding = "utf-8" if field.out in ("utf8", "xml", "json") else "cp1252"
+    if kind in (UNICODE, ANSI):
+        units = _amount(reader, field.length, values)
+        return reader.text(kind == UNICODE, units, encoding)
+    if kind in (COUNTED_UNICODE, COUNTED_ANSI, REVERSED_UNICODE, REVERSED_ANSI):
+        size = reader.number("H")
+        if kind >= 300:
+            size = (size & 0xFF) << 8 | size >> 8
+        raw = reader.take(size)
+        wide = kind in (COUNTED_UNICODE, REVERSED_UNICODE)
+        return raw.decode("utf-16-le" if wide else encoding, "replace")
+    if kind in (REST_UNICODE, REST_ANSI):
+        raw = reader.take(len(reader.data) - reader.at)
+        return raw.decode("utf-16-le" if kind == REST_UNICODE else encoding, "replace")
+    if kind == COUNTED_BINARY:
+        return reader.take(reader.number("H"))
+    if kind == HEX_DUMP:
+        return reader.take(reader.number("I"))
+    if kind == BINARY:
+        length = _amount(reader, field.length, values)
+        return reader.take(len(reader.data) - reader.at if length is None else length)
+    if kind == SID:
+        return _sid(reader)
+    if kind == WBEM_SID:  # a TOKEN_USER in front of the SID; a null pointer means no SID
+        if not int.from_bytes(reader.data[reader.at : reader.at + reader.pointer], "little"):
+            reader.take(reader.pointer)
+            return ""
+        reader.take(reader.pointer * 2)
+        return _sid(reader)
+    if kind == STRUCT:
+        inner: Dict[str, Any] = {}
+        for part in field.fields:
+            inner[part.name] = _field(reader, part, {**values, **inner})
+        return inner
+    raise Short
+
+
+def _sid(reader: Reader) -> str:
+    head = reader.take(8)
+    count = head[1]
+    if count > 15:
+        raise Short
+    parts = struct.unpack(f"<{count}I", reader.take(4 * count))
+    authority = int.from_bytes(head[2:8], "big")
+    return "-".join(["S", str(head[0]), str(authority), *map(str, parts)])
+
+
+def _systemtime(raw: bytes) -> str:
+    y, mo, _, d, h, mi, s, ms = struct.unpack("<8H", raw)
+    return f"{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}.{ms:03}"
+
+
+# -- showing ----------------------------------------------------------------------------------
+
+
+def show(field: Field, value: Any) -> str:
+    """One value in words, by its field's output type."""
+    if isinstance(value, list):
+        return "[" + ", ".join(show(field, item) for item in value[:64]) + (
+            ", ...]" if len(value) > 64 else "]"
+        )
+    if isinstance(value, dict):
+        inner = {part.name: part for part in field.fields}
+        return "{" + ", ".join(f"{k}={show(inner[k], v)}" for k, v in value.items()) + "}"
+    if isinstance(value, bytes):
+        return _bytes(field, value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return str(value)
+    return _number(field, value)
+
+
+def _bytes(field: Field, value: bytes) -> str:
+    if field.out == "ipv6" and len(value) == 16:
+        return str(ipaddress.IPv6Address(value))
+    return value[:64].hex() + ("..." if len(value) > 64 else "")
+
+
+def _number(field: Field, value: int) -> str:
+    if field.names:
+        if not field.is_bits:
+            return field.names.get(value, str(value))
+        names = [text for bit, text in field.names.items() if bit and value & bit == bit]
+        return " | ".join(names) or f"{value:#x}"
+    out, kind = field.out, field.kind
+    if out == "ntstatus":
+        return ntstatus.name(value)
+    if out in ("win32", "hresult", "hex") or kind in (HEX32, HEX64, POINTER):
+        return f"{value & 0xFFFFFFFFFFFFFFFF:#x}"
+    if out == "ipv4":
+        return str(ipaddress.IPv4Address((value & 0xFFFFFFFF).to_bytes(4, "little")))
+    if out == "port":
+        return str((value & 0xFF) << 8 | value >> 8 & 0xFF)
+    if kind == FILETIME or out == "filetime":
+        ns = filetime_to_ns(value)
+        if isinstance(ns, int):
+            from datetime import datetime, timedelta, timezone
+
+            when = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=ns // 1000)
+            return f"{when:%Y-%m-%dT%H:%M:%S}.{ns % 1_000_000_000 // 100:07d}Z"
+        return f"{value:#x}"
+    return str(value)
+
+
+def fill(message: str, values: List[str]) -> str:
+    """A message table text with its inserts: %1, %2!s!, %n, %%."""
+    out, at = [], 0
+    while at < len(message):
+        mark = message.find("%", at)
+        if mark < 0 or mark + 1 >= len(message):
+            out.append(message[at:])
+            break
+        out.append(message[at:mark])
+        at = mark + 1
+        char = message[at]
+        if char.isdigit() and char.isascii():
+            end = at
+            while end < len(message) and end < at + 2 and message[end] in "0123456789":
+                end += 1
+            number = int(message[at:end])
+            at = end
+            if at < len(message) and message[at] == "!":
+                close = message.find("!", at + 1)
+                at = close + 1 if close > 0 else at
+            if number == 0:
+                continue
+            out.append(values[number - 1] if number <= len(values) else f"%{number}")
+        else:
+            out.append({"n": " ", "t": " ", "r": " ", "b": " "}.get(char, char))
+            at += 1
+    return " ".join("".join(out).split())
+
+
+# -- columns ----------------------------------------------------------------------------------
+
+_NUMPY = {
+    INT8: "i1", UINT8: "u1", INT16: "<i2", UINT16: "<u2", INT32: "<i4", UINT32: "<u4",
+    INT64: "<i8", UINT64: "<u8", FLOAT: "<f4", DOUBLE: "<f8", BOOLEAN: "<u4", FILETIME: "<u8",
+    HEX32: "<u4", HEX64: "<u8", BOOLEAN8: "u1",
+}  # fmt: skip
+
+
+def fixed_layout(schema: Schema, pointer: int) -> Tuple[List[Tuple[Field, int, str]], int]:
+    """(field, offset, numpy type) of the leading plain numbers, and the bytes they take."""
+    out: List[Tuple[Field, int, str]] = []
+    at = 0
+    for field in schema.fields:
+        kind = field.kind
+        code = ("<u4" if pointer == 4 else "<u8") if kind in (POINTER, SIZE_T) else _NUMPY.get(kind)
+        if code is None or field.count is not None:
+            break
+        out.append((field, at, code))
+        at += int(code[-1])
+    return out, at
