@@ -208,7 +208,7 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
         )
         bits, wanted = room * 64, room
     words = np.frombuffer(data, "<u8", wanted, at)
-    if first < at or first % 8:
+    if first < at:
         problems.append(
             (
                 "dump-map-inconsistent",
