@@ -95,7 +95,7 @@ def dump_block(
 
 def progress(target: Target, block: int, debugger_data: int | Absent) -> int | Absent:
     """BugCheckProgress of the dump block; only where the pointer before it proves the layout."""
-    size = _CONTEXT_SIZES.get(str(target.architecture))
+    size = _CONTEXT_SIZES.get(str(target.architecture).replace("-la57", ""))
     if size is None:
         return Absent("unknown-layout", "the dump block of 32-bit Windows is not known")
     anchor = block + DUMP_BLOCK_CONTEXT_RECORD + size
