@@ -7,9 +7,13 @@ Invariant: the only module that prints or exits. Results go to stdout, all else 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, Callable, TextIO
 
 from .errors import AnalyzerError, InputError, UsageError
@@ -144,14 +148,15 @@ def _show(arguments: Any) -> int:
 def _explain(arguments: Any) -> int:
     from .checks import RULES, explain
     from .checks.rule import SEVERITIES
-    from .reports.words import aligned
+    from .reports.words import aligned, wrapped
 
     if arguments.rule is None:
         rows = sorted(RULES.values(), key=lambda rule: SEVERITIES.index(rule.severity))
         lines = aligned([(rule.severity, rule.id, rule.title) for rule in rows], "")
         _write(arguments, (line + "\n" for line in lines))
     elif arguments.rule in RULES:
-        _write(arguments, [explain(arguments.rule).rstrip("\n") + "\n"])
+        paragraphs = explain(arguments.rule).rstrip("\n").split("\n")
+        _write(arguments, ("\n".join(wrapped(line)) + "\n" for line in paragraphs))
     else:
         raise UsageError(
             f"there is no rule '{arguments.rule}'; the rules are {', '.join(sorted(RULES))}."
@@ -168,12 +173,10 @@ def _open(arguments: Any) -> Any:
         os.path.exists(path) and os.path.samefile(path, target) for path in paths
     ):
         raise UsageError(f"{target}: the output would overwrite an input.")
-    bar = Bar(sys.stderr) if _terminal(sys.stderr) else None
-    try:
+    if not _terminal(sys.stderr):
+        return open_case(paths)
+    with closing(Bar(sys.stderr)) as bar:
         return open_case(paths, bar)
-    finally:
-        if bar is not None:
-            bar.clear()
 
 
 def _expanded(paths: Iterable[str]) -> Iterator[str]:
@@ -197,16 +200,22 @@ def _write(arguments: Any, pieces: Iterable[str]) -> None:
             with open(target, "w", encoding="utf-8", newline="\n") as file:
                 file.writelines(pieces)
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise InputError(target, f"the output cannot be written: {reason}") from None
+            raise InputError(target, f"the output cannot be written: {_reason(error)}") from None
         return
     try:
         for piece in pieces:
             sys.stdout.write(piece)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except OSError as error:
         # Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, such as head or more, has seen enough; Windows calls that EINVAL.
+        if not isinstance(error, BrokenPipeError) and error.errno != errno.EINVAL:
+            raise InputError("stdout", f"the output cannot be written: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
 
 
 def _terminal(stream: Any) -> bool:
@@ -223,30 +232,49 @@ def _colour(arguments: Any) -> bool:
 
 
 class Bar:
-    """A progress bar that shows up after a second; call it as case.Progress says."""
+    """A progress bar that shows up after a second; call it as case.Progress says.
 
-    def __init__(self, stream: TextIO, now: Callable[[], float] | None = None) -> None:
-        from time import monotonic
+    A thread keeps the time running while a source is too busy to tell how far it is.
+    """
 
-        self._stream, self._now = stream, now or monotonic
-        self._next = self._now() + 1
+    def __init__(
+        self, stream: TextIO, now: Callable[[], float] = time.monotonic, delay: float = 1
+    ) -> None:
+        self._stream, self._now, self._begin = stream, now, now()
+        self._next = self._begin + delay
+        self._state = ("", 0, 0)
         self._shown = False
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker.start()
+
+    def close(self) -> None:
+        """Wipes the bar, so that what follows starts on a clean line."""
+        self._ended.set()
+        self._ticker.join()
+        if self._shown:
+            self._stream.write("\r" + " " * 79 + "\r")
+            self._stream.flush()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Redraws at most ten times a second."""
+        """Notes how far the work is; only the thread draws."""
+        self._state = (what, done, total)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(0.1):
+            self.draw()
+
+    def draw(self) -> None:
+        """Shows the state, once the work has taken long enough."""
         if self._now() < self._next:
             return
         from .reports.words import clean
 
+        what, done, total = self._state
         share = min(max(done / total, 0), 1) if total > 0 else 0.0
         blocks = "#" * round(share * 20)
-        line = f"[{blocks:<20}] {share:4.0%} {clean(what, 50)}"
-        self._stream.write(f"\r{line:<79}")
+        seconds = self._now() - self._begin
+        line = f"[{blocks:<20}] {share:4.0%} {seconds:4.0f} s  {clean(what, 40)}"
+        self._stream.write(f"\r{line:<79.79}")
         self._stream.flush()
-        self._next, self._shown = self._now() + 0.1, True
-
-    def clear(self) -> None:
-        """Wipes the bar, so that what follows starts on a clean line."""
-        if self._shown:
-            self._stream.write("\r" + " " * 79 + "\r")
-            self._stream.flush()
+        self._shown = True

@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -216,6 +218,10 @@ def test_explain_of_each_rule(run: Callable[..., Outcome], rule: str) -> None:
     outcome = run("explain", rule)
     assert outcome.code == 0
     assert outcome.out.startswith(f"{rule} ({RULES[rule].severity})")
+    text = " ".join(outcome.out.split())
+    assert all(part in text for part in (RULES[rule].meaning, RULES[rule].why))
+    assert RULES[rule].next_step in text
+    assert [line for line in outcome.out.splitlines() if len(line) > 80] == []
 
 
 def test_explain_of_an_unknown_rule_lists_the_rules(run: Callable[..., Outcome]) -> None:
@@ -276,6 +282,17 @@ def test_a_closed_pipe_is_no_error() -> None:
         error = started.stderr.read()
     assert error == b""
     assert started.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_a_full_disk_is_one_sentence() -> None:
+    """A report that could not be written must not look written."""
+    command = [sys.executable, "-m", "analyzer", "analyze", HEALTHY]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("dumpstart: stdout: the output cannot be written: no space left")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_console_that_holds_ascii_only_is_no_error(tmp_path: Path) -> None:
@@ -356,7 +373,8 @@ def test_analyze_of_a_dump_loads_no_pandas() -> None:
     """The text report of a dump is made from records."""
     script = (
         "import sys; from analyzer import cli; cli.main(sys.argv[1:]);"
-        "print([n for n in ('pandas', 'matplotlib', 'jinja2') if n in sys.modules], file=sys.stderr)"
+        "heavy = ('pandas', 'matplotlib', 'jinja2');"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "analyze", HEALTHY],
@@ -370,38 +388,58 @@ def test_analyze_of_a_dump_loads_no_pandas() -> None:
 # -- progress ----------------------------------------------------------------------------------
 
 
+class Clock:
+    """A clock that stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
 def test_the_bar_waits_a_second_and_cleans_up() -> None:
-    """Short work shows no bar; a long one shows share and subject, then wipes its line."""
-    clock = [0.0]
-    stream = io.StringIO()
-    bar = cli.Bar(stream, lambda: clock[0])
-    bar("reading", 0, 4)
-    clock[0] = 0.9
-    bar("reading", 1, 4)
-    assert stream.getvalue() == ""
-    clock[0] = 1.0
-    bar("reading a\x1bb.dmp", 2, 4)
-    assert stream.getvalue().rstrip() == "\r[##########          ]  50% reading a\\x1bb.dmp"
-    clock[0] = 1.05
-    bar("too soon", 3, 4)
-    assert "too soon" not in stream.getvalue()
-    bar.clear()
+    """Short work shows no bar; a long one shows share, time and subject, then wipes its line."""
+    clock, stream = Clock(), io.StringIO()
+    with closing(cli.Bar(stream, clock)) as bar:
+        bar("reading a\x1bb.dmp", 2, 4)
+        clock.now = 0.9
+        bar.draw()
+        assert stream.getvalue() == ""
+        clock.now = 3.0
+        bar.draw()
+        shown = stream.getvalue().split("\r")[1]
+        assert shown.rstrip() == "[##########          ]  50%    3 s  reading a\\x1bb.dmp"
+        assert len(shown) == 79
     assert stream.getvalue().endswith("\r" + " " * 79 + "\r")
+
+
+def test_the_bar_runs_while_the_source_is_busy() -> None:
+    """A source that does not tell how far it is must not look dead."""
+    stream = io.StringIO()
+    with closing(cli.Bar(stream, delay=0)) as bar:
+        bar("reading x.dmp", 0, 1)
+        end = time.monotonic() + 20
+        while "reading x.dmp" not in stream.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert "0 s  reading x.dmp" in stream.getvalue()
 
 
 def test_a_bar_that_was_not_shown_writes_nothing() -> None:
     """No stray spaces on a terminal."""
     stream = io.StringIO()
-    cli.Bar(stream).clear()
+    with closing(cli.Bar(stream)):
+        pass
     assert stream.getvalue() == ""
 
 
-@pytest.mark.parametrize(("done", "total"), [(5, 0), (9, 4), (-1, 4)])
-def test_the_bar_survives_odd_numbers(done: int, total: int) -> None:
+@pytest.mark.parametrize(
+    ("done", "total", "shown"), [(5, 0, "  0%"), (9, 4, "100%"), (-1, 4, "  0%")]
+)
+def test_the_bar_survives_odd_numbers(done: int, total: int, shown: str) -> None:
     """A source that miscounts must not end the work."""
-    clock = [0.0]
     stream = io.StringIO()
-    bar = cli.Bar(stream, lambda: clock[0])
-    clock[0] = 2.0
-    bar("x", done, total)
-    assert "%" in stream.getvalue()
+    with closing(cli.Bar(stream, delay=0)) as bar:
+        bar("x", done, total)
+        bar.draw()
+    assert f"] {shown} " in stream.getvalue()
