@@ -5,6 +5,7 @@ Invariant: the writer streams; only the frames of interest and the page map are 
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 
@@ -68,6 +69,7 @@ class FrameList:
         return last
 
 
+@functools.lru_cache(maxsize=4)
 def filler_pattern(spec) -> list:
     """Runs inside 4096 frames, about 11 pages long with gaps; none when the type keeps all."""
     if spec.dump_type == 1 or not spec.filler_pages:
@@ -87,6 +89,7 @@ def filler_start(spec) -> int:
     return 0x1000 if spec.arch == "x86" else FILLER_RUN
 
 
+@functools.lru_cache(maxsize=4)
 def filler_offsets(spec) -> list:
     """The stored frames of one pattern, as offsets."""
     return [first + i for first, count in filler_pattern(spec) for i in range(count)]

@@ -70,8 +70,8 @@ def body(m: Machine, start: int) -> bytes:
     context, exception = (0x348, 0xF00) if wide else (0x320, 0x7D0)
     struct.pack_into(
         "<18I", out.data, 0, 0, size_of_dump, valid, context, exception, mm, unloaded, prcb,
-        process, thread, stack, m.stack_base - m.sp, drivers_at, len(loaded), strings_at, len(strings), 0,
-        0xFFFFFFFF,
+        process, thread, stack, m.stack_base - m.sp, drivers_at, len(loaded),
+        strings_at, len(strings), 0, 0xFFFFFFFF,
     )  # fmt: skip
     tail = (debugger, m.kdbg_size, table, len(m.blocks))
     if wide:
