@@ -62,7 +62,6 @@ class TriageDump(KernelDump):
                     offset=file.size,
                 )
             self._starts: list[int] = []
-            self._reach: list[int] = []
             return
         self.triage = {
             name: int(field.read(file.data, base))
@@ -137,30 +136,45 @@ class TriageDump(KernelDump):
             held = max(0, min(size, file.size - offset))
             if address and offset and held:
                 found.append((address, offset, held))
-        found.sort()
-        self.blocks = found
-        self._starts = [block[0] for block in found]
-        # furthest end of any block up to each place: tells how far back a block may still reach
-        self._reach, far = [], 0
-        for address, _, size in found:
-            far = max(far, address + size)
-            self._reach.append(far)
+        self.blocks = self._disjoint(found)
+        self._starts = [block[0] for block in self.blocks]
+
+    def _disjoint(self, blocks: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        """The blocks in address order, each address in one of them: that which starts first.
+
+        A dump holds each byte about once, so blocks beyond twice the file are damage.
+        """
+        found: list[tuple[int, int, int]] = []
+        end, room = 0, 2 * self.file.size
+        for address, offset, size in sorted(blocks, key=lambda block: (block[0], -block[2])):
+            skip = max(0, end - address)
+            if skip >= size:
+                continue
+            room -= size - skip
+            if room < 0:
+                self.file.note(
+                    "dump-map-inconsistent",
+                    f"the data blocks state more than twice the {self.file.size:,} bytes of the "
+                    f"file; those from {address:#x} on are ignored",
+                    offset=self.triage["DataBlocksOffset"],
+                )
+                break
+            found.append((address + skip, offset + skip, size - skip))
+            end = address + size
+        return found
 
     def _debugger_address(self) -> int:
         value = self.file.number("KdDebuggerDataBlock")
         return 0 if isinstance(value, Absent) else value
 
     def _piece(self, address: int) -> tuple[int, int]:
-        """(file offset, bytes available) of the longest block that holds an address; (-1, 0) if none."""
-        best = (-1, 0)
+        """(file offset, bytes available) in the block that holds an address; (-1, 0) if none."""
         index = bisect_right(self._starts, address) - 1
-        while index >= 0 and self._reach[index] > address:
+        if index >= 0:
             start, offset, size = self.blocks[index]
-            left = start + size - address
-            if left > best[1]:
-                best = (offset + address - start, left)
-            index -= 1
-        return best
+            if address < start + size:
+                return offset + address - start, start + size - address
+        return -1, 0
 
     def file_offset(self, address: int) -> int | None:
         offset, left = self._piece(address)
