@@ -78,7 +78,9 @@ def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> l
             found += block_rings(
                 target, stack_modules, pointer, stack, "pointer in crashdmp!Context"
             )
-    if crashdmp is not None and not any(ring.stack == "crash" for ring in found):
+    # the hibernation stack's place in Context is known for Windows 7 alone: look for it like this
+    missing = {m.stack for m in stack_modules} - {ring.stack for ring in found}
+    if crashdmp is not None and missing:
         for address, words in image_words(target, crashdmp):
             for word in words:
                 if word in tried or not target.is_kernel_pointer(word):

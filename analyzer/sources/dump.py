@@ -174,9 +174,10 @@ def _context_rows(
 
 def _rings(dump: KernelDump, modules: Sequence[Module], found: Contexts) -> list[Ring]:
     result = rings(dump, modules, found.context)
-    if any(ring.nodes for ring in result):
-        return result
     stack_modules = [m for m in modules if m.stack and m.loaded]
+    read = {ring.stack for ring in result if ring.nodes}
+    if read and read >= {m.stack for m in stack_modules if m.role == roles.FILTER}:
+        return result
     if not stack_modules:
         return result
     pages = getattr(dump, "pages", None)
