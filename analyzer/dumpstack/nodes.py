@@ -145,8 +145,11 @@ def at_address(
 ) -> Node | Absent:
     """Reads a node of one layout at an address, whatever its score."""
     data = target.read(address, layout.size)
-    if isinstance(data, Absent):  # the tail behind the link may be cut off
-        data = target.read(address, least_length(layout))
+    if isinstance(data, Absent):  # what lies behind the link may be missing, padding above all
+        for start, piece in target.chunks(address, layout.size):
+            if start == address and len(piece) >= least_length(layout):
+                data = piece
+            break
     if isinstance(data, Absent):
         return data
     return Node(
