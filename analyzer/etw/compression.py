@@ -262,7 +262,10 @@ def expand(fmt: int, data: bytes, size: int, native: bool = True) -> bytes:
     pure = PURE.get(fmt)
     if pure is None:
         return b""
-    fast = accelerator()[1].get(fmt) if native else None
+    name, functions = accelerator() if native else ("", {})
+    fast = functions.get(fmt)
+    if name == "libfwnt" and size > 65536:
+        fast = None  # it reads matches longer than 65,535 bytes wrongly, without an error
     if fast is not None:
         try:
             out = bytes(fast(data, size))

@@ -102,7 +102,7 @@ _THREAD = {
                "UserStackLimit:ptr StartAddr:ptr Win32StartAddr:ptr TebBase:ptr SubProcessTag:x32"),
     3: _fields("ProcessId:pid TThreadId:u32 StackBase:ptr StackLimit:ptr UserStackBase:ptr "
                "UserStackLimit:ptr Affinity:ptr Win32StartAddr:ptr TebBase:ptr SubProcessTag:x32 "
-               "BasePriority:u8 PagePriority:u8 IoPriority:u8 ThreadFlags:u8"),
+               "BasePriority:u8 PagePriority:u8 IoPriority:u8 ThreadFlags:u8 ThreadName:wstr"),
 }  # fmt: skip
 _STACK = _fields("EventTimeStamp:u64 StackProcess:x32 StackThread:u32")
 _HEADERS: Dict[int, Tuple[Field, ...]] = {

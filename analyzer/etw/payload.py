@@ -216,12 +216,16 @@ def _value(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
         return reader.take(len(reader.data) - reader.at if length is None else length)
     if kind == SID:
         return _sid(reader)
-    if kind == WBEM_SID:  # a TOKEN_USER in front of the SID; a null pointer means no SID
-        if not int.from_bytes(reader.data[reader.at : reader.at + reader.pointer], "little"):
-            reader.take(reader.pointer)
-            return ""
-        reader.take(reader.pointer * 2)
-        return _sid(reader)
+    if kind == WBEM_SID:
+        # A TOKEN_USER, then the SID; without a SID there is one null pointer. The pointer alone
+        # does not tell: writers other than the kernel leave it 0 and still append the SID.
+        after = reader.at + reader.pointer * 2
+        head = reader.data[after : after + 7]
+        if len(head) == 7 and head[0] == 1 and head[1] <= 15 and not any(head[2:6]):
+            reader.at = after
+            return _sid(reader)
+        reader.take(reader.pointer)
+        return ""
     if kind == STRUCT:
         inner: Dict[str, Any] = {}
         for part in field.fields:

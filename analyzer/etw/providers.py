@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Dict, List, Optional, Tuple
 
-from ..names import ntstatus
+from ..names import locations, ntstatus
 from . import payload as p
 from .manifests import IN_TYPES
 from .payload import Decoded, Field, Schema
@@ -185,14 +185,6 @@ SCHEMAS = _build()
 
 # -- classic entries of the I/O error log -----------------------------------------------------
 
-#: codes volmgr logs, by their low 16 bits (ntiologc.h and public documentation)
-VOLMGR = {
-    44: "retrieval pointers of the dump file", 45: "crash dump driver could not be loaded",
-    46: "crash dump initialization failed", 47: "dump file conflict",
-    48: "direct dump configuration failed", 49: "page file configuration for crash dump failed",
-    156: "dump device gone", 161: "dump creation failed", 162: "dump created",
-    163: "callback exception", 164: "dedicated dump configuration failed",
-}  # fmt: skip
 _ENTRY = Schema(
     NAMES[IO_ERROR_LOG],
     "ErrorLogEntry",
@@ -245,8 +237,8 @@ def error_log_text(entry: Decoded) -> str:
     code = int(values["ErrorCode"])
     number = code & 0xFFFF
     text = f"{values['Source']} event {number} (code {code:#010x})"
-    if str(values["Source"]).lower() == "volmgr" and number in VOLMGR:
-        text += f": {VOLMGR[number]}"
+    if str(values["Source"]).lower() == "volmgr" and number in locations.VOLMGR:
+        text += f": {locations.VOLMGR[number]}"
     if "FinalStatus" in values:
         status = int(values["FinalStatus"])
         text += f"; location {values['LocationCode']:#x}, status {ntstatus.name(status)}"

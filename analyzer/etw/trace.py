@@ -55,6 +55,7 @@ class Trace:
         self._cache: Dict[int, bytes] = {}  # expanded buffers, most recent last
         self._named: Set[int] = set()
         self._places: Optional[List[Tuple[int, int]]] = None
+        self.hook_groups: Set[int] = set()  #: groups of kernel events seen in the first pass
         self._schemas = 0  # number of the embedded-schema provider
         self._map = source_map
         self._index: Optional[Index] = None
@@ -193,6 +194,9 @@ class Trace:
                     self._schemas = number
                 if cols["type"][k] in (EVENT32, EVENT64):
                     self.decoder.learn_name(guid, take_apart(event(k), EVENT64))
+        kernel = cols["id"][numbers == 0]
+        if len(kernel):
+            self.hook_groups.update(np.flatnonzero(np.bincount(kernel >> 8)).tolist())
         if self._schemas:
             for k in np.flatnonzero(numbers == self._schemas).tolist():
                 kind = int(cols["type"][k])
@@ -270,6 +274,10 @@ class Trace:
         """The session's clock."""
         return self.session.clock
 
+    def first_times(self) -> Array:
+        """The earliest timestamp of each buffer, NO_TIME where it has none."""
+        return self._buffer_summary[:, 1]
+
     def gaps(self) -> List[Any]:
         """Missing buffer sequence numbers."""
         return sequence_gaps(self.buffers.table)
@@ -278,6 +286,13 @@ class Trace:
     def no_processor(self) -> bool:
         """True when the session has one buffer stream, so its processor numbers mean nothing."""
         return bool(self.session.mode & EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING)
+
+    @property
+    def may_have_lost_buffers(self) -> bool:
+        """False when a closed session says that it lost nothing."""
+        return not self.session.finalised or bool(
+            self.session.buffers_lost or self.session.events_lost
+        )
 
     def provider_numbers(self, wanted: str) -> List[int]:
         """Numbers of the providers with this name or GUID; kernel events are number 0."""

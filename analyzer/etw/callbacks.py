@@ -1,0 +1,369 @@
+"""Calls of crash dump filter callbacks, paired from the events of drivers that trace them.
+
+Invariant: a duration is stated only for an entry and a return that belong together; an entry without
+a return, a return without an entry, calls inside calls, events lost in between and a clock that runs
+backwards are each reported, never smoothed over.
+
+The published schema is in docs/dumpstart-callbacks.man and docs/dumpstart_trace.h; a mapping file
+says the same of a vendor's own events.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from ..absence import Absent
+from ..errors import InputError
+from ..names import ntstatus
+from ..records import Anomaly, Callback, Event, Origin
+from .clock import Clock
+
+GUID = "0f41c9b5-7d1e-5a1c-9d0e-6d5a8b1f7c42"
+PROVIDER = "Dumpstart-Callbacks"
+ENTRY, RETURN = 1, 2
+#: numbers of the published schema
+CALLBACKS = {
+    1: "Dump_Start", 2: "Dump_Write", 3: "Dump_Finish", 4: "Dump_Unload", 5: "Dump_Read",
+    6: "Dump_PreReadWrite",
+}  # fmt: skip
+SLOW_NS = 1_000_000_000
+
+
+class Rule(NamedTuple):
+    """Which event means which half of which callback, and where its values are."""
+
+    provider: str  #: GUID or name, lower case
+    id: Optional[int]
+    name: str  #: event name, for TraceLogging
+    role: str  #: entry or return
+    callback: str = ""  #: fixed, or told by callback_field
+    filter: str = ""
+    stack: str = ""
+    callback_field: str = ""
+    filter_field: str = ""
+    status_field: str = ""
+    extension_field: str = ""
+    call_field: str = ""
+    clock_field: str = ""
+    frequency_field: str = ""
+    stack_field: str = ""
+
+
+def _published() -> List[Rule]:
+    rules = []
+    for number, role in ((ENTRY, "entry"), (RETURN, "return")):
+        for provider in (GUID, PROVIDER.lower()):
+            rules.append(
+                Rule(
+                    provider, number if provider == GUID else None,
+                    "CallbackEntry" if role == "entry" else "CallbackReturn", role,
+                    callback_field="Callback", filter_field="Filter", status_field="Status",
+                    extension_field="Extension", call_field="Call", clock_field="Clock",
+                    frequency_field="ClockFrequency", stack_field="Stack",
+                )
+            )  # fmt: skip
+    return rules
+
+
+PUBLISHED = tuple(_published())
+_KEYS = set(Rule._fields)
+
+
+def load_mapping(path: str) -> List[Rule]:
+    """The rules of a TOML mapping file: one [[event]] table per event."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(1 << 20)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"cannot be read: {error}") from error
+    rules = []
+    for k, table in enumerate(_tables(text, path)):
+        unknown = set(table) - _KEYS
+        role, provider = table.get("role"), table.get("provider")
+        problem = (
+            f"unknown key {sorted(unknown)[0]}" if unknown
+            else "role must be entry or return" if role not in ("entry", "return")
+            else "provider is missing" if not isinstance(provider, str)
+            else "id or name is missing" if "id" not in table and "name" not in table
+            else "callback or callback_field is missing"
+            if not table.get("callback") and not table.get("callback_field")
+            else ""
+        )  # fmt: skip
+        if not problem and table.get("callback") not in (None, *CALLBACKS.values()):
+            problem = f"callback is one of {', '.join(CALLBACKS.values())}"
+        if not problem and not isinstance(table.get("id", 0), int):
+            problem = "id is a number"
+        if problem:
+            raise InputError(path, f"event {k + 1}: {problem}")
+        values = {key: value if key == "id" else str(value) for key, value in table.items()}
+        values["provider"] = str(provider).strip("{}").lower()
+        values.setdefault("name", "")
+        values.setdefault("id", None)
+        rules.append(Rule(**values))
+    if not rules:
+        raise InputError(path, "no [[event]] in this mapping")
+    return rules
+
+
+def _tables(text: str, path: str) -> List[Dict[str, Any]]:
+    try:
+        import tomllib
+    except ImportError:
+        return _simple_toml(text, path)
+    try:
+        found = tomllib.loads(text).get("event", [])
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, f"not TOML: {error}") from error
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _simple_toml(text: str, path: str) -> List[Dict[str, Any]]:
+    """The part of TOML a mapping needs, for Python before 3.11: [[event]], strings, numbers."""
+    out: List[Dict[str, Any]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        if line.split("#")[0].strip() == "[[event]]":
+            out.append({})
+            continue
+        key, equals, rest = line.partition("=")
+        rest = rest.strip()
+        value: Any = None
+        if rest[:1] in ("'", '"') and rest.find(rest[0], 1) > 0:
+            value = rest[1 : rest.index(rest[0], 1)]
+        else:
+            try:
+                value = int(rest.split("#")[0].strip(), 0)
+            except ValueError:
+                value = None
+        if not equals or not out or value is None:
+            raise InputError(path, f"line {number} is not understood")
+        out[-1][key.strip().strip('"')] = value
+    return out
+
+
+class Half(NamedTuple):
+    """One event that is the entry or the return of a call."""
+
+    role: str
+    filter: str
+    callback: str
+    stack: str
+    call: Optional[int]
+    status: Optional[int]
+    extension: Optional[int]
+    clock: Optional[int]
+    frequency: Optional[int]
+    ts: int
+    event: Event
+
+
+def half_of(
+    rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]
+) -> Optional[Half]:
+    """The half call an event means; None when no rule fits."""
+    provider = str(event.provider).lower()
+    guid = str(event.provider_id).lower()
+    for rule in rules:
+        if rule.provider not in (provider, guid):
+            continue
+        if rule.id is not None and rule.id != event.event_id:
+            if not rule.name or rule.name != event.name:
+                continue
+        elif rule.id is None and rule.name != event.name:
+            continue
+
+        def number(field: str) -> Optional[int]:
+            value = values.get(field) if field else None
+            return int(value) if isinstance(value, int) else None
+
+        callback = rule.callback
+        if rule.callback_field:
+            told = values.get(rule.callback_field)
+            callback = CALLBACKS.get(told, "") if isinstance(told, int) else str(told or "")
+        if not callback:
+            return None
+        status = number(rule.status_field)
+        return Half(
+            rule.role,
+            str(values.get(rule.filter_field) or rule.filter or "") or str(event.provider or ""),
+            callback,
+            str(values.get(rule.stack_field) or rule.stack or ""),
+            number(rule.call_field),
+            None if status is None else status & 0xFFFFFFFF,
+            number(rule.extension_field),
+            number(rule.clock_field),
+            number(rule.frequency_field),
+            ts,
+            event,
+        )
+    return None
+
+
+class Paired(NamedTuple):
+    """Calls and what is odd about them."""
+
+    callbacks: List[Callback]
+    anomalies: List[Anomaly]
+
+
+def pair(halves: Iterable[Half], clock: Clock, lost: List[Tuple[int, int]]) -> Paired:
+    """Entries and returns matched per filter, callback and call; ``lost`` are (from, to) spans of
+    the session clock in which the trace lost events."""
+    open_calls: List[Half] = []
+    calls: List[Tuple[Optional[Half], Optional[Half]]] = []
+    nested: List[Tuple[Half, Half]] = []
+    for half in halves:
+        if half.role == "entry":
+            around = [o for o in open_calls if _thread(o) == _thread(half)]
+            if around:
+                nested.append((around[-1], half))
+            open_calls.append(half)
+            continue
+        match = next((o for o in reversed(open_calls) if _belongs(o, half)), None)
+        if match is not None:
+            open_calls.remove(match)
+        calls.append((match, half))
+    calls += [(entry, None) for entry in open_calls]
+    calls.sort(key=lambda call: (call[0] or call[1]).ts)  # type: ignore[union-attr]
+    out = Paired([], [])
+    numbers: Dict[Tuple[str, str], int] = {}
+    for entry, back in calls:
+        some = entry or back
+        assert some is not None
+        key = (some.filter, some.callback)
+        number = numbers.get(key, 0)
+        numbers[key] = number + 1
+        out.callbacks.append(_record(entry, back, number, clock, lost, out.anomalies))
+    for outer, inner in nested:
+        out.anomalies.append(
+            Anomaly(
+                "etw-callback-nested",
+                f"{_label(inner)} began inside {_label(outer)} on the same thread.",
+                inner.event.origin, inner.filter,
+            )
+        )  # fmt: skip
+    return out
+
+
+def _thread(half: Half) -> Tuple[Any, Any]:
+    return half.event.process_id, half.event.thread_id
+
+
+def _belongs(entry: Half, back: Half) -> bool:
+    if (entry.filter, entry.callback) != (back.filter, back.callback):
+        return False
+    if entry.call is not None and back.call is not None:
+        return entry.call == back.call
+    return _thread(entry) == _thread(back)
+
+
+def _label(half: Half) -> str:
+    return f"{half.callback} of {half.filter}"
+
+
+def _record(
+    entry: Optional[Half], back: Optional[Half], number: int, clock: Clock,
+    lost: List[Tuple[int, int]], anomalies: List[Anomaly],
+) -> Callback:  # fmt: skip
+    some = entry or back
+    assert some is not None
+    origin = Origin(
+        some.event.origin.source, "events of the filter's own provider", "certain",
+        some.event.origin.file_offset, some.event.origin.address,
+    )  # fmt: skip
+    duration: Union[int, Absent]
+    low: Union[int, Absent, None] = None
+    high: Union[int, Absent, None] = None
+    if entry is None or back is None:
+        missing = "return" if back is None else "entry"
+        duration = Absent("not-found", f"its {missing} is not in the trace")
+        known = _losses(lost, some.ts, None if back is None else some.ts)
+        rule = "etw-callback-no-return" if back is None else "etw-callback-no-entry"
+        text = f"{_label(some)} has no {missing} event in the trace"
+        text += "; the trace lost events around it." if known else "."
+        anomalies.append(Anomaly(rule, text, origin, some.filter))
+    else:
+        duration = _duration(entry, back, clock)
+        if isinstance(duration, int) and duration < 0:
+            anomalies.append(
+                Anomaly(
+                    "etw-clock-backwards",
+                    f"{_label(some)} returned {-duration} ns before it was entered.",
+                    origin, some.filter,
+                )
+            )  # fmt: skip
+            duration = Absent("out-of-range", "the return is earlier than the entry")
+        elif _losses(lost, entry.ts, back.ts):
+            anomalies.append(
+                Anomaly(
+                    "etw-callback-events-lost",
+                    f"The trace lost events between entry and return of {_label(some)}; other "
+                    "calls may be missing, and the pair may be of two calls.",
+                    origin, some.filter,
+                )
+            )  # fmt: skip
+            if isinstance(duration, int) and entry.call is None:
+                # Without a call number the halves may be of two calls: the span is a bound.
+                low, high = 0, duration
+                duration = Absent("not-found", "events were lost between entry and return")
+        if isinstance(duration, int) and duration > SLOW_NS:
+            anomalies.append(
+                Anomaly(
+                    "etw-callback-slow", f"{_label(some)} took {duration / 1e9:.3f} s.", origin,
+                    some.filter, (f"duration_ns = {duration}",),
+                )
+            )  # fmt: skip
+    status = back.status if back is not None else None
+    if status is not None and ntstatus.is_failure(status):
+        anomalies.append(
+            Anomaly(
+                "etw-callback-failed",
+                f"{_label(some)} returned {ntstatus.name(status)}.", origin, some.filter,
+                (f"status = {status:#010x}",),
+            )
+        )  # fmt: skip
+    told = Absent("not-recorded", "the events do not tell it")
+    extension = next(
+        (h.extension for h in (entry, back) if h is not None and h.extension is not None), None
+    )
+    named = status is not None
+    return Callback(
+        filter=some.filter or Absent("not-recorded", "the events name no filter"),
+        stack=some.stack or told,
+        callback=some.callback,
+        routine=told,
+        symbol=told,
+        call=number,
+        was_called="yes",
+        processor=some.event.processor,
+        entry_time=entry.event.time if entry is not None else Absent("not-found", "no entry event"),
+        entry_clock=_clock_of(entry),
+        return_clock=_clock_of(back),
+        duration_ns=duration,
+        duration_low_ns=low,
+        duration_high_ns=high,
+        status=status if named else told if back else Absent("not-found", "no return event"),
+        status_name=ntstatus.name(status) if status is not None else None,
+        extension=extension if extension is not None else told,
+        origin=origin,
+    )
+
+
+def _clock_of(half: Optional[Half]) -> Any:
+    if half is None:
+        return Absent("not-found", "its event is not in the trace")
+    return half.clock if half.clock is not None else half.ts & 0xFFFFFFFFFFFFFFFF
+
+
+def _duration(entry: Half, back: Half, clock: Clock) -> Union[int, Absent]:
+    frequency = entry.frequency or back.frequency
+    if entry.clock is not None and back.clock is not None and frequency and frequency > 0:
+        # Read in the callback itself, so the cost of writing the events is not in it.
+        return (back.clock - entry.clock) * 1_000_000_000 // frequency
+    return clock.duration_ns(back.ts - entry.ts)
+
+
+def _losses(lost: List[Tuple[int, int]], start: int, end: Optional[int]) -> bool:
+    return any(to >= start and (end is None or frm <= end) for frm, to in lost)
