@@ -187,3 +187,37 @@ def test_an_upper_bound_of_all_calls_is_told() -> None:
     said = answer(make(records.Stage, stage="dump-start-upper-bound", text=text))
     assert "how long it took is not determined" in said
     assert f"{text}." in said
+
+
+def test_each_of_several_dumps_has_its_own_story(handmade: Records) -> None:
+    """Facts of two crashes are never mixed in one sentence; the rest comes last."""
+    other, log = Origin("/cases/other.dmp", "header field"), Origin("DumpStack.log", "log line")
+    for table in ("sources", "machine", "filters"):
+        handmade[table].append(handmade[table][0]._replace(origin=other))
+    handmade["sources"][1] = handmade["sources"][1]._replace(path="/cases/other.dmp")
+    handmade["machine"][1] = handmade["machine"][1]._replace(bugcheck=0x7E, bugcheck_name=None)
+    handmade["filters"][1] = handmade["filters"][1]._replace(filter="other.sys")
+    handmade.add(
+        make(records.Source, path="DumpStack.log", kind="dumpstack.log", origin=log),
+        make(records.Stage, text="Dump completed successfully.", origin=log),
+    )
+    said = sentences(handmade)
+    assert said[0].startswith("machine.dmp: A triage dump of bugcheck 0xD1 ")
+    assert said[1] == "One crash dump filter was in the dump stack: dump_filter.sys."
+    assert said[3] == "other.dmp: A triage dump of bugcheck 0x7E was written."
+    assert said[4] == "One crash dump filter was in the dump stack: other.sys."
+    assert said[6].startswith("DumpStack.log: The last step that the dump log tells is: Dump comp")
+    assert said[-1] == "The checks found no error and no warning in what was given."
+
+
+def test_a_hundred_dumps_do_not_make_a_hundred_stories() -> None:
+    """The first three are told, the others counted."""
+    made = Records()
+    for number in range(100):
+        path = f"{number}.dmp"
+        origin = Origin(path, "header field")
+        made.add(make(records.Source, path=path, kind="kernel dump", origin=origin))
+        made.add(make(records.Machine, bugcheck=number, origin=origin))
+    said = sentences(made)
+    assert sum(" was written." in sentence for sentence in said) == 3
+    assert "97 more dumps were given." in said

@@ -7,7 +7,8 @@ the format to escape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..absence import Absent, is_absent
@@ -30,8 +31,32 @@ _MOST = 3  #: of one kind in a sentence
 
 def sentences(records: Records) -> list[str]:
     """Was a dump written, which filters, what Dump_Start did, what is wrong."""
-    parts = (_written(records), _filters(records), _start(records), _verdict(records))
-    return [sentence for part in parts for sentence in part]
+    return [*_story(records), *_verdict(records)]
+
+
+def of_sources(records: Records, names: Iterable[Any]) -> Records:
+    """The records of some sources; tables that are no lists are left out."""
+    wanted, part = set(names), Records()
+    for table, rows in records.tables.items():
+        if isinstance(rows, list):
+            part.tables[table] = [row for row in rows if row.origin.source in wanted]
+    return part
+
+
+def _story(records: Records) -> list[str]:
+    """What happened; dumps are told one by one, because each is of a crash of its own."""
+    dumps = [s.path for s in records["sources"] if s.kind == "kernel dump"]
+    if len(dumps) > 1:
+        rest = [s.path for s in records["sources"] if s.path not in dumps]
+        said = []
+        for names in [[dump] for dump in dumps[:_MOST]] + ([rest] if rest else []):
+            label = _some([words.clean(os.path.basename(str(name)), 60) for name in names])
+            first, *more = _story(of_sources(records, names))
+            said += [f"{label}: {first}", *more]
+        if len(dumps) > _MOST:
+            said.append(f"{words.counted(len(dumps) - _MOST, 'more dump')} were given.")
+        return said
+    return [*_written(records), *_filters(records), *_start(records)]
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
@@ -41,19 +66,16 @@ def by_severity(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _written(records: Records) -> list[str]:
-    dumps = {s.path: s for s in records["sources"] if s.kind == "kernel dump"}
+    dumps = [s.path for s in records["sources"] if s.kind == "kernel dump"]
     machines = [m for m in records["machine"] if m.origin.source in dumps]
-    said = [_dump(m, records["findings"]) for m in machines[:_MOST]]
-    if len(machines) > _MOST:
-        said.append(f"{words.counted(len(machines) - _MOST, 'more dump')} were given.")
-    if not dumps:
-        stages = records["stages"]
-        if stages and not is_absent(stages[-1].text):
-            last = words.field(stages[-1], "text").rstrip(".")
-            said.append(f"The last step that the dump log tells is: {last}.")
-        else:
-            said.append("Whether a dump was written is not determined: no kernel dump was given.")
-    return said
+    if machines:
+        return [_dump(machines[0], records["findings"])]
+    stages = records["stages"]
+    if stages and not is_absent(stages[-1].text):
+        last = words.field(stages[-1], "text").rstrip(".")
+        return [f"The last step that the dump log tells is: {last}."]
+    why = "the dump does not tell" if dumps else "no kernel dump was given"
+    return [f"Whether a dump was written is not determined: {why}."]
 
 
 def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
@@ -63,7 +85,7 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     crash = ""
     if not is_absent(machine.bugcheck):
         name = words.field(machine, "bugcheck_name", "")
-        crash = f" of bugcheck {_short_hex(machine.bugcheck)}" + (f" ({name})" if name else "")
+        crash = f" of bugcheck 0x{machine.bugcheck:X}" + (f" ({name})" if name else "")
     own = [f for f in findings if f.origin.source == machine.origin.source]
     rules = {f.rule for f in own}
     if "not-a-crash" in rules:
@@ -71,10 +93,6 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     but = [text for rule, text in _BUT.items() if rule in rules]
     article = "An" if kind[:1].lower() in "aeiou" else "A"
     return f"{article} {kind}{crash} was written" + (f", but {words.listed(but)}." if but else ".")
-
-
-def _short_hex(code: Any) -> str:
-    return f"0x{code:X}"
 
 
 def _filters(records: Records) -> list[str]:
@@ -130,8 +148,6 @@ def _start(records: Records) -> list[str]:
     said = []
     for (sure, known, unknown), filters in list(groups.items())[:_MOST]:
         subject = f"Dump_Start of {_some(_unique(filters))}"
-        if len(filters) > len(_unique(filters)):
-            subject += f" ({len(filters)} calls)"
         told = f" {known}" if known else ":"
         said.append(f"{sure}{subject}{told}" + (";" if known and unknown else ""))
         said[-1] += (f" {unknown}" if unknown else "") + "."

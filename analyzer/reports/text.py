@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
 
 from ..absence import Absent, is_absent
-from ..records import Filter, Machine, Records
+from ..records import Filter, Records
 from ..tables import rows_of
 from . import answer, words
 from .extension import Member, members
@@ -20,6 +20,8 @@ _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "title": "\x1b[1m"}
 _RESET = "\x1b[0m"
 _LAST_REQUESTS = 5
 _MOST_RESIDUE = 12
+_MOST_OF_A_RULE = 5
+_PARAGRAPH = 2000  # longest text of a finding
 
 
 def write(records: Records, colour: bool = False) -> Iterator[str]:
@@ -30,12 +32,12 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
     sections: dict[str, Iterable[str]] = {
         "Answer": _paragraphs(answer.sentences(records)),
         "Findings": _findings(records, paint),
-        "Crash and machine": _machines(records),
-        "Dump stack": _stack(records),
-        "Crash dump filters": _filters(records),
-        "Steps of writing the dump": _stages(records),
-        "Storage requests": _requests(records),
-        "Residue of the dump path on captured stacks": _residue(records),
+        "Crash and machine": _each(records, _machines),
+        "Dump stack": _each(records, _stack),
+        "Crash dump filters": _each(records, _filters),
+        "Steps of writing the dump": _each(records, _stages),
+        "Storage requests": _each(records, _requests),
+        "Residue of the dump path on captured stacks": _each(records, _residue),
         "Also recorded": _also(records),
         "What the sources cannot tell": _sources(records),
     }
@@ -45,6 +47,19 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
         if body:
             yield ("" if first else "\n") + paint("title", title) + "\n" + body + "\n"
             first = False
+
+
+def _each(records: Records, section: Callable[[Records], Iterable[str]]) -> Iterator[str]:
+    """A section per source, under the source's name when there are several."""
+    names = [s.path for s in rows_of(records["sources"])]
+    if len(names) < 2:
+        yield from section(records)
+        return
+    for name in names:
+        body = list(section(answer.of_sources(records, [name])))
+        if body:
+            yield from wrapped(f"from {clean(name)}:", "  ", " ")
+            yield from body
 
 
 def _paragraphs(sentences: Iterable[str]) -> Iterator[str]:
@@ -73,23 +88,30 @@ def _missing(rows: Iterable[Any], names: Sequence[str], indent: str = "  ") -> I
 
 
 def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[str]:
+    several = len(records["sources"]) > 1
+    seen: dict[Any, int] = {}
     for finding in answer.by_severity(records["findings"]):
+        seen[finding.rule] = seen.get(finding.rule, 0) + 1
+        if seen[finding.rule] > _MOST_OF_A_RULE:
+            continue
         severity = field(finding, "severity")
-        yield f"  {paint(severity, severity)}  {field(finding, 'rule')}"
-        yield from wrapped(field(finding, "text"), "    ")
+        source = f"  {clean(os.path.basename(finding.origin.source), 40)}" if several else ""
+        yield f"  {paint(severity, severity)}  {field(finding, 'rule')}{source}"
+        yield from wrapped(clean(finding.text, _PARAGRAPH), "    ")
         label = "evidence: "
-        for line in filter(None, fields(finding, "evidence").split("; ")):
-            yield from wrapped(line, " " * 16, f"    {label:<10}")
+        for line in filter(None, str(finding.evidence or "").split("; ")):
+            yield from wrapped(clean(line), " " * 16, f"    {label:<10}")
             label = ""
         if not is_absent(finding.advice):
-            yield from wrapped("advice: " + field(finding, "advice"), "      ", "    ")
+            yield from wrapped("advice: " + clean(finding.advice, _PARAGRAPH), "      ", "    ")
+    for rule, count in seen.items():
+        if count > _MOST_OF_A_RULE:
+            text = f"{clean(rule)}: {count - _MOST_OF_A_RULE} more; 'dumpstart show findings'"
+            yield from wrapped(f"{text} lists them.", "    ", "  ")
 
 
 def _machines(records: Records) -> Iterator[str]:
-    machines: list[Machine] = records["machine"]
-    for m in machines:
-        if len(machines) > 1:
-            yield from wrapped(clean(m.origin.source), "    ", "  from ")
+    for m in records["machine"]:
         processors = fields(m, "processors")
         windows = [
             f"build {field(m, 'build')}" if not is_absent(m.build) else "",
@@ -159,8 +181,7 @@ def _filters(records: Records) -> Iterator[str]:
 
 def _key(record: Any) -> Sequence[str]:
     """What joins a filter with its extension and callbacks."""
-    name = field(record, "filter", "filter not determined")
-    return (name, field(record, "stack", "unknown"), record.origin.source)
+    return (field(record, "filter", "filter not determined"), field(record, "stack", "unknown"))
 
 
 def _filter(one: Filter) -> Iterator[str]:
@@ -194,7 +215,7 @@ def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
         if extension.is_reconstructed:
             text = f"reconstructed, not read: {clean(extension.origin.how)}"
             yield from wrapped(text, "      ")
-        pointer_size = _pointer_size(records, extension.origin.source)
+        pointer_size = _pointer_size(records)
         yield from aligned(_nested(members(extension, pointer_size)), "      ")
         yield from _missing([extension], extension._fields[:-1], "      ")
 
@@ -211,10 +232,10 @@ def _nested(found: Iterable[Member]) -> Iterator[Sequence[str]]:
         yield (f"+0x{m.offset:03x}", name, f"{m.value}  {clean(m.meaning)}")
 
 
-def _pointer_size(records: Records, source: str) -> int:
+def _pointer_size(records: Records) -> int:
     """4 when the source is of a 32-bit machine; 8 is the rule."""
-    rows = [m for m in records["machine"] if m.origin.source == source]
-    return 4 if rows and str(rows[0].architecture) in ("x86", "x86-pae", "arm") else 8
+    machines = records["machine"]
+    return 4 if machines and str(machines[0].architecture) in ("x86", "x86-pae", "arm") else 8
 
 
 def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ names the kind and what to open instead. A source is a module here with ``collec
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from typing import Any, Callable, NamedTuple, Union
@@ -171,9 +172,9 @@ def identify(path: str) -> Kind:
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
-    except IsADirectoryError:
-        raise InputError(path, "this is a folder", advice="name the files in it") from None
     except OSError as error:
+        if os.path.isdir(path):
+            raise InputError(path, "this is a folder", advice="name the files in it") from None
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(path, f"the file cannot be read: {reason}") from None
     except ValueError as error:  # a NUL in the name
