@@ -493,6 +493,13 @@ def test_filter_disabled_by_a_benign_failure_is_no_error():
     assert broken_rules(benign_failure()) == ["filter-callback-failed-benign"]
 
 
+def test_filter_disabled_by_a_fault_is_told_with_it():
+    """A failure that is not known to be harmless leaves both findings."""
+    records = benign_failure()
+    changed("filters", 0, records, last_failing_status=0xC0000001)
+    assert broken_rules(records) == ["filter-disabled", "filter-callback-failed"]
+
+
 def test_last_failure_is_told_once():
     """The failing status of the filter row and of its callback row are the same failure."""
     records = changed(
@@ -519,7 +526,7 @@ def test_other_failure_of_the_same_filter_is_told_too():
 
 @pytest.mark.parametrize(
     ("architecture", "build", "hedged"),
-    [("x86-pae", 7601, False), ("x64", 7601, True), ("x86-pae", 9200, True)],
+    [("x86", 7600, False), ("x86-pae", 7601, False), ("x64", 7601, True), ("x86-pae", 9200, True)],
 )
 def test_place_of_last_failure_is_proven_on_windows_7_x86(architecture, build, hedged):
     """Elsewhere the text says that routine and status were recognised by content."""
@@ -556,6 +563,13 @@ def test_callback_of_filter_without_module_is_not_judged():
     assert "callback-outside-module" not in broken_rules(records)
 
 
+@pytest.mark.parametrize("field", ["base", "end"])
+def test_callback_is_not_judged_by_an_unknown_range(field):
+    """A module whose base or end is not known has no outside."""
+    records = changed("modules", row_of("dump_dumpfve.sys"), **{field: Absent("not-recorded")})
+    assert broken_rules(changed("filters", 0, records, dump_start=0x1000)) == []
+
+
 def test_callback_outside_is_told_once():
     """The filter row and the callback row of the same routine give one finding."""
     records = changed("filters", dump_start=0xDEAD0000)
@@ -580,11 +594,14 @@ def test_read_without_support(fields, says):
     assert [says in text for text in texts] == ([True] if says else [])
 
 
-def test_version_1_is_normal_on_windows_7():
+@pytest.mark.parametrize(
+    ("build", "found"), [(7601, False), (9199, False), (9200, True), (Absent("unset"), False)]
+)
+def test_version_1_is_old_since_windows_8(build, found):
     """Version 2 exists since Windows 8 (build 9200)."""
     records = changed("filters", major_version=1)
-    changed("machine", 0, records, build=7601)
-    assert "filter-version-1" not in broken_rules(records)
+    changed("machine", 0, records, build=build)
+    assert ("filter-version-1" in broken_rules(records)) is found
 
 
 NO_CALLBACKS = {

@@ -24,6 +24,8 @@ SPECS = [
     for layout in layouts
     for dump_type in generator.DUMP_TYPES
     if variant.applies(arch, dump_type, layout)
+    # every dump type on one machine, every machine in three dump types
+    if (arch, layout) == ("x64", "win8") or dump_type in (1, 4, 6)
 ]
 
 
@@ -55,7 +57,7 @@ def judge(spec, folder):
 
 @pytest.mark.parametrize("name", generator.VARIANTS)
 def test_variant_gives_its_findings(name, tmp_path):
-    """Each variant is judged alike on every dump type, architecture and node layout."""
+    """Each variant is judged alike whatever the dump type, architecture and node layout."""
     specs = [spec for spec in SPECS if spec.variant == name]
     assert specs
     for spec in specs:

@@ -12,14 +12,14 @@ from typing import Callable
 
 from ..errors import UsageError
 from ..records import Anomaly, Finding, Records
-from . import dump_extensions, dump_filters, machine, rules_dump, rules_logs, storage
+from . import dump_extensions, dump_filters, machine, rules_dump, rules_etw, rules_logs, storage
 from .evidence import Seen, by_source
 from .rule import SEVERITIES, Rule, explanation, page
 
 __all__ = ["CHECKS", "RULES", "SEVERITIES", "Rule", "explain", "rules_page", "run"]
 
 #: every rule by its id
-RULES: dict[str, Rule] = {**rules_dump.RULES, **rules_logs.RULES}
+RULES: dict[str, Rule] = {**rules_dump.RULES, **rules_logs.RULES, **rules_etw.RULES}
 
 #: each looks at the records of one source
 CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (

@@ -13,7 +13,7 @@ from ..absence import Absent
 from ..names import ntstatus
 from ..records import Anomaly, Callback, Filter
 from . import benign
-from .evidence import Seen, about, broken, contains, known, lines, place, span
+from .evidence import Seen, about, broken, contains, has_range, known, lines, place, span
 
 WINDOWS_7 = (7600, 7601)
 WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
@@ -196,7 +196,7 @@ def _callback_named(seen: Seen, row: Filter) -> Any:
         (
             call.callback
             for call in seen["callbacks"]
-            if routine is not None and call.symbol == routine and call.filter == row.filter
+            if routine is not None and call.symbol == routine
         ),
         None,
     )
@@ -213,7 +213,7 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
     for record, name, address in _routines(seen):
         own = seen.module(record.filter)
         key = (record.filter, record.stack, name, address)
-        if key in told or own is None or contains(own, address):
+        if key in told or own is None or not has_range(own) or contains(own, address):
             continue
         told.add(key)
         holder = seen.module_at(address)

@@ -65,10 +65,14 @@ def known(value: Any) -> Any:
     return None if is_absent(value) else value
 
 
+def has_range(module: Module) -> bool:
+    """True when base and end of the image are known."""
+    return not (is_absent(module.base) or is_absent(module.end))
+
+
 def contains(module: Module, address: int) -> bool:
-    """True when the address lies in the image."""
-    base, end = known(module.base), known(module.end)
-    return base is not None and end is not None and bool(base <= address < end)
+    """True when the address lies in the image; False, too, when its range is not known."""
+    return has_range(module) and bool(known(module.base) <= address < known(module.end))
 
 
 def same_name(one: Any, other: Any) -> bool:
@@ -77,11 +81,8 @@ def same_name(one: Any, other: Any) -> bool:
 
 
 def span(module: Module) -> str:
-    """First and last address of an image in words."""
-    base, end = known(module.base), known(module.end)
-    if base is None or end is None:
-        return "an unknown range"
-    return f"0x{base:016x} to 0x{end - 1:016x}"
+    """First and last address of an image whose range is known."""
+    return f"0x{known(module.base):016x} to 0x{known(module.end) - 1:016x}"
 
 
 def about(record: Any) -> str:
