@@ -91,8 +91,9 @@ def change_stamp(m: Machine, name: str) -> None:
     """Changes a time stamp in the loader entry and in the image."""
     module = m.module(name)
     module["time_date_stamp"] ^= 0x1111
-    at = module["entry"] + (0x9C if m.wide else 0x58)
-    m.world.pack(at, "I", module["time_date_stamp"])
+    if m.layout != "vista":  # older entries have no time stamp
+        at = module["entry"] + (0x9C if m.wide else 0x58)
+        m.world.pack(at, "I", module["time_date_stamp"])
     m.world.pack(module["base"] + 0x88, "I", module["time_date_stamp"])
 
 

@@ -203,7 +203,8 @@ class Machine:
             self.put_string(record, name_at, text + len(full) - len(name), len(name))
             struct.pack_into("<IH", record, flags_at, 0x49104000, 1)
             struct.pack_into("<I", record, sum_at, module["checksum"])
-            struct.pack_into("<I", record, stamp_at, module["time_date_stamp"])
+            if self.layout != "vista":  # the entry has had the time stamp since Windows 8
+                struct.pack_into("<I", record, stamp_at, module["time_date_stamp"])
             self.world.write(entry, bytes(record))
             self.world.write(text, full + b"\0\0")
             module["entry"] = entry

@@ -246,6 +246,7 @@ add(
     "copy-differs",
     "a filter's copy is another image than its original",
     "module-copy-differs",
+    layouts=WIN8,  # before, only a PE header tells the time stamp; the original's is paged out
     memory=faults.copy_differs,
 )
 add(
@@ -435,6 +436,7 @@ add(
     "storage-request-slow",
     "storage-request-failed",
     "writer-status-failed",
+    layouts=WIN8,  # as `copy-differs`
     before=setting(writer_status=0xC0000185),
     memory=faults.worst,
 )
