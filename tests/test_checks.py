@@ -18,6 +18,7 @@ from analyzer.records import (
     Origin,
     Records,
     Request,
+    Source,
 )
 
 ORIGIN = Origin("a.dmp", "list walk", "certain", 0x1234, 0xFFFFC08B_E3D77DB0)
@@ -43,6 +44,7 @@ def healthy():
     """A crash of a Windows 10 x64 machine with one filter, dumpfve, as facts of a real one."""
     records = Records()
     records.add(
+        blank(Source, kind="kernel dump"),
         blank(
             Machine,
             build=19041,
@@ -545,6 +547,13 @@ def test_repeated_failing_calls_are_one_finding():
     assert "500 times" in text
 
 
+def test_failing_calls_of_a_trace_are_not_told_twice():
+    """What the trace reader says of a failing call is not repeated."""
+    records = changed("callbacks", status=0xC000000D)
+    records.add(Anomaly("etw-callback-failed", "Failed.", ORIGIN))
+    assert broken_rules(records) == ["etw-callback-failed"]
+
+
 def test_callback_in_another_module_names_it():
     """A callback that lies in another driver is told with that driver and its range."""
     records = healthy()
@@ -716,6 +725,13 @@ def test_request_open_for_long_is_slow():
     assert broken_rules(records) == ["storage-request-slow", "storage-requests-in-flight"]
     assert "2,500.0 ms and was still open" in only(records, "storage-request-slow").text
     assert "open for 2,500.0 ms" in only(records, "storage-requests-in-flight").text
+
+
+def test_requests_of_a_trace_are_judged_by_the_trace():
+    """A trace has another clock and other statuses than the block in a dump."""
+    records = changed("requests", duration_ns=5000 * MS, status=4)
+    changed("sources", 0, records, kind="etl")
+    assert broken_rules(records) == []
 
 
 def test_open_request_without_start_has_no_wait():

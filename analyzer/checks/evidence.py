@@ -14,7 +14,7 @@ from ..records import TABLES, Anomaly, Module, Origin, Records
 from ..tables import SCHEMA, checked, plain, rows_of
 
 #: tables that the checks read; events can be millions and are looked at by their own source
-_TABLES = ("machine", "modules", "filters", "extensions", "callbacks", "requests")
+_TABLES = ("sources", "machine", "modules", "filters", "extensions", "callbacks", "requests")
 _KINDS = {
     (TABLES[table], column.name): column.kind for table in _TABLES for column in SCHEMA[table]
 }
@@ -29,6 +29,10 @@ class Seen:
 
     def __getitem__(self, table: str) -> list[Any]:
         return self.tables[table]
+
+    def is_dump(self) -> bool:
+        """True for a kernel dump."""
+        return any(row.kind == "kernel dump" for row in self["sources"])
 
     def machine(self, field: str) -> Any:
         """The first value of a field of the machine that is not absent, else None."""

@@ -1,4 +1,4 @@
-"""Checks of the storage requests before the crash.
+"""Checks of the storage requests that a dump keeps from before the crash.
 
 Invariant: a request that is still in flight is never called failed (its status field holds queue
 data then), and one without both times is never called slow. One finding per rule and source, so a
@@ -26,7 +26,13 @@ SHOWN = 5
 
 
 def check(seen: Seen) -> Iterator[Anomaly]:
-    """Everything this module checks, for one source."""
+    """Everything this module checks, for one source.
+
+    Only for dumps: the limits and the words below are those of storport's block in a dump. The
+    requests of a trace have other clocks and are judged where the trace is read.
+    """
+    if not seen.is_dump():
+        return
     requests: list[Request] = seen["requests"]
     yield from _slow(requests)
     yield from _failed(requests)
