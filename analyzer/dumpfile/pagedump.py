@@ -238,6 +238,7 @@ def _page_map(file: DumpFile) -> MapResult:
             return empty
         size, first = struct.unpack_from("<QQ", data, base + 0x10)
         stated = struct.unpack_from("<Q", data, base + 0x28)[0] if kind == 10 else 0
+        first = min(first, 1 << 60)  # so that file offsets fit 64 bits
         result = from_ranges(data, base + 0x30, first, min(stated, 1 << 40))
         if first != base + 0x20 + size:
             result.problems.append(
