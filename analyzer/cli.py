@@ -28,6 +28,13 @@ examples:
 """
 
 
+_TRACE_OPTIONS = {
+    "manifests": "instrumentation manifest (.man)",
+    "tmf": "TMF file of WPP messages, or a folder of them",
+    "mapping": "TOML file: which events are callbacks of a filter",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, as every other error is said."""
 
@@ -80,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, _show, "one table")
     show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
     _paths(show, ("text", "csv", "json"))
+    events = show.add_argument_group("only these rows of the table events")
+    events.add_argument("--provider", metavar="NAME", help="name or GUID")
+    events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
+    events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
+    events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
     explain = _command(commands, _explain, "what a finding means and what to do")
     explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
     return parser
@@ -101,6 +113,9 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", help="dumps, traces, logs of one crash")
     parser.add_argument("--format", choices=formats, default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
+    traces = parser.add_argument_group("for ETW traces; each may be repeated")
+    for name, text in _TRACE_OPTIONS.items():
+        traces.add_argument(f"--{name}", metavar="FILE", action="append", default=[], help=text)
 
 
 class _Version(argparse.Action):
@@ -140,9 +155,30 @@ def _show(arguments: Any) -> int:
     if arguments.table not in TABLES:
         known = ", ".join(TABLES)
         raise UsageError(f"there is no table '{arguments.table}'; the tables are {known}.")
+    wanted = _wanted_events(arguments)
     records = _open(arguments).records
+    if wanted:
+        from .etw.events import EventTable
+
+        rows: Any = records.tables["events"]
+        table = EventTable((), rows) if isinstance(rows, list) else rows
+        records.tables["events"] = table.where(**wanted)
     _write(arguments, listing.table(arguments.table, records, arguments.format))
     return 0
+
+
+def _wanted_events(arguments: Any) -> dict[str, Any]:
+    """The conditions on events that were given."""
+    from .tables import parsed_time
+
+    wanted = {"provider": arguments.provider, "ids": arguments.id}
+    for name in ("since", "until"):
+        text = getattr(arguments, name)
+        wanted[name] = None if text is None else parsed_time(text)
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if wanted and arguments.table != "events":
+        raise UsageError("--provider, --id, --from and --to are for the table events.")
+    return wanted
 
 
 def _explain(arguments: Any) -> int:
@@ -173,10 +209,11 @@ def _open(arguments: Any) -> Any:
         os.path.exists(path) and os.path.samefile(path, target) for path in paths
     ):
         raise UsageError(f"{target}: the output would overwrite an input.")
+    options = {name: getattr(arguments, name) for name in _TRACE_OPTIONS}
     if not _terminal(sys.stderr):
-        return open_case(paths)
+        return open_case(paths, **options)
     with closing(Bar(sys.stderr)) as bar:
-        return open_case(paths, bar)
+        return open_case(paths, bar, **options)
 
 
 def _expanded(paths: Iterable[str]) -> Iterator[str]:

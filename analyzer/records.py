@@ -356,8 +356,12 @@ class Records:
 
     def extend(self, other: Records) -> None:
         """Appends all records of another collection, keeping their order."""
+        rows: Any
         for name, rows in other.tables.items():
-            self.tables[name].extend(rows)
+            if isinstance(rows, list):
+                self.tables[name].extend(rows)
+            else:  # a bulk table is joined without reading its rows
+                self.tables[name] = rows.joined(self.tables[name])
         self.anomalies.extend(other.anomalies)
 
     def __getitem__(self, table: str) -> list[Any]:

@@ -8,11 +8,13 @@ reason. Standard library only, except inside :func:`frame`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .absence import Absent
+from .errors import UsageError
 from .records import TABLES, Origin
 
 if TYPE_CHECKING:
@@ -97,6 +99,20 @@ def iso_time(ns: int) -> str:
     """Time in ns since 1970 as ISO 8601 UTC with 100 ns digits, the resolution of Windows."""
     seconds, rest = divmod(ns, 1_000_000_000)
     return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest // 100:07d}Z"
+
+
+def parsed_time(text: str) -> int:
+    """The ns since 1970 of a time as :func:`iso_time` writes it; the time of day may be cut."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[T ]([\d:]{2,8})(?:\.(\d{1,9}))?)?Z?", text.strip())
+    if match is None:
+        raise UsageError(f"'{text}' is no UTC time such as 2026-03-01T10:20:30.5Z")
+    day, clock, fraction = match.groups()
+    try:
+        time = datetime.fromisoformat(f"{day}T{clock or '00'}+00:00")
+    except ValueError as error:
+        raise UsageError(f"'{text}' is no UTC time: {error}") from None
+    seconds = (time - _EPOCH) // timedelta(seconds=1)
+    return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
 
 
 def plain(kind: str, value: Any) -> Any:

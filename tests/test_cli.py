@@ -204,6 +204,46 @@ def test_show_of_an_unknown_table_lists_the_tables(run: Callable[..., Outcome]) 
     assert all(table in error for table in records.TABLES)
 
 
+def test_show_events_with_conditions(run: Callable[..., Outcome]) -> None:
+    """Provider, ids and times pick rows; the traces of two files are one stream in time order."""
+    traces = [
+        str(shared_sample(f"etl/{name}.etl"))
+        for name in ("microsoft_krabsetw__powershell", "microsoft_perfview__primitive-types")
+    ]
+
+    def events(*arguments: str) -> list[dict[str, Any]]:
+        out = run("show", "events", *traces, "--format", "json", *arguments).out
+        return json.loads(out)  # type: ignore[no-any-return]
+
+    everything = events()
+    assert len(everything) == 114 + 7  # Oracle: samples/INDEX.md
+    times = [row["time"] for row in everything]
+    assert times == sorted(times)
+    provider, number = everything[-1]["provider_id"], everything[-1]["event_id"]
+    picked = events("--provider", provider, "--id", str(number))
+    assert picked
+    assert picked == [
+        row for row in everything if (row["provider_id"], row["event_id"]) == (provider, number)
+    ]
+    middle = times[60]
+    assert events("--to", middle) == [row for row in everything if row["time"] <= middle]
+    assert events("--from", middle) == [row for row in everything if row["time"] >= middle]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("events", HEALTHY, "--from", "noon"), "'noon' is no UTC time"),
+        (("modules", HEALTHY, "--id", "3"), "are for the table events"),
+    ],
+)
+def test_wrong_conditions_are_one_sentence(
+    run: Callable[..., Outcome], arguments: tuple[str, ...], problem: str
+) -> None:
+    """A condition that does not work must not look like an empty result."""
+    assert problem in one_sentence(run("show", *arguments))
+
+
 def test_explain_lists_all_rules(run: Callable[..., Outcome]) -> None:
     """One line each, errors first."""
     lines = run("explain").out.splitlines()

@@ -78,7 +78,7 @@ def test_text_is_aligned_and_leaves_empty_columns_out() -> None:
         "name      size",
         "a.sys        5",
         "long.sys  1000",
-        "2 rows; --format csv or json shows where each comes from.",
+        "2 rows; --format csv or json shows all columns and where each row comes from.",
     ]
 
 
@@ -113,3 +113,12 @@ def test_info_tells_what_a_source_can_and_cannot_tell(handmade: Records) -> None
         "cannot tell calls of the filters",
         "how long they took",
     ]
+
+
+def test_long_tables_are_streamed() -> None:
+    """Rows behind the first thousand are shown and counted, whatever their width."""
+    rows = [module(f"{number}.sys") for number in range(1500)] + [module("x" * 90)]
+    lines = show("modules", "text", *rows).splitlines()
+    assert len(lines) == 1 + 1501 + 1
+    assert lines[1501] == "x" * 90
+    assert lines[-1].startswith("1501 rows;")

@@ -10,6 +10,7 @@ from conftest import make
 
 from analyzer import records, tables
 from analyzer.absence import Absent
+from analyzer.errors import UsageError
 
 ADDRESS = 0xFFFFF80513370123  # loses its last digits when it passes through a float
 
@@ -181,3 +182,25 @@ def test_a_bulk_table_makes_its_own_frame_and_rows() -> None:
     """An object with frame() and rows() stands in for a list of records."""
     assert len(tables.frame("events", Bulk(3))) == 3
     assert [r["event_id"] for r in tables.json_rows("events", Bulk(3))] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        # Oracle: date -u -d "2021-02-21 01:38:22" +%s
+        ("2021-02-21T01:38:22.1234567Z", 1613871502_1234567_00),
+        ("2021-02-21 01:38:22", 1613871502_000000000),
+        ("2021-02-21T01:38", 1613871480_000000000),
+        ("2021-02-21", 1613865600_000000000),
+    ],
+)
+def test_times_are_read_as_they_are_written(text: str, ns: int) -> None:
+    """A time can be copied from one output into the next command, and cut."""
+    assert tables.parsed_time(text) == ns
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2021-13-01", "2021-02-21T25:00", "1613871502"])
+def test_other_times_are_usage_errors(text: str) -> None:
+    """The error quotes what was given."""
+    with pytest.raises(UsageError, match=repr(text)):
+        tables.parsed_time(text)

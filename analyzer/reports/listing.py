@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from ..records import Records
@@ -17,6 +18,9 @@ from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, reasons_
 from .words import cell, clean, wrapped
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+_HEAD = 1000  # rows that decide which columns are shown, and their widths
 
 
 def table(name: str, records: Records, format: str) -> Iterator[str]:
@@ -79,27 +83,29 @@ def _csv_cell(kind: str, value: Any) -> Any:
 
 def _text(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Columns side by side; a single row is shown upright with the reasons of its gaps."""
-    found = list(rows)
-    if not found:
+    rows = iter(rows)
+    head = list(islice(rows, _HEAD))
+    if not head:
         yield f"The table {name} has no rows.\n"
         return
-    columns = [c for c in SCHEMA[name] if any(row[c.name] is not None for row in found)]
-    if len(found) == 1:
-        yield from _upright(name, found[0])
+    if len(head) == 1:
+        yield from _upright(name, head[0])
         return
     places = set(ORIGIN_COLUMNS.values())
-    own = [c for c in columns if c.name not in places] or columns
-    shown: list[list[str]] = [[c.name for c in own]]
-    shown += [[_shown(row[c.name]) for c in own] for row in found]
-    widths = [max(map(len, column)) for column in zip(*shown)]
-    numeric = [c.kind in ("Number", "Duration", "Real") for c in own]
-    for cells in shown:
+    columns = [c for c in SCHEMA[name] if any(row[c.name] is not None for row in head)]
+    columns = [c for c in columns if c.name not in places] or columns
+    lines = [[c.name for c in columns]] + [[_shown(row[c.name]) for c in columns] for row in head]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    numeric = [c.kind in ("Number", "Duration", "Real") for c in columns]
+    count = -1
+    for cells in chain(lines, ([_shown(row[c.name]) for c in columns] for row in rows)):
         parts = (
             text.rjust(width) if number else text.ljust(width)
             for text, width, number in zip(cells, widths, numeric)
         )
         yield "  ".join(parts).rstrip() + "\n"
-    yield f"{len(found)} rows; --format csv or json shows where each comes from.\n"
+        count += 1
+    yield f"{count} rows; --format csv or json shows all columns and where each row comes from.\n"
 
 
 def _upright(name: str, row: dict[str, Any]) -> Iterator[str]:

@@ -38,6 +38,7 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
         "Steps of writing the dump": _each(records, _stages),
         "Storage requests": _each(records, _requests),
         "Residue of the dump path on captured stacks": _each(records, _residue),
+        "Settings": _each(records, _settings),
         "Also recorded": _also(records),
         "What the sources cannot tell": _sources(records),
     }
@@ -305,11 +306,17 @@ def _residue(records: Records) -> Iterator[str]:
             yield f"  and {len(rows) - _MOST_RESIDUE} more; 'dumpstart show residue' lists them."
 
 
+def _settings(records: Records) -> Iterator[str]:
+    for key in dict.fromkeys(field(setting, "key") for setting in records["settings"]):
+        yield from wrapped(key, "    ", "  ")
+        for setting in records["settings"]:
+            if field(setting, "key") == key:
+                meaning = fields(setting, "meaning")
+                text = f"{field(setting, 'name')} = {field(setting, 'value')}"
+                yield from wrapped(text + (f" ({meaning})" if meaning else ""), " " * 8, "    ")
+
+
 def _also(records: Records) -> Iterator[str]:
-    for setting in records["settings"]:
-        text = f"{field(setting, 'key')} {field(setting, 'name')} = {field(setting, 'value')}"
-        meaning = fields(setting, "meaning")
-        yield from wrapped(text + (f" ({meaning})" if meaning else ""), "    ", "  ")
     tags = records["tags"]
     if tags:
         sizes = [t.size_bytes for t in tags if not is_absent(t.size_bytes)]

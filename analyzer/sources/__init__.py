@@ -114,7 +114,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     ((b"PAGEDU64", b"PAGEDUMP"), Kind("kernel dump", "dump")),
     ((b"ElfFile\0",), Kind("evtx", "event_log")),
     ((b"regf",), Kind("registry hive", "registry")),
-    (_is_etl, Kind("etl", "etl")),
+    (_is_etl, Kind("etl", "etl", options=("manifests", "tmf", "mapping"))),
     (
         (b'{"schema": ',),
         Kind("a report of this tool", "", "open the dump or trace that it was made from"),
