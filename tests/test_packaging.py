@@ -101,7 +101,19 @@ def test_lint_rules_have_reasons():
     assert all(re.fullmatch(r'  "[A-Z]+\d*",\s+# .+', line) for line in lines)
 
 
-def test_ci_installs_what_the_tests_need():
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="a developer may do without them")
+def test_oracles_are_installed():
+    """In continuous integration no comparison with another reader is left out unnoticed."""
+    block = PYPROJECT.split("\noracles = [\n", 1)[1].split("\n]", 1)[0]
+    if sys.platform != "linux":
+        block = re.sub(r".*sys_platform == 'linux'.*", "", block)
+    names = re.findall(r'^  "([\w.-]+)', block, re.MULTILINE)
+    assert "volatility3" in names
+    for name in names:
+        assert importlib.metadata.version(name)
+
+
+def test_ci_runs_the_test_command():
     """The continuous integration script runs the documented test command."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.count("tests/run.py") == 3
