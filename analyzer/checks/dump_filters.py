@@ -83,16 +83,13 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
     if row.is_disabled is True and not meant:
         yield broken(
             "filter-disabled",
-            f"The state of {subject} has bit 0 set, so crashdmp leaves the filter out and the dump "
-            "goes on without it; if the filter encrypts, data of this dump may have gone out in "
-            "plain text. crashdmp sets the bit when DriverEntry, Dump_Start, Dump_Write or "
-            "Dump_Finish returns a failing status (proven on Windows 7 x86; the place of the state "
-            "is inferred on later versions).",
+            f"The state of {subject} has bit 0 set. crashdmp sets it when DriverEntry, Dump_Start, "
+            "Dump_Write or Dump_Finish returns a failing status, and then goes on without the "
+            "filter; if the filter encrypts, data of this dump may have gone out in plain text. "
+            "This is proven on Windows 7 x86; the place of the state is inferred on later versions.",
             row,
             subject,
             "state",
-            "is_disabled",
-            "node",
         )
     if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
         where = routine or "a routine that is not named"
