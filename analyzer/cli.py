@@ -36,7 +36,13 @@ _TRACE_OPTIONS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, as every other error is said."""
+    """Says what is wrong in one sentence, as every other error is said.
+
+    Options cannot be cut short: a later option would change what the short form means.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
@@ -115,7 +121,8 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
     traces = parser.add_argument_group("for ETW traces; each may be repeated")
     for name, text in _TRACE_OPTIONS.items():
-        traces.add_argument(f"--{name}", metavar="FILE", action="append", default=[], help=text)
+        flag = "--" + name.removesuffix("s")
+        traces.add_argument(flag, metavar="FILE", action="append", default=[], dest=name, help=text)
 
 
 class _Version(argparse.Action):

@@ -300,6 +300,7 @@ def test_help(run: Callable[..., Outcome], command: tuple[str, ...], switch: str
         ("show", "filters"),
         ("show", "filters", HEALTHY, "--format", "html"),
         ("analyze", HEALTHY, "--no-such-option"),
+        ("analyze", HEALTHY, "--form", "json"),
     ],
 )
 def test_wrong_usage_is_one_sentence(
