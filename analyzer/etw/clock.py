@@ -79,10 +79,11 @@ class Clock(NamedTuple):
             filetime = ts
             good = (ts >= UNIX_EPOCH) & (ts <= _LAST)
         else:
-            # Keep every product inside 64 bits: spans of more than 300 years are no time.
-            room = min(self.frequency * 9_500_000_000, 1 << 62)
-            low = max(-(1 << 63) + 1, self.reference_clock - room)
-            good = (ts > low) & (ts < min((1 << 63) - 1, self.reference_clock + room))
+            # Keep differences and products inside 64 bits; 300 years are no time anyway.
+            ref, room, top = self.reference_clock, self.frequency * 9_500_000_000, (1 << 63) - 1
+            good = (ts >= max(-top, ref - room, ref - top)) & (
+                ts <= min(top, ref + room, ref + top)
+            )
             span = np.where(good, ts, 0) - np.int64(self.reference_clock)
             if self.frequency == 10_000_000:
                 filetime = span + np.int64(self.reference_time)

@@ -1,0 +1,124 @@
+"""A session as an .etl file that other readers open: from a dump's block, or a damaged trace.
+
+Invariant: event bytes are copied as they are; only buffer headers and the trace header are made anew,
+so times, order and payloads stay what they were.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..absence import Absent
+from ..errors import InputError, UsageError
+from .buffers import blocks
+from .layouts import (
+    BUFFER_HEADER_SIZE,
+    CLOCK_SYSTEM_TIME,
+    ETW_BUFFER_FLAG_COMPRESSED,
+    ETW_BUFFER_FLAG_PROCESSOR_INDEX,
+    EVENT_TRACE_COMPRESSED_MODE,
+    SYSTEM64,
+    TRACE_LOGFILE_HEADER64,
+)
+from .session import is_log_header
+from .trace import Trace
+
+_HEADER = struct.Struct("<IIIiqqQHHIIHHQQ")
+_GENERIC, _KIND_HEADER = 0, 4
+
+
+def write(trace: Trace, path: str) -> int:
+    """Writes the trace's session to ``path``; returns the number of events, header included."""
+    if trace.path and os.path.exists(path) and os.path.exists(trace.path):
+        if os.path.samefile(path, trace.path):
+            raise UsageError(f"{path}: the output would overwrite an input.")
+    try:
+        with open(path, "wb") as file:
+            for piece in pieces(trace):
+                file.write(piece)
+    except OSError as error:
+        raise InputError(path, f"cannot be written: {error.strerror or error}") from error
+    return len(Trace.open(path))
+
+
+def pieces(trace: Trace) -> Iterator[bytes]:
+    """The bytes of the file, buffer by buffer."""
+    table = trace.buffers.table
+    size = max(trace.session.buffer_size, trace.buffers.nominal, 0x400)
+    if len(table):
+        size = max(size, int(table["end"].max()))
+    size = (size + 0x3FF) & ~0x3FF
+    filled = np.flatnonzero(table["end"] >= BUFFER_HEADER_SIZE + 8)
+    count = 0
+    for block in blocks(trace.buffers, None, order=filled):
+        for number, start, end in zip(
+            block.numbers.tolist(), block.starts.tolist(), block.ends.tolist()
+        ):
+            body = block.data[start:end].tobytes()
+            if count == 0:
+                own = is_log_header(body[: struct.unpack_from("<H", body, 4)[0]]) if body else False
+                if not own:
+                    yield _first(trace, size, len(filled))
+                    count += 1
+            if count == 0:
+                body = _retold(body, size, len(filled))
+            yield _buffer(body, table[number], size, _GENERIC if count else _KIND_HEADER)
+            count += 1
+    if count == 0:
+        yield _first(trace, size, 0)
+
+
+def _buffer(body: bytes, row: Any, size: int, kind: int) -> bytes:
+    end = BUFFER_HEADER_SIZE + len(body)
+    flags = int(row["flags"]) & ~ETW_BUFFER_FLAG_COMPRESSED | ETW_BUFFER_FLAG_PROCESSOR_INDEX
+    head = _HEADER.pack(
+        size, end, 0, 0, int(row["stamp"]), int(row["sequence"]), 0, int(row["cpu"]),
+        int(row["logger"]), 3, end, flags, kind, 0, 0,
+    )  # fmt: skip
+    return (head + body).ljust(size, b"\xff")
+
+
+def _retold(body: bytes, size: int, buffers: int) -> bytes:
+    """An existing trace header that fits the new file: size, count, no compression."""
+    out = bytearray(body)
+    struct.pack_into("<I", out, 0x20, size)
+    mode = struct.unpack_from("<I", out, 0x40)[0]
+    struct.pack_into("<II", out, 0x40, mode & ~EVENT_TRACE_COMPRESSED_MODE, buffers)
+    return bytes(out)
+
+
+def _first(trace: Trace, size: int, buffers: int) -> bytes:
+    """A first buffer for a session without one."""
+    session, clock = trace.session, trace.session.clock
+    table = trace.buffers.table
+    ts = clock.reference_clock if clock.kind != CLOCK_SYSTEM_TIME else session.start_time
+    processors = int(table["cpu"].max()) + 1 if len(table) else 1
+    head: Any = TRACE_LOGFILE_HEADER64()
+    head.BufferSize = size
+    head.MajorVersion, head.MinorVersion, head.SubVersion, head.SubMinorVersion = 10, 0, 1, 5
+    head.ProviderVersion = 0 if isinstance(session.build, Absent) else session.build
+    head.NumberOfProcessors = max(processors, 1)
+    head.EndTime = session.end_time or session.start_time
+    head.LogFileMode = 1
+    head.BuffersWritten = buffers + 1
+    head.StartBuffers = 1
+    head.PointerSize = session.pointer_size
+    head.CpuSpeedInMHz = clock.frequency // 1_000_000
+    head.BootTime = session.boot_time
+    head.PerfFreq = clock.frequency or 10_000_000
+    head.StartTime = clock.reference_time or session.start_time
+    head.ReservedFlags = clock.kind or 1
+    names = (session.name + "\0" + "\0").encode("utf-16-le", "replace")
+    data = bytes(head) + names
+    event = struct.pack(
+        "<HBBHHIIqII", 2, SYSTEM64, 0xC0, 0x20 + len(data), 0, 0, 0, max(ts, 0), 0, 0
+    )
+    body = event + data
+    body += b"\xff" * (-len(body) % 8)
+    row = {"flags": 0, "stamp": max(ts, 0), "sequence": 0, "cpu": 0, "logger": session.logger_id}
+    return _buffer(body, row, size, _KIND_HEADER)
