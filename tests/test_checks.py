@@ -255,8 +255,8 @@ def test_evidence_names_value_and_place():
     """An evidence line holds the field, the value as tables show it, address and file offset."""
     finding = only(changed("filters", state=1, is_disabled=True), "filter-disabled")
     assert finding.subject == "dump_dumpfve.sys (crash stack)"
-    assert finding.evidence.startswith(
-        "state = 0x00000001 (record at 0xffffc08be3d77db0, file offset 0x1234); "
+    assert finding.evidence == (
+        "state = 0x00000001 (record at 0xffffc08be3d77db0, file offset 0x1234)"
     )
 
 

@@ -86,7 +86,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
             f"The state of {subject} has bit 0 set. crashdmp sets it when DriverEntry, Dump_Start, "
             "Dump_Write or Dump_Finish returns a failing status, and then goes on without the "
             "filter; if the filter encrypts, data of this dump may have gone out in plain text. "
-            "This is proven on Windows 7 x86; the place of the state is inferred on later versions.",
+            "This is proven on Windows 7 x86; where the state lies is inferred on later versions.",
             row,
             subject,
             "state",
