@@ -37,8 +37,11 @@ def shared_sample(name: str) -> Path:
 
 
 def shared_names(pattern: str) -> list[str]:
-    """Names of the shared files that match, for parametrize; empty where the folder is missing."""
-    return sorted(path.relative_to(SHARED).as_posix() for path in SHARED.glob(pattern))
+    """Names of the shared files that match, for parametrize; none where there are no samples."""
+    names = sorted(path.relative_to(SHARED).as_posix() for path in SHARED.glob(pattern))
+    if not names and os.environ.get("CI") == "true":
+        raise RuntimeError(f"no shared samples {pattern}; set DUMPSTART_SHARED to their folder")
+    return names
 
 
 def make(record_type: Any, **fields: Any) -> Any:
