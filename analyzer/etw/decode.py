@@ -184,7 +184,8 @@ class Decoder:
 
     def provider_name(self, guid: str) -> str:
         """The name of a provider, as far as known."""
-        return self._names.get(guid) or providers.NAMES.get(guid, "")
+        known = self._names.get(guid) or providers.NAMES.get(guid, "")
+        return known or ("Windows Kernel" if mof.group_of(guid) is not None else "")
 
     def describe(
         self, parts: Parts, guid: str, number: int, version: int, opcode: int

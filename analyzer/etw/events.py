@@ -223,83 +223,76 @@ def _frame(trace: Trace, wanted: Wanted, text: bool) -> Any:
     rows = wanted.rows(trace, cols)
     if rows is not None:
         cols = {name: column[rows] for name, column in cols.items()}
-    if text:
-        told = [
-            (e.name, e.text, e.channel, e.task, e.provider, e.provider_id)
-            for e in events(trace, cols)
-        ]
-    else:
-        guids = trace.providers.guids
-        names = [trace.decoder.provider_name(guid) or _NO_PROVIDER for guid in guids]
-        told = []
-        for number, ident in zip(cols["provider"].tolist(), cols["id"].tolist()):
-            if number:
-                label: Any = (names[number], guids[number])
-            else:
-                group = mof.GROUPS.get(ident >> 8)
-                label = ("Windows Kernel", group.guid if group else _NO_PROVIDER)
-            told.append((_NOT_ASKED, _NOT_ASKED, _NOT_ASKED, _NOT_ASKED, *label))
-    return _assemble(trace, cols, told)
+    return _frame_of_records(list(events(trace, cols))) if text else _headers(trace, cols)
 
 
-def _assemble(trace: Trace, cols: Dict[str, Array], told: List[Tuple[Any, ...]]) -> Any:
+def _headers(trace: Trace, cols: Dict[str, Array]) -> Any:
+    """The frame without payloads: columns of the index, no loop over events."""
     import pandas as pd
 
-    n = len(cols["ts"])
-    kinds = cols["type"]
+    n, kinds, numbers = len(cols["ts"]), cols["type"], cols["provider"]
     modern = (kinds == EVENT32) | (kinds == EVENT64)
-    message = kinds == MESSAGE
-    name, text, channel, task, provider, guid = zip(*told) if told else ((), (), (), (), (), ())
-    no_ids = cols["pid"] == NO_ID
+    message, no_ids = kinds == MESSAGE, cols["pid"] == NO_ID
+    # Names are few and events are many: number them, then take.
+    guids: List[Optional[str]] = [guid or None for guid in trace.providers.guids]
+    names = [trace.decoder.provider_name(guid or "") or None for guid in guids]
+    groups = [mof.GROUPS[group].guid if group in mof.GROUPS else None for group in range(256)]
+    which = np.where(numbers > 0, numbers, len(guids) + (cols["id"] >> 8)).astype(np.intp)
+    provider = np.array([*names, *["Windows Kernel"] * 256], object)[which]
+    provider_id = np.array([*guids, *groups], object)[which]
+    time = trace.clock.ns_array(cols["ts"])
+    at, how = trace.places(cols["buffer"], cols["offset"])
+    lacks = {
+        "time": time == NO_TIME, "provider": provider == None,  # noqa: E711  elementwise
+        "provider_id": provider_id == None,  # noqa: E711
+        "version": message, "channel": ~modern, "level": message, "opcode": message,
+        "task": ~modern, "keyword": ~modern, "processor": np.full(n, trace.no_processor),
+        "process_id": no_ids, "thread_id": no_ids,
+    }  # fmt: skip
+    why = {"time": _NO_TIME_AT_ALL, "provider": _NO_PROVIDER, "provider_id": _NO_PROVIDER,
+           "processor": _NO_CPU, "process_id": _NO_THREAD, "thread_id": _NO_THREAD}  # fmt: skip
+    code = np.zeros(n, np.int64)
+    for bit, missing in enumerate(lacks.values()):
+        code |= missing.astype(np.int64) << bit
+    unique, inverse = np.unique(code, return_inverse=True)
+    lines = []
+    for value in unique.tolist():
+        held = [f"{label}: {why.get(label, _ONLY_MODERN)}" for bit, label in enumerate(lacks)
+                if value >> bit & 1]  # fmt: skip
+        lines.append("; ".join([*held, f"name: {_NOT_ASKED}", f"text: {_NOT_ASKED}"]))
 
-    def number(values: Array, missing: Array, dtype: str = "i8") -> Any:
+    def words(values: Any) -> Any:
+        return pd.array(values, dtype=pd.StringDtype("python"))
+
+    def number(name: str, values: Any, dtype: str = "i8") -> Any:
+        missing = lacks.get(name, np.zeros(n, bool))
         return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(dtype), missing.copy())
 
-    def words(values: Sequence[Any]) -> Any:
-        plain = [
-            None if isinstance(v, Absent) else v.encode("utf-8", "backslashreplace").decode()
-            for v in values
-        ]
-        return pd.array(np.array(plain, object), dtype=pd.StringDtype("python"))
-
-    def listed(values: Sequence[Any]) -> Any:
-        missing = np.fromiter((not isinstance(v, int) for v in values), bool, n)
-        plain = np.fromiter((v if isinstance(v, int) else 0 for v in values), "i8", n)
-        return pd.arrays.IntegerArray(plain, missing)
-
-    none = np.zeros(n, bool)
-    offset, how = trace.places(cols["buffer"], cols["offset"])
-    reasons = [
-        "; ".join(
-            f"{label}: {value}" for label, value in
-            (("name", row[0]), ("text", row[1]), ("provider", row[4])) if isinstance(value, Absent)
-        ) or None
-        for row in told
-    ]  # fmt: skip
-    time = trace.clock.ns_array(cols["ts"])
+    empty = np.full(n, None, object)
+    nothing = pd.arrays.IntegerArray(np.zeros(n, "i8"), np.ones(n, bool))
     data = {
         "time": pd.DatetimeIndex(time.view("M8[ns]")).tz_localize("UTC"),
         "provider": words(provider),
-        "provider_id": words(guid),
-        "event_id": number(cols["id"], none),
-        "version": number(cols["version"], message),
-        "channel": listed(channel),
-        "level": number(cols["level"], message),
-        "opcode": number(cols["opcode"], message),
-        "task": listed(task),
-        "keyword": number(cols["keyword"], ~modern, "u8"),
-        "name": words(name),
-        "processor": number(cols["cpu"], np.full(n, trace.no_processor)),
-        "process_id": number(cols["pid"], no_ids),
-        "thread_id": number(cols["tid"], no_ids),
-        "session": words([trace.session.name] * n),
-        "text": words(text),
-        "source": words([trace.path] * n),
-        "found_by": words(how),
-        "confidence": words(["certain"] * n),
-        "file_offset": number(offset, none),
-        "at_address": number(offset, ~none, "u8"),
-        "not_determined": pd.array(np.array(reasons, object), dtype=pd.StringDtype("python")),
+        "provider_id": words(provider_id),
+        "event_id": number("event_id", cols["id"]),
+        "version": number("version", cols["version"]),
+        "channel": nothing,
+        "level": number("level", cols["level"]),
+        "opcode": number("opcode", cols["opcode"]),
+        "task": nothing.copy(),
+        "keyword": number("keyword", cols["keyword"], "u8"),
+        "name": words(empty),
+        "processor": number("processor", cols["cpu"]),
+        "process_id": number("process_id", cols["pid"]),
+        "thread_id": number("thread_id", cols["tid"]),
+        "session": words(np.full(n, trace.session.name, object)),
+        "text": words(empty.copy()),
+        "source": words(np.full(n, trace.path, object)),
+        "found_by": words(np.array(how, object)),
+        "confidence": words(np.full(n, "certain", object)),
+        "file_offset": number("file_offset", at),
+        "at_address": pd.arrays.IntegerArray(np.zeros(n, "u8"), np.ones(n, bool)),
+        "not_determined": words(np.array(lines, object)[inverse.reshape(-1)] if n else empty),
     }
     return pd.DataFrame(data)
 
@@ -308,6 +301,8 @@ def _frame_of_records(rows: Sequence[Event]) -> Any:
     import pandas as pd
 
     def cell(value: Any) -> Any:
+        if isinstance(value, str):  # lone surrogates in a payload must not break an export
+            return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
         return None if isinstance(value, Absent) else value
 
     out: Dict[str, Any] = {}

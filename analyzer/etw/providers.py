@@ -43,7 +43,8 @@ NAMES: Dict[str, str] = {
     "4ee76bd8-3cf4-44a0-a0ac-3937643e37a3": "Microsoft-Windows-CodeIntegrity",
 }
 
-# provider | id | versions | name | fields; "#" fields carry an NTSTATUS
+# provider, id, version, name, fields; "#" fields carry an NTSTATUS. StorPort 523 version 3 is read off
+# real events: the four bytes behind AdapterGuid hold bus, target and LUN, in which way is not known.
 _TABLE = f"""
 {CRASHDUMP} 1 1 ResumeCapable ResumeCapable:Boolean ReasonCodes:HexInt32
 {CRASHDUMP} 2 1 TransferSizes Minimum:UInt32 Maximum:UInt32
@@ -118,8 +119,8 @@ RangesAllocated:UInt32 Success:UInt32 FailReason:UInt32
 {STORPORT} 520 1 Miniport/Error @miniport @unit @two @four
 {STORPORT} 522 1 Miniport/Error @miniport @unit @request @two
 {STORPORT} 523 1 Miniport/Error @miniport @unit @request @two @four
-{STORPORT} 523 3 Miniport/Error @miniport AdapterGuid:GUID @unit ClassDeviceGuid:GUID @request \
-@two @four
+{STORPORT} 523 3 Miniport/Error @miniport AdapterGuid:GUID AddressBytes:HexInt32 \
+ClassDeviceGuid:GUID @request @two @four
 {STORPORT} 525 1 Miniport/Warning @miniport @two
 {STORPORT} 526 1 Miniport/Warning @miniport @two @four
 """
