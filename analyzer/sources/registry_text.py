@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from .registry_keys import KeyValues, Registry, RegValue
+from .text_file import encoding_of
 
 #: a longer line is no value of a wanted key
 LONGEST_LINE = 1 << 16
@@ -26,7 +27,7 @@ _TYPES = {
 
 def read(path: str) -> Registry:
     """Reads the export; InputError when the file is none."""
-    encoding = _encoding(path)
+    encoding = encoding_of(path)
     registry = Registry("registry export")
     key: KeyValues | None = None
     is_ansi = False
@@ -49,25 +50,6 @@ def read(path: str) -> Registry:
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from error
     return registry
-
-
-def _encoding(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(1 << 16)
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
-    if not head:
-        raise InputError(path, "is empty")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    if head[1:2] == b"\0":
-        return "utf-16-le"
-    try:
-        head[: len(head) - 4].decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8-sig"
 
 
 def _logical_lines(file: Any) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,137 @@
+"""A .evtx file, chunk by chunk, through the evtx library.
+
+Invariant: every record of every chunk is decoded or counted as lost, and a damaged chunk costs only
+itself. The chunks are walked here and handed to the library one at a time, ending at the last
+intact record: older versions of the library never return from some damaged records. Memory is
+constant, and each record's file offset is known.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from ..errors import UsageError
+
+CHUNK = 0x10000
+FILE_HEADER = 0x1000
+CHUNK_HEADER = 0x200
+#: chunk header: first and last record number of the file and of the log, offsets (libevtx notes)
+_LAST_RECORD_ID = 0x20
+_FREE_SPACE = 0x30
+_RECORD_MAGIC = 0x2A2A
+_RECORD_HEADER = 0x18
+
+
+class Reader:
+    """Iterates over (file offset, XML text); the counts are complete when the iteration ends."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        try:
+            from evtx import PyEvtxParser
+        except ImportError:
+            raise UsageError(
+                f"{path}: reading an .evtx file needs the evtx library; "
+                "install it with: pip install dumpstart[evtx]"
+            ) from None
+        self._parser = PyEvtxParser
+        self._file = file
+        self.decoded = 0  #: records given out
+        self.lost = 0  #: records that a chunk announces and that cannot be decoded
+        self.damaged_chunks = 0
+        self.cut_chunk = False  #: the file ends inside a chunk
+        self.from_cut_chunk = 0  #: records read from that chunk
+        self.first_damage = ""
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        self._file.seek(FILE_HEADER)
+        start = FILE_HEADER
+        while True:
+            chunk = self._file.read(CHUNK)
+            if not chunk:
+                return
+            before = self.decoded
+            yield from self._chunk(start, bytearray(chunk.ljust(CHUNK, b"\0")), len(chunk))
+            if len(chunk) < CHUNK:
+                self.cut_chunk, self.from_cut_chunk = True, self.decoded - before
+            start += CHUNK
+
+    def _chunk(self, start: int, chunk: bytearray, length: int) -> Iterator[tuple[int, str]]:
+        if chunk[:8] != b"ElfChnk\0":
+            if any(chunk):
+                self._damaged(start, "no chunk header")
+                self.lost += chunk.count(b"**\0\0")
+            return
+        first, last = struct.unpack_from("<QQ", chunk, 8)
+        announced = last - first + 1 if 0 <= last - first < CHUNK // _RECORD_HEADER else 0
+        places, end, last_id = self._walk(chunk, length)
+        given = 0
+        if places:
+            struct.pack_into("<Q", chunk, _LAST_RECORD_ID, last_id)
+            struct.pack_into("<I", chunk, _FREE_SPACE, end)
+            for record in self._records(start, bytes(chunk), len(places)):
+                given += 1
+                offset = places.get(record["event_record_id"], CHUNK_HEADER)
+                yield start + offset, record["data"]
+        self.decoded += given
+        missing = max(announced, len(places)) - given
+        if missing > 0:
+            self.lost += missing
+            self._damaged(start, f"{missing} records lost")
+
+    @staticmethod
+    def _walk(chunk: bytearray, length: int) -> tuple[dict[int, int], int, int]:
+        """Record number -> offset of the intact records, where they end, the last number."""
+        limit = min(struct.unpack_from("<I", chunk, _FREE_SPACE)[0], CHUNK)
+        places: dict[int, int] = {}
+        at, number = CHUNK_HEADER, 0
+        while at + _RECORD_HEADER <= limit:
+            magic, size, record = struct.unpack_from("<IIQ", chunk, at)
+            if magic != _RECORD_MAGIC or size <= _RECORD_HEADER + 4 or at + size > length:
+                break
+            number = record
+            places[number] = at
+            at += size
+        return places, at, number
+
+    def _records(self, start: int, chunk: bytes, most: int) -> Iterator[Any]:
+        """What the library makes of one chunk; its errors end the chunk."""
+        try:
+            # one thread: the chunk is small, and the order is kept
+            records = self._parser(io.BytesIO(_file_header() + chunk), 1).records()
+            for _ in range(most):
+                try:
+                    record = next(records)
+                except StopIteration:
+                    return
+                except (RuntimeError, ValueError, OSError) as error:
+                    self._note(start, error)
+                    continue
+                if isinstance(record, dict):
+                    yield record
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # a fault inside the library arrives as pyo3's PanicException, which is no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            self._note(start, error)
+
+    def _note(self, start: int, error: BaseException) -> None:
+        if not self.first_damage:
+            self.first_damage = f"chunk at {start:#x}: {str(error)[:160]}"
+
+    def _damaged(self, start: int, words: str) -> None:
+        self.damaged_chunks += 1
+        if not self.first_damage:
+            self.first_damage = f"chunk at {start:#x}: {words}"
+
+
+def _file_header() -> bytes:
+    """A file header for exactly one chunk."""
+    head = b"ElfFile\0" + struct.pack("<QQQIHHHH", 0, 0, 1, 128, 1, 3, FILE_HEADER, 1)
+    head = head.ljust(120, b"\0")
+    return (head + struct.pack("<II", 0, zlib.crc32(head))).ljust(FILE_HEADER, b"\0")
