@@ -163,7 +163,7 @@ def test_x64_port_routines_before_the_geometry(shared_sample: Find) -> None:
 
 
 def test_x64_reconstructed_extension(shared_sample: Find) -> None:
-    """What dumpfve was given, from the dump stack context, marked as rebuilt (study of the bytes)."""
+    """What dumpfve was given, rebuilt from the dump stack context (study of the bytes)."""
     row = read(shared_sample, X64).only("extensions")
     assert row.is_reconstructed is True
     assert row.origin.confidence == "likely"
