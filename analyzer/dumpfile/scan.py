@@ -31,12 +31,21 @@ _STYLE_BITS = np.uint64(0xFFFF_FFFC_FFFF_FFFF)  # DISK_PARTITION_INFO: all but t
 
 def scan_pages(dump: PageDump, stack_modules: Sequence[Module]) -> list[Node]:
     """Every filter node in the stored pages: by its DISK_PARTITION_INFO, else by its callbacks."""
+    return by_partitions(dump, stack_modules) or by_pointers(dump, stack_modules)
+
+
+def by_partitions(dump: PageDump, stack_modules: Sequence[Module]) -> list[Node]:
+    """Filter nodes found by the DISK_PARTITION_INFO in their FILTER_EXTENSION."""
     layouts = node_layouts(dump.pointer_size)
-    partition = sorted({l.extension + l.extension_class.PartitionInfo.offset for l in layouts})
-    nodes = _collect(dump, stack_modules, _by_partition(dump, partition), True)
-    if not nodes:
-        nodes = _collect(dump, stack_modules, _by_pointer(dump, stack_modules), False)
-    return nodes
+    distances = sorted(
+        {kind.extension + kind.extension_class.PartitionInfo.offset for kind in layouts}
+    )
+    return _collect(dump, stack_modules, _by_partition(dump, distances), True)
+
+
+def by_pointers(dump: PageDump, stack_modules: Sequence[Module]) -> list[Node]:
+    """Filter nodes found by a callback in a filter's image."""
+    return _collect(dump, stack_modules, _by_pointer(dump, stack_modules), False)
 
 
 def _pieces(dump: PageDump) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
