@@ -16,9 +16,10 @@ from ..absence import Absent
 from ..errors import InputError
 from ..names import ntstatus
 from ..records import Anomaly, Callback, Event, Origin
+from . import providers
 from .clock import Clock
 
-GUID = "0f41c9b5-7d1e-5a1c-9d0e-6d5a8b1f7c42"
+GUID = providers.CALLBACKS
 PROVIDER = "Dumpstart-Callbacks"
 ENTRY, RETURN = 1, 2
 #: numbers of the published schema

@@ -20,6 +20,7 @@ KERNEL_DUMP = "17d2a329-4539-5f4d-3435-f510634ce3b9"
 KERNEL_IO = "abf1f586-2e50-4ba8-928d-49044e6f0db7"
 KERNEL_BOOT = "15ca44ff-4d7a-4baa-bba5-0998955e531e"
 KERNEL_POWER = "331c3b3a-2005-44c2-ac5e-77220c37d6b4"
+CALLBACKS = "0f41c9b5-7d1e-5a1c-9d0e-6d5a8b1f7c42"  # published in docs/dumpstart-callbacks.man
 STORPORT = "c4636a1e-7986-4646-bf10-7bc3b4a76e8e"
 IO_ERROR_LOG = "2d9f3a42-01d4-4733-97f7-041e8021dc84"
 SERVICES = "555908d1-a6d7-4695-8e1e-26931d2012f4"
@@ -31,6 +32,7 @@ NAMES: Dict[str, str] = {
     KERNEL_BOOT: "Microsoft-Windows-Kernel-Boot",
     KERNEL_POWER: "Microsoft-Windows-Kernel-Power",
     STORPORT: "Microsoft-Windows-StorPort",
+    CALLBACKS: "Dumpstart-Callbacks",
     IO_ERROR_LOG: "I/O error log (classic driver entries)",
     SERVICES: "Service Control Manager",
     "abce23e7-de45-4366-8631-84fa6c525952": "Microsoft-Windows-WER-SystemErrorReporting",
@@ -95,6 +97,10 @@ HiberWriteTime:UInt32 HiberReadTime:UInt32 HiberPagesWritten:UInt32 BiosInitTime
 Flags:HexInt32
 {KERNEL_POWER} 42 3 PreSleepNotification TargetState:UInt32 EffectiveState:UInt32 Reason:UInt32 \
 Flags:HexInt32 TransitionsToOn:UInt32
+{CALLBACKS} 1 0 CallbackEntry Filter:UnicodeString Callback:UInt8 Call:UInt32 Extension:Pointer \
+Clock:UInt64 ClockFrequency:UInt64
+{CALLBACKS} 2 0 CallbackReturn Filter:UnicodeString Callback:UInt8 Call:UInt32 Status#:UInt32 \
+Clock:UInt64 ClockFrequency:UInt64
 {STORPORT} 1 1 Reset/LogicalUnit PortNumber:UInt32 PathID:UInt8 TargetID:UInt8 LUN:UInt8
 {STORPORT} 2 1 Reset/Target PortNumber:UInt32 PathID:UInt8 TargetID:UInt8
 {STORPORT} 13 1 IoPerf/MiniportServiceTime MiniportExtension:Pointer PortNumber:UInt32 \
