@@ -3,8 +3,8 @@
 Invariant: found by signature and by content; a fixed offset counts only where its build is proven
 (Windows 7 x86). Standard library only.
 
-Sources: docs/architecture.md ("Facts"): Context signature and embedded dump block seen on 22000 ARM64,
-the tail of the stack context on 19041 x64 and Windows 7, both read off real dumps.
+Sources: docs/architecture.md ("Facts"): Context signature and embedded dump block seen on 22000
+ARM64, the tail of the stack context on 19041 x64 and Windows 7, both read off real dumps.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from ..layouts.crashdmp import (
 from ..layouts.ntdddump import DISK_GEOMETRY, DISK_PARTITION_INFO
 from ..records import Module
 from ..target import Target, module_at
+from .nodes import at_link
+from .roles import FILTER
 
 #: how much of Context is looked at (0x750 bytes lie between Context and ContextCopy on 22000)
 CONTEXT_LENGTH = 0x750
-#: how far into a stack context the geometry may lie (0x1C8 bytes in all on Windows 7 x64, grown since)
+#: how far into a stack context the geometry may lie (0x1C8 bytes in all on Windows 7 x64, grown
+#: since)
 BLOCK_LENGTH = 0x600
 _CONTEXT_SIZES = {"x64": 0x4D0, "arm64": 0x390}  # sizeof(CONTEXT), winnt.h
 WINDOWS_7 = (7600, 7601)
@@ -81,7 +84,7 @@ def find_contexts(target: Target, crashdmp: Module) -> list[int]:
 def dump_block(
     target: Target, context: int, bugcheck: int, parameters: Sequence[int]
 ) -> int | Absent:
-    """Address of the CrashdmpDumpBlock inside Context, found by the bugcheck code and parameters."""
+    """Address of the CrashdmpDumpBlock inside Context, found by the bugcheck it holds."""
     width = target.pointer_size
     form = "<I4x4Q" if width == 8 else "<I4I"
     want = (bugcheck, *parameters)
@@ -148,6 +151,7 @@ def last_failure(
 
 def stack_pointers(target: Target, context: int) -> dict[int, str]:
     """Pointers to dump stack contexts at the places known in Context: address -> stack."""
+    places: tuple[tuple[int, str], ...]
     if target.pointer_size == 4:
         places = (
             (WIN7_X86_CONTEXT.crash_stack, "crash"),
@@ -180,7 +184,8 @@ def geometry_fits(data: bytes, at: int) -> bool:
     if not (1 <= tracks <= 255 and 1 <= sectors <= 255 and 1 <= cylinders < 1 << 40):
         return False
     cylinder = tracks * sectors * sector
-    return size % sector == 0 and cylinders * cylinder <= size < (cylinders + 1) * cylinder
+    fits = cylinders * cylinder <= size < (cylinders + 1) * cylinder
+    return bool(fits and size % sector == 0)
 
 
 def tails(target: Target, stack_modules: Sequence[Module], address: int, data: bytes) -> list[Tail]:
@@ -220,6 +225,10 @@ def _tail(
         # Another driver's DISK_GEOMETRY_EX can pass so far; a ring with members cannot be checked
         # here, so without a port routine nearby an empty one counts for nothing.
         return None
+    if not routines and not isinstance(at_link(target, stack_modules, head), Absent):
+        # On 64-bit Windows 7 a node's link lies as far behind the geometry of its own extension
+        # as the list head behind that of a context.
+        return None
     geometry = DISK_GEOMETRY.from_buffer_copy(data, start)
     partition = DISK_PARTITION_INFO.from_buffer_copy(data, start + shape.partition_info)
     (size,) = struct.unpack_from("<Q", data, start + shape.disk_size)
@@ -239,7 +248,7 @@ def _routines(
     found, stack = [], ""
     for word in struct.unpack_from(f"<{count}{code}", data, start - count * width):
         module = module_at(stack_modules, word)
-        if module is not None:
+        if module is not None and module.role != FILTER:
             found.append(word)
             stack = stack or str(module.stack or "")
     return stack, tuple(found)
