@@ -1,9 +1,9 @@
 """The record types every source yields: plain, immutable, each with its provenance.
 
 Invariant: a record states one fact as the source told it; what the source cannot tell is an
-``Absent`` with its reason. The *names* of the annotations below (``Address``, ``Code``, ...) are the
-column kinds of the tables made from these records (:mod:`analyzer.tables`); there is no second schema.
-Standard library only.
+``Absent`` with its reason. The *names* of the annotations below (``Address``, ``Code``, ...) are
+the column kinds of the tables made from these records (:mod:`analyzer.tables`); there is no second
+schema. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Union
 
 from .absence import Absent
 
-# Column kinds. At run time all are plain values or Absent; the alias says how to store and show them.
+# Column kinds. At run time all are plain values or Absent; the alias says how to store and show
+# them.
 Text = Union[str, Absent, None]
 Address = Union[int, Absent, None]  #: 64-bit address, shown as 0x + 16 digits
 Code = Union[
@@ -304,7 +305,7 @@ class Anomaly(NamedTuple):
     text: str
     origin: Origin
     subject: str = ""  #: the filter, module or field it is about
-    evidence: tuple = ()
+    evidence: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):
@@ -340,7 +341,7 @@ _TABLE_OF = {record: name for name, record in TABLES.items()}
 
 
 class Records:
-    """What one or several sources told: a list of records per table, plus anomalies for the checks."""
+    """What one or several sources told: a list of records a table, and what the checks judge."""
 
     def __init__(self) -> None:
         self.tables: dict[str, list[Any]] = {name: [] for name in TABLES}

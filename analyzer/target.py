@@ -1,8 +1,8 @@
-"""The narrow interface through which analysis sees a target's memory: a dump, a live session, a replay.
+"""The narrow interface through which analysis sees memory: of a dump, a live session, a replay.
 
-Invariant: ``read`` returns exactly the bytes asked for or an ``Absent`` with the reason; it never raises
-for missing memory and never returns part. Everything else here is built on it. Standard library only,
-because the same walks run inside the debugger.
+Invariant: ``read`` returns exactly the bytes asked for or an ``Absent`` with the reason; it never
+raises for missing memory and never returns part. Everything else here is built on it. Standard
+library only, because the same walks run inside the debugger.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_STRING = 0xFFFE
 class Target:
     """A machine whose kernel memory can be read.
 
-    Subclasses set the attributes and implement :meth:`read`; they override :meth:`chunks` where they
-    know better than page by page what is there.
+    Subclasses set the attributes and implement :meth:`read`; they override :meth:`chunks` where
+    they know better than page by page what is there.
     """
 
     path: str = ""  #: shown as the source of records
@@ -40,7 +40,8 @@ class Target:
 
     def chunks(self, address: int, size: int) -> Iterator[tuple[int, bytes]]:
         """What can be read of a range, in address order: (address, bytes), neighbours joined."""
-        start, held = address, []  # type: Tuple[int, List[bytes]]
+        start = address
+        held: list[bytes] = []
         at, end = address, address + size
         while at < end:
             step = min(PAGE - (at & (PAGE - 1)), end - at)
@@ -54,6 +55,10 @@ class Target:
             at += step
         if held:
             yield start, b"".join(held)
+
+    def file_offset(self, address: int) -> int | None:
+        """Where in the source's file a byte lies; None for a live target or memory not there."""
+        return None
 
     def origin(self, how: str, address: int, confidence: str = "certain") -> Origin:
         """Provenance of something read at a virtual address; subclasses add the file offset."""

@@ -17,9 +17,9 @@ __all__ = ["DumpFile", "KernelDump", "open_dump"]
 def open_dump(path: str) -> KernelDump:
     """Opens a kernel dump file.
 
-    Returns a ``TriageDump`` (type 4), a ``PageDump`` (1, 2, 5, 6, 8, 9, 10) or, when the header alone is
-    usable, a ``KernelDump`` without memory. Raises UnsupportedError for other files, InputError for
-    files that cannot be read.
+    Returns a ``TriageDump`` (type 4), a ``PageDump`` (1, 2, 5, 6, 8, 9, 10) or, when the header
+    alone is usable, a ``KernelDump`` without memory. Raises UnsupportedError for other files,
+    InputError for files that cannot be read.
     """
     file = DumpFile(path)
     kind = file.number("DumpType")

@@ -1,7 +1,7 @@
 """The header of a kernel dump file: every field a value or an ``Absent``.
 
-Invariant: parsing never fails once the eight magic bytes are there; a field that the writer left at the
-filler ``PAGE`` is absent ("unset"), one behind the end of the file is absent ("file-cut").
+Invariant: parsing never fails once the eight magic bytes are there; a field that the writer left
+at the filler ``PAGE`` is absent ("unset"), one behind the end of the file is absent ("file-cut").
 Source: mindumpdef.h of the Windows SDK (:mod:`analyzer.layouts.mindumpdef`).
 """
 
@@ -41,8 +41,8 @@ SMALLEST = 0x60
 class DumpFile:
     """The mapped file and its header; memory readers are built on it.
 
-    ``anomalies`` collects what is odd about the file. Raises InputError when the file cannot be read or is
-    too short to hold a bugcheck code.
+    ``anomalies`` collects what is odd about the file. Raises InputError when the file cannot be
+    read or is too short to hold a bugcheck code.
     """
 
     def __init__(self, path: str) -> None:
@@ -86,8 +86,8 @@ class DumpFile:
         if self.size < self.header_size:
             self.note(
                 "dump-file-cut",
-                f"the file ends at {self.size:,} bytes, inside its {self.header_size:,}-byte header; "
-                "only the header fields before that are known",
+                f"the file ends at {self.size:,} bytes, inside its {self.header_size:,}-byte "
+                "header; only the header fields before that are known",
                 offset=self.size,
             )
         unset = [
@@ -120,10 +120,10 @@ class DumpFile:
         machine = self.fields["MachineImageType"]
         if isinstance(machine, Absent):
             return machine
-        name = mindumpdef.IMAGE_FILE_MACHINES.get(int(machine))  # type: ignore[arg-type]
+        name = mindumpdef.IMAGE_FILE_MACHINES.get(int(machine))
         known = {8: ("x64", "arm64"), 4: ("x86",)}[self.pointer_size]
         if name not in known:
-            return Absent("out-of-range", f"machine type {machine:#x} in a {known[0]} header")
+            return Absent("out-of-range", f"machine type {int(machine):#x} in a {known[0]} header")
         if name == "x86":
             # A writer that leaves the byte at its filler is told apart by the page directory:
             # only PAE has one that is not page aligned; 0x50 is "P" of PAGE.
@@ -138,7 +138,7 @@ class DumpFile:
         return value if isinstance(value, (int, Absent)) else Absent("not-applicable")
 
     def register(self, name: str) -> int | Absent:
-        """ "ip" or "sp" of the crash context in the header."""
+        """The instruction ("ip") or the stack pointer ("sp") of the crash context."""
         if isinstance(self.architecture, Absent):
             return self.architecture
         ip, sp, form = _REGISTERS[self.architecture]
@@ -161,7 +161,7 @@ class DumpFile:
         *,
         offset: int | None = None,
         subject: str = "",
-        evidence: tuple = (),
+        evidence: tuple[str, ...] = (),
     ) -> None:
         """Records something odd; identical notes are kept once."""
         note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)

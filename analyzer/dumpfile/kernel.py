@@ -1,6 +1,7 @@
 """A kernel dump as a target: what every dump type shares, whatever it holds of memory.
 
-Invariant: opening never fails because of what a dump lacks; ``read`` answers with bytes or a reason.
+Invariant: opening never fails because of what a dump lacks; ``read`` answers with bytes or a
+reason.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class KernelDump(Target):
         if start >= file.size:
             file.note(
                 "secondary-data-missing",
-                f"the file ends at {file.size:,} bytes, before any secondary data (expected at {start:#x})",
+                f"the file ends at {file.size:,} bytes, before any secondary data "
+                f"(expected at {start:#x})",
                 offset=file.size,
             )
             return

@@ -81,7 +81,7 @@ def module(
 
 
 def loaded_modules(dump: KernelDump) -> list[Module]:
-    """Modules of PsLoadedModuleList in load order; notes a list that cannot be walked to its end."""
+    """Modules of PsLoadedModuleList in load order; notes a list that breaks off."""
     head = dump.file.number("PsLoadedModuleList")
     if isinstance(head, Absent):
         return []

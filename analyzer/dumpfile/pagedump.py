@@ -1,7 +1,7 @@
 """Dumps that hold physical pages: types 1, 2, 5, 6, 8, 9 and 10.
 
-Invariant: memory-mapped, private memory bounded by the page map; every address gives bytes or a reason:
-not mapped in the target, paged out, not stored in this dump, or cut off with the file.
+Invariant: memory-mapped, private memory bounded by the page map; every address gives bytes or a
+reason: not mapped in the target, paged out, not stored in this dump, or cut off with the file.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class PageDump(KernelDump):
         if self.missing_pages and self.pages.pages:
             file.note(
                 "dump-file-cut",
-                f"the file should hold {self.pages.pages:,} pages and end at {self.end_of_pages:,} bytes "
-                f"or later, but is {file.size:,} bytes long: {min(self.missing_pages, self.pages.pages):,} pages are missing",
+                f"the file should hold {self.pages.pages:,} pages and end at "
+                f"{self.end_of_pages:,} bytes or later, but is {file.size:,} bytes long: "
+                f"{min(self.missing_pages, self.pages.pages):,} pages are missing",
                 offset=file.size,
                 evidence=(
                     f"pages stated = {self.pages.pages}",
@@ -105,7 +106,7 @@ class PageDump(KernelDump):
     def read_many(
         self, addresses: npt.ArrayLike, size: int = 8
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """``size`` bytes at each virtual address: (n, size) uint8 and reason codes (uint8, 0 = read).
+        """``size`` bytes at each address: (n, size) uint8, and reason codes (uint8, 0 = read).
 
         Rows that could not be read are zero. Raises UsageError for a size outside 1..4096.
         """
@@ -244,8 +245,10 @@ def _page_map(file: DumpFile) -> MapResult:
             result.problems.append(
                 (
                     "dump-map-inconsistent",
-                    f"the range header states its first page at {first:#x}, "
-                    f"its size of {size:#x} bytes puts it at {base + 0x20 + size:#x}",
+                    (
+                        f"the range header states its first page at {first:#x}, "
+                        f"its size of {size:#x} bytes puts it at {base + 0x20 + size:#x}"
+                    ),
                     base + 0x10,
                 )
             )

@@ -1,8 +1,9 @@
 """Which physical frames a dump stores, and where in the file.
 
-Invariant: a map is a pure function frame -> file offset (-1 = not stored) built from bounded views of
-the mapped file; its private memory is at most 1/16 byte per frame of the machine (bitmaps) or 24 bytes
-per run. It never says whether the file is long enough: the reader compares offsets with the file size.
+Invariant: a map is a pure function frame -> file offset (-1 = not stored) built from bounded views
+of the mapped file; its private memory is at most 1/16 byte per frame of the machine (bitmaps) or
+24 bytes per run. It never says whether the file is long enough: the reader compares offsets with
+the file size.
 
 Sources: mindumpdef.h (runs), the public readers named in docs/architecture.md (bitmap, ranges).
 """
@@ -132,7 +133,7 @@ class MapResult:
 
 
 def _clean_runs(
-    base: Ints, count: Ints, first: int, where: int, size: int
+    base: Ints, count: Ints, first: int, where: int
 ) -> tuple[RunMap, list[tuple[str, str, int]]]:
     """Drops runs that cannot be (negative, beyond 2**52 bytes); keeps file order for the rest."""
     problems: list[tuple[str, str, int]] = []
@@ -144,8 +145,10 @@ def _clean_runs(
         problems.append(
             (
                 "dump-map-inconsistent",
-                f"memory run {at} cannot be: first frame {int(base[at]):#x}, "
-                f"{int(count[at])} pages; this run and all behind it are ignored",
+                (
+                    f"memory run {at} cannot be: first frame {int(base[at]):#x}, "
+                    f"{int(count[at])} pages; this run and all behind it are ignored"
+                ),
                 where,
             )
         )
@@ -178,7 +181,7 @@ def from_header_runs(data: memoryview, offset: int, is_64bit: bool, first: int) 
         )
         runs = room
     pairs = np.frombuffer(data, kind, runs * 2, table).astype(np.int64)
-    run_map, more = _clean_runs(pairs[0::2], pairs[1::2], first, table, len(data))
+    run_map, more = _clean_runs(pairs[0::2], pairs[1::2], first, table)
     result = MapResult(run_map)
     result.stated_pages = pages
     result.problems = problems + more
@@ -231,7 +234,7 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
 
 
 def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> MapResult:
-    """Types 8, 9, 10: pairs {first frame, pages} up to a zero frame, the page total or ``first``."""
+    """Types 8, 9, 10: pairs {first frame, pages} up to a zero frame or the page total."""
     cut = first > len(data)
     room = max(0, min(first, len(data)) - at) // 16
     pairs = np.frombuffer(data, "<i8", room * 2, at)
@@ -243,7 +246,7 @@ def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> Map
             reached = np.flatnonzero(np.cumsum(count[:end]) >= stated_pages)
         if len(reached):
             end = int(reached[0]) + 1
-    run_map, problems = _clean_runs(base[:end], count[:end], first, at, len(data))
+    run_map, problems = _clean_runs(base[:end], count[:end], first, at)
     result = MapResult(run_map)
     result.stated_pages = stated_pages if stated_pages > 0 else run_map.pages
     result.problems = problems
@@ -254,7 +257,7 @@ def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> Map
         result.problems.append(
             (
                 "dump-map-inconsistent",
-                f"the range table states {stated_pages} pages, its ranges add up to {run_map.pages}",
+                f"the range table states {stated_pages} pages, its ranges have {run_map.pages}",
                 at,
             )
         )

@@ -1,11 +1,11 @@
 """Virtual to physical: page-table walks over a dump, one address or many at once.
 
-Invariant: a walk reads only table entries stored in the dump and ends after at most five levels; every
-address gets either a physical address or a reason. One table of schemes (below) describes x64 with four
-and five levels, ARM64 with 4K pages, x86 PAE and x86; the walks know no architecture.
+Invariant: a walk reads only table entries stored in the dump and ends after at most five levels;
+every address gets either a physical address or a reason. One table of schemes (below) describes
+x64 with four and five levels, ARM64 with 4K pages, x86 PAE and x86; the walks know no architecture.
 
-Sources: Intel SDM volume 3 chapter 4, Arm ARM D8 (4K granule), public kernel types (_MMPTE_TRANSITION,
-_MMPTE_SOFTWARE) for the entries that are not valid.
+Sources: Intel SDM volume 3 chapter 4, Arm ARM D8 (4K granule), public kernel types
+(_MMPTE_TRANSITION, _MMPTE_SOFTWARE) for the entries that are not valid.
 """
 
 from __future__ import annotations

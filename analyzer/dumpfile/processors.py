@@ -15,8 +15,8 @@ from .kernel import StackRegion
 if TYPE_CHECKING:
     from .kernel import KernelDump
 
-#: stack sizes of kernel threads: 24 KiB on 64-bit, 12 KiB on 32-bit Windows (large stacks are longer;
-#: their far end then is not searched)
+#: stack sizes of kernel threads: 24 KiB on 64-bit, 12 KiB on 32-bit Windows (large stacks are
+#: longer; their far end then is not searched)
 STACK_SIZE = {8: 0x6000, 4: 0x3000}
 MAX_PROCESSORS = 2048
 
@@ -46,9 +46,9 @@ def stacks(dump: KernelDump) -> list[StackRegion]:
                 top = dump.pointer(thread + initial_at)
                 if isinstance(top, int) and dump.is_kernel_pointer(top):
                     found.append(StackRegion(top - size, top, f"processor {number}"))
-    if isinstance(sp, int) and dump.is_kernel_pointer(sp & -dump.pointer_size):
-        if not any(region.start <= sp < region.end for region in found):
-            # The dump writer ran below the crash context on the same stack.
-            start = (sp & ~0xFFF) - size
-            found.insert(0, StackRegion(start, (sp & ~0xFFF) + 0x1000, "crash context"))
+    known = isinstance(sp, int) and any(region.start <= sp < region.end for region in found)
+    if isinstance(sp, int) and dump.is_kernel_pointer(sp & -dump.pointer_size) and not known:
+        # The dump writer ran below the crash context on the same stack.
+        start = (sp & ~0xFFF) - size
+        found.insert(0, StackRegion(start, (sp & ~0xFFF) + 0x1000, "crash context"))
     return found

@@ -1,7 +1,7 @@
 """Finding filter nodes by scanning all pages of a dump: the way that works when nothing else does.
 
-Invariant: one pass over the mapped file in cache-sized pieces, constant memory; a hit is only a place to
-look at, the node test decides.
+Invariant: one pass over the mapped file in cache-sized pieces, constant memory; a hit is only a
+place to look at, the node test decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .pagemap import PAGE
 #: words a piece: 256 KiB stay in a core's second-level cache between the passes over them
 PIECE = 1 << 15
 #: a file full of look-alikes must not keep the scan busy for ever
-MAX_CANDIDATES = 200_000
+MAX_CANDIDATES = 10_000
 MAX_NODES = 256
 
 _SIZE_WORD = np.uint64(0x18)
@@ -80,10 +80,10 @@ def _by_pointer(dump: PageDump, stack_modules: Sequence[Module]) -> Iterator[int
     layouts = node_layouts(dump.pointer_size)
     distances = sorted(
         {
-            getattr(l.init_class, n).offset
-            for l in layouts
-            for n, _ in CALLBACKS
-            if hasattr(l.init_class, n)
+            getattr(layout.init_class, name).offset
+            for layout in layouts
+            for name, _ in CALLBACKS
+            if hasattr(layout.init_class, name)
         }
     )
     file_words = _file_words(dump)

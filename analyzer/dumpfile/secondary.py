@@ -1,9 +1,9 @@
 """The tagged secondary data ("DumpBlob") behind the pages or the triage data.
 
 Invariant: the walk moves forward and stays inside the file; leftover bytes after the last block are
-normal (a dump converted from a bigger one keeps stale bytes), a block that overruns the file is not.
-Source: public reverse engineering, checked on 52 real minidumps (no count field; a header size below
-0x20 ends the walk; pre-pad and post-pad surround the data).
+normal (a dump converted from a bigger one keeps stale bytes), a block that overruns the file is
+not. Source: public reverse engineering, checked on 52 real minidumps (no count field; a header
+size below 0x20 ends the walk; pre-pad and post-pad surround the data).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Block(NamedTuple):
 
 
 def blocks(data: memoryview, start: int) -> tuple[list[Block], str, int | None]:
-    """Blocks of the region at ``start``, a sentence on what is wrong ("" if nothing), its offset."""
+    """Blocks of the region at ``start``; a sentence on what is wrong ("": nothing) and where."""
     found: list[Block] = []
     size = len(data)
     if start + 16 > size or bytes(data[start : start + 8]) != MAGIC:
@@ -66,8 +66,10 @@ def blocks(data: memoryview, start: int) -> tuple[list[Block], str, int | None]:
             guid = UUID(bytes_le=raw)
             return (
                 found,
-                f"block {guid} states {length:,} bytes but the file ends {size - at:,} bytes "
-                "after the block's start",
+                (
+                    f"block {guid} states {length:,} bytes but the file ends {size - at:,} bytes "
+                    "after the block's start"
+                ),
                 at,
             )
         found.append(Block(str(UUID(bytes_le=raw)), at, begin, length))

@@ -1,8 +1,8 @@
 """The storage port driver's record of the last requests before the crash.
 
-Invariant: a request without an end time is in flight and has no status: the words there are the queue
-action and queue tag of the request, never a failure. A missing start time means "not recorded".
-Source: DEVICEDUMP_STORAGESTACK_PUBLIC_DUMP (ntddstor.h), 3,338 records of 52 real dumps.
+Invariant: a request without an end time is in flight and has no status: the words there are the
+queue action and queue tag of the request, never a failure. A missing start time means "not
+recorded". Source: DEVICEDUMP_STORAGESTACK_PUBLIC_DUMP (ntddstor.h), 3,338 records of 52 real dumps.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ STATUS_MASK = 0x3F
 def requests(
     block: bytes, source: str, file_offset: int, crash_time: int | Absent
 ) -> tuple[list[Request], str]:
-    """Requests in the block's order (newest first in real dumps), and what is wrong ("" if nothing).
+    """Requests in the block's order (newest first in real dumps); what is wrong ("": nothing).
 
     ``file_offset`` is the block's place in the file, ``crash_time`` in ns since 1970.
     """
@@ -149,7 +149,7 @@ def _request(
         if duration < 0:
             duration = Absent("out-of-range", "the request ends before it starts")
     else:
-        duration = start if isinstance(start, Absent) else end  # type: ignore[assignment]
+        duration = start if isinstance(start, Absent) else end
     times = [time for time in (start, end) if isinstance(time, int)]
     before: int | Absent
     if isinstance(crash_time, Absent):
@@ -158,29 +158,24 @@ def _request(
         before = crash_time - max(times)
     else:
         before = Absent("not-recorded", "the request has no time at all")
-    status: int | Absent
-    if in_flight:
-        status = Absent("not-applicable", "no status while in flight")
-        name: str | Absent = status  # type: ignore[assignment]
-        error: int | Absent = status
-    else:
-        status, error = record.OperationStatus, record.OperationError
-        code = status & STATUS_MASK
-        name = f"SRB_STATUS_{STATUSES[code]}" if code in STATUSES else f"SRB status {status:#04x}"
+    none = Absent("not-applicable", "no status while in flight")
+    code = record.OperationStatus & STATUS_MASK
+    known = f"SRB_STATUS_{STATUSES[code]}" if code in STATUSES else ""
+    name = known or f"SRB status {record.OperationStatus:#04x}"
     return Request(
-        index,
-        operation,
-        opcode,
-        function,
-        start,
-        end,
-        duration,
-        before,
-        in_flight,
-        status,
-        name,
-        error,
-        record.StackSpecific,
-        driver,
-        Origin(source, "storage port block of the secondary data", "certain", offset),
+        request=index,
+        operation=operation,
+        opcode=opcode,
+        srb_function=function,
+        start=start,
+        end=end,
+        duration_ns=duration,
+        before_crash_ns=before,
+        in_flight=in_flight,
+        status=none if in_flight else record.OperationStatus,
+        status_name=none if in_flight else name,
+        error=none if in_flight else record.OperationError,
+        tag=record.StackSpecific,
+        driver=driver,
+        origin=Origin(source, "storage port block of the secondary data", "certain", offset),
     )

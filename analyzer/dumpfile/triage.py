@@ -1,7 +1,7 @@
 """Triage dumps ("minidumps", type 4): a handful of memory blocks, the driver list, the tagged data.
 
-Invariant: standard library only (numpy would cost more than the whole analysis of a minidump); every
-offset in the file is checked against its size before use.
+Invariant: standard library only (numpy would cost more than the whole analysis of a minidump);
+every offset in the file is checked against its size before use.
 Source: _TRIAGE_DUMP32/64 of the public WDK types; held on 52 of 52 real 64-bit dumps.
 """
 
@@ -20,8 +20,8 @@ from .header import DumpFile
 from .kernel import KernelDump, StackRegion
 
 MAX_BLOCKS = 1 << 20
-#: how far below TopOfStack the dump writer's own frames are looked for: the page kept there (seen in
-#: real dumps) and a little more
+#: how far below TopOfStack the dump writer's own frames are looked for: the page kept there (seen
+#: in real dumps) and a little more
 BELOW_STACK = 0x2000
 
 
@@ -82,7 +82,7 @@ class TriageDump(KernelDump):
         if size > file.size:
             file.note(
                 "dump-file-cut",
-                f"the dump states {size:,} bytes of triage data, the file is {file.size:,} bytes long",
+                f"the dump states {size:,} bytes of triage data, the file has {file.size:,} bytes",
                 offset=file.size,
                 evidence=(f"SizeOfDump = {size:#x}", f"file size = {file.size:#x}"),
             )
@@ -90,8 +90,8 @@ class TriageDump(KernelDump):
         if mark != mindumpdef.TRIAGE_VALID:
             file.note(
                 "triage-marker-missing",
-                f"the end mark TRGD is missing at {valid:#x} (found {mark!r}): the writer did not finish "
-                "or the file was damaged",
+                f"the end mark TRGD is missing at {valid:#x} (found {mark!r}): the writer did not "
+                "finish or the file was damaged",
                 offset=valid,
                 evidence=(f"found = {mark!r}",),
             )
@@ -223,7 +223,8 @@ class TriageDump(KernelDump):
         if not at or not count:
             return []
         least = layout.start + layout.time_date_stamp + 4
-        # The entry length differs between builds; the string pool follows the list (52 of 52 dumps).
+        # The entry length differs between builds; the string pool follows the list (52 of 52
+        # dumps).
         length = max(0, triage["StringPoolOffset"] - at) // count
         if not least <= length <= 0x200:
             length = 0x90 if self.pointer_size == 8 else 0x4C

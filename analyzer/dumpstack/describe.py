@@ -1,8 +1,8 @@
 """Rings and nodes into Filter, Extension, Callback and Structure records.
 
 Invariant: every filter known by its module or by its node gets one row in each table; a field that
-was not read is absent with the reason, one that was rebuilt from the dump stack context is marked so.
-Standard library only.
+was not read is absent with the reason, one that was rebuilt from the dump stack context is marked
+so. Standard library only.
 """
 
 from __future__ import annotations
@@ -28,18 +28,11 @@ _BIGGER = "a kernel or complete memory dump"
 _NO_CALLS = Absent("not-recorded", "a dump keeps no record of single calls", _LIVE)
 _NO_STATUS = Absent("not-recorded", "a dump keeps no return status of a callback", _LIVE)
 _NO_CLOCK = Absent("not-recorded", "a dump keeps no clock of a callback", _LIVE)
-_CLOCKS: dict[str, Any] = {
-    name: _NO_CLOCK
-    for name in (
-        "processor",
-        "entry_time",
-        "entry_clock",
-        "return_clock",
-        "duration_ns",
-        "duration_low_ns",
-        "duration_high_ns",
-    )
-}
+_CLOCKS: dict[str, Any] = dict.fromkeys(
+    "processor entry_time entry_clock return_clock duration_ns duration_low_ns "
+    "duration_high_ns".split(),
+    _NO_CLOCK,
+)
 
 
 class Failure(NamedTuple):
@@ -287,7 +280,7 @@ def _module_rows(out: Described, target: Target, ring: Ring | None, module: Modu
         why = Absent("not-in-dump", "the filter's node is not in this dump", _BIGGER)
     elif ring.unread:
         why = ring.unread[0][1]
-    elif ring.count == len(ring.nodes):
+    elif ring.members == len(ring.nodes):
         why = Absent("not-found", "the list of filters was read and has no node of this module")
     else:
         why = Absent("not-found", "no node of this filter was found", _BIGGER)
@@ -301,7 +294,7 @@ def _module_rows(out: Described, target: Target, ring: Ring | None, module: Modu
         Filter(**{**dict.fromkeys(Filter._fields, why), **known, "ring_count": count})
     )
     row = Extension(**{**dict.fromkeys(Extension._fields, why), **known, "is_reconstructed": False})
-    is_listed = ring is not None and ring.count != len(ring.nodes)
+    is_listed = ring is not None and ring.members != len(ring.nodes)
     if ring is not None and ring.tail is not None and is_listed:
         row = _reconstructed(target, row, ring.tail)
     out.extensions.append(row)
@@ -340,8 +333,8 @@ def _reconstructed(target: Target, row: Extension, tail: Tail) -> Extension:
 
 def ring_count(ring: Ring) -> int | Absent:
     """How many filters crashdmp's list has."""
-    if ring.count is not None:
-        return ring.count
+    if ring.members is not None:
+        return ring.members
     if not isinstance(ring.head, int):
         return Absent("not-found", "the head of the list of filters was not found")
     return Absent(

@@ -1,10 +1,10 @@
 """Filter nodes: recognising crashdmp's per-filter structure by what it must hold.
 
-Invariant: a layout is chosen by content, never by the Windows build alone; one broken field does not hide
-a node, so that the field can be reported. Standard library only.
+Invariant: a layout is chosen by content, never by the Windows build alone; one broken field does
+not hide a node, so that the field can be reported. Standard library only.
 
-Source: the layouts of :mod:`analyzer.layouts.crashdmp`; the test of a candidate is docs/architecture.md,
-"How filters are found".
+Source: the layouts of :mod:`analyzer.layouts.crashdmp`; the test of a candidate is
+docs/architecture.md, "How filters are found".
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from ..layouts.ntdddump import CALLBACKS, FILTER_EXTENSION_SIZE_V2
 from ..records import Module
 from ..target import Target, module_at
 
-#: sum of the weights a candidate must reach; a healthy node has 21 to 23, one with a broken field loses
-#: at most 4 (all callbacks strange), random memory almost never passes the version test
+#: sum of the weights a candidate must reach; a healthy node has 21 to 23, one with a broken field
+#: loses at most 4 (all callbacks strange), random memory almost never passes the version test
 ENOUGH = 12
 #: Windows 8 (build 9200) brought FILTER_EXTENSION.Size and Dump_Read
 WINDOWS_8 = 9200
 _PARTITION_INFO = 0x18
+_VERSIONS = (b"\1\0\0\0\0\0\0\0", b"\2\0\0\0\0\0\0\0")
 
 
 class Node(NamedTuple):
@@ -100,7 +101,8 @@ def score(target: Target, modules: Sequence[Module], layout: NodeLayout, data: b
     present = [routine for routine in routines if routine]
     inside = [routine for routine in present if module_at(modules, routine)]
     total += 4 if inside else 0
-    # A callback outside its module is a fault worth finding; a small number there is another layout.
+    # A callback outside its module is a fault worth finding; a small number there is another
+    # layout.
     low = 0x8000_0000 if layout.pointer_size == 4 else 0xFF00_0000_0000_0000
     total -= 4 * sum(routine < low for routine in present)
     if init.DumpData == extension.DumpData:
@@ -157,7 +159,7 @@ def at_address(
         address,
         data,
         score(target, modules, layout, data),
-        target.origin("", address).file_offset,
+        target.file_offset(address),
     )
 
 
@@ -166,8 +168,8 @@ def in_bytes(
 ) -> tuple[NodeLayout, int] | None:
     """Layout and start of a node inside ``data``, given a place in it that a scan stopped at.
 
-    ``anchor`` is the offset of DISK_PARTITION_INFO (``partition``) or of a word that points into a dump
-    module and so may be any callback.
+    ``anchor`` is the offset of DISK_PARTITION_INFO (``partition``) or of a word that points into a
+    dump module and so may be any callback.
     """
     best: tuple[int, NodeLayout, int] | None = None
     for layout in node_layouts(target.pointer_size):
@@ -183,6 +185,8 @@ def in_bytes(
             ]
         for start in starts:
             if start < 0 or start + least_length(layout) > len(data):
+                continue
+            if data[start : start + 8] not in _VERSIONS:  # the score would be 0
                 continue
             piece = data[start : start + layout.size]
             points = score(target, modules, layout, piece)

@@ -1,8 +1,8 @@
 """What is left of the dump path on captured stacks: words that point into its images.
 
-Invariant: a residue word proves that something put a pointer there, not that a call happened or when;
-whether the bytes before the target are a call instruction is said where the image is in the dump.
-Standard library only.
+Invariant: a residue word proves that something put a pointer there, not that a call happened or
+when; whether the bytes before the target are a call instruction is said where the image is in the
+dump. Standard library only.
 """
 
 from __future__ import annotations

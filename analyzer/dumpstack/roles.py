@@ -1,11 +1,11 @@
 """What each module is to the dump path: kernel, crash dump driver, port driver, miniport, filter.
 
-Invariant: a role is decided by the module's name and its place behind the dump port driver; nothing is read from
-memory. A name that is neither a known port nor a known miniport driver is a filter by elimination, and
-the record says so. Standard library only.
+Invariant: a role is decided by the module's name and its place behind the dump port driver;
+nothing is read from memory. A name that is neither a known port nor a known miniport driver is a
+filter by elimination, and the record says so. Standard library only.
 
-Sources: docs/architecture.md ("Facts"): crashdmp maps each image as ``dump_<name>`` for the crash stack
-and ``hiber_<name>`` for the hibernation stack; the order is port driver, miniport, filters.
+Sources: docs/architecture.md ("Facts"): crashdmp maps each image as ``dump_<name>`` for the crash
+stack and ``hiber_<name>`` for the hibernation stack; the order is port driver, miniport, filters.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ DRIVER = "driver"
 
 PREFIXES = (("dump_", "crash"), ("hiber_", "hibernation"))
 
-_PORTS = {"diskdump", "dumpstorport", "storport", "dumpata", "dumpsd", "dumpusb", "scsiport"}
-_MINIPORTS = {
-    *(
-        "stornvme storahci storufs storvsc vmbkmcl vmbus atapi msahci pciide ataport intelide".split()
-    ),
-    *("iastor iastora iastorac iastorav iastoravc iastorvd iastore iastorf vmd rstnvme".split()),
-    *("lsi_sas lsi_sas2 lsi_sas3 lsi_sss lsi_scsi lsi_fc megasas megasas2i megasas35i".split()),
-    *("percsas2i percsas3i mvumis amdsata amdsbs amdxata amdraid rcraid rcbottom nvstor".split()),
-    *("nvraid arcsas adp80xx hpsamd hpsmart smartpqi smartsamd sisraid2 sisraid4 vsmraid".split()),
-    *("vstxraid viostor vioscsi pvscsi xenvbd secnvme samsungnvme ocznvme nvme intelnvme".split()),
-    *("3ware stexstor ql2300 ql40xx elxstor bfad cht4vx64 sdbus sdstor usbstor uaspstor".split()),
-    *("ebdrv itsas35i mpi3drvi bcmfn spaceport storqosflt nvmedisk storufspci".split()),
-}
+_PORTS = set("diskdump dumpstorport storport dumpata dumpsd dumpsdport scsiport".split())
+_MINIPORTS = set(
+    """
+    stornvme storahci storufs storvsc vmbkmcl atapi msahci pciide ataport intelide nvmedisk
+    iastor iastora iastorac iastorav iastoravc iastorvd iastore iastorf vmd rstnvme
+    lsi_sas lsi_sas2 lsi_sas2i lsi_sas3 lsi_sas3i lsi_sss lsi_scsi lsi_fc megasas megasas2i
+    megasas35i percsas2i percsas3i mpi3drvi mvumis amdsata amdsbs amdxata rcraid rcbottom nvstor
+    nvraid arcsas adp80xx hpsamd smartpqi smartsamd sisraid2 sisraid4 vsmraid vstxraid
+    viostor vioscsi pvscsi xenvbd secnvme 3ware stexstor ql2300 ql40xx elxstor bfad
+    sdbus sdstor usbstor uaspstor
+    """.split()
+)
 #: crash dump filter drivers known by name (docs/architecture.md, "Facts")
 KNOWN_FILTERS = {"dumpfve", "veracrypt", "truecrypt", "dcrypt", "dmpflt"}
 

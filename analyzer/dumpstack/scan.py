@@ -21,7 +21,8 @@ def scan_chunks(
 ) -> tuple[list[Node], list[Ring]]:
     """Filter nodes, and rings by the tail of a dump stack context, in (address, bytes) pieces.
 
-    A node is looked for at each possible DISK_PARTITION_INFO and at each pointer into a dump module.
+    A node is looked for at each possible DISK_PARTITION_INFO and at each pointer into a dump
+    module.
     """
     nodes: list[Node] = []
     rings: list[Ring] = []
@@ -29,16 +30,8 @@ def scan_chunks(
     for address, data in chunks:
         for tail in tails(target, stack_modules, address, data):
             if tail.routines or tail.flink != tail.head:
-                rings.append(
-                    follow(
-                        target,
-                        stack_modules,
-                        tail.head,
-                        tail,
-                        tail.stack,
-                        "found by content in memory",
-                    )
-                )
+                how = "found by content in memory"
+                rings += [follow(target, stack_modules, tail.head, tail, tail.stack, how)]
         for anchor, is_partition in _anchors(target, stack_modules, address, data):
             base = max(0, anchor - 0x100)
             window = data[base : anchor + 0x100 + largest_node(target.pointer_size)]
@@ -65,9 +58,9 @@ def _anchors(
         if (address + at) % width == 0:
             yield at, True
         at = data.find(_PARTITION, at + 1)
-    for high in sorted({m.base >> 16 for m in _with_base(stack_modules)}):
+    for base, end in _ranges(stack_modules):
         # pointers into a module share all but their low two bytes with one of its 64 KiB pieces
-        for piece in range(high, _last_piece(stack_modules, high) + 1):
+        for piece in range(base >> 16, (end - 1 >> 16) + 1):
             needle = piece.to_bytes(8, "little")[: width - 2]
             at = data.find(needle)
             while at >= 0:
@@ -76,10 +69,10 @@ def _anchors(
                 at = data.find(needle, at + 1)
 
 
-def _with_base(modules: Sequence[Module]) -> list[Module]:
-    return [m for m in modules if isinstance(m.base, int) and isinstance(m.end, int)]
-
-
-def _last_piece(modules: Sequence[Module], high: int) -> int:
-    ends = [m.end for m in _with_base(modules) if m.base >> 16 == high]  # type: ignore[operator]
-    return min(max((end - 1) >> 16 for end in ends), high + 256)  # type: ignore[operator]
+def _ranges(modules: Sequence[Module]) -> list[tuple[int, int]]:
+    """Address ranges of the modules, of each at most 16 MiB."""
+    return [
+        (m.base, min(m.end, m.base + (1 << 24)))
+        for m in modules
+        if isinstance(m.base, int) and isinstance(m.end, int) and m.end > m.base
+    ]

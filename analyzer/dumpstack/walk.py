@@ -1,7 +1,8 @@
 """From crashdmp's image to the filters: the structural walk over the dump stack.
 
-Invariant: a ring is reported as found, closed or not; nodes that cannot be read leave a reason, never a
-gap. The walk is bounded (links, blocks, pointers) whatever the memory holds. Standard library only.
+Invariant: a ring is reported as found, closed or not; nodes that cannot be read leave a reason,
+never a gap. The walk is bounded (links, blocks, pointers) whatever the memory holds. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Ring(NamedTuple):
     nodes: tuple[Node, ...]
     unread: tuple[tuple[int, Absent], ...]  #: links that are no readable node, and why
     problem: str  #: a sentence when the links do not close; "" otherwise
-    count: int | None  #: number of filters when certain
+    members: int | None  #: number of filters when certain
     least: int  #: number of filters that must be there at least
     how: str
 
@@ -67,7 +68,7 @@ def contexts(target: Target, crashdmp: Module | None, bugcheck: int | Absent) ->
 
 
 def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> list[Ring]:
-    """Every filter ring reachable from crashdmp's image: known places first, then all its pointers."""
+    """Every ring reachable from crashdmp's image: known places first, then all its pointers."""
     stack_modules = [m for m in modules if m.stack and m.loaded]
     crashdmp = next((m for m in modules if m.role == "crash dump driver" and m.loaded), None)
     found: list[Ring] = []
@@ -81,7 +82,7 @@ def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> l
     # the hibernation stack's place in Context is known for Windows 7 alone: look for it like this
     missing = {m.stack for m in stack_modules} - {ring.stack for ring in found}
     if crashdmp is not None and missing:
-        for address, words in image_words(target, crashdmp):
+        for _, words in image_words(target, crashdmp):
             for word in words:
                 if word in tried or not target.is_kernel_pointer(word):
                     continue
@@ -98,12 +99,15 @@ def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> l
 def block_rings(
     target: Target, stack_modules: Sequence[Module], address: int, stack: str, how: str
 ) -> list[Ring]:
-    """Rings whose head lies in the block at ``address``: by the disk geometry before the head, else by
-    a list head whose first member is a filter node."""
+    """Rings whose head lies in the block at ``address``.
+
+    Found by the disk geometry before the head, else as a list head whose first member is a node.
+    """
     found: list[Ring] = []
     for start, data in target.chunks(address, BLOCK_LENGTH):
         for tail in tails(target, stack_modules, start, data):
-            found.append(follow(target, stack_modules, tail.head, tail, tail.stack or stack, how))
+            owner = tail.stack or stack
+            found += [follow(target, stack_modules, tail.head, tail, owner, how)]
         if found:
             return found
     width = target.pointer_size
@@ -134,7 +138,7 @@ def follow(
     if tail is not None:
         flink, blink = tail.flink, tail.blink
     else:
-        flink, blink = (target.pointer(head) or 0), (target.pointer(head + width) or 0)
+        flink, blink = _word(target, head), _word(target, head + width)
     nodes, unread, problem, last, closed = _steps(target, stack_modules, head, flink, forward=True)
     if closed and not problem and blink != last:
         problem = f"the head's Blink is {blink:#x}, the last link is {last:#x}"
@@ -142,11 +146,11 @@ def follow(
         known = {n.link for n in nodes} | {link for link, _ in unread}
         more, lost, _, _, _ = _steps(target, stack_modules, head, blink, forward=False, known=known)
         nodes, unread = nodes + more[::-1], unread + lost
-    members = len(nodes) + len(unread)
+    least = len(nodes) + len(unread)
     missing = any(reason.reason != "unknown-layout" for _, reason in unread)
     if closed and not problem:
-        count: int | None = members
-    elif missing and flink == blink and members == 1:
+        count: int | None = least
+    elif missing and flink == blink and least == 1:
         count = 1  # both ends of the head name the one member
     else:
         count = None
@@ -160,7 +164,7 @@ def follow(
         tuple(unread),
         "" if missing else problem,
         count,
-        members,
+        least,
         how,
     )
 
@@ -252,8 +256,14 @@ def _head(
     while at and steps < MAX_FILTERS and at != node.link:
         if at not in links and isinstance(at_link(target, stack_modules, at), Absent):
             return at if isinstance(target.pointer(at), int) else None
-        at, steps = target.pointer(at) or 0, steps + 1
+        at, steps = _word(target, at), steps + 1
     return None
+
+
+def _word(target: Target, address: int) -> int:
+    """A pointer, 0 when it cannot be read."""
+    value = target.pointer(address)
+    return value if isinstance(value, int) else 0
 
 
 def _with_tail(target: Target, stack_modules: Sequence[Module], head: int) -> Ring:

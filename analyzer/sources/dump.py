@@ -1,7 +1,7 @@
 """A kernel dump into records: the machine, its dump stack, the last storage requests.
 
-Invariant: reads the dump once, asks for bulk memory only when the structural walk found no filter; what
-a dump of this type can never tell is said in its source record.
+Invariant: reads the dump once, asks for bulk memory only when the structural walk found no filter;
+what a dump of this type can never tell is said in its source record.
 """
 
 from __future__ import annotations
@@ -84,36 +84,38 @@ def _machine(dump: KernelDump) -> Machine:
         for bit, text in mindumpdef.DUMP_FILE_ATTRIBUTES.items()
         if isinstance(attributes, int) and attributes & bit
     ]
-    system_time, uptime = number("SystemTime"), number("SystemUpTime")
-    parameters = [number(f"BugCheckParameter{n}") for n in (1, 2, 3, 4)]
-    kind = number("DumpType")
+    named = attributes if isinstance(attributes, Absent) else ", ".join(names) or "none"
+    system_time, kind = number("SystemTime"), number("DumpType")
     return Machine(
-        number("MinorVersion"),
-        dump.build_lab(),
-        dump.architecture,
-        number("MachineImageType"),
-        number("NumberProcessors"),
-        number("BugCheckCode"),
-        _named(number("BugCheckCode"), bugchecks.name),
-        *parameters,
-        system_time if isinstance(system_time, Absent) else filetime_to_ns(system_time),
-        _uptime(uptime),
-        number("BootId"),
-        kind,
-        _named(kind, lambda value: mindumpdef.DUMP_TYPES.get(value, "unknown")),
-        attributes,
-        attributes if isinstance(attributes, Absent) else ", ".join(names) or "none",
-        number("WriterStatus"),
-        _named(number("WriterStatus"), ntstatus.name),
-        number("SecondaryDataState"),
-        _named(number("SecondaryDataState"), ntstatus.name),
-        number("RequiredDumpSpace"),
-        number("DirectoryTableBase"),
-        number("PsLoadedModuleList"),
-        number("KdDebuggerDataBlock"),
-        file.register("ip"),
-        file.register("sp"),
-        file.origin("dump header", 0),
+        build=number("MinorVersion"),
+        build_lab=dump.build_lab(),
+        architecture=dump.architecture,
+        machine_type=number("MachineImageType"),
+        processors=number("NumberProcessors"),
+        bugcheck=number("BugCheckCode"),
+        bugcheck_name=_named(number("BugCheckCode"), bugchecks.name),
+        parameter1=number("BugCheckParameter1"),
+        parameter2=number("BugCheckParameter2"),
+        parameter3=number("BugCheckParameter3"),
+        parameter4=number("BugCheckParameter4"),
+        system_time=system_time if isinstance(system_time, Absent) else filetime_to_ns(system_time),
+        uptime_ns=_uptime(number("SystemUpTime")),
+        boot_id=number("BootId"),
+        dump_type=kind,
+        dump_type_name=_named(kind, lambda value: mindumpdef.DUMP_TYPES.get(value, "unknown")),
+        attributes=attributes,
+        attribute_names=named,
+        writer_status=number("WriterStatus"),
+        writer_status_name=_named(number("WriterStatus"), ntstatus.name),
+        secondary_data_state=number("SecondaryDataState"),
+        secondary_data_state_name=_named(number("SecondaryDataState"), ntstatus.name),
+        required_dump_space=number("RequiredDumpSpace"),
+        directory_table_base=number("DirectoryTableBase"),
+        ps_loaded_module_list=number("PsLoadedModuleList"),
+        kd_debugger_data_block=number("KdDebuggerDataBlock"),
+        instruction_pointer=file.register("ip"),
+        stack_pointer=file.register("sp"),
+        origin=file.origin("dump header", 0),
     )
 
 
@@ -309,8 +311,8 @@ def _context_copy(out: Records, dump: KernelDump, found: Contexts) -> None:
     out.add(
         Anomaly(
             "context-copy-differs",
-            f"crashdmp!Context and its copy differ from offset {at:#x} on; crashdmp compares the two "
-            "before it uses them and refuses to dump when they differ.",
+            f"crashdmp!Context and its copy differ from offset {at:#x} on; crashdmp compares the "
+            "two before it uses them (seen in its code on Windows 7).",
             dump.origin("CDmp signature in crashdmp's image", found.context, "likely"),
             "crashdmp.sys",
             (f"Context = {found.context:#018x}", f"ContextCopy = {found.copy:#018x}"),
@@ -345,8 +347,8 @@ def _shared_data(out: Records, dump: KernelDump) -> None:
         out.add(
             Anomaly(
                 "clock-torn",
-                f"KUSER_SHARED_DATA.TimeUpdateLock is odd ({lock:#x}): the machine stopped while its "
-                "clocks were being updated; do not rely on them as a set.",
+                f"KUSER_SHARED_DATA.TimeUpdateLock is odd ({lock:#x}): the machine stopped while "
+                "its clocks were being updated; do not rely on them as a set.",
                 dump.origin("KUSER_SHARED_DATA", base + _UPDATE_LOCK),
                 "TimeUpdateLock",
             )
