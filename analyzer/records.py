@@ -177,6 +177,7 @@ class Extension(NamedTuple):
     is_reconstructed: (
         Flag  #: True: not read from a FILTER_EXTENSION but from the dump stack context
     )
+    raw_bytes: Text  #: the structure as it was read, in hex
     origin: Origin
 
 

@@ -241,6 +241,7 @@ def _extension(node: Node, owner: _Owner) -> Extension:
         size=getattr(extension, "Size", older),
         flags=getattr(extension, "Flags", older),
         is_reconstructed=False,
+        raw_bytes=bytes(extension).hex(),
         origin=owner.origin._replace(file_offset=offset, address=owner.extension),
     )
 
