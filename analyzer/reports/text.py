@@ -322,8 +322,9 @@ def _also(records: Records) -> Iterator[str]:
         sizes = [t.size_bytes for t in tags if not is_absent(t.size_bytes)]
         yield f"  {words.counted(len(tags), 'block')} of secondary data, {words.size(sum(sizes))}."
     events = records["events"]
-    if len(events):
-        yield f"  {words.counted(len(events), 'event')}; 'dumpstart show events' lists them."
+    if events:
+        what = getattr(events, "summary", "") or words.counted(len(events), "event")
+        yield f"  {what}; 'dumpstart show events' lists them."
 
 
 def _sources(records: Records) -> Iterator[str]:

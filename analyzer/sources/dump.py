@@ -31,6 +31,7 @@ from ..records import (
     filetime_to_ns,
 )
 from ..target import symbol
+from .dump_events import add_events
 
 _NEVER = (
     "duration of any callback; return status of a callback that succeeded (no dump keeps them: "
@@ -40,6 +41,10 @@ _NEVER = (
 _SHARED_DATA = {8: 0xFFFF_F780_0000_0000, 4: 0xFFDF_0000}
 _SHARED_TIMES = ((0x08, "InterruptTime"), (0x14, "SystemTime"), (0x320, "TickCount"))
 _UPDATE_LOCK = 0x340  # since Windows 8.1 (build 9600); odd while an update is under way
+#: storport writes one block; more are read as far as they can be of use
+MAX_STORAGE_BLOCKS = 8
+#: residue words of all stacks together; a real dump has a few dozen
+MAX_RESIDUE = 4096
 #: marks of dump stages that come after the filters were started (names/progress.py)
 _STARTED = range(0x42, 0x60)
 
@@ -60,6 +65,8 @@ def records_of(dump: KernelDump) -> Records:
     all_rings = _rings(dump, modules, found)
     _filters(out, dump, modules, found, all_rings)
     for region in dump.stacks():
+        if len(out["residue"]) >= MAX_RESIDUE:
+            break
         out.add(*residue.find(dump, modules, region.start, region.end, region.owner))
     _secondary(out, dump)
     _shared_data(out, dump)
@@ -332,7 +339,16 @@ def _secondary(out: Records, dump: KernelDump) -> None:
             "not-found", "no known owner of this GUID"
         )
         out.add(Tag(block.guid, owner, block.size, origin))
-    for block, data in dump.tag_data(secondary.STORAGE_PORT):
+    add_events(out, dump, crash)
+    storage = dump.tag_data(secondary.STORAGE_PORT)
+    if len(storage) > MAX_STORAGE_BLOCKS:
+        dump.file.note(
+            "secondary-data-damaged",
+            f"the secondary data has {len(storage)} blocks of the storage port driver, "
+            f"{MAX_STORAGE_BLOCKS} are read",
+            offset=storage[MAX_STORAGE_BLOCKS][0].header_offset,
+        )
+    for block, data in storage[:MAX_STORAGE_BLOCKS]:
         found, problem = storport.requests(bytes(data[: 1 << 20]), dump.path, block.offset, crash)
         out.add(*found)
         if problem:
