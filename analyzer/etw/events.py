@@ -77,10 +77,16 @@ class EventTable:
         wanted = Wanted(provider, tuple(ids) if ids is not None else None, since, until)
         return EventTable(self.traces, [e for e in self._extra if _holds(wanted, e)], wanted)
 
+    @property
+    def single(self) -> List[Event]:
+        """The events that are records already and of no trace."""
+        return self._extra
+
     # -- a list of records, as far as others need one -----------------------------------------
 
     def joined(self, rows: Any) -> "EventTable":
         """This table and other events (a list of records or another table)."""
+        rows = getattr(rows, "table", rows)  # the unread events of a dump
         if isinstance(rows, EventTable):
             return EventTable(rows.traces + self.traces, rows._extra + self._extra, self._wanted)
         return EventTable(self.traces, list(rows) + self._extra, self._wanted)

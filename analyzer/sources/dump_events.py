@@ -94,6 +94,11 @@ class DumpEvents:
             return self
         return self.table.joined(rows)
 
+    def append(self, event: Event) -> None:
+        """Adds one record of another source."""
+        self._before.append(event)
+        self._table = None
+
     def rows(self) -> Iterator[Event]:
         """The events, oldest first."""
         return self.table.rows()
