@@ -153,12 +153,12 @@ def _touch(
     log: Log, stage: str, words: str, offset: int, driver: str | None = None, closes: bool = True
 ) -> Row:
     """The newest open row of that stage gets the words; without one the line is its own row."""
-    still_open = log.facts["open"].get((stage, driver))
+    still_open: list[Row] = log.facts["open"].get((stage, driver))
     if not still_open:
         row = Row(stage, words, offset, driver)
         log.rows.append(row)
         return row
-    row: Row = still_open[-1]
+    row = still_open[-1]
     row.text = words
     if closes:
         row.is_open = False

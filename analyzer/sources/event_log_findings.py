@@ -52,7 +52,7 @@ def _single(event: Event, decoded: Decoded) -> Iterator[Anomaly]:
         evidence.append(f"stage = {decoded.progress:#x} ({progress.name(decoded.progress)})")
     text = f"{words}: {decoded.text[:400]}." if decoded.text else f"{words}."
     yield Anomaly(rule, text, event.origin, str(event.provider), tuple(evidence))
-    if str(event.provider).lower() == "volmgr" and not decoded.packet and rule != "":
+    if str(event.provider).lower() == "volmgr" and not decoded.packet:
         yield Anomaly(
             "event-payload-short",
             f"volmgr event {event.event_id} has no complete IO_ERROR_LOG_PACKET, so location and "
@@ -64,7 +64,8 @@ def _single(event: Event, decoded: Decoded) -> Iterator[Anomaly]:
 
 
 def _rule(event: Event, decoded: Decoded) -> tuple[str, str]:
-    provider, number = str(event.provider).lower(), int(event.event_id or 0)
+    provider = str(event.provider).lower()
+    number = event.event_id if isinstance(event.event_id, int) else 0
     name = str(event.name or "")
     words = f"{event.provider} event {number}: {name}"
     failed = decoded.status is not None and ntstatus.is_failure(decoded.status)
@@ -103,7 +104,8 @@ def _contradictions(events: list[Event]) -> Iterator[Anomaly]:
 
 
 def _apart(first: Event, second: Event) -> int:
-    return abs(int(first.time or 0) - int(second.time or 0))
+    times = [event.time for event in (first, second) if isinstance(event.time, int)]
+    return max(times) - min(times)
 
 
 def storage(errors: list[Event], restarts: int, minutes: int, path: str) -> list[Anomaly]:

@@ -1,13 +1,17 @@
-"""A SYSTEM hive -> the wanted keys, through regipy.
+"""A SYSTEM hive -> the wanted keys; regipy opens the hive and finds the keys.
 
 Invariant: whatever regipy raises on a damaged hive is counted as damage, or is an InputError when
-nothing can be read; nothing of it escapes and nothing is printed.
+nothing can be read; nothing of it escapes and nothing is printed. Values are read here, within
+their cells: one flipped bit in a size makes regipy decode the rest of the file for minutes.
 """
 
 from __future__ import annotations
 
 import logging
+import mmap
 import os
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,12 +19,23 @@ from typing import Any
 
 from ..errors import InputError, UnsupportedError, UsageError
 from .registry_keys import CRASH_CONTROL, KeyValues, Registry, RegValue
+from .registry_text import decode
 
 #: a SYSTEM hive has about 20 MB; regipy holds the whole file in memory
 SIZE_LIMIT = 512 << 20
 #: a control set has under 1,000 services; CrashControl has under 40 values
 MOST_SERVICES = 20_000
 MOST_VALUES = 1_000
+#: Windows keeps two or three
+MOST_CONTROL_SETS = 16
+#: no wanted value is larger
+LARGEST_VALUE = 1 << 16
+#: cells are addressed from the end of the hive's header
+_BASE = 0x1000
+_VALUE = struct.Struct("<2sHIIIH")  # CM_KEY_VALUE: "vk", name length, size, data, type, flags
+_IN_PLACE = 0x80000000
+_ASCII_NAME = 1
+_SET = re.compile(r"ControlSet\d{3}", re.IGNORECASE)
 #: what a service key is asked for
 _SERVICE = ("imagepath", "start", "type")
 
@@ -38,48 +53,80 @@ def read(path: str) -> Registry:
         raise UnsupportedError(
             path, f"is larger than {SIZE_LIMIT >> 20} MiB, so it is no SYSTEM hive"
         )
+    opener: Any = RegistryHive  # untyped
     registry = Registry("registry hive")
     with _quiet():
         try:
-            hive = RegistryHive(path)
+            hive = opener(path)
         except Exception as error:
             raise InputError(path, f"is not a readable registry hive: {_words(error)}") from error
-        select = _child(registry, hive.root, "Select")
-        if select is not None:
-            _fill(registry, registry.key("Select", r"HKLM\SYSTEM\Select"), select)
-        for name, node in _children(registry, hive.root, MOST_SERVICES):
-            if name.lower().startswith("controlset"):
-                _control_set(registry, name, node)
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            select = _child(registry, hive.root, "Select")
+            if select is not None:
+                _fill(registry, data, registry.key("Select", r"HKLM\SYSTEM\Select"), select)
+            children = _children(registry, hive.root, MOST_SERVICES)
+            sets = [(name, node) for name, node in children if _SET.fullmatch(name)]
+            for name, node in sets[:MOST_CONTROL_SETS]:
+                _control_set(registry, data, name, node)
     return registry
 
 
-def _control_set(registry: Registry, name: str, node: Any) -> None:
+def _control_set(registry: Registry, data: mmap.mmap, name: str, node: Any) -> None:
     control = _child(registry, node, "Control")
     crash = _child(registry, control, "CrashControl") if control is not None else None
     if crash is not None:
         below = f"{name}\\{CRASH_CONTROL}"
-        _fill(registry, registry.key(below, f"HKLM\\SYSTEM\\{below}"), crash)
+        _fill(registry, data, registry.key(below, f"HKLM\\SYSTEM\\{below}"), crash)
     services = _child(registry, node, "Services")
     if services is None:
         return
     for service, child in _children(registry, services, MOST_SERVICES):
         below = f"{name}\\Services\\{service}"
-        _fill(registry, registry.key(below, f"HKLM\\SYSTEM\\{below}"), child, _SERVICE)
+        _fill(registry, data, registry.key(below, f"HKLM\\SYSTEM\\{below}"), child, _SERVICE)
 
 
-def _fill(registry: Registry, key: KeyValues | None, node: Any, only: tuple[str, ...] = ()) -> None:
+def _fill(
+    registry: Registry,
+    data: mmap.mmap,
+    key: KeyValues | None,
+    node: Any,
+    only: tuple[str, ...] = (),
+) -> None:
+    """Reads the values of one key; a value outside the file or its cell is damage."""
     if key is None:
         return
-    try:
-        for value in islice(node.iter_values(trim_values=False), MOST_VALUES):
-            if not only or value.name.lower() in only:
-                data = value.value
-                data = data.split("\0")[0] if isinstance(data, str) else data
-                data = [str(part) for part in data] if isinstance(data, (list, tuple)) else data
-                kind = str(value.value_type)
-                key.values.append(RegValue(value.name, kind, data, "registry value"))
-    except Exception as error:  # noqa: BLE001 - regipy raises what its parsers raise
-        registry.damage.append(f"values of {key.path}: {_words(error)}")
+    place = _BASE + 4 + int(node.header.values_list_offset)
+    for index in range(min(int(node.header.values_count), MOST_VALUES)):
+        try:
+            (cell,) = struct.unpack_from("<I", data, place + 4 * index)
+            value = _value(data, _BASE + cell, only)
+        except (struct.error, ValueError) as error:
+            registry.damage.append(f"value {index} of {key.path}: {error}")
+            continue
+        if value is not None:
+            key.values.append(value)
+
+
+def _value(data: mmap.mmap, at: int, only: tuple[str, ...]) -> RegValue | None:
+    signature, length, size, where, code, flags = _VALUE.unpack_from(data, at + 4)
+    if signature != b"vk":
+        raise ValueError(f"no value at {at:#x}")
+    start = at + 4 + 20
+    raw_name = data[start : start + length]
+    name = raw_name.decode("cp1252" if flags & _ASCII_NAME else "utf-16-le", "replace")
+    name = name or "(default)"
+    if only and name.lower() not in only:
+        return None
+    if size & _IN_PLACE:
+        raw = where.to_bytes(4, "little")[: size & ~_IN_PLACE]
+    else:
+        # an allocated cell has a negative size, which counts its own four bytes
+        (cell_size,) = struct.unpack_from("<i", data, _BASE + where)
+        if size > min(-cell_size - 4, LARGEST_VALUE):
+            raise ValueError(f"size {size} of {name[:40]!r} does not fit its cell")
+        raw = data[_BASE + where + 4 : _BASE + where + 4 + size]
+    kind, content = decode(code, raw, "utf-16-le")
+    return RegValue(name, kind, content, f"registry value at {at:#x}")
 
 
 def _children(registry: Registry, node: Any, most: int) -> Iterator[tuple[str, Any]]:

@@ -32,7 +32,7 @@ _SWITCHES = {
     "autoreboot": ("restarts after a crash", "stays at the blue screen"),
     "enablelogfile": ("DumpStack.log is written", "no DumpStack.log is written"),
     "dumploglevel": ("write rates are logged too", "the log has no write rates"),
-    "alwayskeepmemorydump": ("the dump is always kept", "the dump may be deleted when space is low"),
+    "alwayskeepmemorydump": ("the dump is always kept", "the dump can be deleted to save space"),
     "logevent": ("an event is logged after a crash", "no event is logged after a crash"),
     "overwrite": ("a new dump replaces the old one", "an old dump stays and a new one is lost"),
     "sendalert": ("an alert is sent", "no alert is sent"),
