@@ -45,6 +45,8 @@ _UPDATE_LOCK = 0x340  # since Windows 8.1 (build 9600); odd while an update is u
 MAX_STORAGE_BLOCKS = 8
 #: residue words of all stacks together; a real dump has a few dozen
 MAX_RESIDUE = 4096
+_LIVE_DUMP = 0x10  # DUMP_FILE_ATTRIBUTES.LiveDumpGeneratedDump
+_NO_CRASH = (0, 0x161)  # 0x161: LIVE_SYSTEM_DUMP
 #: marks of dump stages that come after the filters were started (names/progress.py)
 _STARTED = range(0x42, 0x60)
 
@@ -258,6 +260,10 @@ def _filters(
 
 def _wrote_dump(out: Records, dump: KernelDump) -> str:
     """Why the filters were likely started: crashdmp starts them before it writes anything."""
+    attributes = dump.file.number("Attributes")
+    is_live = isinstance(attributes, int) and attributes & _LIVE_DUMP
+    if is_live or dump.file.number("BugCheckCode") in _NO_CRASH:
+        return ""  # nt writes a live dump itself, without crashdmp's filters
     for stage in out["stages"]:
         if stage.amount is not None and stage.amount in _STARTED:
             return (
