@@ -321,6 +321,52 @@ def test_only_a_walk_from_the_list_head_is_certain(stack: Case) -> None:
     assert {row.origin.confidence for row in stack.records["filters"]} == {expected}
 
 
+def test_dump_start_was_likely_called(stack: Case) -> None:
+    """Where crashdmp's own marks show that it got behind the start of the filters; else unknown.
+
+    A callback of the hibernation stack is not called in a crash, and no mark tells of the others.
+    """
+    for row in stack.records["callbacks"]:
+        if not row.routine:
+            continue
+        told = stack.truth["tags"] or stack.rows("stages")
+        if row.callback == "Dump_Start" and row.stack == "crash" and told:
+            assert row.was_called == "likely"
+            assert "; called: " in row.origin.how
+        else:
+            assert isinstance(row.was_called, Absent)
+
+
+def test_flag_bit_0_is_told_apart_as_far_as_the_rest_tells(stack: Case) -> None:
+    """ntdddump.h gives the bit two names; only a registered Dump_Read shows which is meant."""
+    old = stack.spec.layout == "vista"
+    first = "DUMP_FILTER_CRITICAL or read support (the same bit)"
+    if not old:
+        first = "read support (bit 0 shares its value with DUMP_FILTER_CRITICAL)"
+    for row in stack.records["filters"]:
+        is_first = row.filter.endswith("_dumpfve.sys")
+        assert row.flags_meaning == (first if is_first else "none")
+
+
+def test_raw_bytes_are_those_of_the_file(stack: Case) -> None:
+    """The bytes shown beside the fields lie in the file at the place that the row names."""
+    for row in stack.records["extensions"]:
+        raw = bytes.fromhex(row.raw_bytes)
+        assert stack.built.data[row.origin.file_offset :][: len(raw)] == raw
+        assert len(raw) == (0x50 if stack.spec.layout == "vista" else 0x58) - (
+            8 if stack.dump.pointer_size == 4 else 0
+        )
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_live_dump_calls_no_filter(arch: str, folder: Path) -> None:
+    """nt writes it itself, so nothing is said of Dump_Start although crashdmp's tag is there."""
+    case = _open(Spec(arch, 6, "win8", "live-dump"), folder)
+    assert case.rows("filters")
+    for row in case.rows("callbacks", callback="Dump_Start"):
+        assert isinstance(row.was_called, Absent)
+
+
 # ---- structures of crashdmp ---------------------------------------------------------------------
 def test_structures_lie_where_the_generator_put_them(stack: Case) -> None:
     """crashdmp's contexts, the disk geometry and the list heads have the addresses written."""
