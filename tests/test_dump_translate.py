@@ -242,6 +242,33 @@ def test_read_many_of_whole_pages(x64: Any) -> None:
     assert rows[2].tobytes() == dump.read(edge - PAGE, PAGE)
 
 
+# ---- entries that are not valid -----------------------------------------------------------------
+@pytest.mark.parametrize("arch", ["x64", "x86-pae"])
+def test_transition_entries_with_inverted_high_bits(arch: str, tmp_path: Path) -> None:
+    """The L1TF mitigation sets frame bits above all memory in entries that are not valid."""
+    spec = Spec(arch, 6)
+    built = build(spec)
+    (row,) = (one for one in built.truth["translations"] if one[2] == "transition")
+    entry = struct.pack("<Q", row[1] >> 12 << 12 | 0x880)  # bit 11: transition
+    assert built.data.count(entry) == 1
+    at = built.data.index(entry)
+    dump = damaged(spec, tmp_path / "l1tf.dmp", (at, "Q", row[1] >> 12 << 12 | 0x880 | 0x7 << 45))
+    assert dump.walker.walk(row[0]) == (row[1], 0)
+    assert dump.translate([row[0]])[0].tolist() == [row[1]]
+    assert dump.read(row[0], 4) == built.page(row[1] >> 12)[8:12]
+
+
+def test_a_page_file_entry_of_page_zero(tmp_path: Path) -> None:
+    """Without any page file bits an entry that is not valid maps nothing."""
+    spec = Spec("x64", 6)
+    built = build(spec)
+    (row,) = (one for one in built.truth["translations"] if one[2] == "paged-out")
+    entry = struct.pack("<Q", 0x1234 << 32 | 0x82)  # the generator's: page 0x1234 of file 1
+    assert built.data.count(entry) == 1
+    dump = damaged(spec, tmp_path / "zero.dmp", (built.data.index(entry), "Q", 0))
+    assert dump.read(row[0], 1).reason == "not-mapped"
+
+
 # ---- scalar and vectorised agree on any address -------------------------------------------------
 def near(dump: PageDump) -> st.SearchStrategy[int]:
     """Any address, and addresses near what is mapped."""
