@@ -1,4 +1,4 @@
-"""One case: everything that several files tell of one crash, as tables, report and exit code.
+"""One case: everything that several files tell of a machine's crashes, as tables and report.
 
 Invariant: each input is either read or named as unusable; none is dropped without a word.
 """
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from . import checks, sources
 from .absence import Absent
+from .checks import crashes
 from .checks.rule import SEVERITIES
-from .errors import AnalyzerError, InputError, UsageError
+from .errors import AnalyzerError, InputError, UnsupportedError, UsageError
+from .gather import Gathered, Input, Verdict, gather
 from .records import Anomaly, Origin, Records, Source
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 FAIL_ON = ("error", "warning", "never")
+#: so many unusable files are named in a sentence
+_SHOWN = 5
 
 
 def _table(name: str) -> cached_property[pd.DataFrame]:
@@ -40,6 +44,7 @@ class Case:
 
     sources = _table("sources")
     machine = _table("machine")
+    crashes = _table("crashes")
     modules = _table("modules")
     structures = _table("structures")
     filters = _table("filters")
@@ -79,43 +84,117 @@ class Case:
 def open_case(paths: Sequence[Any], progress: Progress | None = None, **options: Any) -> Case:
     """Reads the files, merges what they tell and runs the checks.
 
-    A file that cannot be used raises when it is the only one; beside others that can be used it
+    A path may be a folder or a zip archive; what is in it and no input is listed and passed over. A
+    file that cannot be used raises when it is the only one; beside others that can be used it
     becomes the finding ``input-unusable``. ``options`` go to the sources that know them.
     """
     if not paths:
         raise UsageError("no file was given")
     if progress is not None:
         options["progress"] = progress
-    records, failed, names = Records(), [], _distinct(paths)
-    for place, path in enumerate(names):
-        if progress is not None:
-            progress(f"reading {os.path.basename(path)}", place, len(names))
-        try:
-            records.extend(sources.collect(path, **options))
-        except AnalyzerError as error:
-            failed.append(error)
-            records.add(*_unusable(path, error))
-    if len(failed) == len(names):
-        if len(failed) == 1:
-            raise failed[0]
-        raise AnalyzerError(
-            f"none of the {len(names)} files can be used: " + " ".join(map(str, failed))
-        )
+    gathered = gather(paths)
+    try:
+        records = _read(gathered, progress, options)
+    finally:
+        gathered.close()
     if progress is not None:
-        progress("checking", len(names), len(names))
+        progress("checking", len(gathered.inputs), len(gathered.inputs))
+    records.add(*crashes.group(records))
     records.add(*checks.run(records))
     return Case(records)
 
 
-def _distinct(paths: Sequence[Any]) -> list[str]:
-    """The paths without repetition, so that a file named twice is not counted twice."""
-    names = [os.fspath(path) for path in paths]
-    return list({os.path.normcase(os.path.realpath(name)): name for name in names}.values())
+def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]) -> Records:
+    """What all inputs tell; raises when none of them can be used."""
+    records = Records()
+    failed: list[AnalyzerError] = []
+    passed = list(gathered.passed)
+    for place, item in enumerate(gathered.inputs):
+        if progress is not None:
+            progress(f"reading {os.path.basename(item.name)}", place, len(gathered.inputs))
+        try:
+            part = sources.collect(item.path, **options)
+        except AnalyzerError as error:
+            failed.append(error)
+            why = str(error).replace(item.path, item.name)
+            if isinstance(error, UnsupportedError) and not item.is_named:
+                passed.append(Verdict(item.name, error.problem))
+            else:
+                records.add(*_unusable(item.name, why, error))
+        else:
+            records.extend(part if item.path == item.name else _renamed(part, item))
+    if len(failed) == len(gathered.inputs):
+        raise _nothing(failed, gathered)
+    records.add(*(_verdict(name, why) for name, why in passed))
+    records.add(*gathered.anomalies)
+    refused = {anomaly.subject for anomaly in gathered.anomalies}
+    quiet = [verdict for verdict in passed if verdict.name not in refused]
+    if quiet:
+        records.add(_passed_over(quiet))
+    return records
 
 
-def _unusable(path: str, error: AnalyzerError) -> list[Any]:
-    origin = Origin(path, "opening the file")
-    why = Absent("not-found", str(error))
-    problem = error.problem if isinstance(error, InputError) else str(error)
-    nothing = Source(path, why, why, None, why, why, "everything", origin)
-    return [nothing, Anomaly("input-unusable", f"{error}", origin, path, (f"problem = {problem}",))]
+def _nothing(failed: Sequence[AnalyzerError], gathered: Gathered) -> AnalyzerError:
+    """The error when no input can be used: the one of the file, or all of them in one."""
+    if len(failed) == 1 and gathered.inputs[0].is_named and not gathered.passed:
+        return failed[0]
+    if len(failed) > 1 and all(item.is_named for item in gathered.inputs):
+        said = " ".join(map(str, failed))
+        return AnalyzerError(f"none of the {len(failed)} files can be used: {said}")
+    whys = [f"{item.name}: {_problem(error)}" for item, error in zip(gathered.inputs, failed)]
+    whys += [f"{verdict.name}: {verdict.why}" for verdict in gathered.passed]
+    if not whys:
+        return AnalyzerError("there is no file in what was given.")
+    more = f"; and {len(whys) - _SHOWN} more" if len(whys) > _SHOWN else ""
+    count = f"none of the {len(whys)} files found" if len(whys) > 1 else "the one file found"
+    cannot = "can be used" if len(whys) > 1 else "cannot be used"
+    return AnalyzerError(f"{count} {cannot}: {'; '.join(whys[:_SHOWN])}{more}.")
+
+
+def _problem(error: AnalyzerError) -> str:
+    return error.problem if isinstance(error, InputError) else str(error)
+
+
+def _verdict(name: str, why: str) -> Source:
+    """The row of a file that was not read."""
+    reason = Absent("not-applicable", why)
+    origin = Origin(name, "opening the file")
+    return Source(name, reason, reason, None, reason, reason, "everything", origin)
+
+
+def _unusable(name: str, why: str, error: AnalyzerError) -> list[Any]:
+    problem = (f"problem = {_problem(error)}",)
+    origin = Origin(name, "opening the file")
+    return [_verdict(name, why), Anomaly("input-unusable", why, origin, name, problem)]
+
+
+def _passed_over(quiet: Sequence[Verdict]) -> Anomaly:
+    files = "file is" if len(quiet) == 1 else "files are"
+    return Anomaly(
+        "input-passed-over",
+        f"{len(quiet)} {files} of no kind that this tool reads; the table sources lists each.",
+        Origin(quiet[0].name, "recognition by content"),
+        evidence=tuple(f"{name} = {why}" for name, why in quiet[:_SHOWN]),
+    )
+
+
+def _renamed(part: Records, item: Input) -> Records:
+    """The records of a file out of an archive, under the name it has there."""
+    for table, rows in part.tables.items():
+        if isinstance(rows, list):
+            part.tables[table] = [_under(row, item) for row in rows]
+        for holder in (rows, *getattr(rows, "traces", ())):  # bulk tables make records later
+            for name in ("path", "_path"):
+                if hasattr(holder, name):
+                    setattr(holder, name, item.name)
+    part.anomalies = [_under(anomaly, item) for anomaly in part.anomalies]
+    return part
+
+
+def _under(row: Any, item: Input) -> Any:
+    if item.path in (getattr(row, "path", None), getattr(row, "subject", None)):
+        texts = {"path": item.name} if isinstance(row, Source) else {"subject": item.name}
+        row = row._replace(**texts)
+    if isinstance(row, Anomaly) and item.path in row.text:
+        row = row._replace(text=row.text.replace(item.path, item.name))
+    return row._replace(origin=row.origin._replace(source=item.name))

@@ -295,6 +295,27 @@ class Setting(NamedTuple):
     origin: Origin
 
 
+class Crash(NamedTuple):
+    """One piece of evidence of one crash; rows with the same number are taken for the same crash.
+
+    The confidence of the row says how sure it is that the piece belongs to that crash.
+    """
+
+    crash: Number  #: from 1, oldest first
+    tells: Text  #: what the piece is: "kernel dump", "dump log", "event 161", ...
+    outcome: Text  #: what it says of the dump: written, smaller, failed; None where nothing
+    bugcheck: Code
+    bugcheck_name: Text
+    parameter1: Address
+    parameter2: Address
+    parameter3: Address
+    parameter4: Address
+    time: Time  #: of the crash, or of the event that was logged after the restart
+    boot_id: Number
+    why: Text  #: why it is taken for this crash
+    origin: Origin
+
+
 class Anomaly(NamedTuple):
     """Something a source or a check saw that a rule speaks about; becomes a finding.
 
@@ -325,6 +346,7 @@ class Finding(NamedTuple):
 TABLES: dict[str, type[Any]] = {
     "sources": Source,
     "machine": Machine,
+    "crashes": Crash,
     "modules": Module,
     "structures": Structure,
     "filters": Filter,

@@ -123,8 +123,8 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     (_is_registry_text, Kind("registry export", "registry")),
     (_is_event_xml, Kind("event log XML", "event_log")),
     (_is_event_csv, Kind("event log CSV", "event_log")),
-    (_is_capture, Kind("capture", "capture_file")),
-    (_is_windbg_log, Kind("WinDbg log", "windbg_log")),
+    (_is_capture, Kind("capture", "capture_file", options=("baseline",))),
+    (_is_windbg_log, Kind("WinDbg log", "windbg_log", options=("baseline",))),
     # what follows is refused by name
     ((b"MDMP",), Kind("a user-mode minidump of one process", "", _KERNEL_DUMP)),
     ((b"Raw_Dmp!",), Kind("a firmware offline dump (Raw_Dmp!)", "", "convert it to a kernel dump")),
@@ -179,6 +179,11 @@ def identify(path: str) -> Kind:
         raise InputError(path, f"the file cannot be read: {reason}") from None
     except ValueError as error:  # a NUL in the name
         raise InputError(path, f"this is not a file name: {error}") from None
+    return kind_of(head)
+
+
+def kind_of(head: bytes) -> Kind:
+    """What a file is that begins with these bytes (64 KB of them, or the whole file)."""
     if not head:
         return EMPTY
     return next((kind for known, kind in KINDS if _matches(known, head)), UNKNOWN)

@@ -1,0 +1,318 @@
+"""Which pieces of evidence are of the same crash, and how sure that is.
+
+Invariant: two dumps or logs that contradict each other on code, parameters, crash time or boot are
+never one crash. During a crash the wall clock stands still, so dump and log hold the same time; an
+event is logged after the restart, so it only lies later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ..absence import Absent, is_absent
+from ..names import bugchecks
+from ..records import Crash, Event, Machine, Origin, Records
+from . import machine as machine_checks
+
+EVENT_LOGS = ("evtx", "event log XML", "event log CSV")
+WRITTEN, SMALLER, FAILED = "written", "smaller", "failed"
+
+_SECOND = 10**9
+#: dump header and log take the same frozen clock; the log has whole seconds
+_SAME_CLOCK = 120 * _SECOND
+#: an event may seem older than the crash when the clock was set after the restart
+_BEFORE = 300 * _SECOND
+#: a machine may stay off for days; the events of a crash come with the next start
+_UNTIL_START = 7 * 86400 * _SECOND
+#: without a bugcheck code only the time speaks
+_UNTIL_START_UNNAMED = 86400 * _SECOND
+#: events of one start are logged together; writing out a large dump takes minutes
+_SAME_START = 900 * _SECOND
+_M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
+_SURE = ("certain", "likely", "guess")
+_CUT = ("dump-file-cut", "triage-marker-missing")
+
+#: volmgr and WER events of a start after a crash -> what they say of the dump
+_VOLMGR = {161: FAILED, 162: WRITTEN, 163: None}
+_WER = {1000: FAILED, 1001: None, 1002: None, 1004: FAILED, 1005: None, 1006: FAILED}
+_WER_NAMES = ("microsoft-windows-wer-systemerrorreporting", "bugcheck", "save dump")
+#: these alone are no crash: power loss and reset log them too
+_RESTARTS = {("microsoft-windows-kernel-power", 41), ("eventlog", 6008)}
+
+
+class _Piece(NamedTuple):
+    """One piece of evidence before it is grouped."""
+
+    tells: str
+    outcome: str | None
+    code: int | None
+    parameters: tuple[int, ...] | None
+    time: int | None
+    at_crash: bool  #: the time is that of the crash
+    boot_id: int | None
+    system: tuple[Any, Any]  #: architecture and build
+    origin: Origin
+
+
+class _Group:
+    """The pieces of one crash, each with its confidence and the reason."""
+
+    def __init__(self, piece: _Piece, sure: int, why: str) -> None:
+        self.members: list[tuple[_Piece, int, str]] = [(piece, sure, why)]
+
+    def fit(self, piece: _Piece) -> tuple[int, int, str] | None:
+        """How well a piece fits: (rank, distance in time, why); None when it contradicts."""
+        best: tuple[int, int, str] | None = None
+        for known, _, _ in self.members:
+            if _contradicts(known, piece):
+                return None
+            found = _fit(known, piece)
+            if found is not None and (best is None or found < best):
+                best = found
+        return best
+
+    def time(self) -> int:
+        """For the order: the crash time, else the first event; unknown ones last."""
+        times = [(not p.at_crash, p.time) for p, _, _ in self.members if p.time is not None]
+        return min(times)[1] if times else 1 << 63
+
+
+def called(source: Any) -> str:
+    """The short name of a source: the last part of its path, also of one in an archive."""
+    return re.split(r"[/\\!]", str(source))[-1] or str(source)
+
+
+def logged(records: Records) -> list[Event]:
+    """The events of event logs (not those of traces)."""
+    logs = {s.path for s in records["sources"] if s.kind in EVENT_LOGS}
+    table: Any = records["events"]
+    rows = table if isinstance(table, list) else table.single
+    return [event for event in rows if event.origin.source in logs]
+
+
+def group(records: Records) -> list[Crash]:
+    """Every piece of evidence of a crash with the number of the crash, oldest crash first."""
+    groups: list[_Group] = []
+    for piece in sorted(_pieces(records), key=_order):
+        fits = [(fit, g) for g in groups for fit in [g.fit(piece)] if fit is not None]
+        if fits:
+            (rank, _, why), best = min(fits, key=lambda pair: pair[0][:2])
+            best.members.append((piece, rank, why))
+        elif piece.code is not None or piece.outcome is not None or piece.at_crash:
+            if piece.at_crash:
+                why = f"the {piece.tells} states the crash"
+            elif piece.code is not None:
+                why = "the event states the bugcheck"
+            else:
+                why = "no dump, log or bugcheck event lies near it"
+            groups.append(_Group(piece, 0 if piece.code is not None else 2, why))
+    groups.sort(key=_Group.time)
+    return [
+        _record(number, piece, _SURE[sure], why)
+        for number, one in enumerate(groups, 1)
+        for piece, sure, why in one.members
+    ]
+
+
+def _order(piece: _Piece) -> tuple[int, int]:
+    """What states the crash first, then what only came after it, then what has no code."""
+    if piece.at_crash:
+        kind = 0 if piece.time is not None else 1
+    elif piece.code is not None:
+        kind = 2
+    else:
+        kind = 3 if piece.outcome is not None else 4
+    return kind, piece.time if piece.time is not None else 1 << 63
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+def _pieces(records: Records) -> Iterator[_Piece]:
+    kinds = {source.path: source.kind for source in records["sources"]}
+    told: dict[str, set[str]] = {}
+    for anomaly in records.anomalies:
+        told.setdefault(anomaly.origin.source, set()).add(anomaly.rule)
+    ended = {s.origin.source for s in records["stages"] if s.stage == "dump-completed"}
+    events = logged(records)
+    codes: dict[Origin, Machine] = {}
+    for row in records["machine"]:
+        path = row.origin.source
+        if kinds.get(path) == "kernel dump":
+            if not machine_checks.is_live(row):
+                yield _of_dump(row, told.get(path, set()))
+        elif kinds.get(path) == "dumpstack.log":
+            if not is_absent(row.bugcheck) or not is_absent(row.system_time):
+                yield _of_log(row, told.get(path, set()), path in ended)
+        elif kinds.get(path) in EVENT_LOGS:
+            codes[row.origin] = row
+    for event in events:
+        piece = _of_event(event, codes.get(event.origin))
+        if piece is not None:
+            yield piece
+
+
+def _of_dump(row: Machine, told: set[str]) -> _Piece:
+    outcome: str | None = None if told.intersection(_CUT) else WRITTEN
+    attributes = 0 if is_absent(row.attributes) else int(row.attributes or 0)
+    if outcome and attributes & 0xC:  # insufficient dump file, kernel-generated triage dump
+        outcome = SMALLER
+    return _piece("kernel dump", outcome, row, True)
+
+
+def _of_log(row: Machine, told: set[str], is_complete: bool) -> _Piece:
+    outcome = None
+    if is_complete:
+        outcome = SMALLER if "log-dump-type-reduced" in told else WRITTEN
+    elif told.intersection(("log-unfinished", "log-failure-line")):
+        outcome = FAILED
+    return _piece("dump log", outcome, row, True)
+
+
+def _piece(tells: str, outcome: str | None, row: Machine, at_crash: bool) -> _Piece:
+    values = tuple(getattr(row, f"parameter{n}") for n in range(1, 5))
+    parameters = None if any(map(is_absent, values)) else values
+    time = None if is_absent(row.system_time) else int(row.system_time or 0)
+    boot = None if is_absent(row.boot_id) else int(row.boot_id or 0)
+    code = None if is_absent(row.bugcheck) else int(row.bugcheck or 0)
+    system = tuple(None if is_absent(v) else v for v in (row.architecture, row.build))
+    return _Piece(
+        tells, outcome, code, parameters, time, at_crash, boot, (system[0], system[1]), row.origin
+    )
+
+
+def _of_event(event: Event, row: Machine | None) -> _Piece | None:
+    provider, number = str(event.provider).lower(), event.event_id
+    tells = f"event {number}"
+    if row is not None:
+        piece = _piece(tells, None, row, False)
+    elif (
+        (provider == "volmgr" and number in _VOLMGR)
+        or (provider in _WER_NAMES and number in _WER)
+        or (provider, number) in _RESTARTS
+    ):
+        nothing = (None, None)
+        piece = _Piece(tells, None, None, None, None, False, None, nothing, event.origin)
+    else:
+        return None
+    outcome = _VOLMGR.get(number) if provider == "volmgr" else None
+    if provider in _WER_NAMES:
+        outcome = _WER.get(number)
+        if number == 1001 and "; dump " in str(event.text):  # it names the file that was saved
+            outcome = WRITTEN
+    time = event.time if isinstance(event.time, int) else None
+    return piece._replace(outcome=outcome, time=time, boot_id=None)
+
+
+# -- fitting -----------------------------------------------------------------------------------
+
+
+def _contradicts(one: _Piece, other: _Piece) -> bool:
+    if _same_code(one, other) is False or _same_parameters(one, other) is False:
+        return True
+    if any(a is not None and b is not None and a != b for a, b in zip(one.system, other.system)):
+        return True
+    if one.at_crash and other.at_crash:
+        if None not in (one.boot_id, other.boot_id) and one.boot_id != other.boot_id:
+            return True
+        apart = _apart(one, other)
+        return apart is not None and abs(apart) > _SAME_CLOCK
+    return False
+
+
+def _same_code(one: _Piece, other: _Piece) -> bool | None:
+    if one.code is None or other.code is None:
+        return None
+    return one.code & ~_M_VARIANT == other.code & ~_M_VARIANT
+
+
+def _same_parameters(one: _Piece, other: _Piece) -> bool | None:
+    if one.parameters is None or other.parameters is None:
+        return None
+    return all(_equal(a, b) for a, b in zip(one.parameters, other.parameters))
+
+
+def _equal(one: int, other: int) -> bool:
+    """Equal, or the sign-extended form of the same 32-bit number."""
+    high = {one >> 32, other >> 32}
+    return one == other or (high == {0, 0xFFFFFFFF} and (one ^ other) & 0xFFFFFFFF == 0)
+
+
+def _apart(one: _Piece, other: _Piece) -> int | None:
+    """How much later the other is, in ns."""
+    return None if one.time is None or other.time is None else other.time - one.time
+
+
+def _fit(known: _Piece, new: _Piece) -> tuple[int, int, str] | None:
+    apart = _apart(known, new)
+    agree = bool(_same_code(known, new))
+    named = agree and _same_parameters(known, new) is True
+    words = "code and parameters" if named else "code" if agree else ""
+    to = f"of {called(known.origin.source)}"
+    if known.at_crash and new.at_crash:
+        if apart is not None:
+            why = f"{words} and crash time agree with those {to}" if words else f"crash time {to}"
+            return (0 if named else 1, abs(apart), why)
+        if named and known.boot_id is not None and known.boot_id == new.boot_id:
+            return 0, 0, f"{words} and boot id agree with those {to}"
+        return (1 if named else 2, 0, f"{words} agree with those {to}") if agree else None
+    if apart is None:
+        return (1 if named else 2, 0, f"{words} agree with those {to}") if agree else None
+    if known.at_crash:
+        limit = _UNTIL_START if named else _UNTIL_START_UNNAMED
+        if not -_BEFORE <= apart <= limit:
+            return None
+        later = f"logged {_span(apart)} the crash time {to}"
+        if agree:
+            return (1 if named else 2, abs(apart), f"{words} agree; {later}")
+        return 2, abs(apart), f"{later}; it names no bugcheck"
+    if abs(apart) > _SAME_START:
+        return None
+    words = f"{words} agree; " if words else ""
+    return 1, abs(apart), f"{words}logged {_span(apart)} {known.tells} {to}"
+
+
+def _span(ns: int) -> str:
+    seconds = abs(ns) // _SECOND
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} {'after' if ns >= 0 else 'before'}"
+    return f"{seconds} seconds {'after' if ns >= 0 else 'before'}"
+
+
+# -- records -----------------------------------------------------------------------------------
+
+
+def _record(number: int, piece: _Piece, confidence: str, why: str) -> Crash:
+    untold = Absent("not-recorded", f"this {piece.tells} does not state it")
+    parameters = piece.parameters or (untold,) * 4
+    return Crash(
+        number,
+        piece.tells,
+        piece.outcome,
+        untold if piece.code is None else piece.code,
+        untold if piece.code is None else bugchecks.name(piece.code),
+        *parameters,
+        untold if piece.time is None else piece.time,
+        untold if piece.boot_id is None else piece.boot_id,
+        why,
+        piece.origin._replace(confidence=confidence),
+    )
+
+
+def numbers(rows: Iterable[Crash]) -> list[int]:
+    """The numbers of the crashes, in order."""
+    return sorted({int(row.crash or 0) for row in rows})
+
+
+def crash_of(rows: Iterable[Crash], origin: Origin) -> int | None:
+    """The crash that a finding or event with this origin is of; None when it is of none or many."""
+    own = [row for row in rows if row.origin.source == origin.source]
+    place = (origin.how, origin.file_offset)
+    exact = {int(r.crash or 0) for r in own if (r.origin.how, r.origin.file_offset) == place}
+    found = exact or {int(row.crash or 0) for row in own}
+    if not exact and any(str(row.tells).startswith("event ") for row in own):
+        return None  # an event log spans many starts
+    return found.pop() if len(found) == 1 else None
