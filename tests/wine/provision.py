@@ -1,0 +1,214 @@
+"""Makes the folder in which the real pykd and DbgEng run under Wine; ``python tests/wine/provision.py``.
+
+Invariant: what is there and complete is kept, so a second call takes no time; every step has a time
+limit; what is missing is named in :class:`Missing`. Nothing of Microsoft's or of a wheel leaves the
+git-ignored cache folder. Parts: Wine and compilers from Debian (installed by ``.ci/run``), the pykd
+wheel and the Windows CPython core (in the panda3d wheel) from PyPI, the standard library of a
+CPython 3.9 of this machine, three small programs of ours (``c/``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+#: .venv*/ is ignored by git
+CACHE = Path(os.environ.get("DUMPSTART_WINE") or REPOSITORY / ".venv-test" / "wine")
+PROGRAMS = ("wine", "wineserver", "x86_64-w64-mingw32-gcc")
+#: Wine has stubs of these; the real ones must win
+NATIVE = "dbgeng,dbghelp,dbgmodel,symsrv,srcsrv,msdia140,mscoree=n"
+LEFT_OUT = {
+    *("__pycache__ config-3.9 ensurepip idlelib lib-dynload lib2to3 site-packages test".split()),
+    *("tests tkinter turtledemo".split()),
+}
+
+
+class Missing(Exception):
+    """A part that provisioning needs is not on this machine; the text names it."""
+
+
+class Wine(NamedTuple):
+    """The provisioned folder."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """Windows Python with pykd."""
+        return self.folder / "windows" / "python.exe"
+
+    @property
+    def host(self) -> Path:
+        """The debugger host."""
+        return self.folder / "windows" / "kd.exe"
+
+    @property
+    def extension(self) -> Path:
+        """pykd under the name of a debugger extension."""
+        return self.folder / "windows" / "pykd.dll"
+
+    @property
+    def port(self) -> Path:
+        """Wine's COM1 is what this link leads to."""
+        return self.folder / "com1"
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables for Wine's programs."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "WINE"))}
+        return {
+            **kept,
+            "WINEPREFIX": str(self.folder / "prefix"),
+            "WINEARCH": "win64",
+            "WINEDEBUG": "-all",
+            "WINEDLLOVERRIDES": NATIVE + ";winemenubuilder.exe=d",
+            "PYTHONHOME": windows_path(self.python.parent),
+            "PYTHONPATH": ";".join(map(windows_path, (REPOSITORY, HERE.parent))),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8",
+        }
+
+
+def windows_path(path: Path) -> str:
+    """A path of this machine as Wine's programs see it."""
+    return "Z:" + str(path).replace("/", "\\")
+
+
+def provide() -> Wine:
+    """The folder, made as far as it is not there yet."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing:
+        raise Missing("not installed: " + ", ".join(missing))
+    wine = Wine(CACHE)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    step("windows", "wheels and the Windows Python", lambda: windows_python(wine))
+    step("programs", "own programs", lambda: own_programs(wine), newest=HERE / "c")
+    step("prefix", "Wine prefix", lambda: prefix(wine))
+    return wine
+
+
+def step(name: str, title: str, make: Callable[[], None], newest: Path | None = None) -> None:
+    """Runs one step unless it was finished before; a failed download or start is tried twice."""
+    mark = CACHE / f"{name}.done"
+    sources = newest.iterdir() if newest else ()
+    if mark.exists() and all(s.stat().st_mtime <= mark.stat().st_mtime for s in sources):
+        return
+    began = time.monotonic()
+    try:
+        make()
+    except subprocess.SubprocessError as error:
+        print(f"{title}: first try failed ({error}), trying again", flush=True)
+        make()
+    mark.touch()
+    print(f"{title}: {time.monotonic() - began:.1f} s", flush=True)
+
+
+def windows_python(wine: Wine) -> None:
+    """Unpacks both wheels and adds the standard library of a CPython 3.9."""
+    library = standard_library()
+    wheels, home = CACHE / "wheels", wine.python.parent
+    for folder in (wheels, home):
+        shutil.rmtree(folder, ignore_errors=True)
+    run(
+        [sys.executable, *"-m pip --disable-pip-version-check download --quiet --no-deps".split()]
+        + "--platform win_amd64 --python-version 39 --only-binary :all: --require-hashes".split()
+        + ["--requirement", str(HERE / "requirements.txt"), "--dest", str(wheels)],
+        limit=300,
+    )
+    home.mkdir()
+    with zipfile.ZipFile(next(wheels.glob("panda3d-*.whl"))) as archive:
+        for entry in archive.namelist():
+            folder, _, name = entry.rpartition("/")
+            # the forwarders of the C runtime are Wine's business
+            if folder == "deploy_libs" and name and not name.startswith("api-ms-win-"):
+                (home / name).write_bytes(archive.read(entry))
+    packages = home / "Lib" / "site-packages"
+    shutil.copytree(
+        library, home / "Lib", ignore=lambda _, names: [n for n in names if n in LEFT_OUT]
+    )
+    with zipfile.ZipFile(next(wheels.glob("pykd-*.whl"))) as archive:
+        archive.extractall(packages)
+    for engine in (packages / "pykd").glob("*.dll"):  # the debugger host wants them beside it
+        shutil.copy(engine, home)
+    shutil.copy(packages / "pykd" / "pykd.pyd", wine.extension)
+    shutil.rmtree(wheels)
+
+
+def standard_library() -> Path:
+    """The .py files of a CPython 3.9 (neither wheel has them; the patch level does not matter)."""
+    candidates = [os.environ.get("DUMPSTART_PYTHON39"), shutil.which("python3.9")]
+    if sys.version_info[:2] == (3, 9):
+        candidates.insert(0, sys.executable)
+    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates += sorted(map(str, versions.glob("3.9.*/bin/python")), reverse=True)
+    for python in filter(None, candidates):
+        ask = [
+            python,
+            "-c",
+            "import os, sys; assert sys.version_info[:2] == (3, 9); print(os.__file__)",
+        ]
+        told = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=False)
+        if told.returncode == 0:
+            return Path(told.stdout.strip()).parent
+    raise Missing("not installed: a CPython 3.9, whose standard library the Windows Python needs")
+
+
+def own_programs(wine: Wine) -> None:
+    """Compiles ``c/``."""
+    for source, target, options in (
+        ("python.c", wine.python.name, ["-municode"]),
+        ("mscoree.c", "mscoree.dll", ["-shared"]),
+        ("kd.c", wine.host.name, []),
+    ):
+        compiler = ["x86_64-w64-mingw32-gcc", "-O1", "-s", "-Wall", "-Wextra", "-Werror"]
+        compiler += ["-Wno-cast-function-type", *options, str(HERE / "c" / source)]
+        run([*compiler, "-o", str(wine.python.parent / target)], limit=60)
+
+
+def prefix(wine: Wine) -> None:
+    """Makes the Wine prefix and names its COM1."""
+    stop_server(wine)
+    shutil.rmtree(wine.folder / "prefix", ignore_errors=True)
+    quiet = {**wine.environment(), "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe=d"}
+    run(["wineboot", "-i"], limit=180, environment=quiet)
+    port = ["reg", "add", r"HKLM\Software\Wine\Ports", "/v", "COM1", "/d", str(wine.port), "/f"]
+    run(["wine", *port], limit=60, environment=wine.environment())
+    run(["wineserver", "-w"], limit=60, environment=wine.environment())
+
+
+def stop_server(wine: Wine) -> None:
+    """Ends what runs in this prefix: its server reads where COM1 leads when it starts."""
+    subprocess.run(
+        ["wineserver", "-k"], env=wine.environment(), capture_output=True, timeout=30, check=False
+    )
+
+
+def run(command: list[str], limit: float, environment: dict[str, str] | None = None) -> None:
+    """Runs a program that must succeed in time; its output is shown when it does not."""
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=limit,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout.decode(errors="replace")[-4000:], flush=True)
+        raise subprocess.CalledProcessError(done.returncode, command[0])
+
+
+if __name__ == "__main__":
+    try:
+        print("ready:", provide().folder)
+    except Missing as missing:
+        sys.exit(str(missing))

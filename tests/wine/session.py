@@ -1,0 +1,100 @@
+"""Programs under Wine: the Windows Python and the debugger host, each run within a time limit.
+
+Invariant: a session that does not end in time is killed with everything it started, and fails with
+what it printed so far; nothing here judges what a session printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from .provision import Missing, Wine, provide, stop_server, windows_path
+
+#: the connection of the simulated machine, in the engine's words
+COM1 = "com:port=com1,baud=115200"
+COMMAND, FAILURE = "\x1e ", "\x1f "
+
+
+class Failed(AssertionError):
+    """A session ended late or not as it should; the text holds its output."""
+
+
+@functools.lru_cache(maxsize=None)
+def provided() -> Wine:
+    """The Wine folder; where a part is missing the test is skipped, but not in CI."""
+    try:
+        if sys.platform != "linux":
+            raise Missing("these tests run on Linux")
+        return provide()
+    except Missing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: float) -> str:
+    """Runs a program of the Wine folder and returns what it printed."""
+    process = subprocess.Popen(
+        ["wine", str(program), *arguments],
+        env=wine.environment(),
+        # Python under Wine starts only with a pipe or /dev/null on each of its three streams
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=one_processor,
+    )
+    try:
+        output, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stop_server(wine)
+        output, _ = process.communicate()
+        raise Failed(f"no end after {limit:.0f} s; output:\n{text_of(output)}") from None
+    return text_of(output)
+
+
+def one_processor() -> None:
+    """Keeps Wine on one processor: its calls to its server take four times as long across two."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def text_of(output: bytes) -> str:
+    """Program output as text with plain line ends."""
+    return output.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def python(wine: Wine, script: Path, arguments: Sequence[str] = (), limit: float = 90) -> str:
+    """Runs a script in the Windows Python with pykd."""
+    return run_program(wine, wine.python, [windows_path(script), *arguments], limit)
+
+
+def debug(
+    wine: Wine, commands: Sequence[str], dump: Path | None = None, limit: float = 90
+) -> list[str]:
+    """Output of each command in the debugger host, on a dump or on the simulated machine.
+
+    The symbol path is an empty folder: the engine would look for symbol servers for minutes.
+    """
+    with tempfile.TemporaryDirectory(prefix="dumpstart-kd-") as folder:
+        script = Path(folder) / "commands.txt"
+        script.write_text("".join(command + "\n" for command in commands))
+        symbols = Path(folder) / "no-symbols"
+        symbols.mkdir()
+        opened = ["-z", windows_path(dump)] if dump else ["-k", COM1]
+        arguments = [*opened, windows_path(symbols), windows_path(script)]
+        output = run_program(wine, wine.host, arguments, limit)
+    _, *parts = output.split("\n" + COMMAND)
+    if len(parts) != len(commands) + 1 or parts[-1].strip() != "end":
+        raise Failed(f"the host did not run all {len(commands)} commands; output:\n{output}")
+    # the engine repeats each command before its output
+    return [part.split("\n", 2)[-1].strip("\n") for part in parts[:-1]]
