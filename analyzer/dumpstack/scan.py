@@ -14,6 +14,9 @@ from .nodes import Node, at_address, in_bytes
 from .walk import Ring, follow, largest_node
 
 _PARTITION = b"\x18\0\0\0"
+#: memory full of look-alikes must not keep the scan busy for ever
+MAX_CANDIDATES = 10_000
+MAX_FOUND = 256
 
 
 def scan_chunks(
@@ -27,12 +30,16 @@ def scan_chunks(
     nodes: list[Node] = []
     rings: list[Ring] = []
     seen: set[int] = set()
+    candidates = 0
     for address, data in chunks:
         for tail in tails(target, stack_modules, address, data):
-            if tail.routines or tail.flink != tail.head:
+            if len(rings) < MAX_FOUND and (tail.routines or tail.flink != tail.head):
                 how = "found by content in memory"
                 rings += [follow(target, stack_modules, tail.head, tail, tail.stack, how)]
         for anchor, is_partition in _anchors(target, stack_modules, address, data):
+            candidates += 1
+            if candidates > MAX_CANDIDATES or len(nodes) >= MAX_FOUND:
+                return nodes, rings
             base = max(0, anchor - 0x100)
             window = data[base : anchor + 0x100 + largest_node(target.pointer_size)]
             hit = in_bytes(target, stack_modules, window, anchor - base, is_partition)

@@ -19,8 +19,8 @@ from .context import BLOCK_LENGTH, Tail, find_contexts, image_words, stack_point
 from .nodes import Node, at_link
 
 MAX_FILTERS = 64
-#: pointers out of crashdmp's image that are tried as dump stack contexts
-MAX_POINTERS = 4096
+#: pointers from crashdmp's image out of all images that are tried as dump stack contexts
+MAX_POINTERS = 1024
 
 
 class Ring(NamedTuple):
@@ -81,15 +81,17 @@ def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> l
             )
     # the hibernation stack's place in Context is known for Windows 7 alone: look for it like this
     missing = {m.stack for m in stack_modules} - {ring.stack for ring in found}
+    looked = 0
     if crashdmp is not None and missing:
         for _, words in image_words(target, crashdmp):
             for word in words:
                 if word in tried or not target.is_kernel_pointer(word):
                     continue
                 tried.add(word)
-                if len(tried) > MAX_POINTERS:
-                    break
+                if len(tried) > 16 * MAX_POINTERS or looked >= MAX_POINTERS:
+                    return unique(found)
                 if module_at(modules, word) is None:
+                    looked += 1
                     found += block_rings(
                         target, stack_modules, word, "", "pointer in crashdmp's image"
                     )
