@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from conftest import shared_names
+from conftest import make, shared_names
 from fuzzing import (
     SECONDS,
     Damage,
@@ -30,6 +30,10 @@ from fuzzing import (
 from generator import Spec, build
 
 import analyzer
+from analyzer.absence import Absent
+from analyzer.dumpstack import walk
+from analyzer.records import Module
+from analyzer.target import Target
 
 KERNEL_DUMPS = (
     "dmp/dbgeng_written_full.dmp",
@@ -136,3 +140,94 @@ def test_overlapping_blocks_of_a_minidump_cost_no_more_than_the_file(tmp_path: P
         assert examine(path) == "result"
     found = {row.rule for row in analyzer.open(path).records["findings"]}
     assert "dump-map-inconsistent" in found
+
+
+def bounded_result(path: Path) -> set[str]:
+    """Rules that a hostile file raises, made within the bounds of any other file."""
+    start = time.process_time()
+    with bounded():
+        assert examine(path) == "result"
+    assert time.process_time() - start < SECONDS
+    return {row.rule for row in analyzer.open(path).records["findings"]}
+
+
+@pytest.mark.parametrize("arch", ["x64", "x86-pae"])
+def test_pages_full_of_look_alikes_end_the_scan(arch: str, tmp_path: Path) -> None:
+    """8 MB in which every 16 bytes read as the version and the partition word of a filter node."""
+    spec = Spec(arch, 6, "win8", "nodes-only", filler_pages=2000)
+    built = build(spec)
+    start = len(built.data) - built.data[::-1].find(b"DumpBlob"[::-1]) - 8 - 2000 * 4096
+    words = struct.pack("<QQ", 0x18, 2) * (2000 * 256)
+    path = tmp_path / "alike.dmp"
+    path.write_bytes(built.data[:start] + words + built.data[start + len(words) :])
+    assert "modules-incomplete" in bounded_result(path)
+
+
+def test_minidump_blocks_full_of_look_alikes_end_the_scan(tmp_path: Path) -> None:
+    """The same in a minidump, as one block of 2 MB at the end of the file."""
+    data = bytearray(build(Spec("x64", 4, "win8", "bare")).data)
+    words = struct.pack("<QQ", 0x18, 2) * (1 << 17)
+    at = len(data)
+    struct.pack_into("<II", data, 0x2078, at, 1)
+    data += struct.pack("<QII", 0xFFFF_C000_0000_0000, at + 16, len(words)) + words
+    path = tmp_path / "alike.dmp"
+    path.write_bytes(data)
+    bounded_result(path)
+
+
+def test_range_table_as_long_as_the_file_is_cut_short(tmp_path: Path) -> None:
+    """48 MB of ranges, each of one page: no more are kept than any real table has."""
+    data = bytearray(build(Spec("x64", 10, "win8")).data[:0x2030])
+    # RDMP header behind 0x2000: the offset of the first page at 0x18, the page total at 0x28
+    struct.pack_into("<Q", data, 0x2018, 1 << 40)
+    struct.pack_into("<Q", data, 0x2028, 1 << 40)
+    path = tmp_path / "ranges.dmp"
+    path.write_bytes(data + struct.pack("<QQ", 0x100, 1) * (3 << 20))
+    assert "dump-map-inconsistent" in bounded_result(path)
+
+
+def test_a_huge_module_name_is_damage_and_not_kept(tmp_path: Path) -> None:
+    """A driver name that states 32,767 characters: thousands of them would be gigabytes."""
+    data = bytearray(build(Spec("x64", 4, "win8")).data)
+    at = data.find("disk.sys".encode("utf-16-le"))
+    data += bytes(2 * 0x7FFF)  # so that the file could hold it
+    while data[at - 4 : at - 2] == b"\\\0" or (data[at - 1] == 0 and data[at - 2] > 0x20):
+        at -= 2  # back to the start of the path, before which its length stands
+    struct.pack_into("<I", data, at - 4, 0x7FFF)
+    path = tmp_path / "name.dmp"
+    path.write_bytes(data)
+    bounded_result(path)
+    names = [row.name for row in analyzer.open(path).records["modules"]]
+    assert [name.reason for name in names if isinstance(name, Absent)] == ["out-of-range"]
+
+
+class Endless(Target):
+    """Memory that is all kernel pointers, each another one, none of them to a filter."""
+
+    build = 19041
+    architecture = "x64"
+
+    def read(self, address: int, size: int) -> bytes:
+        """Words of 0xFFFFC000_00000000 and a number that depends on the address."""
+        return b"".join(
+            struct.pack("<Q", 0xFFFF_C000_0000_0000 + (at & 0xFFFF_FFF8) * 0x40)
+            for at in range(address, address + size, 8)
+        )
+
+
+def test_an_image_of_pointers_ends_the_search_for_the_dump_stack() -> None:
+    """2 MB of crashdmp.sys, each word a pointer to memory full of pointers."""
+    base = 0xFFFF_F800_0000_0000
+    rows = (
+        ("crashdmp.sys", base, 1 << 21, "crash dump driver"),
+        ("dump_a.sys", base + (1 << 28), 1 << 16, "dump filter"),
+    )
+    modules = [
+        make(Module, name=name, base=at, end=at + size, size=size, role=role)
+        for name, at, size, role in rows
+    ]
+    modules = [module._replace(stack="crash", loaded=True) for module in modules]
+    start = time.process_time()
+    with bounded():
+        assert walk.rings(Endless(), modules, Absent("not-found")) == []
+    assert time.process_time() - start < SECONDS

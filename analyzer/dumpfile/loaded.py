@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .kernel import KernelDump
 
 MAX_MODULES = 4096
+#: characters of a path; longer names are damage
+MAX_NAME = 1024
 #: nt keeps the last 50 unloaded drivers (MI_UNLOADED_DRIVERS)
 UNLOADED_ENTRIES = 50
 
@@ -145,6 +147,8 @@ def _module(dump: KernelDump, address: int, data: bytes, order: int) -> Module:
     if isinstance(name, Absent) or not name:
         full = dump.unicode_string(address + layout.full_name)
         name = full.rsplit("\\", 1)[-1] if isinstance(full, str) and full else name
+    if isinstance(name, str) and len(name) > MAX_NAME:
+        name = Absent("out-of-range", f"the name states {len(name)} characters")
     stamp: int | Absent
     if isinstance(dump.build, int) and dump.build >= _STAMP_IN_ENTRY:
         (stamp,) = struct.unpack_from("<I", data, layout.time_date_stamp)
@@ -201,6 +205,8 @@ def unloaded_modules(dump: KernelDump) -> list[Module]:
             break
         start, end = struct.unpack_from(form, data, text)
         name = dump.unicode_string(at)
+        if isinstance(name, str) and len(name) > MAX_NAME:
+            name = Absent("out-of-range", f"the name states {len(name)} characters")
         if start and start < end <= start + (1 << 31) and name != "":
             found.append(
                 module(

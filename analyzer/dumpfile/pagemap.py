@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 PAGE = 0x1000
+#: far above any real range table (65,527 ranges seen); bounds the memory of a hostile one
+MAX_RANGES = 1 << 21
 Ints = npt.NDArray[np.int64]
 
 
@@ -200,6 +202,8 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
     """Types 2, 5, 6: one bit per frame from file offset ``at``."""
     problems: list[tuple[str, str, int]] = []
     room = max(0, len(data) - at) // 8
+    if at < first < len(data):  # the bitmap ends before the first page, whatever its length says
+        room = min(room, -(-(first - at) // 8))
     wanted = (bits + 63) // 64
     if wanted > room:
         problems.append(
@@ -236,7 +240,7 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
 def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> MapResult:
     """Types 8, 9, 10: pairs {first frame, pages} up to a zero frame or the page total."""
     cut = first > len(data)
-    room = max(0, min(first, len(data)) - at) // 16
+    room = min(max(0, min(first, len(data)) - at) // 16, MAX_RANGES)
     pairs = np.frombuffer(data, "<i8", room * 2, at)
     base, count = pairs[0::2], pairs[1::2]
     stop = np.flatnonzero((base == 0) | (count == 0))
@@ -250,6 +254,9 @@ def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> Map
     result = MapResult(run_map)
     result.stated_pages = stated_pages if stated_pages > 0 else run_map.pages
     result.problems = problems
+    if end == MAX_RANGES:
+        text = f"the range table goes on behind {MAX_RANGES:,} ranges; the rest is not read"
+        result.problems.append(("dump-map-inconsistent", text, at))
     if cut:
         text = f"the file ends at {len(data):,} bytes, before its first page at {first:#x}"
         result.problems.append(("dump-file-cut", text, len(data)))

@@ -25,6 +25,7 @@ def stacks(dump: KernelDump) -> list[StackRegion]:
     """Stack of the crash context and of the thread each processor was running."""
     size = STACK_SIZE[dump.pointer_size]
     found: list[StackRegion] = []
+    tops: set[int] = set()
     block = dump.debugger_data()
     sp = dump.file.register("sp")
     if not isinstance(block, Absent) and len(block) >= 0x2C4:
@@ -44,7 +45,8 @@ def stacks(dump: KernelDump) -> list[StackRegion]:
                 if isinstance(thread, Absent) or not thread:
                     continue
                 top = dump.pointer(thread + initial_at)
-                if isinstance(top, int) and dump.is_kernel_pointer(top):
+                if isinstance(top, int) and dump.is_kernel_pointer(top) and top not in tops:
+                    tops.add(top)
                     found.append(StackRegion(top - size, top, f"processor {number}"))
     known = isinstance(sp, int) and any(region.start <= sp < region.end for region in found)
     if isinstance(sp, int) and dump.is_kernel_pointer(sp & -dump.pointer_size) and not known:

@@ -19,7 +19,7 @@ from . import loaded, secondary
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
 
-MAX_BLOCKS = 1 << 20
+MAX_BLOCKS = 1 << 18  #: a real minidump has about 2,000
 #: how far below TopOfStack the dump writer's own frames are looked for: the page kept there (seen
 #: in real dumps) and a little more
 BELOW_STACK = 0x2000
@@ -266,7 +266,7 @@ class TriageDump(KernelDump):
         if not offset or offset + 4 > len(data):
             return Absent("file-cut", f"the name at {offset:#x} lies outside the file")
         (units,) = struct.unpack_from("<I", data, offset)
-        if units > 0x7FFF or offset + 4 + 2 * units > len(data):
+        if units > loaded.MAX_NAME or offset + 4 + 2 * units > len(data):
             return Absent("out-of-range", f"the name at {offset:#x} states {units} characters")
         return bytes(data[offset + 4 : offset + 4 + 2 * units]).decode("utf-16-le", "replace")
 
