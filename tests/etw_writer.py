@@ -289,7 +289,7 @@ def lznt1(data: bytes) -> bytes:
             split = max(4, (at - 1).bit_length()) if at else 4
             best = (0, 0)
             longest = (1 << (16 - split)) + 2
-            for back in range(1, min(at, 64) + 1):
+            for back in range(1, min(at, 12) + 1):
                 length = 0
                 while (
                     length < longest and at + length < len(chunk)
@@ -313,6 +313,31 @@ def lznt1(data: bytes) -> bytes:
     return bytes(out + b"\0\0")
 
 
+class _Bits:
+    """The bit stream of MS-XCA: 16-bit words reserved two ahead, bytes in between."""
+
+    def __init__(self, out: bytearray) -> None:
+        self.out, self.one, self.two = out, len(out), len(out) + 2
+        self.free, self.word = 16, 0
+        out += bytes(4)
+
+    def put(self, value: int, bits: int) -> None:
+        if self.free >= bits:
+            self.free -= bits
+            self.word = self.word << bits | value
+            return
+        self.word = self.word << self.free | value >> (bits - self.free)
+        bits -= self.free
+        struct.pack_into("<H", self.out, self.one, self.word & 0xFFFF)
+        self.one, self.two = self.two, len(self.out)
+        self.out += b"\0\0"
+        self.free, self.word = 16 - bits, value & ((1 << bits) - 1)
+
+    def flush(self) -> None:
+        struct.pack_into("<H", self.out, self.one, self.word << self.free & 0xFFFF)
+        struct.pack_into("<H", self.out, self.two, 0)
+
+
 def xpress_huffman(data: bytes) -> bytes:
     """MS-XCA LZ77+Huffman with the code in which every one of the 512 symbols has nine bits."""
     out = bytearray()
@@ -320,43 +345,26 @@ def xpress_huffman(data: bytes) -> bytes:
     done, k = 0, 0
     while k < len(tokens):
         out += b"\x99" * 256
-        one, two = len(out), len(out) + 2
-        out += bytes(4)
-        free, word = 16, 0
-
-        def put(value: int, bits: int) -> None:
-            nonlocal one, two, free, word
-            if free >= bits:
-                free -= bits
-                word = word << bits | value
-                return
-            word = word << free | value >> (bits - free)
-            bits -= free
-            struct.pack_into("<H", out, one, word & 0xFFFF)
-            one, two = two, len(out)
-            out.extend(b"\0\0")
-            free, word = 16 - bits, value & ((1 << bits) - 1)
-
+        bits = _Bits(out)
         stop = done + 65536
         while k < len(tokens) and done < stop:
             token = tokens[k]
             k += 1
             if isinstance(token, int):
-                put(token, 9)
+                bits.put(token, 9)
                 done += 1
                 continue
             distance, length = token
             done += length
             high = distance.bit_length() - 1
             rest = length - 3
-            put(256 | high << 4 | min(rest, 15), 9)
+            bits.put(256 | high << 4 | min(rest, 15), 9)
             if rest >= 15:
                 if rest - 15 < 255:
                     out.append(rest - 15)
                 else:
                     out.append(255)
-                    out.extend(struct.pack("<H", rest))
-            put(distance - (1 << high), high)
-        struct.pack_into("<H", out, one, word << free & 0xFFFF)
-        struct.pack_into("<H", out, two, 0)
+                    out += struct.pack("<H", rest)
+            bits.put(distance - (1 << high), high)
+        bits.flush()
     return bytes(out)

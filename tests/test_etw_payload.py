@@ -84,7 +84,7 @@ def test_schemas_embedded_in_a_merged_trace() -> None:
     assert len(rows) == 403
     assert trace.decoder.counts["embedded schemas"] == 12
     assert trace.decoder.counts["maps"] == 9
-    assert {(r.described.fields.left, r.described.fields.missing) for r in rows} == {(0, "")}  # type: ignore[union-attr]
+    assert {(f.left, f.missing) for r in rows if (f := r.described.fields)} == {(0, "")}
     assert {row.event.provider for row in rows} == {"Microsoft-Windows-PktMon"}
     packet = next(r for r in rows if r.event.event_id == 160)
     assert {"PktGroupId", "OriginalPayloadSize", "LoggedPayloadSize"} <= set(fields(packet))
@@ -189,8 +189,8 @@ MANIFEST = f"""<instrumentationManifest xmlns="http://schemas.microsoft.com/win/
 <provider name="Acme-Dump" guid="{{{PROVIDER.upper()}}}" symbol="P">
 <tasks><task name="Start" value="1"/></tasks>
 <maps><valueMap name="Kind"><map value="1" message="$(string.k1)"/></valueMap>
-<bitMap name="Bits"><map value="0x1" message="$(string.b1)"/><map value="0x4" message="$(string.b4)"/>
-</bitMap></maps>
+<bitMap name="Bits"><map value="0x1" message="$(string.b1)"/>
+<map value="0x4" message="$(string.b4)"/></bitMap></maps>
 <templates><template tid="T"><data name="Status" inType="win:UInt32" outType="win:NTSTATUS"/>
 <data name="Kind" inType="win:UInt8" map="Kind"/><data name="Flags" inType="win:UInt32" map="Bits"/>
 <data name="Count" inType="win:UInt16"/><struct name="Item" count="Count">
@@ -270,15 +270,16 @@ def test_incomplete_manifest_in_the_trace_is_reported() -> None:
 
 # -- WPP ------------------------------------------------------------------------------------------
 
+MARKS = "LEVEL=ERROR FLAGS=Init FUNC=AcmeStart"
 TMF = f"""// PDB: acme.pdb
 {PROVIDER} acmeflt // SRC=filter.c MJ= MN=
-#typev filter_c42 10 "%0%!FUNC! Dump_Start ext=%10!p! status=%11!s! name=%12!s!" // LEVEL=ERROR FLAGS=Init FUNC=AcmeStart
+#typev filter_c42 10 "%0%!FUNC! Dump_Start ext=%10!p! status=%11!s! name=%12!s!" // {MARKS}
 {{
 Extension, ItemPtr -- 10
 Status, ItemNTSTATUS -- 11
 Name, ItemWString -- 12
 }}
-#typev filter_c50 11 "%0retries %10!d! mask %11!08x! kind %12!s! %%done" // LEVEL=INFO FUNC=AcmeWrite
+#typev filter_c50 11 "%0retries %10!d! mask %11!08x! kind %12!s! %%done" // FUNC=AcmeWrite
 {{
 Retries, ItemLong -- 10
 Mask, ItemULongX -- 11
@@ -331,8 +332,8 @@ def test_disk_io_and_its_stack() -> None:
         (providers.KERNEL_IO, 1305, 0, struct.pack("<I", 0xC0000034),
          "Status=STATUS_OBJECT_NAME_NOT_FOUND"),
         (providers.CRASHDUMP, 3, 1, struct.pack("<IQQQ", 1, 1 << 34, 1 << 33, 1500),
-         "IoSpaceEnabled=True, PhysicalMemorySizeInBytes=17179869184, "
-         "DumpFileSizeInBytes=8589934592, CreateDumpFileDurationInMs=1500"),
+         ("IoSpaceEnabled=True, PhysicalMemorySizeInBytes=17179869184, "
+          "DumpFileSizeInBytes=8589934592, CreateDumpFileDurationInMs=1500")),
         (providers.CRASHDUMP, 4, 0, struct.pack("<II", 0xC00000A3, 5),
          "Status=STATUS_DEVICE_NOT_READY, FailurePoint=5"),
         (providers.KERNEL_DUMP, 7, 0, struct.pack("<I", 0xC0000001),
@@ -343,8 +344,8 @@ def test_disk_io_and_its_stack() -> None:
          "TargetState=4, EffectiveState=5, Reason=0, Flags=0x8, TransitionsToOn=2"),
         (providers.STORPORT, 208, 1,
          struct.pack("<QIBBBBBQ", 1, 0xC0000185, 4, 2, 3, 0x11, 0, 2),
-         "Irp=0x1, NTStatus=STATUS_IO_DEVICE_ERROR, SrbStatus=0x4, ScsiStatus=0x2, SenseKey=0x3, "
-         "AddSense=0x11, AddSenseQ=0x0, OriginalIrp=0x2"),
+         ("Irp=0x1, NTStatus=STATUS_IO_DEVICE_ERROR, SrbStatus=0x4, ScsiStatus=0x2, "
+          "SenseKey=0x3, AddSense=0x11, AddSenseQ=0x0, OriginalIrp=0x2")),
     ],
 )  # fmt: skip
 def test_built_in_providers(guid: str, ident: int, version: int, data: bytes, text: str) -> None:

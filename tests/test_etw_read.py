@@ -136,7 +136,8 @@ def test_compressed_trace_equals_the_plain_one(fmt: int) -> None:
         writer = w.Writer(compression=compression_format, buffer_size=16384)
         for k in range(20):
             t0 = 2_000_000 + 100_000 * k
-            writer.add(*[w.event(PROVIDER, i, t0 + i, b"abcabc" * 20) for i in range(60)], cpu=k % 4)
+            events = [w.event(PROVIDER, i, t0 + i, b"abcabc" * 20) for i in range(60)]
+            writer.add(*events, cpu=k % 4)
         return writer.build()
 
     plain, packed = (Trace.of_bytes(build(f)) for f in (0, fmt))
@@ -156,7 +157,8 @@ def test_decompressors_invert_an_independent_compressor(size: int) -> None:
     import random
 
     rng = random.Random(size)
-    data = bytes(rng.choice(b"abcdefgh\0\xff") for _ in range(size // 2)) + b"z" * (size - size // 2)
+    data = bytes(rng.choice(b"abcdefgh\0\xff") for _ in range(size // 2))
+    data = data.ljust(size, b"z")
     for fmt, pack in ((2, w.lznt1), (3, w.xpress), (4, w.xpress_huffman)):
         assert compression.expand(fmt, pack(data), size, native=False) == data
         assert compression.expand(fmt, pack(data), size, native=True) == data

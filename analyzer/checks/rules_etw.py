@@ -1,7 +1,7 @@
 """The rules an ETW trace can break, in words.
 
-Invariant: a text claims what a trace can show; events that a session lost are never taken for events
-that did not happen.
+Invariant: a text claims what a trace can show; events that a session lost are never taken for
+events that did not happen.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ _CALLBACKS = (
         "The filter's own trace events tell a status that is not a success.",
         "On Windows 7 a filter whose callback fails is left out for the rest of the dump; an "
         "encrypting filter's data would then be written in plain text.",
-        "Look up the status in the driver's documentation; compare with DumpStack.log and the dump.",
+        "Look up the status in the driver's documentation; compare with DumpStack.log and the "
+        "dump.",
     ),
     Rule(
         "etw-callback-slow",
@@ -117,8 +118,8 @@ _CALLBACKS = (
         "warning",
         "A callback began inside another on the same thread",
         "A second entry event came before the return of the first.",
-        "crashdmp calls filters one after the other, so the filter called itself, or a return event "
-        "is missing.",
+        "crashdmp calls filters one after the other, so the filter called itself, or a return "
+        "event is missing.",
         "Look at the two calls and at the driver's code.",
     ),
     Rule(

@@ -7,7 +7,8 @@ buffers), and every byte of the file is in exactly one of the sums of :class:`Ac
 from __future__ import annotations
 
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .layouts import (
 )
 
 Array = Any  # numpy arrays; their shapes and kinds are told where they are made
+Release = Callable[[int, int], None]
 
 #: one row per buffer; ``start``/``end`` bound the event bytes inside the buffer *as read*
 #: (``end`` counts the header, and for a compressed buffer it is the length after expansion)
@@ -40,6 +42,7 @@ _RAW = np.dtype(
 )  # fmt: skip
 _HEADER = struct.Struct("<II8xqq8xHHIIHH")
 MAX_BUFFER = 16 << 20  # Windows takes no larger ones
+RELEASE_BYTES = 32 << 20
 GROUP_BYTES = 4 << 20  # what fits a cache; also the unit of bounded memory
 
 
@@ -65,7 +68,7 @@ class Account:
         self.buffers = self.buffers_compressed = 0
         self.events = 0
         self.events_recovered = 0  #: found behind damage inside a buffer
-        self.notes: List[Note] = []
+        self.notes: list[Note] = []
         self.notes_dropped = 0
 
     def note(self, kind: str, offset: int, skipped: int, text: str) -> None:
@@ -83,7 +86,7 @@ class Account:
             + self.bytes_skipped
         )  # fmt: skip
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The figures, for reports and JSON."""
         return {k: v for k, v in vars(self).items() if k != "notes"}
 
@@ -118,15 +121,23 @@ def _cpu(raw: int, flags: int) -> int:
     return raw & 0x7FF if flags & ETW_BUFFER_FLAG_PROCESSOR_INDEX else raw & 0xFF
 
 
-def read_buffers(data: Array, nominal: int, compressed: bool, account: Account) -> Buffers:
-    """All buffers of a file; ``nominal`` is the buffer size of the log file header, 0 if unknown."""
+def read_buffers(
+    data: Array, nominal: int, compressed: bool, account: Account,
+    release: Release | None = None,
+) -> Buffers:  # fmt: skip
+    """All buffers of a file; ``nominal`` is the buffer size of the log file header, 0 if unknown.
+
+    ``release(low, high)`` is told which part of a mapped file is done with: touching one header a
+    buffer makes whole pages resident.
+    """
     size = len(data)
     first = _HEADER.unpack_from(data, 0) if size >= BUFFER_HEADER_SIZE else (0,) * 9
     if not nominal or nominal > MAX_BUFFER or nominal < BUFFER_HEADER_SIZE:
         nominal = first[0] if BUFFER_HEADER_SIZE <= first[0] <= MAX_BUFFER else 65536
-    table = _uniform(data, nominal, account)
+    release = release or _keep
+    table = _uniform(data, nominal, release)
     if table is None:
-        table = _one_by_one(data, nominal, first[5], account)
+        table = _one_by_one(data, nominal, first[5], account, release)
     packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     fmt = 0
     if packed.any():
@@ -137,13 +148,22 @@ def read_buffers(data: Array, nominal: int, compressed: bool, account: Account) 
     return Buffers(data, table, fmt, nominal)
 
 
-def _uniform(data: Array, nominal: int, account: Account) -> Optional[Array]:
+def _keep(low: int, high: int) -> None:
+    """Releases nothing."""
+
+
+def _uniform(data: Array, nominal: int, release: Release) -> Array | None:
     """The table when all headers say the same, sane size: one vector step, no loop."""
     size = len(data)
     count = size // nominal
     if not count or nominal % 8 or size - count * nominal:
         return None
-    raw = np.ndarray((count,), dtype=_RAW, buffer=data, strides=(nominal,))
+    mapped = np.ndarray((count,), dtype=_RAW, buffer=data, strides=(nominal,))
+    raw = np.empty(count, _RAW)
+    step = max(RELEASE_BYTES // nominal, 1)
+    for low in range(0, count, step):
+        raw[low : low + step] = mapped[low : low + step]
+        release(low * nominal, min((low + step) * nominal, size))
     flags, saved, last = raw["flags"], raw["saved"], raw["last"]
     sane = (raw["size"] == nominal) & (saved <= nominal) & (last <= nominal)
     if not sane.all() or (flags & ETW_BUFFER_FLAG_COMPRESSED).any():
@@ -159,9 +179,14 @@ def _uniform(data: Array, nominal: int, account: Account) -> Optional[Array]:
     return table
 
 
-def _one_by_one(data: Array, nominal: int, logger: int, account: Account) -> Array:
-    size, at, rows = len(data), 0, []
+def _one_by_one(
+    data: Array, nominal: int, logger: int, account: Account, release: Release
+) -> Array:
+    size, at, rows, released = len(data), 0, [], 0
     while at < size:
+        if at - released > RELEASE_BYTES:
+            release(released, at)
+            released = at
         room = size - at
         if room < BUFFER_HEADER_SIZE:
             account.bytes_skipped += room
@@ -208,7 +233,7 @@ def _one_by_one(data: Array, nominal: int, logger: int, account: Account) -> Arr
     return np.array(rows, BUFFER_DTYPE)
 
 
-def _plausible(data: Array, at: int, logger: Optional[int]) -> bool:
+def _plausible(data: Array, at: int, logger: int | None) -> bool:
     if at + BUFFER_HEADER_SIZE > len(data):
         return False
     bs, saved, _, _, _, owner, _, last, flags, kind = _HEADER.unpack_from(data, at)
@@ -219,7 +244,7 @@ def _plausible(data: Array, at: int, logger: Optional[int]) -> bool:
     return bool(flags & ETW_BUFFER_FLAG_COMPRESSED) or max(saved, last) <= bs
 
 
-def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> Optional[int]:
+def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> int | None:
     """Where the next buffer starts after ``at``: a multiple of the nominal size, or by content."""
     size = len(data)
     if not packed:
@@ -254,8 +279,8 @@ def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> Op
 
 
 def blocks(
-    buffers: Buffers, account: Optional[Account] = None, limit: int = GROUP_BYTES,
-    order: Optional[Array] = None,
+    buffers: Buffers, account: Account | None = None, limit: int = GROUP_BYTES,
+    order: Array | None = None,
 ) -> Iterator[Block]:
     """The event bytes in runs of about ``limit`` bytes; compressed buffers are expanded.
 
@@ -285,10 +310,10 @@ def blocks(
 
 
 def _gather(
-    buffers: Buffers, part: Array, first: int, packed: Array, account: Optional[Account]
+    buffers: Buffers, part: Array, first: int, packed: Array, account: Account | None
 ) -> Block:
     data, table = buffers.data, buffers.table
-    pieces: List[Array] = []
+    pieces: list[Array] = []
     for number in part.tolist():
         row = table[number]
         low = int(row["offset"]) + BUFFER_HEADER_SIZE
@@ -321,7 +346,7 @@ def _gather(
     return Block(out[: len(out) & ~7], starts, ends, first, part)
 
 
-def sequence_gaps(table: Array) -> List[Tuple[int, int, int]]:
+def sequence_gaps(table: Array) -> list[tuple[int, int, int]]:
     """(processor, last number before the gap, numbers missing), where numbering is per processor.
 
     A session numbers its buffers either as one sequence or per processor; a gap is reported only
@@ -346,7 +371,7 @@ def expanded(buffers: Buffers, number: int) -> bytes:
     return bytes(block.data[: int(block.ends[0])].tobytes())
 
 
-def per_processor(table: Array) -> Dict[int, int]:
+def per_processor(table: Array) -> dict[int, int]:
     """Buffers per processor."""
     cpus, counts = np.unique(table["cpu"], return_counts=True)
     return dict(zip(cpus.tolist(), counts.tolist()))

@@ -1,8 +1,8 @@
 """Calls of crash dump filter callbacks, paired from the events of drivers that trace them.
 
-Invariant: a duration is stated only for an entry and a return that belong together; an entry without
-a return, a return without an entry, calls inside calls, events lost in between and a clock that runs
-backwards are each reported, never smoothed over.
+Invariant: a duration is stated only for an entry and a return that belong together; an entry
+without a return, a return without an entry, calls inside calls, events lost in between and a clock
+that runs backwards are each reported, never smoothed over.
 
 The published schema is in docs/dumpstart-callbacks.man and docs/dumpstart_trace.h; a mapping file
 says the same of a vendor's own events.
@@ -10,7 +10,8 @@ says the same of a vendor's own events.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..errors import InputError
@@ -34,7 +35,7 @@ class Rule(NamedTuple):
     """Which event means which half of which callback, and where its values are."""
 
     provider: str  #: GUID or name, lower case
-    id: Optional[int]
+    id: int | None
     name: str  #: event name, for TraceLogging
     role: str  #: entry or return
     callback: str = ""  #: fixed, or told by callback_field
@@ -50,19 +51,18 @@ class Rule(NamedTuple):
     stack_field: str = ""
 
 
-def _published() -> List[Rule]:
+def _published() -> list[Rule]:
     rules = []
     for number, role in ((ENTRY, "entry"), (RETURN, "return")):
-        for provider in (GUID, PROVIDER.lower()):
-            rules.append(
-                Rule(
-                    provider, number if provider == GUID else None,
-                    "CallbackEntry" if role == "entry" else "CallbackReturn", role,
-                    callback_field="Callback", filter_field="Filter", status_field="Status",
-                    extension_field="Extension", call_field="Call", clock_field="Clock",
-                    frequency_field="ClockFrequency", stack_field="Stack",
-                )
-            )  # fmt: skip
+        name = "CallbackEntry" if role == "entry" else "CallbackReturn"
+        told = Rule(
+            GUID, number, name, role,
+            callback_field="Callback", filter_field="Filter", status_field="Status",
+            extension_field="Extension", call_field="Call", clock_field="Clock",
+            frequency_field="ClockFrequency", stack_field="Stack",
+        )  # fmt: skip
+        # TraceLogging has no numbers: there the provider's and the event's name say it.
+        rules += [told, told._replace(provider=PROVIDER.lower(), id=None)]
     return rules
 
 
@@ -70,7 +70,7 @@ PUBLISHED = tuple(_published())
 _KEYS = set(Rule._fields)
 
 
-def load_mapping(path: str) -> List[Rule]:
+def load_mapping(path: str) -> list[Rule]:
     """The rules of a TOML mapping file: one [[event]] table per event."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -96,7 +96,9 @@ def load_mapping(path: str) -> List[Rule]:
             problem = "id is a number"
         if problem:
             raise InputError(path, f"event {k + 1}: {problem}")
-        values = {key: value if key == "id" else str(value) for key, value in table.items()}
+        values: dict[str, Any] = {
+            key: value if key == "id" else str(value) for key, value in table.items()
+        }
         values["provider"] = str(provider).strip("{}").lower()
         values.setdefault("name", "")
         values.setdefault("id", None)
@@ -106,7 +108,7 @@ def load_mapping(path: str) -> List[Rule]:
     return rules
 
 
-def _tables(text: str, path: str) -> List[Dict[str, Any]]:
+def _tables(text: str, path: str) -> list[dict[str, Any]]:
     try:
         import tomllib
     except ImportError:
@@ -118,9 +120,9 @@ def _tables(text: str, path: str) -> List[Dict[str, Any]]:
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
-def _simple_toml(text: str, path: str) -> List[Dict[str, Any]]:
+def _simple_toml(text: str, path: str) -> list[dict[str, Any]]:
     """The part of TOML a mapping needs, for Python before 3.11: [[event]], strings, numbers."""
-    out: List[Dict[str, Any]] = []
+    out: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -151,18 +153,18 @@ class Half(NamedTuple):
     filter: str
     callback: str
     stack: str
-    call: Optional[int]
-    status: Optional[int]
-    extension: Optional[int]
-    clock: Optional[int]
-    frequency: Optional[int]
+    call: int | None
+    status: int | None
+    extension: int | None
+    clock: int | None
+    frequency: int | None
     ts: int
     event: Event
 
 
 def half_of(
     rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]
-) -> Optional[Half]:
+) -> Half | None:
     """The half call an event means; None when no rule fits."""
     provider = str(event.provider).lower()
     guid = str(event.provider_id).lower()
@@ -175,7 +177,7 @@ def half_of(
         elif rule.id is None and rule.name != event.name:
             continue
 
-        def number(field: str) -> Optional[int]:
+        def number(field: str) -> int | None:
             value = values.get(field) if field else None
             return int(value) if isinstance(value, int) else None
 
@@ -205,16 +207,18 @@ def half_of(
 class Paired(NamedTuple):
     """Calls and what is odd about them."""
 
-    callbacks: List[Callback]
-    anomalies: List[Anomaly]
+    callbacks: list[Callback]
+    anomalies: list[Anomaly]
 
 
-def pair(halves: Iterable[Half], clock: Clock, lost: List[Tuple[int, int]]) -> Paired:
-    """Entries and returns matched per filter, callback and call; ``lost`` are (from, to) spans of
-    the session clock in which the trace lost events."""
-    open_calls: List[Half] = []
-    calls: List[Tuple[Optional[Half], Optional[Half]]] = []
-    nested: List[Tuple[Half, Half]] = []
+def pair(halves: Iterable[Half], clock: Clock, lost: list[tuple[int, int]]) -> Paired:
+    """Entries and returns matched per filter, callback and call.
+
+    ``lost`` are (from, to) spans of the session clock in which the trace lost events.
+    """
+    open_calls: list[Half] = []
+    calls: list[tuple[Half | None, Half | None]] = []
+    nested: list[tuple[Half, Half]] = []
     for half in halves:
         if half.role == "entry":
             around = [o for o in open_calls if _thread(o) == _thread(half)]
@@ -229,7 +233,7 @@ def pair(halves: Iterable[Half], clock: Clock, lost: List[Tuple[int, int]]) -> P
     calls += [(entry, None) for entry in open_calls]
     calls.sort(key=lambda call: (call[0] or call[1]).ts)  # type: ignore[union-attr]
     out = Paired([], [])
-    numbers: Dict[Tuple[str, str], int] = {}
+    numbers: dict[tuple[str, str], int] = {}
     for entry, back in calls:
         some = entry or back
         assert some is not None
@@ -248,7 +252,7 @@ def pair(halves: Iterable[Half], clock: Clock, lost: List[Tuple[int, int]]) -> P
     return out
 
 
-def _thread(half: Half) -> Tuple[Any, Any]:
+def _thread(half: Half) -> tuple[Any, Any]:
     return half.event.process_id, half.event.thread_id
 
 
@@ -265,8 +269,8 @@ def _label(half: Half) -> str:
 
 
 def _record(
-    entry: Optional[Half], back: Optional[Half], number: int, clock: Clock,
-    lost: List[Tuple[int, int]], anomalies: List[Anomaly],
+    entry: Half | None, back: Half | None, number: int, clock: Clock,
+    lost: list[tuple[int, int]], anomalies: list[Anomaly],
 ) -> Callback:  # fmt: skip
     some = entry or back
     assert some is not None
@@ -274,9 +278,9 @@ def _record(
         some.event.origin.source, "events of the filter's own provider", "certain",
         some.event.origin.file_offset, some.event.origin.address,
     )  # fmt: skip
-    duration: Union[int, Absent]
-    low: Union[int, Absent, None] = None
-    high: Union[int, Absent, None] = None
+    duration: int | Absent
+    low: int | Absent | None = None
+    high: int | Absent | None = None
     if entry is None or back is None:
         missing = "return" if back is None else "entry"
         duration = Absent("not-found", f"its {missing} is not in the trace")
@@ -352,13 +356,13 @@ def _record(
     )
 
 
-def _clock_of(half: Optional[Half]) -> Any:
+def _clock_of(half: Half | None) -> Any:
     if half is None:
         return Absent("not-found", "its event is not in the trace")
     return half.clock if half.clock is not None else half.ts & 0xFFFFFFFFFFFFFFFF
 
 
-def _duration(entry: Half, back: Half, clock: Clock) -> Union[int, Absent]:
+def _duration(entry: Half, back: Half, clock: Clock) -> int | Absent:
     frequency = entry.frequency or back.frequency
     if entry.clock is not None and back.clock is not None and frequency and frequency > 0:
         # Read in the callback itself, so the cost of writing the events is not in it.
@@ -366,5 +370,5 @@ def _duration(entry: Half, back: Half, clock: Clock) -> Union[int, Absent]:
     return clock.duration_ns(back.ts - entry.ts)
 
 
-def _losses(lost: List[Tuple[int, int]], start: int, end: Optional[int]) -> bool:
+def _losses(lost: list[tuple[int, int]], start: int, end: int | None) -> bool:
     return any(to >= start and (end is None or frm <= end) for frm, to in lost)

@@ -6,7 +6,7 @@ towards minus infinity; what lies outside 1970 to 2262 becomes NO_TIME.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..records import filetime_to_ns
@@ -31,7 +31,7 @@ class Clock(NamedTuple):
     reference_clock: int
 
     @classmethod
-    def of(cls, kind: int, qpc: int, mhz: int, time: int, clock: int) -> "Clock":
+    def of(cls, kind: int, qpc: int, mhz: int, time: int, clock: int) -> Clock:
         """The clock of a session; system time is its own reference."""
         if kind == CLOCK_SYSTEM_TIME:
             return cls(kind, 10_000_000, 0, 0)
@@ -51,7 +51,7 @@ class Clock(NamedTuple):
             return ts
         return self.reference_time + (ts - self.reference_clock) * 10_000_000 // self.frequency
 
-    def ns(self, ts: int) -> Union[int, Absent]:
+    def ns(self, ts: int) -> int | Absent:
         """ns since 1970 of one timestamp."""
         if ts == NO_TIME:
             return Absent("not-recorded", "this event carries no time")
@@ -62,7 +62,7 @@ class Clock(NamedTuple):
             return Absent("out-of-range", f"timestamp {ts:#x} lies outside 1970 to 2262")
         return filetime_to_ns(filetime)
 
-    def duration_ns(self, ticks: int) -> Union[int, Absent]:
+    def duration_ns(self, ticks: int) -> int | Absent:
         """Length of a span of this clock."""
         if not self.known:
             return Absent("unset", "the trace header gives no clock frequency")

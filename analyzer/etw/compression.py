@@ -7,8 +7,9 @@ ntdll (Windows) and libfwnt, where present, do the same work faster.
 
 from __future__ import annotations
 
-import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple
+import os
+from functools import cache
+from typing import Any, Callable
 
 LZNT1, XPRESS, XPRESS_HUFF = 2, 3, 4
 FORMATS = {LZNT1: "LZNT1", XPRESS: "XPRESS", XPRESS_HUFF: "XPRESS-Huffman"}
@@ -21,7 +22,7 @@ def _u16(data: bytes, at: int) -> int:
     return data[at] | data[at + 1] << 8
 
 
-def _long_length(data: bytes, at: int, step: int) -> Tuple[int, int]:
+def _long_length(data: bytes, at: int, step: int) -> tuple[int, int]:
     """The length escapes shared by both XPRESS forms: (length, next offset)."""
     length = data[at]
     at += 1
@@ -50,25 +51,24 @@ def _copy(out: bytearray, distance: int, length: int) -> None:
 def xpress(data: bytes, size: int) -> bytes:
     """Plain LZ77: 32 flag bits, then literals and matches."""
     out = bytearray()
-    at = nibble = 0
+    at = nibble = done = 0
     end = len(data)
+    from_bytes, masks = int.from_bytes, _MASK
     try:
-        while len(out) < size and at + 4 <= end:
-            flags = int.from_bytes(data[at : at + 4], "little")
+        while done < size and at + 4 <= end:
+            flags = from_bytes(data[at : at + 4], "little")
             at += 4
             left = 32
-            while left:
-                run = left - flags.bit_length()  # literals before the next match
+            while flags:
+                bits = flags.bit_length()
+                run = left - bits  # literals before the next match
                 if run:
                     out += data[at : at + run]
                     at += run
-                    left -= run
-                    if not left:
-                        break
-                left -= 1
-                flags &= _MASK[left]
-                if len(out) >= size or at + 2 > end:
-                    return bytes(out[:size])
+                    done += run
+                left = bits - 1
+                flags &= masks[left]
+                # A set flag without data is the end of the stream: an IndexError here.
                 word = data[at] | data[at + 1] << 8
                 at += 2
                 length = word & 7
@@ -85,27 +85,35 @@ def xpress(data: bytes, size: int) -> bytes:
                         length += 15
                     length += 7
                 length += 3
-                distance = (word >> 3) + 1
-                start = len(out) - distance
+                start = len(out) - (word >> 3) - 1
+                stop = start + length
                 if start < 0:
                     return bytes(out[:size])
-                if distance >= length:
-                    out += out[start : start + length]
+                if stop <= done:
+                    out += out[start:stop]
+                    done += length
                 else:  # a run that repeats itself
-                    length = min(length, size - len(out))
-                    out += (out[start:] * (length // distance + 1))[:length]
+                    length = min(length, size - done)
+                    if length <= 0:
+                        return bytes(out[:size])
+                    out += (out[start:] * (length // (done - start) + 1))[:length]
+                    done = len(out)
+            if left:
+                out += data[at : at + left]
+                at += left
+                done = len(out)
     except IndexError:
         pass
     return bytes(out[:size])
 
 
-def _huffman_table(lengths: bytes) -> Optional[List[int]]:
+def _huffman_table(lengths: bytes) -> list[int] | None:
     """symbol << 4 | bits for every 15-bit prefix, None when the lengths are no code."""
     bits = []
     for byte in lengths:
         bits.append(byte & 15)
         bits.append(byte >> 4)
-    table: List[int] = []
+    table: list[int] = []
     for symbol in sorted((s for s in range(512) if bits[s]), key=lambda s: (bits[s], s)):
         table += [symbol << 4 | bits[symbol]] * (1 << (15 - bits[symbol]))
         if len(table) > 1 << 15:
@@ -199,10 +207,10 @@ def lznt1(data: bytes, size: int) -> bytes:
     return bytes(out[:size])
 
 
-PURE: Dict[int, Expander] = {LZNT1: lznt1, XPRESS: xpress, XPRESS_HUFF: xpress_huffman}
+PURE: dict[int, Expander] = {LZNT1: lznt1, XPRESS: xpress, XPRESS_HUFF: xpress_huffman}
 
 
-def _libfwnt() -> Dict[int, Expander]:
+def _libfwnt() -> dict[int, Expander]:
     try:
         import pyfwnt  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
@@ -214,8 +222,8 @@ def _libfwnt() -> Dict[int, Expander]:
     }
 
 
-def _ntdll() -> Dict[int, Expander]:
-    if sys.platform != "win32":
+def _ntdll() -> dict[int, Expander]:
+    if os.name != "nt":
         return {}
     import ctypes
 
@@ -240,21 +248,14 @@ def _ntdll() -> Dict[int, Expander]:
     return {fmt: make(fmt) for fmt in FORMATS}
 
 
-_FAST: Optional[Tuple[str, Dict[int, Expander]]] = None
-
-
-def accelerator() -> Tuple[str, Dict[int, Expander]]:
+@cache
+def accelerator() -> tuple[str, dict[int, Expander]]:
     """Name and functions of the native expander of this machine; ("", {}) when there is none."""
-    global _FAST
-    if _FAST is None:
-        for name, find in (("ntdll", _ntdll), ("libfwnt", _libfwnt)):
-            found = find()
-            if found:
-                _FAST = (name, found)
-                break
-        else:
-            _FAST = ("", {})
-    return _FAST
+    for name, find in (("ntdll", _ntdll), ("libfwnt", _libfwnt)):
+        found = find()
+        if found:
+            return name, found
+    return "", {}
 
 
 def expand(fmt: int, data: bytes, size: int, native: bool = True) -> bytes:
@@ -271,6 +272,6 @@ def expand(fmt: int, data: bytes, size: int, native: bool = True) -> bytes:
             out = bytes(fast(data, size))
             if len(out) == size:
                 return out
-        except Exception:  # noqa: BLE001  whatever native code says, the reference decides
+        except Exception:  # noqa: BLE001, S110  whatever native code says, the reference decides
             pass
     return pure(data, size)

@@ -1,17 +1,19 @@
 """From a row of the index to a decoded event: header details, provider name, fields, words.
 
-Invariant: who told the schema is part of the answer; an event no schema fits keeps its bytes and says
-what would tell. The order of trust: what the event or its trace says of itself, then what the user
-gave, then what is built in.
+Invariant: who told the schema is part of the answer; an event no schema fits keeps its bytes and
+says what would tell. The order of trust: what the event or its trace says of itself, then what the
+user gave, then what is built in.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ..absence import Absent
 from . import manifests, mof, providers, schemas, tracelogging, wpp
+from .index import message_layout
 from .layouts import (
     COMPACT32,
     COMPACT64,
@@ -32,7 +34,6 @@ from .layouts import (
     SYSTEM32,
     SYSTEM64,
 )
-from .index import message_layout
 from .payload import Decoded, Schema, decode
 from .session import describe_header
 
@@ -47,7 +48,7 @@ class Parts(NamedTuple):
     channel: int
     task: int
     property: int
-    items: Tuple[Tuple[int, bytes], ...]  #: extended items
+    items: tuple[tuple[int, bytes], ...]  #: extended items
     data: bytes  #: user data
     pointer: int  #: bytes of a pointer in it
 
@@ -58,7 +59,7 @@ def take_apart(event: bytes, kind: int) -> Parts:
     if kind in (EVENT32, EVENT64):
         flags, prop = struct.unpack_from("<HH", event, 4)
         channel, task = event[0x2B], struct.unpack_from("<H", event, 0x2E)[0]
-        items: List[Tuple[int, bytes]] = []
+        items: list[tuple[int, bytes]] = []
         at = 0x50
         if flags & EVENT_HEADER_FLAG_EXTENDED_INFO:
             more = True
@@ -91,8 +92,8 @@ class Described(NamedTuple):
     provider: str
     provider_id: str
     name: str
-    fields: Optional[Decoded]
-    text: Union[str, Absent]
+    fields: Decoded | None
+    text: str | Absent
     told_by: str
 
 
@@ -102,23 +103,23 @@ class Decoder:
     def __init__(
         self, manifest_files: Sequence[str] = (), tmf_files: Sequence[str] = ()
     ) -> None:
-        self.messages: Dict[Tuple[str, int], wpp.Message] = {}
+        self.messages: dict[tuple[str, int], wpp.Message] = {}
         for path in tmf_files:
             self.messages.update(wpp.load(path))
-        self._given: Dict[Tuple[str, int, int], Schema] = {}
-        self._names: Dict[str, str] = {}
+        self._given: dict[tuple[str, int, int], Schema] = {}
+        self._names: dict[str, str] = {}
         for path in manifest_files:
             self._add(manifests.load(path), self._given)
-        self._streamed: Dict[Tuple[str, int, int], Schema] = {}
-        self._embedded: Dict[Tuple[str, int, int], Schema] = {}
-        self._classic: Dict[Tuple[str, int, int], Schema] = {}
+        self._streamed: dict[tuple[str, int, int], Schema] = {}
+        self._embedded: dict[tuple[str, int, int], Schema] = {}
+        self._classic: dict[tuple[str, int, int], Schema] = {}
         self._maps: schemas.Maps = {}
-        self._late: List[bytes] = []
+        self._late: list[bytes] = []
         self._assembler = manifests.Assembler()
         self._seen = 0
 
     def _add(
-        self, found: Iterable[manifests.Provider], into: Dict[Tuple[str, int, int], Schema]
+        self, found: Iterable[manifests.Provider], into: dict[tuple[str, int, int], Schema]
     ) -> None:
         for provider in found:
             self._names.setdefault(provider.guid, provider.name)
@@ -163,7 +164,7 @@ class Decoder:
         self._assembler.providers = []
 
     @property
-    def counts(self) -> Dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """How many schemas of each kind are known."""
         return {
             "embedded schemas": len(self._embedded) + len(self._classic),
@@ -174,7 +175,7 @@ class Decoder:
         }
 
     @property
-    def broken(self) -> List[str]:
+    def broken(self) -> list[str]:
         """In-stream manifests that could not be used."""
         return self._assembler.broken + [
             f"{guid}: manifest incomplete" for guid in self._assembler.unfinished
@@ -292,7 +293,7 @@ def _off(fields: Decoded) -> bool:
     return bool(fields.missing or fields.left)
 
 
-def _no_layout(parts: Parts) -> Union[str, Absent]:
+def _no_layout(parts: Parts) -> str | Absent:
     if not parts.data:
         return ""
     return Absent("unknown-layout", f"no layout for its {len(parts.data)} bytes")

@@ -8,7 +8,7 @@ cut-off buffers follow each other without padding.
 from __future__ import annotations
 
 import struct
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,12 +33,12 @@ class DumpBlock(NamedTuple):
     cpu_mhz: int
     boot_time: int  #: FILETIME
     frequency: int  #: of the performance counter
-    traces: Tuple[Trace, ...]  #: one per session, in the order of the block
+    traces: tuple[Trace, ...]  #: one per session, in the order of the block
     bytes_total: int
     bytes_headers: int  #: of the block and its sessions
     bytes_buffers: int
     bytes_skipped: int
-    notes: Tuple[Note, ...]
+    notes: tuple[Note, ...]
 
     @property
     def events(self) -> int:
@@ -55,8 +55,8 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
         note = Note("cut", base, size, f"the block has {size} bytes; its header takes 32")
         return DumpBlock(0, 0, 0, 0, 0, (), size, 0, 0, size, (note,))
     increment, build, mhz, _, boot, frequency = _BLOCK.unpack_from(raw, 0)
-    notes: List[Note] = []
-    found: List[Tuple[Session, List[Tuple[int, ...]]]] = []
+    notes: list[Note] = []
+    found: list[tuple[Session, list[tuple[int, ...]]]] = []
     at, headers, buffers, skipped = _BLOCK.size, _BLOCK.size, 0, 0
     while at < size:
         session = _session(raw, at, build & 0xFFFF, mhz, boot, frequency)
@@ -152,7 +152,7 @@ def _resume(raw: memoryview, at: int, info: Any) -> int:
     for mark in marks:
         where = whole.find(mark)
         tries = 0
-        while 0 <= where and at + where < best and tries < 100_000:
+        while where >= 0 and at + where < best and tries < 100_000:
             here = at + where
             if mark is marks[0] or _buffer(raw, here, info) is not None:
                 best = here
@@ -163,7 +163,7 @@ def _resume(raw: memoryview, at: int, info: Any) -> int:
 
 
 def _trace(
-    data: Any, info: Session, rows: List[Tuple[int, ...]], path: str, base: int
+    data: Any, info: Session, rows: list[tuple[int, ...]], path: str, base: int
 ) -> Trace:
     table = np.array(rows, BUFFER_DTYPE) if rows else np.zeros(0, BUFFER_DTYPE)
     account = Account(int(table["stride"].sum()))

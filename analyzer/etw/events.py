@@ -1,13 +1,14 @@
 """The events of one or several sessions as a table: rows, a stream, or a DataFrame, all lazily.
 
-Invariant: an event is one row whatever way it is asked for; filters drop rows before their payload is
-touched; what an event does not record is absent with the reason, never zero.
+Invariant: an event is one row whatever way it is asked for; filters drop rows before their payload
+is touched; what an event does not record is absent with the reason, never zero.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ Array = Any
 _NO_THREAD = Absent("not-recorded", "this kind of event header carries no thread or process")
 _NO_CPU = Absent("not-recorded", "this session keeps no processor numbers")
 _NO_TIME_AT_ALL = Absent("not-recorded", "this event carries no time")
-_BAD_TIME = Absent("out-of-range", "its timestamp lies outside 1970 to 2262 or the clock is unknown")
+_BAD_TIME = Absent("out-of-range", "its time lies outside 1970 to 2262 or the clock is unknown")
 _ONLY_MODERN = Absent("not-applicable", "only manifest-style events have it")
 _NO_PROVIDER = Absent("not-found", "the provider's name is not known")
 _NOT_ASKED = Absent("not-recorded", "payloads were not asked for")
@@ -37,12 +38,12 @@ _PLACE = ("source", "found_by", "confidence", "file_offset", "at_address")
 class Wanted(NamedTuple):
     """Which events: all conditions must hold; None means no condition."""
 
-    provider: Optional[str] = None  #: name or GUID, "Windows Kernel" for kernel events
-    ids: Optional[Tuple[int, ...]] = None
-    since: Optional[int] = None  #: ns since 1970, inclusive
-    until: Optional[int] = None  #: ns since 1970, inclusive
+    provider: str | None = None  #: name or GUID, "Windows Kernel" for kernel events
+    ids: tuple[int, ...] | None = None
+    since: int | None = None  #: ns since 1970, inclusive
+    until: int | None = None  #: ns since 1970, inclusive
 
-    def rows(self, trace: Trace, cols: Dict[str, Array]) -> Optional[Array]:
+    def rows(self, trace: Trace, cols: dict[str, Array]) -> Array | None:
         """Row numbers that hold, None for all."""
         keep = np.ones(len(cols["ts"]), bool)
         if self.provider is not None:
@@ -59,33 +60,36 @@ class Wanted(NamedTuple):
         return None if keep.all() else np.flatnonzero(keep)
 
 
+EVERYTHING = Wanted()
+
+
 class EventTable:
     """The events of traces, oldest first; stands where a list of Event records could."""
 
     def __init__(
-        self, traces: Iterable[Trace], extra: Sequence[Event] = (), wanted: Wanted = Wanted()
+        self, traces: Iterable[Trace], extra: Sequence[Event] = (), wanted: Wanted = EVERYTHING
     ) -> None:
-        self.traces: List[Trace] = list(traces)
-        self._extra: List[Event] = list(extra)
+        self.traces: list[Trace] = list(traces)
+        self._extra: list[Event] = list(extra)
         self._wanted = wanted
 
     def where(
-        self, provider: Optional[str] = None, ids: Optional[Sequence[int]] = None,
-        since: Optional[int] = None, until: Optional[int] = None,
-    ) -> "EventTable":  # fmt: skip
+        self, provider: str | None = None, ids: Sequence[int] | None = None,
+        since: int | None = None, until: int | None = None,
+    ) -> EventTable:  # fmt: skip
         """The same table with only these events; times are ns since 1970."""
         wanted = Wanted(provider, tuple(ids) if ids is not None else None, since, until)
         return EventTable(self.traces, [e for e in self._extra if _holds(wanted, e)], wanted)
 
     @property
-    def single(self) -> List[Event]:
+    def single(self) -> list[Event]:
         """The events that are records already and of no trace."""
         return self._extra
 
     # -- a list of records, as far as others need one -----------------------------------------
 
-    def joined(self, rows: Any) -> "EventTable":
-        """This table and other events (a list of records or another table)."""
+    def joined(self, rows: Any) -> EventTable:
+        """A table of these and other events (a list of records or another table)."""
         rows = getattr(rows, "table", rows)  # the unread events of a dump
         if isinstance(rows, EventTable):
             return EventTable(rows.traces + self.traces, rows._extra + self._extra, self._wanted)
@@ -104,7 +108,7 @@ class EventTable:
             self._extra += rows
 
     def __len__(self) -> int:
-        if self._wanted == Wanted():
+        if self._wanted == EVERYTHING:
             return sum(map(len, self.traces)) + len(self._extra)
         count = len(self._extra)
         for trace in self.traces:
@@ -121,7 +125,7 @@ class EventTable:
 
     def rows(self) -> Iterator[Event]:
         """Event records in time order, in bounded memory; untimed ones keep their place."""
-        streams: List[Iterator[Event]] = [self._stream(trace) for trace in self.traces]
+        streams: list[Iterator[Event]] = [self._stream(trace) for trace in self.traces]
         if self._extra:
             streams.append(iter(sorted(self._extra, key=_when)))
         if len(streams) == 1:
@@ -138,7 +142,7 @@ class EventTable:
     # -- DataFrame ----------------------------------------------------------------------------
 
     def frame(self, text: bool = True) -> Any:
-        """A DataFrame with the columns of the events table; ``text=False`` leaves payloads alone."""
+        """A DataFrame with the columns of the events table; ``text=False`` skips payloads."""
         import pandas as pd
 
         frames = [_frame(trace, self._wanted, text) for trace in self.traces]
@@ -178,7 +182,7 @@ class Row(NamedTuple):
     parts: Parts
 
 
-def details(trace: Trace, cols: Dict[str, Array]) -> Iterator[Row]:
+def details(trace: Trace, cols: dict[str, Array]) -> Iterator[Row]:
     """Every row of the columns with its decoded fields and its record."""
     times = trace.clock.ns_array(cols["ts"]).tolist()
     session, guids, decoder = trace.session.name, trace.providers.guids, trace.decoder
@@ -217,7 +221,7 @@ def details(trace: Trace, cols: Dict[str, Array]) -> Iterator[Row]:
         yield Row(ts, event, told, parts)
 
 
-def events(trace: Trace, cols: Dict[str, Array]) -> Iterator[Event]:
+def events(trace: Trace, cols: dict[str, Array]) -> Iterator[Event]:
     """The Event records of some columns."""
     for row in details(trace, cols):
         yield row.event
@@ -232,7 +236,7 @@ def _frame(trace: Trace, wanted: Wanted, text: bool) -> Any:
     return _frame_of_records(list(events(trace, cols))) if text else _headers(trace, cols)
 
 
-def _headers(trace: Trace, cols: Dict[str, Array]) -> Any:
+def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     """The frame without payloads: columns of the index, no loop over events."""
     import pandas as pd
 
@@ -240,7 +244,7 @@ def _headers(trace: Trace, cols: Dict[str, Array]) -> Any:
     modern = (kinds == EVENT32) | (kinds == EVENT64)
     message, no_ids = kinds == MESSAGE, cols["pid"] == NO_ID
     # Names are few and events are many: number them, then take.
-    guids: List[Optional[str]] = [guid or None for guid in trace.providers.guids]
+    guids: list[str | None] = [guid or None for guid in trace.providers.guids]
     names = [trace.decoder.provider_name(guid or "") or None for guid in guids]
     groups = [mof.GROUPS[group].guid if group in mof.GROUPS else None for group in range(256)]
     which = np.where(numbers > 0, numbers, len(guids) + (cols["id"] >> 8)).astype(np.intp)
@@ -311,9 +315,9 @@ def _frame_of_records(rows: Sequence[Event]) -> Any:
             return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
         return None if isinstance(value, Absent) else value
 
-    out: Dict[str, Any] = {}
+    out: dict[str, Any] = {}
     kinds = {"time": "time", "keyword": "u8", "at_address": "u8"}
-    text = {"provider", "provider_id", "name", "session", "text", "source", "found_by", "confidence"}
+    text = {"provider", "provider_id", "name", "session", "text"} | {*_PLACE[:3]}
     flat = [[*map(cell, e[:-1]), *map(cell, e.origin)] for e in rows]
     for k, label in enumerate((*Event._fields[:-1], *_PLACE)):
         values = [row[k] for row in flat]

@@ -1,7 +1,7 @@
 """A session as an .etl file that other readers open: from a dump's block, or a damaged trace.
 
-Invariant: event bytes are copied as they are; only buffer headers and the trace header are made anew,
-so times, order and payloads stay what they were.
+Invariant: event bytes are copied as they are; only buffer headers and the trace header are made
+anew, so times, order and payloads stay what they were.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _GENERIC, _KIND_HEADER = 0, 4
 
 def write(trace: Trace, path: str) -> int:
     """Writes the trace's session to ``path``; returns the number of events, header included."""
-    if trace.path and os.path.exists(path) and os.path.exists(trace.path):
-        if os.path.samefile(path, trace.path):
-            raise UsageError(f"{path}: the output would overwrite an input.")
+    both = trace.path and os.path.exists(path) and os.path.exists(trace.path)
+    if both and os.path.samefile(path, trace.path):
+        raise UsageError(f"{path}: the output would overwrite an input.")
     try:
         with open(path, "wb") as file:
             for piece in pieces(trace):

@@ -6,7 +6,7 @@ them by time, stably, so equal times keep the order of the buffers. Payloads sta
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from .walk import Walk
 Array = Any
 
 #: column -> dtype, 44 bytes an event
-COLUMNS: Dict[str, str] = {
+COLUMNS: dict[str, str] = {
     "buffer": "i4",  # number of the buffer
     "offset": "i4",  # of the event in its (expanded) buffer, header included
     "ts": "i8",  # session clock
@@ -68,8 +68,8 @@ class Providers:
     """The provider GUIDs of a trace, numbered in order of appearance; number 0 is "none"."""
 
     def __init__(self) -> None:
-        self.guids: List[str] = [""]
-        self._number: Dict[Tuple[int, int], int] = {(0, 0): 0}
+        self.guids: list[str] = [""]
+        self._number: dict[tuple[int, int], int] = {(0, 0): 0}
         # A direct-mapped cache of GUIDs: almost every event hits it with three vector steps.
         self._low = np.zeros(_BUCKETS, np.uint64)
         self._high = np.zeros(_BUCKETS, np.uint64)
@@ -101,7 +101,7 @@ class Providers:
         return out
 
 
-def columns(block: Block, walked: Walk, cpu: Array, providers: Providers) -> Dict[str, Array]:
+def columns(block: Block, walked: Walk, cpu: Array, providers: Providers) -> dict[str, Array]:
     """The columns of one block; ``cpu`` gives the processor of each buffer of the trace."""
     n = len(walked.slots)
     if not n:
@@ -124,9 +124,9 @@ def columns(block: Block, walked: Walk, cpu: Array, providers: Providers) -> Dic
     return out
 
 
-def _fill(out: Dict[str, Array], where: Any, kind: int, q: Array, providers: Providers) -> None:
+def _fill(out: dict[str, Array], where: Any, kind: int, q: Array, providers: Providers) -> None:
     d, w, b = q.view(np.uint32), q.view(np.uint16), q.view(np.uint8)
-    constant: Dict[str, int] = {}
+    constant: dict[str, int] = {}
     if kind == _EVENT:
         out["id"][where] = w[:, 0x28 // 2]
         out["version"][where] = b[:, 0x2A]
@@ -166,7 +166,7 @@ def _fill(out: Dict[str, Array], where: Any, kind: int, q: Array, providers: Pro
         out[name][where] = value
 
 
-def message_layout(options: int) -> Tuple[int, int, int, int, int]:
+def message_layout(options: int) -> tuple[int, int, int, int, int]:
     """Offsets (guid, component, time, thread, arguments) of a WPP message, -1 where absent."""
     at = 8 + (4 if options & TRACE_MESSAGE_SEQUENCE else 0)
     guid = component = time = thread = -1
@@ -184,7 +184,7 @@ def message_layout(options: int) -> Tuple[int, int, int, int, int]:
 
 
 def _fill_messages(
-    out: Dict[str, Array], where: Any, d: Array, w: Array, providers: Providers
+    out: dict[str, Array], where: Any, d: Array, w: Array, providers: Providers
 ) -> None:
     rows = np.arange(len(out["ts"]))[where]
     for name in ("version", "opcode", "level", "keyword", "provider"):
@@ -221,7 +221,7 @@ def sort_key(ts: Array) -> Array:
     return ts[at]
 
 
-def time_order(ts: Array) -> Optional[Array]:
+def time_order(ts: Array) -> Array | None:
     """Row numbers in time order, None when the rows are in order already."""
     key = sort_key(ts)
     if len(key) < 2 or bool((key[1:] >= key[:-1]).all()):

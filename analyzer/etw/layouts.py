@@ -16,7 +16,6 @@ from ctypes import (
     c_uint32,
     c_uint64,
 )
-from typing import Dict, Tuple
 
 BUFFER_HEADER_SIZE = 0x48
 END_OF_BUFFER = 0xFFFFFFFF  # fills the unused tail of a buffer
@@ -40,14 +39,14 @@ EVENT_TRACE_ADDTO_TRIAGE_DUMP = 0x80000000
 SYSTEM32, SYSTEM64, COMPACT32, COMPACT64 = 1, 2, 3, 4
 FULL32, INSTANCE32, TIMED, ERROR, WNODE, MESSAGE = 10, 11, 12, 13, 14, 15
 PERFINFO32, PERFINFO64, EVENT32, EVENT64, FULL64, INSTANCE64 = 16, 17, 18, 19, 20, 21
-HEADER_NAMES: Dict[int, str] = {
+HEADER_NAMES: dict[int, str] = {
     SYSTEM32: "system", SYSTEM64: "system", COMPACT32: "compact", COMPACT64: "compact",
     FULL32: "classic", FULL64: "classic", INSTANCE32: "instance", INSTANCE64: "instance",
     TIMED: "timed", ERROR: "error", WNODE: "wnode", MESSAGE: "message",
     PERFINFO32: "perfinfo", PERFINFO64: "perfinfo", EVENT32: "event", EVENT64: "event",
 }  # fmt: skip
 #: bytes a header of this type needs at least; a smaller Size is damage
-HEADER_SIZE: Dict[int, int] = {
+HEADER_SIZE: dict[int, int] = {
     SYSTEM32: 0x20, SYSTEM64: 0x20, COMPACT32: 0x18, COMPACT64: 0x18,
     FULL32: 0x30, FULL64: 0x30, INSTANCE32: 0x38, INSTANCE64: 0x38,
     TIMED: 0x8, ERROR: 0x8, WNODE: 0x8, MESSAGE: 0x8,
@@ -147,11 +146,13 @@ class TRACE_LOGFILE_HEADER64(Structure):
 class TRACE_LOGFILE_HEADER32(Structure):
     """The same of a 32-bit writer."""
 
-    _fields_ = TRACE_LOGFILE_HEADER64._fields_[:16] + [  # type: ignore[operator]
+    _fields_ = [
+        *TRACE_LOGFILE_HEADER64._fields_[:16],
         ("LoggerName", c_uint32),
         ("LogFileName", c_uint32),
         ("TimeZone", c_ubyte * 0xB0),
-    ] + TRACE_LOGFILE_HEADER64._fields_[19:]
+        *TRACE_LOGFILE_HEADER64._fields_[19:],
+    ]
 
 
 def guid_text(low: int, high: int) -> str:
@@ -159,7 +160,7 @@ def guid_text(low: int, high: int) -> str:
     return str(uuid.UUID(bytes_le=low.to_bytes(8, "little") + high.to_bytes(8, "little")))
 
 
-def guid_halves(text: str) -> Tuple[int, int]:
+def guid_halves(text: str) -> tuple[int, int]:
     """The two little-endian 64-bit halves of a printed GUID."""
     raw = uuid.UUID(text).bytes_le
     return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")

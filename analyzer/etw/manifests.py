@@ -7,7 +7,8 @@ read gives no schema and a reason. Namespaces are ignored, as they vary between 
 from __future__ import annotations
 
 import struct
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from ..errors import InputError
@@ -38,14 +39,14 @@ class Provider(NamedTuple):
 
     name: str
     guid: str
-    events: Dict[Tuple[int, int], Schema]
+    events: dict[tuple[int, int], Schema]
 
 
 def _local(element: Any) -> str:
     return str(element.tag).rsplit("}", 1)[-1]
 
 
-def _children(element: Any, *names: str) -> List[Any]:
+def _children(element: Any, *names: str) -> list[Any]:
     return [child for child in element if _local(child) in names]
 
 
@@ -53,14 +54,14 @@ def _first(element: Any, name: str) -> Any:
     return next(iter(_children(element, name)), ())
 
 
-def _int(text: Optional[str], default: int = 0) -> int:
+def _int(text: str | None, default: int = 0) -> int:
     try:
         return int(text or "", 0)
     except ValueError:
         return default
 
 
-def parse(xml: bytes, told_by: str, path: str = "manifest") -> List[Provider]:
+def parse(xml: bytes, told_by: str, path: str = "manifest") -> list[Provider]:
     """The providers of a manifest; raises InputError when it is none."""
     if len(xml) > MAX_BYTES:
         raise InputError(path, f"the manifest is larger than {MAX_BYTES >> 20} MiB")
@@ -83,7 +84,7 @@ def parse(xml: bytes, told_by: str, path: str = "manifest") -> List[Provider]:
 
 
 def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provider:
-    def text(key: Optional[str]) -> str:
+    def text(key: str | None) -> str:
         return strings.get(key or "", key if key and not key.startswith("$(") else "")
 
     maps = {
@@ -100,15 +101,15 @@ def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provide
         entry.get("tid") or "": tuple(_fields(entry, maps))
         for entry in _children(_first(element, "templates"), "template")
     }
-    tasks: Dict[str, str] = {}
-    opcodes: Dict[str, str] = {}
+    tasks: dict[str, str] = {}
+    opcodes: dict[str, str] = {}
     for task in _children(_first(element, "tasks"), "task"):
         tasks[task.get("name") or ""] = text(task.get("message")) or task.get("name") or ""
     for opcode in element.iter():
         if _local(opcode) == "opcode":
             opcodes[opcode.get("name") or ""] = opcode.get("name") or ""
     name = element.get("name") or ""
-    events: Dict[Tuple[int, int], Schema] = {}
+    events: dict[tuple[int, int], Schema] = {}
     for event in _children(_first(element, "events"), "event"):
         task, opcode = event.get("task") or "", (event.get("opcode") or "").replace("win:", "")
         label = event.get("symbol") or "/".join(filter(None, (task, opcode)))
@@ -120,8 +121,8 @@ def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provide
     return Provider(name, (element.get("guid") or "").strip("{} ").lower(), events)
 
 
-def _fields(element: Any, maps: Mapping[str, Any], depth: int = 0) -> List[Field]:
-    out = []
+def _fields(element: Any, maps: Mapping[str, Any], depth: int = 0) -> list[Field]:
+    out: list[Field] = []
     for child in _children(element, "data", "struct"):
         name = child.get("name") or f"field{len(out)}"
         count, length = _amount(child.get("count")), _amount(child.get("length"))
@@ -141,13 +142,13 @@ def _fields(element: Any, maps: Mapping[str, Any], depth: int = 0) -> List[Field
     return out
 
 
-def _amount(text: Optional[str]) -> Union[int, str, None]:
+def _amount(text: str | None) -> int | str | None:
     if not text:
         return None
     return _int(text) if text[:1].isdigit() else text
 
 
-def load(path: str) -> List[Provider]:
+def load(path: str) -> list[Provider]:
     """The providers of a .man file."""
     try:
         with open(path, "rb") as file:
@@ -164,9 +165,9 @@ class Assembler:
     """
 
     def __init__(self) -> None:
-        self._parts: Dict[Tuple[str, int, int], Dict[int, bytes]] = {}
-        self.providers: List[Provider] = []
-        self.broken: List[str] = []
+        self._parts: dict[tuple[str, int, int], dict[int, bytes]] = {}
+        self.providers: list[Provider] = []
+        self.broken: list[str] = []
 
     def add(self, provider_id: str, process: int, data: bytes) -> None:
         """One event with id 0xFFFE."""
@@ -188,6 +189,6 @@ class Assembler:
             self.broken.append(str(error))
 
     @property
-    def unfinished(self) -> List[str]:
+    def unfinished(self) -> list[str]:
         """Providers whose manifest lacks chunks."""
         return sorted({key[0] for key in self._parts})

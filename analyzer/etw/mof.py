@@ -6,7 +6,7 @@ and image ones are checked against real traces of every version); others stay un
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from . import payload as p
 from .payload import Field, Schema
@@ -17,14 +17,14 @@ class Group(NamedTuple):
 
     name: str
     guid: str
-    opcodes: Dict[int, str]
+    opcodes: dict[int, str]
 
 
 _LOAD = {1: "Start", 2: "End", 3: "DCStart", 4: "DCEnd", 39: "Defunct"}
 _IMAGE = {2: "UnLoad", 3: "DCStart", 4: "DCEnd", 10: "Load", 33: "KernelBase"}
 _DISK = {10: "Read", 11: "Write", 12: "ReadInit", 13: "WriteInit", 14: "FlushBuffers",
          15: "FlushInit"}  # fmt: skip
-GROUPS: Dict[int, Group] = {
+GROUPS: dict[int, Group] = {
     0x00: Group("EventTrace", "68fdd900-4a3e-11d1-84f4-0000f80464e3",
                 {0: "Header", 5: "Extension", 8: "RDComplete", 0x20: "EndExtension",
                  0x40: "DbgIdRSDS", 0x42: "BuildInfo", 0x43: "BinaryPath", 0x50: "PartitionInfo"}),
@@ -51,7 +51,7 @@ _BY_GUID = {group.guid: number for number, group in GROUPS.items()}
 _BY_GUID[IMAGE_ID] = -1
 
 
-def _fields(text: str) -> Tuple[Field, ...]:
+def _fields(text: str) -> tuple[Field, ...]:
     """Fields from "name:kind" words."""
     kinds = {
         "ptr": (p.POINTER, ""), "u8": (p.UINT8, ""), "u16": (p.UINT16, ""), "u32": (p.UINT32, ""),
@@ -67,7 +67,7 @@ def _fields(text: str) -> Tuple[Field, ...]:
     return tuple(out)
 
 
-_PROCESS: Dict[int, Tuple[Field, ...]] = {
+_PROCESS: dict[int, tuple[Field, ...]] = {
     0: _fields("ProcessId:ptr ParentId:ptr UserSID:wsid ImageFileName:str"),
     1: _fields("PageDirectoryBase:ptr ProcessId:pid ParentId:pid SessionId:u32 ExitStatus:status "
                "UserSID:wsid ImageFileName:str"),
@@ -79,7 +79,7 @@ _PROCESS: Dict[int, Tuple[Field, ...]] = {
                "DirectoryTableBase:ptr Flags:x32 UserSID:wsid ImageFileName:str CommandLine:wstr "
                "PackageFullName:wstr ApplicationId:wstr"),
 }  # fmt: skip
-_IMAGES: Dict[int, Tuple[Field, ...]] = {
+_IMAGES: dict[int, tuple[Field, ...]] = {
     0: _fields("ImageBase:ptr ImageSize:x32 FileName:wstr"),
     1: _fields("ImageBase:ptr ImageSize:ptr ProcessId:pid FileName:wstr"),
     2: _fields("ImageBase:ptr ImageSize:ptr ProcessId:pid ImageChecksum:x32 TimeDateStamp:x32 "
@@ -92,7 +92,7 @@ _IMAGES: Dict[int, Tuple[Field, ...]] = {
 _TRANSFER = ("DiskNumber:u32 IrpFlags:x32 TransferSize:u32 Reserved:u32 ByteOffset:x64 "
              "FileObject:ptr Irp:ptr HighResResponseTime:u64")  # fmt: skip
 _FLUSH = "DiskNumber:u32 IrpFlags:x32 HighResResponseTime:u64 Irp:ptr"
-_DISKS: Dict[Tuple[int, int], Tuple[Field, ...]] = {}
+_DISKS: dict[tuple[int, int], tuple[Field, ...]] = {}
 for _version, _tail in ((2, ""), (3, " IssuingThreadId:u32")):
     for _opcode, _text in ((10, _TRANSFER), (11, _TRANSFER), (14, _FLUSH), (12, "Irp:ptr"),
                            (13, "Irp:ptr"), (15, "Irp:ptr")):  # fmt: skip
@@ -105,21 +105,22 @@ _THREAD = {
                "BasePriority:u8 PagePriority:u8 IoPriority:u8 ThreadFlags:u8 ThreadName:wstr"),
 }  # fmt: skip
 _STACK = _fields("EventTimeStamp:u64 StackProcess:x32 StackThread:u32")
-_HEADERS: Dict[int, Tuple[Field, ...]] = {
+_HEADERS: dict[int, tuple[Field, ...]] = {
     0x40: _fields("GuidSig:guid Age:u32 PdbFileName:utf8"),
     0x42: _fields("BuildLab:str"),
 }
-_IMAGE_ID: Dict[int, Tuple[Field, ...]] = {
-    0x00: _fields("ImageBase:ptr ImageSize:x32 Unknown:x32 TimeDateStamp:x32 OriginalFileName:wstr"),
+_IMAGE_ID: dict[int, tuple[Field, ...]] = {
+    0x00: _fields("ImageBase:ptr ImageSize:x32 Unknown:x32 TimeDateStamp:x32 "
+                  "OriginalFileName:wstr"),
     0x24: _fields("ImageBase:ptr ProcessId:pid GuidSig:guid Age:u32 PdbFileName:utf8"),
     0x40: _fields("ImageSize:x32 TimeDateStamp:x32 OrigFileName:wstr FileDescription:wstr "
                   "FileVersion:wstr BinFileVersion:wstr VerLanguage:wstr ProductName:wstr "
                   "CompanyName:wstr ProductVersion:wstr FileId:wstr ProgramId:wstr"),
 }  # fmt: skip
-_CACHE: Dict[Tuple[int, int, int], Optional[Schema]] = {}
+_CACHE: dict[tuple[int, int, int], Schema | None] = {}
 
 
-def group_of(guid: str) -> Optional[int]:
+def group_of(guid: str) -> int | None:
     """The hook group of a class GUID; -1 for image ids; None when it is no kernel class."""
     return _BY_GUID.get(guid)
 
@@ -138,7 +139,7 @@ def event_name(group: int, opcode: int) -> str:
     return f"{known.name}/{known.opcodes.get(opcode, str(opcode))}"
 
 
-def schema(group: int, opcode: int, version: int) -> Optional[Schema]:
+def schema(group: int, opcode: int, version: int) -> Schema | None:
     """The schema of a kernel event, None when its layout is not known here."""
     key = (group, opcode, version)
     if key not in _CACHE:
@@ -150,12 +151,12 @@ def schema(group: int, opcode: int, version: int) -> Optional[Schema]:
     return _CACHE[key]
 
 
-def _lookup(group: int, opcode: int, version: int) -> Optional[Tuple[Field, ...]]:
+def _lookup(group: int, opcode: int, version: int) -> tuple[Field, ...] | None:
     if group == 0x03 and opcode in _LOAD:
         return _PROCESS.get(version)
     if group == 0x05 and opcode in _LOAD:
         return _THREAD.get(version)
-    if group == 0x14 and opcode in _IMAGE or group == 0x03 and opcode == 10:
+    if (group == 0x14 and opcode in _IMAGE) or (group == 0x03 and opcode == 10):
         return _IMAGES.get(version)
     if group == 0x01:
         return _DISKS.get((opcode, version))
@@ -168,7 +169,7 @@ def _lookup(group: int, opcode: int, version: int) -> Optional[Tuple[Field, ...]
     return None
 
 
-def stack_frames(data: bytes, pointer: int) -> List[int]:
+def stack_frames(data: bytes, pointer: int) -> list[int]:
     """The return addresses of a stack walk event, innermost first."""
     width = 4 if pointer == 4 else 8
     return [

@@ -1,8 +1,8 @@
 """User data of an event, decoded by a schema, whatever told the schema.
 
-Invariant: decoding never reads behind the payload and never raises; a field the payload is too short
-for is missing, and the decoded value says which one and how many bytes were left over. The numbers
-of the kinds are TDH's in-types (tdh.h), which TraceLogging shares.
+Invariant: decoding never reads behind the payload and never raises; a field the payload is too
+short for is missing, and the decoded value says which one and how many bytes were left over. The
+numbers of the kinds are TDH's in-types (tdh.h), which TraceLogging shares.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 import uuid
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ..names import ntstatus
 from ..records import filetime_to_ns
@@ -26,7 +27,7 @@ _ALIAS = {300: COUNTED_UNICODE, 301: COUNTED_ANSI}
 #: length or count told by the data itself (a leading u16)
 IN_DATA = "*"
 
-_FIXED: Dict[int, str] = {
+_FIXED: dict[int, str] = {
     INT8: "b", UINT8: "B", INT16: "h", UINT16: "H", INT32: "i", UINT32: "I", INT64: "q",
     UINT64: "Q", FLOAT: "f", DOUBLE: "d", BOOLEAN: "I", GUID: "16s", FILETIME: "Q",
     SYSTEMTIME: "16s", HEX32: "I", HEX64: "Q", UNICODE_CHAR: "H", ANSI_CHAR: "B", BOOLEAN8: "B",
@@ -35,16 +36,16 @@ _MAX_ELEMENTS = 4096
 
 
 class Field(NamedTuple):
-    """One field: ``count`` and ``length`` are a number, the name of an earlier field, or IN_DATA."""
+    """One field; ``count`` and ``length``: a number, the name of an earlier field, or IN_DATA."""
 
     name: str
     kind: int
     out: str = ""  #: ntstatus, win32, hresult, hex, pid, tid, port, ipv4, ipv6, utf8, ...
-    count: Union[int, str, None] = None  #: None: a single value
-    length: Union[int, str, None] = None
-    names: Optional[Mapping[int, str]] = None  #: value or bit -> name
+    count: int | str | None = None  # type: ignore[assignment]  # None: a single value
+    length: int | str | None = None
+    names: Mapping[int, str] | None = None  #: value or bit -> name
     is_bits: bool = False
-    fields: Tuple["Field", ...] = ()
+    fields: tuple[Field, ...] = ()
 
 
 class Schema(NamedTuple):
@@ -52,7 +53,7 @@ class Schema(NamedTuple):
 
     provider: str
     name: str
-    fields: Tuple[Field, ...]
+    fields: tuple[Field, ...]
     message: str = ""  #: with %1, %2, ... for the fields
     told_by: str = ""  #: TraceLogging, embedded schema, EventSource manifest, manifest, built in
     task: str = ""
@@ -63,7 +64,7 @@ class Decoded(NamedTuple):
     """The fields of one payload."""
 
     schema: Schema
-    values: Dict[str, Any]
+    values: dict[str, Any]
     missing: str  #: first field the payload is too short for, "" when none
     left: int  #: bytes behind the last field
 
@@ -83,7 +84,7 @@ class Decoded(NamedTuple):
         return ", ".join(pairs)
 
 
-class Short(Exception):
+class ShortError(Exception):
     """The payload ends inside a field."""
 
 
@@ -94,9 +95,9 @@ class Reader:
         self.data, self.at, self.pointer = data, 0, pointer
 
     def take(self, count: int) -> bytes:
-        """The next bytes, all or Short."""
+        """The next bytes, all or ShortError."""
         if count < 0 or self.at + count > len(self.data):
-            raise Short
+            raise ShortError
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -105,11 +106,11 @@ class Reader:
         try:
             value = struct.unpack_from("<" + code, self.data, self.at)[0]
         except struct.error:
-            raise Short from None
+            raise ShortError from None
         self.at += struct.calcsize("<" + code)
         return value
 
-    def text(self, wide: bool, units: Optional[int], encoding: str) -> str:
+    def text(self, wide: bool, units: int | None, encoding: str) -> str:
         """A NUL-terminated string, or one of a given number of characters."""
         if units is not None:
             raw = self.take(units * (2 if wide else 1))
@@ -136,24 +137,24 @@ class Reader:
 def decode(schema: Schema, data: bytes, pointer: int = 8) -> Decoded:
     """The payload by its schema."""
     reader = Reader(data, pointer)
-    values: Dict[str, Any] = {}
+    values: dict[str, Any] = {}
     missing = ""
     for field in schema.fields:
         try:
             values[field.name] = _field(reader, field, values)
-        except Short:
+        except ShortError:
             missing = field.name
             break
     return Decoded(schema, values, missing, max(len(data) - reader.at, 0))
 
 
-def _amount(reader: Reader, given: Union[int, str, None], values: Mapping[str, Any]) -> Any:
+def _amount(reader: Reader, given: int | str | None, values: Mapping[str, Any]) -> Any:
     if given == IN_DATA:
         return reader.number("H")
     if isinstance(given, str):
         value = values.get(given)
         if not isinstance(value, int):
-            raise Short
+            raise ShortError
         return value
     return given
 
@@ -163,17 +164,17 @@ def _field(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
     if count is None:
         return _value(reader, field, values)
     if count < 0 or count > 0xFFFF:
-        raise Short
+        raise ShortError
     if field.kind in (UINT8, INT8, ANSI_CHAR) and not field.fields:
         return reader.take(count)
-    out: List[Any] = []
+    out: list[Any] = []
     for _ in range(count):
         before = reader.at
         value = _value(reader, field, values)
         if len(out) < _MAX_ELEMENTS:
             out.append(value)
         if reader.at == before and count > _MAX_ELEMENTS:
-            raise Short  # elements without bytes: only a lie counts thousands of them
+            raise ShortError  # elements without bytes: only a lie counts thousands of them
     return out
 
 
@@ -227,18 +228,18 @@ def _value(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
         reader.take(reader.pointer)
         return ""
     if kind == STRUCT:
-        inner: Dict[str, Any] = {}
+        inner: dict[str, Any] = {}
         for part in field.fields:
             inner[part.name] = _field(reader, part, {**values, **inner})
         return inner
-    raise Short
+    raise ShortError
 
 
 def _sid(reader: Reader) -> str:
     head = reader.take(8)
     count = head[1]
     if count > 15:
-        raise Short
+        raise ShortError
     parts = struct.unpack(f"<{count}I", reader.take(4 * count))
     authority = int.from_bytes(head[2:8], "big")
     return "-".join(["S", str(head[0]), str(authority), *map(str, parts)])
@@ -300,7 +301,7 @@ def _number(field: Field, value: int) -> str:
     return str(value)
 
 
-def fill(message: str, values: List[str]) -> str:
+def fill(message: str, values: list[str]) -> str:
     """A message table text with its inserts: %1, %2!s!, %n, %%."""
     out, at = [], 0
     while at < len(message):
@@ -338,9 +339,9 @@ _NUMPY = {
 }  # fmt: skip
 
 
-def fixed_layout(schema: Schema, pointer: int) -> Tuple[List[Tuple[Field, int, str]], int]:
+def fixed_layout(schema: Schema, pointer: int) -> tuple[list[tuple[Field, int, str]], int]:
     """(field, offset, numpy type) of the leading plain numbers, and the bytes they take."""
-    out: List[Tuple[Field, int, str]] = []
+    out: list[tuple[Field, int, str]] = []
     at = 0
     for field in schema.fields:
         kind = field.kind

@@ -8,7 +8,6 @@ on real bytes instead, the line says so.
 from __future__ import annotations
 
 import struct
-from typing import Dict, List, Optional, Tuple
 
 from ..names import locations, ntstatus
 from . import payload as p
@@ -25,7 +24,7 @@ STORPORT = "c4636a1e-7986-4646-bf10-7bc3b4a76e8e"
 IO_ERROR_LOG = "2d9f3a42-01d4-4733-97f7-041e8021dc84"
 SERVICES = "555908d1-a6d7-4695-8e1e-26931d2012f4"
 
-NAMES: Dict[str, str] = {
+NAMES: dict[str, str] = {
     CRASHDUMP: "Microsoft-Windows-Crashdump",
     KERNEL_DUMP: "Microsoft-Windows-Kernel-Dump",
     KERNEL_IO: "Microsoft-Windows-Kernel-IO",
@@ -45,8 +44,8 @@ NAMES: Dict[str, str] = {
     "4ee76bd8-3cf4-44a0-a0ac-3937643e37a3": "Microsoft-Windows-CodeIntegrity",
 }
 
-# provider, id, version, name, fields; "#" fields carry an NTSTATUS. StorPort 523 version 3 is read off
-# real events: the four bytes behind AdapterGuid hold bus, target and LUN, in which way is not known.
+# provider, id, version, name, fields; "#" fields carry an NTSTATUS. StorPort 523 version 3 is read
+# off real events: the four bytes behind AdapterGuid hold bus, target and LUN, how is not known.
 _TABLE = f"""
 {CRASHDUMP} 1 1 ResumeCapable ResumeCapable:Boolean ReasonCodes:HexInt32
 {CRASHDUMP} 2 1 TransferSizes Minimum:UInt32 Maximum:UInt32
@@ -152,8 +151,8 @@ _DIRTY = (
     "PowerButtonTimestamp:UInt64 BootAppStatus:HexInt32"
 )
 _DIRTY_MORE = (
-    (4, "Checkpoint:UInt8 ConnectedStandbyInProgress:Boolean SystemSleepTransitionsToOn:UInt32 "
-        "CsEntryScenarioInstanceId:UInt8"),
+    (4, ("Checkpoint:UInt8 ConnectedStandbyInProgress:Boolean SystemSleepTransitionsToOn:UInt32 "
+         "CsEntryScenarioInstanceId:UInt8")),
     (5, "BugcheckInfoFromEFI:Boolean"),
     (6, "CheckpointStatus:UInt8"),
 )  # fmt: skip
@@ -170,17 +169,17 @@ def _field(word: str) -> Field:
     return Field(name.rstrip("#"), IN_TYPES[kind], out, None, length)
 
 
-def _build() -> Dict[Tuple[str, int, int], Schema]:
-    out: Dict[Tuple[str, int, int], Schema] = {}
+def _build() -> dict[tuple[str, int, int], Schema]:
+    out: dict[tuple[str, int, int], Schema] = {}
 
-    def add(guid: str, number: int, version: int, name: str, words: List[str]) -> None:
+    def add(guid: str, number: int, version: int, name: str, words: list[str]) -> None:
         flat = [w for word in words for w in _GROUPS.get(word, word).split()]
         fields = tuple(_field(word) for word in flat)
         out[guid, number, version] = Schema(NAMES[guid], name, fields, told_by="built in")
 
     for line in _TABLE.replace("\\\n", "").strip().splitlines():
-        guid, number, version, name, *words = line.split()
-        add(guid, int(number), int(version), name, words)
+        guid, number, told, name, *words = line.split()
+        add(guid, int(number), int(told), name, words)
     text = _DIRTY
     for version in range(2, 7):
         text += "".join(" " + more for first, more in _DIRTY_MORE if first == version)
@@ -209,14 +208,14 @@ _ENTRY = Schema(
 )
 
 
-def error_log_entry(data: bytes) -> Optional[Decoded]:
+def error_log_entry(data: bytes) -> Decoded | None:
     """A classic entry of the I/O error log, recognised by its shape; None when it is none.
 
     Time, code, source name, SID, strings, then data, which for drivers is an IO_ERROR_LOG_PACKET
     with the location code at 0x10 and the final status at 0x14 (seen in real minidumps).
     """
     reader = p.Reader(data, 8)
-    values: Dict[str, object] = {}
+    values: dict[str, object] = {}
     try:
         values["Time"], values["ErrorCode"] = reader.number("Q"), reader.number("I")
         values["Source"] = reader.text(True, reader.number("H"), "")
@@ -228,7 +227,7 @@ def error_log_entry(data: bytes) -> Optional[Decoded]:
             return None
         values["Strings"] = [reader.text(True, None, "") for _ in range(count)]
         blob = reader.take(reader.number("I"))
-    except p.Short:
+    except p.ShortError:
         return None
     if reader.at != len(data):
         return None

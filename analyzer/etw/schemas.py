@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple
 
 from .payload import Field, Schema
 
@@ -24,7 +24,7 @@ OUT = {
 _STRUCT, _LENGTH, _COUNT, _FIXED_COUNT = 0x1, 0x2, 0x4, 0x20
 _PROPERTY = struct.Struct("<IIHHIHHI")
 
-Maps = Dict[Tuple[str, str], Tuple[Dict[int, str], bool]]
+Maps = dict[tuple[str, str], tuple[dict[int, str], bool]]
 
 
 class Embedded(NamedTuple):
@@ -37,7 +37,7 @@ class Embedded(NamedTuple):
     opcode: int
     classic: bool
     schema: Schema
-    map_names: Tuple[str, ...]
+    map_names: tuple[str, ...]
 
 
 def _string(blob: bytes, at: int) -> str:
@@ -53,25 +53,25 @@ def _guid(blob: bytes, at: int) -> str:
     return str(uuid.UUID(bytes_le=blob[at : at + 16]))
 
 
-def parse_map(blob: bytes) -> Optional[Tuple[str, str, Dict[int, str], bool]]:
+def parse_map(blob: bytes) -> tuple[str, str, dict[int, str], bool] | None:
     """(provider id, map name, value -> text, is a bit map) of an opcode 0x21 event."""
     if len(blob) < 32:
         return None
     provider, body = _guid(blob, 0), blob[16:]
     name_at, flag, count, _ = struct.unpack_from("<4I", body)
-    names: Dict[int, str] = {}
+    names: dict[int, str] = {}
     for k in range(min(count, (len(body) - 16) // 8)):
         text_at, value = struct.unpack_from("<II", body, 16 + 8 * k)
         names[value] = _string(body, text_at)
     return provider, _string(body, name_at), names, bool(flag & 0x2)
 
 
-def parse_event(blob: bytes, maps: Maps) -> Optional[Embedded]:
+def parse_event(blob: bytes, maps: Maps) -> Embedded | None:
     """The schema in an opcode 0x20 event."""
     if len(blob) < 0x70:
         return None
     provider, event_guid = _guid(blob, 0), _guid(blob, 16)
-    number, version, _, _, opcode, task = struct.unpack_from("<HBBBBH", blob, 0x20)
+    number, version, _, _, opcode, _ = struct.unpack_from("<HBBBBH", blob, 0x20)
     source = struct.unpack_from("<I", blob, 0x30)[0]
     at = struct.unpack_from("<12I", blob, 0x34)
     count, top = struct.unpack_from("<II", blob, 0x64)
@@ -79,9 +79,9 @@ def parse_event(blob: bytes, maps: Maps) -> Optional[Embedded]:
         return None
     properties = [_PROPERTY.unpack_from(blob, 0x70 + 24 * k) for k in range(count)]
     names = [_string(blob, p[1]) or f"field{k}" for k, p in enumerate(properties)]
-    used: List[str] = []
+    used: list[str] = []
 
-    def amount(flags: int, bit: int, value: int, default: int) -> Union[int, str, None]:
+    def amount(flags: int, bit: int, value: int, default: int) -> int | str | None:
         if flags & bit:
             return names[value] if value < count else None
         return value if value != default else None

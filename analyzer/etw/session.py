@@ -6,7 +6,7 @@ Invariant: a missing or nonsense header costs the facts it would have told, neve
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 from ..absence import Absent
 from .clock import Clock
@@ -37,8 +37,8 @@ class Session(NamedTuple):
     clock: Clock
     buffer_size: int
     pointer_size: int
-    build: Union[int, Absent] = Absent("not-recorded")
-    processors: Union[int, Absent] = Absent("not-recorded")
+    build: int | Absent = Absent("not-recorded")
+    processors: int | Absent = Absent("not-recorded")
     start_time: int = 0  #: FILETIME
     end_time: int = 0  #: FILETIME, 0 = not finalised
     boot_time: int = 0  #: FILETIME
@@ -89,7 +89,7 @@ def is_log_header(event: bytes) -> bool:
     )
 
 
-def parse_log_header(event: bytes, logger_id: int) -> Optional[Session]:
+def parse_log_header(event: bytes, logger_id: int) -> Session | None:
     """The session told by the first event; None when the event is something else."""
     if not is_log_header(event):
         return None

@@ -6,7 +6,8 @@ event is one statement with its place, and a pair of events (start and stop) is 
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,21 +29,23 @@ _WATCHED = (
     providers.KERNEL_POWER, providers.STORPORT, providers.IO_ERROR_LOG,
 )  # fmt: skip
 _VOLMGR_RULES = {
-    45: "event-dump-driver-load-failed", 46: "event-dump-init-failed", 47: "event-dump-config-failed",
+    45: "event-dump-driver-load-failed", 46: "event-dump-init-failed",
+    47: "event-dump-config-failed",
     48: "event-dump-config-failed", 49: "event-dump-config-failed", 156: "event-dump-device-gone",
     161: "event-dump-failed", 163: "event-dump-callback-exception",
     164: "event-dump-config-failed",
 }  # fmt: skip
+_BOOT_FAILURES = (257, 258, 264, 265, 267)  # early dump support could not be loaded
 _STORAGE_SOURCES = ("disk", "storport", "stornvme", "storahci", "iastor", "partmgr", "ntfs")
 
 
-def lost_spans(trace: Trace) -> List[Tuple[int, int]]:
+def lost_spans(trace: Trace) -> list[tuple[int, int]]:
     """Spans of the session clock in which events were lost, by the buffers that say so."""
     table = trace.buffers.table
     flagged = (
         table["flags"] & (ETW_BUFFER_FLAG_EVENTS_LOST | ETW_BUFFER_FLAG_BUFFER_LOST)
     ) != 0
-    out: List[Tuple[int, int]] = []
+    out: list[tuple[int, int]] = []
     starts = trace.first_times()
     for k in np.flatnonzero(flagged).tolist():
         # A flag says that events were lost before this buffer was flushed: since its first event.
@@ -104,7 +107,7 @@ def integrity(trace: Trace) -> Iterator[Anomaly]:
             "etw-buffers-missing",
             f"{missing} buffer numbers are missing in {len(gaps)} places"
             + ("." if trace.may_have_lost_buffers else "; the session says it lost none."), None,
-            *(f"after buffer {before} (processor {cpu}): {count}" for cpu, before, count in gaps[:8]),
+            *(f"after buffer {last} (processor {cpu}): {count}" for cpu, last, count in gaps[:8]),
         )  # fmt: skip
     cuts = [note for note in account.notes if note.kind == "cut"]
     if cuts:
@@ -124,7 +127,7 @@ def integrity(trace: Trace) -> Iterator[Anomaly]:
 
 
 def tell(
-    trace: Trace, mapping: Sequence[callbacks.Rule] = (), crash_ns: Optional[int] = None
+    trace: Trace, mapping: Sequence[callbacks.Rule] = (), crash_ns: int | None = None
 ) -> Iterator[Any]:
     """Records and anomalies of one trace; ``crash_ns`` is the crash time, where it is known."""
     yield from integrity(trace)
@@ -137,7 +140,7 @@ def tell(
     disk = 0x01 in trace.hook_groups
     if not watched and not mapped and not disk:
         return
-    halves: List[callbacks.Half] = []
+    halves: list[callbacks.Half] = []
     spoken = _Story(crash_ns)
     for cols in trace.chunks():
         keep = np.isin(cols["provider"], watched + mapped) if watched or mapped else None
@@ -163,7 +166,7 @@ def tell(
         yield from paired.anomalies
 
 
-def _status(values: Dict[str, Any], *names: str) -> Optional[int]:
+def _status(values: dict[str, Any], *names: str) -> int | None:
     for name in names:
         if isinstance(values.get(name), int):
             return int(values[name]) & 0xFFFFFFFF
@@ -173,25 +176,25 @@ def _status(values: Dict[str, Any], *names: str) -> Optional[int]:
 class _Story:
     """Follows the watched providers through one trace."""
 
-    def __init__(self, crash_ns: Optional[int]) -> None:
+    def __init__(self, crash_ns: int | None) -> None:
         self._crash = crash_ns
-        self._starts: Dict[Any, Row] = {}
-        self._errors: Dict[Tuple[str, str], List[Row]] = {}
+        self._starts: dict[Any, Row] = {}
+        self._errors: dict[tuple[str, str], list[Row]] = {}
         self._requests = 0
-        self._slow: List[Tuple[int, Row]] = []
+        self._slow: list[tuple[int, Row]] = []
 
-    def event(self, trace: Trace, row: Row, values: Dict[str, Any]) -> Iterable[Any]:
+    def event(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterable[Any]:
         guid, number = str(row.event.provider_id), row.event.event_id
         status = _status(values, "Status", "NTStatus")
         if guid == providers.KERNEL_IO:
             return self._kernel_io(trace, row, number, status)
         if guid == providers.CRASHDUMP:
             return self._crashdump(row, number, values, status)
-        if guid == providers.KERNEL_DUMP and status is not None and ntstatus.is_failure(status):
-            return [_failed("event-dump-stack-failed", row, status)]
-        if guid == providers.KERNEL_BOOT and number in (257, 258, 264, 265, 267):
-            if status is not None and ntstatus.is_failure(status):
-                return [_failed("event-boot-dump-failed", row, status)]
+        failed = status if status is not None and ntstatus.is_failure(status) else None
+        if guid == providers.KERNEL_DUMP and failed is not None:
+            return [_failed("event-dump-stack-failed", row, failed)]
+        if guid == providers.KERNEL_BOOT and number in _BOOT_FAILURES and failed is not None:
+            return [_failed("event-boot-dump-failed", row, failed)]
         if guid == providers.KERNEL_POWER and number == 41:
             return self._dirty(row, values)
         if guid == providers.IO_ERROR_LOG or row.described.name == "ErrorLogEntry":
@@ -203,7 +206,7 @@ class _Story:
         return []
 
     def _kernel_io(
-        self, trace: Trace, row: Row, number: Any, status: Optional[int]
+        self, trace: Trace, row: Row, number: Any, status: int | None
     ) -> Iterator[Any]:
         if number == 1304:
             self._starts[row.event.process_id, row.event.thread_id] = row
@@ -228,7 +231,7 @@ class _Story:
                           row.event.origin, "dump encryption")  # fmt: skip
 
     def _crashdump(
-        self, row: Row, number: Any, values: Dict[str, Any], status: Optional[int]
+        self, row: Row, number: Any, values: dict[str, Any], status: int | None
     ) -> Iterator[Any]:
         if number == 3 and isinstance(values.get("CreateDumpFileDurationInMs"), int):
             took = values["CreateDumpFileDurationInMs"]
@@ -244,7 +247,7 @@ class _Story:
         elif number in (4, 5) and status is not None and ntstatus.is_failure(status):
             yield _failed("event-boot-dump-failed", row, status)
 
-    def _dirty(self, row: Row, values: Dict[str, Any]) -> Iterator[Any]:
+    def _dirty(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
         code = values.get("BugcheckCode")
         if isinstance(code, int) and code:
             yield Anomaly(
@@ -253,7 +256,7 @@ class _Story:
                 row.event.origin, "Kernel-Power 41", (f"BugcheckCode = {code:#x}",),
             )  # fmt: skip
 
-    def _entry(self, row: Row, values: Dict[str, Any]) -> Iterator[Any]:
+    def _entry(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
         source = str(values.get("Source", "")).lower()
         number = int(values.get("ErrorCode", 0)) & 0xFFFF
         if source == "volmgr" and number in _VOLMGR_RULES:
@@ -267,7 +270,7 @@ class _Story:
         elif source.startswith(_STORAGE_SOURCES) and int(values.get("ErrorCode", 0)) >> 30 == 3:
             self._errors.setdefault(("driver entries", source), []).append(row)
 
-    def _storport(self, row: Row, values: Dict[str, Any]) -> Iterator[Any]:
+    def _storport(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
         level = row.event.level
         duration = None
         for name, unit in (("RequestDuration_100ns", 100), ("IoDispatchToResetTime_100ns", 100)):
@@ -280,7 +283,7 @@ class _Story:
         elif isinstance(level, int) and 1 <= level <= 2:
             self._errors.setdefault(("StorPort", f"event {row.event.event_id}"), []).append(row)
 
-    def _disk(self, trace: Trace, row: Row, values: Dict[str, Any]) -> Iterator[Any]:
+    def _disk(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterator[Any]:
         ticks = values.get("HighResResponseTime")
         duration = trace.clock.duration_ns(ticks) if isinstance(ticks, int) else None
         if isinstance(duration, int) and duration >= SLOW_REQUEST_NS:
@@ -288,7 +291,7 @@ class _Story:
             yield from self._request(row, operation, duration, None)
 
     def _request(
-        self, row: Row, operation: str, duration: int, status: Optional[int]
+        self, row: Row, operation: str, duration: int, status: int | None
     ) -> Iterator[Any]:
         self._slow.append((duration, row))
         if self._requests >= MAX_REQUESTS:
@@ -343,7 +346,7 @@ def _failed(rule: str, row: Row, status: int) -> Anomaly:
 
 
 def _stage(
-    stage: str, text: str, row: Row, duration: Any, status: Optional[int], amount: Any = None
+    stage: str, text: str, row: Row, duration: Any, status: int | None, amount: Any = None
 ) -> Stage:
     not_told = Absent("not-applicable", "this is not a step of writing a dump")
     return Stage(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers, se
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
-from .layouts import EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING, EVENT32, EVENT64
+from .layouts import EVENT32, EVENT64, EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING
 from .manifests import MANIFEST_EVENT
 from .schemas import GUID as SCHEMA_GUID
 from .session import Session, read_session
@@ -29,8 +30,8 @@ Array = Any
 class Index(NamedTuple):
     """Columns in file order and the row order by time (None: already in order)."""
 
-    columns: Dict[str, Array]
-    order: Optional[Array]
+    columns: dict[str, Array]
+    order: Array | None
 
     def __len__(self) -> int:
         return len(self.columns["ts"])
@@ -52,17 +53,17 @@ class Trace:
         self.data, self.base, self.how = data, base, how
         self.providers = Providers()
         self.decoder = Decoder()
-        self._cache: Dict[int, bytes] = {}  # expanded buffers, most recent last
-        self._named: Set[int] = set()
-        self._places: Optional[List[Tuple[int, int]]] = None
-        self.hook_groups: Set[int] = set()  #: groups of kernel events seen in the first pass
+        self._cache: dict[int, bytes] = {}  # expanded buffers, most recent last
+        self._named: set[int] = set()
+        self._places: list[tuple[int, int]] | None = None
+        self.hook_groups: set[int] = set()  #: groups of kernel events seen in the first pass
         self._schemas = 0  # number of the embedded-schema provider
         self._map = source_map
-        self._index: Optional[Index] = None
-        self._summary: Optional[Array] = None
+        self._index: Index | None = None
+        self._summary: Array | None = None
 
     @classmethod
-    def open(cls, path: str) -> "Trace":
+    def open(cls, path: str) -> Trace:
         """Maps the file and reads its buffer headers."""
         try:
             size = os.path.getsize(path)
@@ -75,7 +76,7 @@ class Trace:
         return cls.of_bytes(np.frombuffer(mapped, np.uint8), path, mapped)
 
     @classmethod
-    def of_bytes(cls, data: Any, path: str = "trace", source_map: Any = None) -> "Trace":
+    def of_bytes(cls, data: Any, path: str = "trace", source_map: Any = None) -> Trace:
         """A trace from all bytes of a file."""
         if not isinstance(data, np.ndarray):
             data = np.frombuffer(data, np.uint8)
@@ -85,30 +86,30 @@ class Trace:
             )
         session = read_session(data[: 0x48 + 0x10000].tobytes())
         account = Account(len(data))
-        buffers = read_buffers(data, session.buffer_size, session.compressed, account)
+        buffers = read_buffers(
+            data, session.buffer_size, session.compressed, account,
+            lambda low, high: _release_pages(source_map, low, high),
+        )  # fmt: skip
         if not session.has_header and not _has_events(buffers):
             raise UnsupportedError(path, "not an ETW trace", offset=0, expected="a buffer header")
         return cls(data, session, buffers, account, path, source_map=source_map)
 
     # -- one full pass ------------------------------------------------------------------------
 
-    def _pass(self, account: Account, keep: bool) -> Iterator[Any]:
+    def _pass(self, account: Account) -> Iterator[Any]:
         """(block, walk) of every group, in file order; unmaps pages of the file behind itself."""
         for block in blocks(self.buffers, account):
             walked = walk(block)
             self._account(account, block, walked)
             yield block, walked
-            if not keep:
-                self._release(block)
+            self._release(block)
 
     def _release(self, block: Block) -> None:
         """Gives the pages of a mapped file back: they are the file's, not ours to keep."""
-        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        table = self.buffers.table[block.numbers]
-        low = int(table["offset"].min()) // mmap.PAGESIZE * mmap.PAGESIZE
-        high = int((table["offset"] + table["stride"]).max())
-        self._map.madvise(mmap.MADV_DONTNEED, low, min(high, len(self.data)) - low)
+        if self._map is not None:
+            table = self.buffers.table[block.numbers]
+            high = int((table["offset"] + table["stride"]).max())
+            _release_pages(self._map, int(table["offset"].min()), high)
 
     def _account(self, account: Account, block: Block, walked: Walk) -> None:
         table = self.buffers.table[block.numbers]
@@ -139,7 +140,7 @@ class Trace:
             summary[:, 1] = NO_TIME
             account = Account(len(self.data))
             cpu = self.buffers.table["cpu"]
-            for block, walked in self._pass(account, keep=False):
+            for block, walked in self._pass(account):
                 self._summarise(summary, block, walked, cpu)
             self._finish(account, summary)
         assert self._summary is not None
@@ -147,7 +148,7 @@ class Trace:
 
     def _summarise(
         self, summary: Array, block: Block, walked: Walk, cpu: Array
-    ) -> Dict[str, Array]:
+    ) -> dict[str, Array]:
         summary[block.numbers, 0] = np.bincount(walked.lanes, minlength=len(block.numbers))
         cols = columns(block, walked, cpu, self.providers)
         self._first_times(summary, cols)
@@ -155,7 +156,7 @@ class Trace:
             self._learn(block, walked, cols)
         return cols
 
-    def _first_times(self, summary: Array, cols: Dict[str, Array]) -> None:
+    def _first_times(self, summary: Array, cols: dict[str, Array]) -> None:
         numbers = cols["buffer"]
         if not len(numbers):
             return
@@ -176,7 +177,7 @@ class Trace:
             self.decoder.settle()
         self._summary = summary
 
-    def _learn(self, block: Block, walked: Walk, cols: Dict[str, Array]) -> None:
+    def _learn(self, block: Block, walked: Walk, cols: dict[str, Array]) -> None:
         """Collects what the trace says of its own events: names, schemas, manifests."""
 
         def event(k: int) -> bytes:
@@ -218,15 +219,15 @@ class Trace:
     def index(self) -> Index:
         """All header columns and the time order; kept for later calls."""
         if self._index is None:
-            parts: Dict[str, List[Array]] = {name: [] for name in COLUMNS}
+            parts: dict[str, list[Array]] = {name: [] for name in COLUMNS}
             summary = np.zeros((len(self.buffers.table), 2), np.int64)
             summary[:, 1] = NO_TIME
             account = Account(len(self.data))
             cpu = self.buffers.table["cpu"]
-            for block, walked in self._pass(account, keep=True):
+            for block, walked in self._pass(account):
                 for name, column in self._summarise(summary, block, walked, cpu).items():
                     parts[name].append(column)
-            whole: Dict[str, Array] = {}
+            whole: dict[str, Array] = {}
             for name, kind in COLUMNS.items():
                 pieces = parts.pop(name)
                 whole[name] = (
@@ -238,7 +239,7 @@ class Trace:
             self._index = Index(whole, time_order(whole["ts"]))
         return self._index
 
-    def chunks(self) -> Iterator[Dict[str, Array]]:
+    def chunks(self) -> Iterator[dict[str, Array]]:
         """Columns in time order, group by group, in bounded memory.
 
         Buffers are taken in order of their first event; what is older than the first event of all
@@ -248,7 +249,7 @@ class Trace:
         order = np.argsort(summary[:, 1], kind="stable")
         first = summary[order, 1]
         cpu = self.buffers.table["cpu"]
-        held: Optional[Dict[str, Array]] = None
+        held: dict[str, Array] | None = None
         done = 0
         for block in blocks(self.buffers, None, order=order):
             walked = walk(block)
@@ -278,7 +279,7 @@ class Trace:
         """The earliest timestamp of each buffer, NO_TIME where it has none."""
         return self._buffer_summary[:, 1]
 
-    def gaps(self) -> List[Any]:
+    def gaps(self) -> list[Any]:
         """Missing buffer sequence numbers."""
         return sequence_gaps(self.buffers.table)
 
@@ -294,7 +295,7 @@ class Trace:
             self.session.buffers_lost or self.session.events_lost
         )
 
-    def provider_numbers(self, wanted: str) -> List[int]:
+    def provider_numbers(self, wanted: str) -> list[int]:
         """Numbers of the providers with this name or GUID; kernel events are number 0."""
         len(self)  # names are learnt in the first pass
         key = wanted.strip("{} ").lower()
@@ -319,21 +320,21 @@ class Trace:
         return raw[offset - 0x48 : offset - 0x48 + size]
 
     @property
-    def _rows(self) -> List[Tuple[int, int]]:
+    def _rows(self) -> list[tuple[int, int]]:
         """(offset, flags) of every buffer as plain numbers."""
         if self._places is None:
             table = self.buffers.table
             self._places = list(zip(table["offset"].tolist(), table["flags"].tolist()))
         return self._places
 
-    def place(self, buffer: int, offset: int) -> Tuple[int, str]:
+    def place(self, buffer: int, offset: int) -> tuple[int, str]:
         """File offset of an event and how it was found; of a compressed buffer, the buffer's."""
         at, flags = self._rows[buffer]
         if flags & 0x40:
             return self.base + at, f"{self.how}, +{offset:#x} in the expanded buffer"
         return self.base + at + offset, self.how
 
-    def places(self, buffers: Array, offsets: Array) -> Tuple[Array, List[str]]:
+    def places(self, buffers: Array, offsets: Array) -> tuple[Array, list[str]]:
         """The same for many events."""
         table = self.buffers.table
         packed = (table["flags"][buffers] & 0x40) != 0
@@ -344,6 +345,12 @@ class Trace:
             f"{self.how}, +{o:#x} in the expanded buffer" if p else self.how
             for o, p in zip(offsets.tolist(), packed.tolist())
         ]
+
+
+def _release_pages(mapped: Any, low: int, high: int) -> None:
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        low = low // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, low, min(high, len(mapped)) - low)
 
 
 def _has_events(buffers: Buffers) -> bool:

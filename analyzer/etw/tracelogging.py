@@ -6,8 +6,6 @@ TraceLoggingProvider.h (Windows SDK).
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple, Union
-
 from .payload import IN_DATA, STRUCT, Field, Schema
 
 OUT = {
@@ -16,7 +14,7 @@ OUT = {
     15: "hresult", 16: "filetime", 17: "signed", 18: "unsigned", 35: "utf8", 36: "pkcs7",
     37: "hex", 38: "datetime_utc",
 }  # fmt: skip
-_CACHE: Dict[Tuple[bytes, str], Optional[Schema]] = {}
+_CACHE: dict[tuple[bytes, str], Schema | None] = {}
 
 
 def provider_name(traits: bytes) -> str:
@@ -25,7 +23,7 @@ def provider_name(traits: bytes) -> str:
     return traits[2 : end if end >= 0 else len(traits)].decode("utf-8", "replace")
 
 
-def schema(item: bytes, provider: str = "") -> Optional[Schema]:
+def schema(item: bytes, provider: str = "") -> Schema | None:
     """The schema of the item; None when the item is damaged. Equal items give the same object."""
     key = (item, provider)
     if key not in _CACHE:
@@ -38,7 +36,7 @@ def schema(item: bytes, provider: str = "") -> Optional[Schema]:
     return _CACHE[key]
 
 
-def _string(item: bytes, at: int) -> Tuple[str, int]:
+def _string(item: bytes, at: int) -> tuple[str, int]:
     end = item.find(b"\0", at)
     if end < 0:
         raise IndexError
@@ -56,7 +54,7 @@ def _parse(item: bytes, provider: str) -> Schema:
     item = item[:size] if size >= 4 else item
     at = _tags(item, 2)
     name, at = _string(item, at)
-    flat: List[Tuple[Field, int]] = []  # with the number of struct members
+    flat: list[tuple[Field, int]] = []  # with the number of struct members
     while at < len(item):
         label, at = _string(item, at)
         kind = item[at]
@@ -68,7 +66,7 @@ def _parse(item: bytes, provider: str) -> Schema:
             if out & 0x80:
                 at = _tags(item, at)
                 out &= 0x7F
-        count: Union[int, str, None] = None
+        count: int | str | None = None
         mode = kind & 0x60
         if mode == 0x20:
             count = item[at] | item[at + 1] << 8
@@ -80,7 +78,7 @@ def _parse(item: bytes, provider: str) -> Schema:
             at += 2 + skip
             count = IN_DATA
         kind &= 0x1F
-        length: Union[int, str, None] = IN_DATA if kind == 14 else None
+        length: int | str | None = IN_DATA if kind == 14 else None
         field = Field(label, kind, OUT.get(out, "") if kind != STRUCT else "", count, length)
         flat.append((field, out if kind == STRUCT else 0))
     fields, _ = _nest(flat, 0, len(flat), 0)
@@ -88,10 +86,10 @@ def _parse(item: bytes, provider: str) -> Schema:
 
 
 def _nest(
-    flat: List[Tuple[Field, int]], at: int, members: int, depth: int
-) -> Tuple[List[Field], int]:
-    out: List[Field] = []
-    names: Dict[str, int] = {}
+    flat: list[tuple[Field, int]], at: int, members: int, depth: int
+) -> tuple[list[Field], int]:
+    out: list[Field] = []
+    names: dict[str, int] = {}
     while at < len(flat) and len(out) < members:
         field, inner = flat[at]
         at += 1

@@ -11,7 +11,7 @@ like a header, or damage), only that buffer is walked one by one.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,10 +44,10 @@ class Walk(NamedTuple):
     types: Array  #: uint8, layouts numbers
     lanes: Array  #: int32, which buffer of the block
     used: Array  #: bytes from the buffer's first event to the end of its last, per buffer
-    damage: List[Damage]
+    damage: list[Damage]
 
 
-def _header(word: int) -> Tuple[int, int]:
+def _header(word: int) -> tuple[int, int]:
     """(type, size) of the event whose first 8 bytes are ``word``; (0, 0) when it is none."""
     marker = word >> 24 & 0xFF
     if marker == MARKER_TRACE:
@@ -124,9 +124,9 @@ def walk(block: Block) -> Walk:
     if sound.all():
         return Walk(slots, sizes, types, lanes, np.maximum(used, 0), [])
 
-    damage: List[Damage] = []
+    damage: list[Damage] = []
     alive = np.ones(len(slots), bool)
-    extra: List[Tuple[int, int, int, int]] = []
+    extra: list[tuple[int, int, int, int]] = []
     for lane in np.flatnonzero(~sound).tolist():
         f, p = int(first[lane]), int(past[lane])
         used[lane] = _repair(
@@ -174,11 +174,11 @@ def _ascending(low: Array, high: Array) -> Array:
 
 def _repair(
     words: Array, slots: Array, ahead: Array, first: int, past: int, start: int, end: int,
-    lane: int, alive: Array, extra: List[Tuple[int, int, int, int]], damage: List[Damage],
+    lane: int, alive: Array, extra: list[tuple[int, int, int, int]], damage: list[Damage],
 ) -> int:  # fmt: skip
     """Walks one buffer; marks what is no event; returns the bytes used. Positions are slots."""
-    cand: List[int] = slots[first:past].tolist()
-    nexts: List[int] = ahead[first:past].tolist()
+    cand: list[int] = slots[first:past].tolist()
+    nexts: list[int] = ahead[first:past].tolist()
     alive[first:past] = False
     at, k, origin = start, 0, start
     ends_well = [False]  # filled when first needed
@@ -219,7 +219,7 @@ def _repair(
         at = cand[k]
 
 
-def _reaches_end(words: Array, cand: List[int], nexts: List[int], end: int) -> List[bool]:
+def _reaches_end(words: Array, cand: list[int], nexts: list[int], end: int) -> list[bool]:
     good = [False] * len(cand)
     for k in range(len(cand) - 1, -1, -1):
         at = nexts[k]

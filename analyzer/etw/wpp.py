@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from . import payload
@@ -17,7 +17,7 @@ from .payload import Decoded, Field, Schema
 MAX_BYTES = 64 << 20
 
 #: TMF item -> (kind, how to show it); item names as tracewpp writes them
-ITEMS: Dict[str, Tuple[int, str]] = {
+ITEMS: dict[str, tuple[int, str]] = {
     "ItemChar": (payload.INT8, ""), "ItemUChar": (payload.UINT8, ""),
     "ItemCharShort": (payload.INT8, ""), "ItemCharSign": (payload.INT8, ""),
     "ItemShort": (payload.INT16, ""), "ItemUShort": (payload.UINT16, ""),
@@ -59,14 +59,14 @@ class Message(NamedTuple):
     provider: str
     name: str
     format: str
-    fields: Tuple[Field, ...]  #: named by their number in the format
-    marks: Dict[str, str]  #: LEVEL, FLAGS, FUNC as the TMF tells
+    fields: tuple[Field, ...]  #: named by their number in the format
+    marks: dict[str, str]  #: LEVEL, FLAGS, FUNC as the TMF tells
 
     def schema(self) -> Schema:
         """The arguments as a schema."""
         return Schema(self.provider, self.name, self.fields, told_by="TMF")
 
-    def decode(self, data: bytes, pointer: int) -> Tuple[Decoded, str]:
+    def decode(self, data: bytes, pointer: int) -> tuple[Decoded, str]:
         """The arguments, and the message with them filled in."""
         decoded = payload.decode(self.schema(), data, pointer)
         shown = {f.name: f for f in self.fields}
@@ -106,12 +106,12 @@ def _printf(spec: str, shown: str, value: Any) -> str:
     return "0x" + text if "#" in flags or letter == "p" else text
 
 
-def parse(text: str) -> Dict[Tuple[str, int], Message]:
+def parse(text: str) -> dict[tuple[str, int], Message]:
     """The messages of a TMF text by (GUID, number)."""
-    messages: Dict[Tuple[str, int], Message] = {}
+    messages: dict[tuple[str, int], Message] = {}
     guid = provider = ""
     pending: Any = None
-    fields: List[Field] = []
+    fields: list[Field] = []
     for line in text.splitlines():
         stripped = line.strip()
         head = _HEAD.match(stripped)
@@ -138,7 +138,7 @@ def parse(text: str) -> Dict[Tuple[str, int], Message]:
 
 def _argument(_label: str, item: str, inner: Any, number: str) -> Field:
     if item in _LISTS:
-        names: Dict[int, str] = {}
+        names: dict[int, str] = {}
         bits = "Set" in item or "Flags" in item
         for k, part in enumerate(filter(None, (p.strip() for p in (inner or "").split(",")))):
             text, _, value = part.partition("=")
@@ -150,8 +150,8 @@ def _argument(_label: str, item: str, inner: Any, number: str) -> Field:
 
 
 def _keep(
-    messages: Dict[Tuple[str, int], Message], guid: str, provider: str, pending: Any,
-    fields: List[Field],
+    messages: dict[tuple[str, int], Message], guid: str, provider: str, pending: Any,
+    fields: list[Field],
 ) -> None:  # fmt: skip
     name, number, form, rest = pending
     # Arguments follow each other in the order of their numbers, whatever order the file lists.
@@ -160,10 +160,10 @@ def _keep(
     messages[guid, int(number)] = Message(provider, name, form, ordered, marks)
 
 
-def load(path: str) -> Dict[Tuple[str, int], Message]:
+def load(path: str) -> dict[tuple[str, int], Message]:
     """The messages of a .tmf file, or of all of a folder."""
     if os.path.isdir(path):
-        out: Dict[Tuple[str, int], Message] = {}
+        out: dict[tuple[str, int], Message] = {}
         for name in sorted(os.listdir(path)):
             if name.lower().endswith(".tmf"):
                 out.update(load(os.path.join(path, name)))
