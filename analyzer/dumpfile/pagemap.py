@@ -1,8 +1,8 @@
 """Which physical frames a dump stores, and where in the file.
 
 Invariant: a map is a pure function frame -> file offset (-1 = not stored) built from bounded views
-of the mapped file; its private memory is at most 1/16 byte per frame of the machine (bitmaps) or
-24 bytes per run. It never says whether the file is long enough: the reader compares offsets with
+of the mapped file; its private memory is about 1/8 byte per frame of the machine (bitmaps) or
+32 bytes per run. It never says whether the file is long enough: the reader compares offsets with
 the file size.
 
 Sources: mindumpdef.h (runs), the public readers named in docs/architecture.md (bitmap, ranges).
@@ -67,6 +67,7 @@ class BitmapMap:
     def __init__(self, words: npt.NDArray[np.uint64], bits: int, first: int) -> None:
         self.words, self.bits, self.first = words, bits, first
         self.before = np.zeros(len(words) + 1, np.int64)
+        self.highest = -1
         step = 1 << 20  # bounded temporaries for machines with terabytes of memory
         total, runs, carry = 0, 0, np.uint64(0)
         one, top = np.uint64(1), np.uint64(63)
@@ -84,15 +85,11 @@ class BitmapMap:
             below[0] |= carry
             carry = part[-1] >> top
             runs += int(np.bitwise_count(part & ~below).sum())
+            filled = np.flatnonzero(part)
+            if len(filled):
+                last = int(filled[-1])
+                self.highest = (at + last) * 64 + int(part[last]).bit_length() - 1
         self.pages, self.runs = total, runs
-        filled = np.flatnonzero(np.diff(self.before)) if total else np.zeros(0, np.int64)
-        self.highest = -1
-        if len(filled):
-            last = int(filled[-1])
-            word = int(words[last])
-            if last == len(words) - 1 and bits & 63:
-                word &= (1 << (bits & 63)) - 1
-            self.highest = last * 64 + word.bit_length() - 1
 
     def offsets(self, frames: Ints) -> Ints:
         """File offset of each frame's page, -1 where the dump does not store it."""
