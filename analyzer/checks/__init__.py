@@ -12,14 +12,31 @@ from typing import Callable
 
 from ..errors import UsageError
 from ..records import Anomaly, Finding, Records
-from . import dump_extensions, dump_filters, machine, rules_dump, rules_etw, rules_logs, storage
+from . import (
+    case,
+    dump_extensions,
+    dump_filters,
+    machine,
+    rules_case,
+    rules_dump,
+    rules_etw,
+    rules_live,
+    rules_logs,
+    storage,
+)
 from .evidence import Seen, by_source
 from .rule import SEVERITIES, Rule, explanation, page
 
 __all__ = ["CHECKS", "RULES", "SEVERITIES", "Rule", "explain", "rules_page", "run"]
 
 #: every rule by its id
-RULES: dict[str, Rule] = {**rules_dump.RULES, **rules_logs.RULES, **rules_etw.RULES}
+RULES: dict[str, Rule] = {
+    **rules_dump.RULES,
+    **rules_logs.RULES,
+    **rules_etw.RULES,
+    **rules_live.RULES,
+    **rules_case.RULES,
+}
 
 #: each looks at the records of one source
 CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
@@ -37,6 +54,7 @@ def run(records: Records) -> list[Finding]:
     for seen in by_source(records):
         for check in CHECKS:
             anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
+    anomalies += list(case.check(records, anomalies))
     findings = [_finding(anomaly) for anomaly in anomalies]
     return sorted(findings, key=lambda finding: SEVERITIES.index(str(finding.severity)))
 

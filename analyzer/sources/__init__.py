@@ -86,8 +86,10 @@ def _is_registry_text(head: bytes) -> bool:
 
 
 def _is_capture(head: bytes) -> bool:
-    first = text_of(head).lstrip().partition("\n")[0]
-    return first.startswith("{") and '"dumpstart"' in first
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = text_of(head).encode()
+    first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]  # what follows may be damaged
+    return first.startswith(b"{") and b'"dumpstart"' in first
 
 
 def _is_windbg_log(head: bytes) -> bool:

@@ -1,0 +1,137 @@
+"""FILTER_EXTENSIONs of a capture: as the node held them, as a callback was given and left them.
+
+Invariant: bytes are decoded by the layouts of dumps; what a callback changed is told member by
+member. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ..absence import Absent
+from ..dumpstack.describe import Failure, describe
+from ..dumpstack.nodes import Node
+from ..dumpstack.walk import Ring
+from ..layouts.crashdmp import NodeLayout, node_layouts
+from ..records import Anomaly, Extension, Origin
+from ..target import Target
+from .capture_calls import Call
+from .capture_format import Fact, number, raw
+
+_OTHERWISE = Absent("not-recorded", "a capture tells the status of each call instead")
+NO_FAILURE = Failure(_OTHERWISE, _OTHERWISE, "certain", None)
+_NO_HEAD = Absent("not-recorded", "the capture does not tell it")
+WINDOWS_8 = 9200
+
+
+class Recorded(Target):
+    """What a capture recorded, in the shape that the decoding of dumps wants."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self, address: int, size: int) -> bytes | Absent:
+        return Absent("not-recorded", "a capture holds the filters' nodes alone")
+
+
+class _Seen(NamedTuple):
+    """One sight of an extension."""
+
+    call: Call
+    address: int
+    data: bytes
+    layout: NodeLayout
+    how: str
+    offset: int
+
+
+class Extensions:
+    """Takes the bytes that the facts of calls carry."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._seen: list[_Seen] = []
+        self.nodes: dict[int, Node] = {}
+        self.anomalies: list[Anomaly] = []
+
+    def layout(self, name: str | None = None) -> NodeLayout | None:
+        """The node layout of a name; without one, that which the build makes likely."""
+        build = self._target.build
+        if name is None:
+            name = "vista" if isinstance(build, int) and build < WINDOWS_8 else "win8"
+        layouts = node_layouts(self._target.pointer_size)
+        return next((layout for layout in layouts if layout.name == name), None)
+
+    def given(self, call: Call | None, fact: Fact, offset: int) -> None:
+        """The bytes at the entry of a call."""
+        data, address = raw(fact, "ext"), number(fact, "extension")
+        if call is not None and data is not None and address is not None:
+            how = f"given to {call.routine.callback}, call {call.number}"
+            self._note(call, address, data, how, offset)
+
+    def left(self, call: Call | None, fact: Fact, offset: int) -> None:
+        """The bytes at the return of a call."""
+        data = raw(fact, "ext")
+        if call is None or data is None or call.extension is None:
+            return
+        before = next((s for s in reversed(self._seen) if s.address == call.extension), None)
+        how = f"as {call.routine.callback} left it, call {call.number}"
+        after = self._note(call, call.extension, data, how, offset)
+        if before is None or after is None:
+            return
+        changed = [
+            (name, was, now)
+            for name, was, now in zip(Extension._fields, self._row(before), self._row(after))
+            if was != now and name not in ("origin", "filter", "stack")
+        ]
+        if changed:
+            names = ", ".join(name for name, _, _ in changed)
+            text = f"{call.routine.callback} of {call.routine.label} changed its FILTER_EXTENSION: "
+            self.anomalies.append(
+                Anomaly(
+                    "extension-changed-by-callback",
+                    f"{text}{names}.",
+                    Origin(self._target.path, how, "certain", offset, call.extension),
+                    call.routine.filter or "",
+                    tuple(f"{name} = {_shown(was)} -> {_shown(now)}" for name, was, now in changed),
+                )
+            )
+
+    def rows(self, described: Sequence[Extension]) -> Iterator[Extension]:
+        """The records: a node's own unless a call was given the same, then each change."""
+        for row in described:
+            first = next((s for s in self._seen if s.address == row.extension), None)
+            if first is None or self._row(first)[:-1] != row[:-1]:
+                yield row
+        last: dict[int, tuple[Any, ...]] = {}
+        for seen in self._seen:
+            row = self._row(seen)
+            if last.get(seen.address) != row[:-1]:
+                yield row
+            last[seen.address] = row[:-1]
+
+    def _note(self, call: Call, address: int, data: bytes, how: str, offset: int) -> _Seen | None:
+        known = (
+            n.layout for place, n in self.nodes.items() if place + n.layout.extension == address
+        )
+        layout = next(known, None) or self.layout()
+        if layout is None:
+            return None
+        self._seen.append(_Seen(call, address, data, layout, how, offset))
+        return self._seen[-1]
+
+    def _row(self, seen: _Seen) -> Extension:
+        layout, routine = seen.layout, seen.call.routine
+        room = layout.link - layout.extension
+        whole = bytes(layout.extension) + seen.data[:room].ljust(room, b"\0")
+        node = Node(layout, seen.address - layout.extension, whole.ljust(layout.size, b"\0"), 0)
+        ring = Ring(str(routine.stack or ""), _NO_HEAD, None, (node,), (), "", None, 1, seen.how)
+        row = describe(self._target, (), [ring], NO_FAILURE, "").extensions[0]
+        unnamed = Absent("not-recorded", "the capture names no filter")
+        origin = Origin(self._target.path, seen.how, "certain", seen.offset, seen.address)
+        return row._replace(filter=routine.filter or unnamed, stack=routine.stack, origin=origin)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:#x}" if isinstance(value, int) else str(value)

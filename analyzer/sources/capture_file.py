@@ -1,0 +1,70 @@
+"""A capture of a live session: what the debugger saw of each callback, as it happened.
+
+Invariant: a file cut at any byte loads up to the cut and says so. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..errors import InputError
+from ..records import Anomaly, Origin, Records
+from . import capture_timing as timing
+from .capture_format import read
+from .capture_story import Story
+
+
+def collect(path: str, baseline: Sequence[str] = ()) -> Records:
+    """Records of one capture; ``baseline`` are captures whose durations are what is usual."""
+    story, is_whole = load(path)
+    records = story.records(os.path.getsize(path))
+    if story.end is None:
+        where = "in the middle of a line" if not is_whole else "without its end line"
+        records.add(
+            Anomaly(
+                "capture-cut",
+                f"The capture stops {where}: what happened after that is not in it.",
+                Origin(path, "end of the file", "certain", os.path.getsize(path)),
+            )
+        )
+    for other in baseline:
+        records.add(*compare(story, load(other)[0]))
+    return records
+
+
+def load(path: str) -> tuple[Story, bool]:
+    """The story of a capture, and whether its last line is whole."""
+    story, is_whole = Story(path), True
+    try:
+        for line in read(path):
+            is_whole = line.is_whole
+            if line.fact is not None:
+                story.take(line.fact, line.offset)
+            elif line.is_whole:
+                story.odd(line.offset)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(path, f"the file cannot be read: {reason}") from None
+    return story, is_whole
+
+
+def compare(story: Story, before: Story) -> list[Anomaly]:
+    """Callbacks that took longer than in a baseline."""
+    found = []
+    usual = before.calls.durations(before.frequency)
+    for key, now in story.calls.durations(story.frequency).items():
+        then = usual.get(key)
+        if now is not None and then is not None and timing.is_slower(now, then):
+            found.append(
+                Anomaly(
+                    "callback-slower-than-baseline",
+                    f"{key[1]} of {key[0]} took at least {now.low / 1e6:.3f} ms (median of "
+                    f"{now.count}); in the baseline it took at most {then.high / 1e6:.3f} ms "
+                    f"(median of {then.count}).",
+                    Origin(story.path, f"compared with {before.path}"),
+                    key[0],
+                    (f"baseline = {before.path}",),
+                )
+            )
+    return found

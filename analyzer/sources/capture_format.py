@@ -1,0 +1,161 @@
+"""The capture format: one JSON object a line, written as things happen; a log has the same lines.
+
+Invariant: a fact is complete in its own line, so a capture cut anywhere loads up to the cut; every
+number that may need 64 bits is a hexadecimal string; the text is plain ASCII. A fact of a kind, or
+with a member, that a reader does not know is passed over. Standard library only: the writer runs in
+the debugger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Callable, NamedTuple
+
+#: raised only when an older reader would misunderstand a newer file
+SCHEMA = 1
+#: stands before each fact in a session log; the number is the schema
+TAG = f"dumpstart:{SCHEMA} "
+#: what a target's 64-bit words can hold
+_MAX = (1 << 64) - 1
+#: lines decoded at once
+_BATCH = 500
+
+Fact = dict[str, Any]
+
+
+def header(version: str, backend: str, target: str, started_ns: int) -> Fact:
+    """The first line of a capture; ``started_ns`` is the debugger's clock, ns since 1970."""
+    return {
+        "dumpstart": "capture",
+        "schema": SCHEMA,
+        "version": version,
+        "backend": backend,
+        "target": target,
+        "started": started_ns,
+    }
+
+
+def encode(fact: Fact) -> str:
+    """One fact as its line, without the line end."""
+    return json.dumps(fact, separators=(",", ":"))
+
+
+def decode(text: str | bytes) -> Fact | None:
+    """The fact of a line, None when the line is no fact."""
+    try:
+        fact = json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, not UTF-8, endless digits or brackets
+        return None
+    return fact if isinstance(fact, dict) and ("fact" in fact or "dumpstart" in fact) else None
+
+
+def hexadecimal(value: Any) -> str | None:
+    """A number as the format writes it; None for one that is absent."""
+    return f"{value:#x}" if isinstance(value, int) else None
+
+
+def number(fact: Fact, name: str) -> int | None:
+    """A number of a fact, None when it is missing or is none."""
+    value = fact.get(name)
+    if value.__class__ is str:  # this function is called for each number of millions of facts
+        try:
+            value = int(value, 16)  # type: ignore[arg-type]
+        except ValueError:
+            return None
+    return value if value.__class__ is int and 0 <= value <= _MAX else None  # type: ignore[operator]
+
+
+def text(fact: Fact, name: str) -> str | None:
+    """A text of a fact, None when it is missing or is none."""
+    value = fact.get(name)
+    return value if isinstance(value, str) else None
+
+
+def raw(fact: Fact, name: str) -> bytes | None:
+    """The bytes that a fact holds in hexadecimal, None when they are missing or are none."""
+    value = fact.get(name)
+    if not isinstance(value, str) or len(value) > 1 << 16:
+        return None
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        return None
+
+
+class Writer:
+    """Writes facts to a file and, tagged, to a log; each is out before the call returns.
+
+    It never raises once it is open, because it is called while the target stands still: what went
+    wrong is in ``problem``.
+    """
+
+    def __init__(self, path: str | None, echo: Callable[[str], None] | None = None) -> None:
+        self._file = open(path, "w", encoding="ascii", newline="\n") if path else None  # noqa: SIM115
+        self._echo = echo
+        self.problem = ""
+
+    def __call__(self, fact: Fact) -> None:
+        line = encode(fact)
+        try:
+            if self._file is not None:
+                self._file.write(line + "\n")
+                self._file.flush()
+        except (OSError, ValueError) as error:  # disk full; closed
+            self.problem = self.problem or f"the capture file cannot be written: {error}"
+        try:
+            if self._echo is not None:
+                self._echo(TAG + line)
+        except Exception as error:  # noqa: BLE001 - whatever the debugger's output raises
+            self.problem = self.problem or f"the log cannot be written: {error}"
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                self.problem = self.problem or f"the capture file cannot be written: {error}"
+
+
+class Line(NamedTuple):
+    """One line of a capture file."""
+
+    offset: int
+    fact: Fact | None  #: None: the line is no fact
+    is_whole: bool  #: False: the file ends inside it
+
+
+def read(path: str) -> Iterator[Line]:
+    """The lines of a capture file, in order. Raises OSError."""
+    with open(path, "rb") as file:
+        mark = file.read(3)
+        coded = mark[:2] in (b"\xff\xfe", b"\xfe\xff")
+        file.seek(3 if mark == b"\xef\xbb\xbf" else 0)
+        offset = 0 if coded else file.tell()
+        if coded:  # a redirected PowerShell output; offsets are those of the decoded text
+            source: Any = file.read().decode("utf-16", "replace").encode().splitlines(keepends=True)
+        else:
+            source = file
+        lines = iter(source)
+        while True:
+            batch = list(islice(lines, _BATCH))
+            if not batch:
+                return
+            for line, fact in zip(batch, _decoded(batch)):
+                if fact is not None or not line.isspace():
+                    yield Line(offset, fact, line.endswith(b"\n"))
+                offset += len(line)
+
+
+def _decoded(batch: list[bytes]) -> list[Fact | None]:
+    """The fact of each line: all at once when each is one, which is much faster."""
+    try:
+        # A raw line end cannot stand inside a JSON string, so no two lines can run together.
+        facts = json.loads(b"[" + b",\n".join(batch) + b"]")
+    except (ValueError, RecursionError):
+        return [decode(line) for line in batch]
+    if len(facts) != len(batch) or not all(type(fact) is dict for fact in facts):
+        return [decode(line) for line in batch]
+    return [fact if "fact" in fact or "dumpstart" in fact else None for fact in facts]

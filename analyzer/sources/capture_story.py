@@ -1,0 +1,306 @@
+"""The facts of a capture into records: machine, modules, filters, extensions, and every call.
+
+Invariant: a call is stated as far as its facts go; an entry without its return, a return without
+its entry and a fact that contradicts another are told, never repaired. Decoding is that of dumps:
+the same layouts and the same words. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..absence import Absent
+from ..dumpstack import roles
+from ..dumpstack.describe import describe
+from ..dumpstack.nodes import Node
+from ..dumpstack.walk import Ring, filter_module
+from ..records import Anomaly, Event, Filter, Machine, Module, Origin, Records, Source
+from .capture_calls import Calls
+from .capture_extensions import NO_FAILURE, Extensions, Recorded
+from .capture_format import SCHEMA, Fact, number, raw, text
+from .capture_timing import Frequency
+
+_UNTOLD = Absent("not-recorded", "the capture does not tell it")
+_KINDS = frozenset({"x64", "x86", "x86-pae", "arm64"})
+
+
+class Story:
+    """Takes facts in order, then tells them as records."""
+
+    def __init__(self, path: str, kind: str = "capture") -> None:
+        self.path, self.kind = path, kind
+        self.target = Recorded(path)
+        self.header: Fact = {}
+        self.machine: Fact = {}
+        self.modules: list[Module] = []
+        self.nodes: list[tuple[Fact, Node, int]] = []
+        self.end: Fact | None = None
+        self.bugcheck: tuple[int, ...] = ()
+        self.build_lab: str | None = None
+        self.events: list[Event] = []
+        self.anomalies: list[Anomaly] = []
+        self.calls = Calls(path)
+        self.frequency: Frequency | None = None
+        self.not_understood = 0
+        self.first_odd: int | None = None
+        self.extensions = Extensions(self.target)
+
+    # -- taking facts --------------------------------------------------------------------------
+
+    def take(self, fact: Fact, offset: int) -> None:
+        """One fact; what it says that cannot be is counted as not understood."""
+        if "dumpstart" in fact:
+            self._header(fact, offset)
+            return
+        kind = fact.get("fact")
+        if kind == "call":
+            good = self.calls.entry(fact, offset)
+            if good and "ext" in fact:
+                self.extensions.given(self.calls.last, fact, offset)
+        elif kind == "return":
+            good = self.calls.back(fact, offset)
+            if good and "ext" in fact:
+                self.extensions.left(self.calls.last, fact, offset)
+        else:
+            take = getattr(self, f"_take_{kind}", None)
+            good = isinstance(kind, str) if take is None else take(fact, offset)
+        if not good:
+            self.odd(offset)
+
+    def odd(self, offset: int) -> None:
+        """Notes a line that is no fact or a fact that cannot be."""
+        self.not_understood += 1
+        if self.first_odd is None:
+            self.first_odd = offset
+
+    def _origin(self, how: str, offset: int, address: int | None = None) -> Origin:
+        return Origin(self.path, how, "certain", offset, address)
+
+    def _header(self, fact: Fact, offset: int) -> None:
+        if self.header:  # a log may hold several sessions; the first names the source
+            return
+        self.header = fact
+        schema = number(fact, "schema")
+        if schema is not None and schema > SCHEMA:
+            self.anomalies.append(
+                Anomaly(
+                    "capture-newer",
+                    f"The capture has schema {schema}; this version knows up to {SCHEMA}. What it "
+                    "does not know is passed over.",
+                    self._origin("capture header", offset),
+                )
+            )
+
+    def _take_machine(self, fact: Fact, offset: int) -> bool:
+        self.machine = {**self.machine, **fact, "offset": offset}
+        size = number(fact, "pointer_size")
+        if size in (4, 8):
+            self.target.pointer_size = size
+        architecture = text(fact, "architecture")
+        if architecture in _KINDS:
+            self.target.architecture = architecture
+        build = number(fact, "build")
+        if build is not None:
+            self.target.build = build
+        return size in (4, 8, None)
+
+    def _take_module(self, fact: Fact, offset: int) -> bool:
+        name, base, size = text(fact, "name"), number(fact, "base"), number(fact, "size")
+        if name is None:
+            return False
+        told: Any = Absent("not-recorded", "the debugger does not tell it")
+        stamp = number(fact, "stamp")
+        end: Any = told if base is None or size is None else base + size
+        has_key = stamp is not None and size
+        module = Module(
+            name=name, base=told if base is None else base, end=end,
+            size=told if size is None else size, role=None, stack=None,
+            loaded=fact.get("loaded", True) is not False,
+            time_date_stamp=told if stamp is None else stamp,
+            checksum=told if number(fact, "checksum") is None else number(fact, "checksum"),
+            image_key=f"{stamp:08X}{size:x}" if has_key else told, original=None,
+            original_match=None, load_order=len(self.modules),
+            origin=self._origin("module list of the debugger", offset, base),
+        )  # fmt: skip
+        self.modules.append(module)
+        if fact.get("late"):
+            self._event(fact, offset, "module-load", f"{name} was loaded while the capture ran")
+        return True
+
+    def _take_node(self, fact: Fact, offset: int) -> bool:
+        data, address = raw(fact, "bytes"), number(fact, "address")
+        layout = self.extensions.layout(text(fact, "layout"))
+        if data is None or address is None or layout is None or len(data) < layout.link:
+            return False
+        node = Node(layout, address, data.ljust(layout.size, b"\0"), 0, offset)
+        self.nodes.append((fact, node, offset))
+        self.extensions.nodes[address] = node
+        return True
+
+    def _take_armed(self, fact: Fact, offset: int) -> bool:
+        return self.calls.armed(fact)
+
+    def _take_disarmed(self, fact: Fact, offset: int) -> bool:
+        return self.calls.disarmed(fact)
+
+    def _take_lost(self, fact: Fact, offset: int) -> bool:
+        return self.calls.lost(fact)
+
+    def _take_calibration(self, fact: Fact, offset: int) -> bool:
+        return self.calls.calibration(fact)
+
+    def _take_clock(self, fact: Fact, offset: int) -> bool:
+        hz = number(fact, "hz")
+        if not hz:
+            return False
+        low, high = number(fact, "low") or hz, number(fact, "high") or hz
+        if not low <= hz <= high:
+            return False
+        self.frequency = Frequency(hz, low, high, text(fact, "how") or "of unknown origin")
+        return True
+
+    def _take_bugcheck(self, fact: Fact, offset: int) -> bool:
+        values = fact.get("values")
+        if not isinstance(values, list) or len(values) != 5:
+            return False
+        numbers = [number({"v": value}, "v") for value in values]
+        if any(value is None for value in numbers):
+            return False
+        self.bugcheck = tuple(value for value in numbers if value is not None)
+        return True
+
+    def _take_stop(self, fact: Fact, offset: int) -> bool:
+        kind = text(fact, "kind") or "unknown"
+        detail = text(fact, "detail") or ""
+        self._event(fact, offset, kind, f"the target stopped: {detail or kind}")
+        self.calls.stopped(fact, offset)
+        return True
+
+    def _take_error(self, fact: Fact, offset: int) -> bool:
+        self._event(fact, offset, "error", text(fact, "text") or "an error of the capture itself")
+        self.anomalies.append(
+            Anomaly(
+                text(fact, "rule") if fact.get("rule") == "capture-not-armed" else "capture-error",
+                (text(fact, "text") or "The capture met an error.").rstrip(".") + ".",
+                self._origin("noted while capturing", offset),
+                text(fact, "subject") or "",
+            )
+        )  # type: ignore[arg-type]
+        return True
+
+    def _take_end(self, fact: Fact, offset: int) -> bool:
+        self.end = fact
+        self._event(fact, offset, "end", f"the capture ended: {text(fact, 'reason') or 'unknown'}")
+        return True
+
+    def _event(self, fact: Fact, offset: int, name: str, words: str) -> None:
+        values: dict[str, Any] = dict.fromkeys(Event._fields)
+        values.update(
+            time=number(fact, "host"), provider="debugger", name=name, text=words,
+            processor=number(fact, "cpu"), origin=self._origin("capture", offset),
+        )  # fmt: skip
+        self.events.append(Event(**values))
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def records(self, size: int) -> Records:
+        """Everything told so far; ``size`` is that of the file."""
+        out = Records()
+        modules = roles.classify(
+            [m for m in self.modules if m.loaded], [m for m in self.modules if not m.loaded]
+        )
+        self._filters(out, modules)
+        self.calls.tell(out, modules, self.frequency, self.end is not None, self._ending())
+        if self.machine or self.bugcheck or self.build_lab:
+            out.add(self._machine())
+        out.add(self._source(size, out), *modules, *self.events, *self.anomalies)
+        if self.not_understood:
+            out.add(
+                Anomaly(
+                    "capture-damaged",
+                    f"{self.not_understood} line(s) are no facts of a capture or cannot be; the "
+                    "first lies at the offset below. They were passed over.",
+                    self._origin("capture lines", self.first_odd or 0),
+                )
+            )
+        return out
+
+    def _ending(self) -> str:
+        if self.end is None:
+            return "the capture has no end"
+        return f"the capture ended: {text(self.end, 'reason') or 'no reason given'}"
+
+    def _filters(self, out: Records, modules: Sequence[Module]) -> None:
+        groups: dict[tuple[str, int | None], list[tuple[Fact, Node, int]]] = {}
+        for fact, node, offset in self.nodes:
+            key = (text(fact, "stack") or "", number(fact, "head"))
+            groups.setdefault(key, []).append((fact, node, offset))
+        rings = []
+        for (stack, head), members in groups.items():
+            latest = {node.address: node for _, node, _ in members}  # a node may be read again
+            count = number(members[0][0], "count")
+            no_head: Any = Absent("not-found", "the node was not found through its list")
+            rings.append(
+                Ring(
+                    stack, no_head if head is None else head, None, tuple(latest.values()), (), "",
+                    count, len(latest), text(members[0][0], "how") or "recorded by the capture",
+                )
+            )  # fmt: skip
+        stack_modules = [m for m in modules if m.stack and m.loaded]
+        known = {
+            m.name for r in rings for n in r.nodes for m in [filter_module(stack_modules, n)] if m
+        }
+        missing = [m for m in stack_modules if m.role == roles.FILTER and m.name not in known]
+        described = describe(
+            self.target, [m for m in modules if m not in missing], rings, NO_FAILURE, ""
+        )
+        out.add(*described.filters)
+        self.calls.registered(described.callbacks)
+        out.add(*self.extensions.rows(described.extensions), *self.extensions.anomalies)
+        why = Absent("not-found", "the capture found no node of this filter")
+        for module in missing:
+            values: dict[str, Any] = dict.fromkeys(Filter._fields, why)
+            origin = module.origin._replace(how="known by its module alone", confidence="likely")
+            values.update(filter=module.name, stack=module.stack, origin=origin)
+            if not any(row.filter == module.name for row in out["filters"]):
+                out.add(Filter(**values))
+
+    def _machine(self) -> Machine:
+        from ..names import bugchecks
+
+        values: dict[str, Any] = dict.fromkeys(Machine._fields, _UNTOLD)
+        build, processors = number(self.machine, "build"), number(self.machine, "processors")
+        lab = text(self.machine, "build_lab") or self.build_lab
+        values.update(
+            build=_UNTOLD if build is None else build,
+            build_lab=_UNTOLD if lab is None else lab,
+            architecture=self.target.architecture,
+            processors=_UNTOLD if processors is None else processors,
+            origin=self._origin(f"{self.kind}: machine", number(self.machine, "offset") or 0),
+        )
+        if self.bugcheck:
+            code = self.bugcheck[0] & 0xFFFFFFFF
+            values.update(bugcheck=code, bugcheck_name=bugchecks.name(code))
+            values.update({f"parameter{n}": self.bugcheck[n] for n in range(1, 5)})
+        return Machine(**values)
+
+    def _source(self, size: int, out: Records) -> Source:
+        calls = len(self.calls)
+        holds = [f"{calls} call{'' if calls == 1 else 's'} of filter callbacks"] if calls else []
+        if out["filters"]:
+            holds.append(f"{len(out['filters'])} filters")
+        if self.modules:
+            holds.append(f"{len(self.modules)} modules")
+        if self.bugcheck:
+            holds.append("the bugcheck")
+        lacks = ["what happened before the callbacks were armed and after the capture ended"]
+        if not calls:
+            lacks = ["calls of filter callbacks"]
+        backend = text(self.header, "backend")
+        subtype: Any = f"by {backend}, {self._ending()}" if backend else _UNTOLD
+        return Source(
+            self.path, self.kind, subtype, size, self.target.architecture,
+            "; ".join(holds) or "nothing of the dump path", "; ".join(lacks),
+            self._origin("by content", 0),
+        )  # fmt: skip
