@@ -279,7 +279,8 @@ def _span(ns: int) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit} {'after' if ns >= 0 else 'before'}"
-    return f"{seconds} seconds {'after' if ns >= 0 else 'before'}"
+    count = f"{seconds} second" if seconds == 1 else f"{seconds} seconds"
+    return f"{count} {'after' if ns >= 0 else 'before'}"
 
 
 # -- records -----------------------------------------------------------------------------------
