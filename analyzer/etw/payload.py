@@ -11,7 +11,7 @@ import ipaddress
 import struct
 import uuid
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ..names import ntstatus
 from ..records import filetime_to_ns
@@ -70,13 +70,10 @@ class Decoded(NamedTuple):
 
     def text(self) -> str:
         """The message with its values filled in, or "name=value" pairs."""
-        shown = [show(f, self.values[f.name]) for f in self.schema.fields if f.name in self.values]
+        values, labels = self.values, _plan(self.schema, 8).show
         if self.schema.message and not self.missing:
-            return fill(self.schema.message, shown)
-        pairs = [
-            f"{f.name}={show(f, self.values[f.name])}"
-            for f in self.schema.fields if f.name in self.values
-        ]  # fmt: skip
+            return fill(self.schema.message, [f(values[n]) for n, f in labels if n in values])
+        pairs = [f"{name}={shown(values[name])}" for name, shown in labels if name in values]
         if self.missing:
             pairs.append(f"(payload too short for {self.missing})")
         elif self.left:
@@ -134,12 +131,65 @@ class Reader:
         return raw[: len(raw) & ~1].decode("utf-16-le", "replace")
 
 
+class _Plan(NamedTuple):
+    """A schema made ready: its leading plain numbers in one struct, the rest one by one."""
+
+    schema: Schema  #: kept alive, because plans are found by its identity
+    numbers: struct.Struct
+    names: tuple[str, ...]  #: of the leading numbers
+    rest: tuple[Field, ...]
+    show: tuple[tuple[str, Callable[[Any], str]], ...]
+
+
+_PLANS: dict[tuple[int, int], _Plan] = {}
+_PLAIN = {kind for kind in _FIXED if kind not in (GUID, SYSTEMTIME, BOOLEAN, BOOLEAN8)} - {
+    UNICODE_CHAR, ANSI_CHAR,
+}  # fmt: skip
+
+
+def _plan(schema: Schema, pointer: int) -> _Plan:
+    found = _PLANS.get((id(schema), pointer))
+    if found is not None and found.schema is schema:
+        return found
+    if len(_PLANS) > 4096:
+        _PLANS.clear()
+    codes, names, k = "<", [], 0
+    for field in schema.fields:
+        wide = field.kind in (POINTER, SIZE_T)
+        if field.count is not None or (field.kind not in _PLAIN and not wide):
+            break
+        codes += ("I" if pointer == 4 else "Q") if wide else _FIXED[field.kind]
+        names.append(field.name)
+        k += 1
+    show = tuple((field.name, _shower(field)) for field in schema.fields)
+    plan = _Plan(schema, struct.Struct(codes), tuple(names), schema.fields[k:], show)
+    _PLANS[id(schema), pointer] = plan
+    return plan
+
+
+def _shower(field: Field) -> Callable[[Any], str]:
+    """How to show values of a field, decided once."""
+    if field.count is None and field.names is None:
+        if field.kind in (UNICODE, ANSI, GUID, SID, COUNTED_UNICODE, COUNTED_ANSI, WBEM_SID):
+            return str
+        if field.kind in (HEX32, HEX64, POINTER) or (field.out == "hex" and field.kind in _PLAIN):
+            return lambda value: f"{value & 0xFFFFFFFFFFFFFFFF:#x}"
+        if field.kind in _PLAIN and field.kind != FILETIME and not field.out:
+            return str
+    return lambda value: show(field, value)
+
+
 def decode(schema: Schema, data: bytes, pointer: int = 8) -> Decoded:
     """The payload by its schema."""
+    plan = _plan(schema, pointer)
     reader = Reader(data, pointer)
     values: dict[str, Any] = {}
+    fields = schema.fields
+    if len(data) >= plan.numbers.size:
+        values = dict(zip(plan.names, plan.numbers.unpack_from(data)))
+        reader.at, fields = plan.numbers.size, plan.rest
     missing = ""
-    for field in schema.fields:
+    for field in fields:
         try:
             values[field.name] = _field(reader, field, values)
         except ShortError:
@@ -328,26 +378,3 @@ def fill(message: str, values: list[str]) -> str:
             out.append({"n": " ", "t": " ", "r": " ", "b": " "}.get(char, char))
             at += 1
     return " ".join("".join(out).split())
-
-
-# -- columns ----------------------------------------------------------------------------------
-
-_NUMPY = {
-    INT8: "i1", UINT8: "u1", INT16: "<i2", UINT16: "<u2", INT32: "<i4", UINT32: "<u4",
-    INT64: "<i8", UINT64: "<u8", FLOAT: "<f4", DOUBLE: "<f8", BOOLEAN: "<u4", FILETIME: "<u8",
-    HEX32: "<u4", HEX64: "<u8", BOOLEAN8: "u1",
-}  # fmt: skip
-
-
-def fixed_layout(schema: Schema, pointer: int) -> tuple[list[tuple[Field, int, str]], int]:
-    """(field, offset, numpy type) of the leading plain numbers, and the bytes they take."""
-    out: list[tuple[Field, int, str]] = []
-    at = 0
-    for field in schema.fields:
-        kind = field.kind
-        code = ("<u4" if pointer == 4 else "<u8") if kind in (POINTER, SIZE_T) else _NUMPY.get(kind)
-        if code is None or field.count is not None:
-            break
-        out.append((field, at, code))
-        at += int(code[-1])
-    return out, at
