@@ -318,6 +318,18 @@ def test_no_node_without_its_version(layout: NodeLayout) -> None:
 
 
 @every_layout
+def test_a_small_number_for_a_routine_speaks_against_a_layout(layout: NodeLayout) -> None:
+    """A routine outside its module is a fault to report; a number like 1 is another field."""
+    stack = Stack(layout)
+    outside, small = (
+        score(stack.memory, stack.dump, layout, stack.node_bytes(0, DumpWrite=value))
+        for value in (POOL[stack.width], 1)
+    )
+    assert outside >= ENOUGH
+    assert small == outside - 4
+
+
+@every_layout
 def test_random_memory_is_no_node(layout: NodeLayout) -> None:
     """0 of 20,000 random blocks, 0 of 20,000 that even carry the version words."""
     stack = Stack(layout)
