@@ -6,6 +6,7 @@ only, because the in-debugger half uses it too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 #: reason code -> what it means to a reader
@@ -45,3 +46,8 @@ class Absent(NamedTuple):
 def is_absent(value: Any) -> bool:
     """True for an :class:`Absent` and for None."""
     return value is None or isinstance(value, Absent)
+
+
+def first_present(values: Iterable[Any]) -> Any:
+    """The first value that is not absent, else None."""
+    return next((value for value in values if not is_absent(value)), None)

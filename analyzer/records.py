@@ -8,7 +8,6 @@ schema. Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, Union
 
 from .absence import Absent
@@ -174,9 +173,7 @@ class Extension(NamedTuple):
     dump_data: Address
     size: Number
     flags: Code
-    is_reconstructed: (
-        Flag  #: True: not read from a FILTER_EXTENSION but from the dump stack context
-    )
+    is_reconstructed: Flag  #: not read from a FILTER_EXTENSION but from the dump stack context
     raw_bytes: Text  #: the structure as it was read, in hex
     origin: Origin
 
@@ -392,13 +389,6 @@ class Records:
         return self.tables[table]
 
 
-def absent_reasons(record: Any) -> dict[str, str]:
-    """Field -> reason in words, for each absent field of a record that says why."""
-    return {
-        name: str(value) for name, value in zip(record._fields, record) if isinstance(value, Absent)
-    }
-
-
 def filetime_to_ns(filetime: int) -> int | Absent:
     """A FILETIME (100 ns since 1601 UTC) as ns since 1970; absent when 0 or outside 1970..2262."""
     if not filetime:
@@ -407,8 +397,3 @@ def filetime_to_ns(filetime: int) -> int | Absent:
     if not 0 <= ns < 1 << 63:
         return Absent("out-of-range", f"FILETIME {filetime:#x} lies outside 1970 to 2262")
     return ns
-
-
-def first_present(values: Iterable[Any]) -> Any:
-    """The first value that is not absent, else None."""
-    return next((v for v in values if v is not None and not isinstance(v, Absent)), None)

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..absence import Absent, is_absent
+from ..absence import Absent, first_present, is_absent
 from ..checks.rule import SEVERITIES
-from ..records import Callback, Finding, Machine, Records, first_present
+from ..records import Callback, Finding, Machine, Records
 from ..tables import rows_of
 from . import words
 
@@ -31,7 +31,16 @@ _MOST = 3  #: of one kind in a sentence
 
 def sentences(records: Records) -> list[str]:
     """Was a dump written, which filters, what Dump_Start did, what is wrong."""
+    from . import story  # it uses this module
+
+    if story.is_case(records):
+        return story.sentences(records)
     return [*_story(records), *_verdict(records)]
+
+
+def filter_sentences(records: Records) -> list[str]:
+    """Which filters there were and what Dump_Start did."""
+    return [*_filters(records), *_start(records)]
 
 
 def of_sources(records: Records, names: Iterable[Any]) -> Records:
@@ -78,10 +87,15 @@ def _written(records: Records) -> list[str]:
     return [f"Whether a dump was written is not determined: {why}."]
 
 
-def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
+def dump_kind(machine: Machine) -> str:
+    """The type of a dump in words, "bitmap kernel dump"."""
     kind = words.field(machine, "dump_type_name", "")
     kind, bracket, rest = (kind or "kernel dump").partition(" (")
-    kind = (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
+    return (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
+
+
+def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
+    kind = dump_kind(machine)
     crash = ""
     if not is_absent(machine.bugcheck):
         name = words.field(machine, "bugcheck_name", "")

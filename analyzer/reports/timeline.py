@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..absence import is_absent
+from ..absence import first_present, is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
 from ..names import ntstatus
-from ..records import Records, first_present
+from ..records import Records
 from ..tables import iso_time
 from . import words
 

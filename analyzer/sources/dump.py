@@ -143,7 +143,9 @@ def _source(dump: KernelDump, out: Records, found: Sequence[Ring]) -> Source:
         holds.append(f"{len([m for m in out['modules'] if m.loaded])} loaded modules")
     nodes = sum(len(ring.nodes) for ring in found)
     if nodes:
-        holds.append(f"{nodes} crash dump filter nodes with their FILTER_EXTENSION")
+        holds.append(
+            f"{nodes} crash dump filter node{'s' if nodes > 1 else ''} with FILTER_EXTENSION"
+        )
     elif any(ring.tail for ring in found):
         holds.append("the dump stack context that FILTER_EXTENSION is filled from")
     if out["requests"]:
