@@ -23,6 +23,7 @@ exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
 
 examples:
   dumpstart analyze C:\\Windows\\MEMORY.DMP
+  dumpstart analyze ticket.zip
   dumpstart show filters MEMORY.DMP --format csv --output filters.csv
   dumpstart explain filter-disabled
 """
@@ -116,7 +117,8 @@ def _command(commands: Any, run: Callable[[Any], int], text: str) -> Any:
 
 
 def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="dumps, traces, logs of one crash")
+    about = "dumps, traces, logs, exports of one machine, or a folder or zip archive of them"
+    parser.add_argument("paths", metavar="PATH", nargs="+", help=about)
     parser.add_argument("--format", choices=formats, default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
     traces = parser.add_argument_group("for ETW traces; each may be repeated")
@@ -210,17 +212,25 @@ def _explain(arguments: Any) -> int:
 def _open(arguments: Any) -> Any:
     from .case import open_case
 
-    paths = list(_expanded(arguments.paths))
-    target = arguments.output
+    paths, target = list(_expanded(arguments.paths)), arguments.output
+    _keep_inputs(paths, target)
+    options = {name: getattr(arguments, name) for name in _TRACE_OPTIONS}
+    if not _terminal(sys.stderr):
+        case = open_case(paths, **options)
+    else:
+        with closing(Bar(sys.stderr)) as bar:
+            case = open_case(paths, bar, **options)
+    found = [str(source.path) for source in case.records["sources"]]
+    _keep_inputs([name for path in found for name in (path, path.partition("!")[0])], target)
+    return case
+
+
+def _keep_inputs(paths: Iterable[str], target: str) -> None:
+    """Refuses an output that would overwrite an input, also one found in a folder or archive."""
     if os.path.exists(target) and any(
         os.path.exists(path) and os.path.samefile(path, target) for path in paths
     ):
         raise UsageError(f"{target}: the output would overwrite an input.")
-    options = {name: getattr(arguments, name) for name in _TRACE_OPTIONS}
-    if not _terminal(sys.stderr):
-        return open_case(paths, **options)
-    with closing(Bar(sys.stderr)) as bar:
-        return open_case(paths, bar, **options)
 
 
 def _expanded(paths: Iterable[str]) -> Iterator[str]:

@@ -49,12 +49,15 @@ _UNKNOWN = "internal-unknown-rule"
 
 
 def run(records: Records) -> list[Finding]:
-    """What is wrong, most severe first; within a severity the sources' own reports lead."""
+    """What is wrong, most severe first.
+
+    Within a severity, what several sources say together leads, then the sources' own reports.
+    """
     anomalies = list(records.anomalies)
     for seen in by_source(records):
         for check in CHECKS:
             anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
-    anomalies += list(case.check(records, anomalies))
+    anomalies = [*case.check(records, anomalies), *anomalies]
     findings = [_finding(anomaly) for anomaly in anomalies]
     return sorted(findings, key=lambda finding: SEVERITIES.index(str(finding.severity)))
 

@@ -14,6 +14,7 @@ from ..absence import is_absent
 from ..names import ntstatus, progress
 from ..records import Anomaly, Crash, Machine, Module, Origin, Records, Setting
 from ..tables import iso_time
+from . import rules_case
 from .crashes import FAILED, SMALLER, WRITTEN, called, crash_of, numbers
 
 _LOAD_FILTERS = 0x2005
@@ -146,6 +147,8 @@ def _file_missing(seen: _Seen) -> Iterator[Anomaly]:
         )
         if len(suspects) > 1:
             text = text.replace("of that filter", "of one of them")
+        else:
+            text += f" Without it: {_without(suspects[0], names)}"
         yield _say(
             "case-filter-file-missing",
             text,
@@ -154,6 +157,16 @@ def _file_missing(seen: _Seen) -> Iterator[Anomaly]:
             (last.origin, f"event 45, location {_LOAD_FILTERS:#x}, status {status:#010x}"),
             *((e.origin, f"{e.name} = {e.value}") for e in entries),
         )
+
+
+def _without(name: str, names: Sequence[str]) -> str:
+    """The command that leaves the other filters registered."""
+    left = [other for other in names if other.lower() != name.lower()]
+    # what is quoted goes into a command line, so only plain names are written out
+    if all(re.fullmatch(r"[\w.-]{1,60}", other) for other in left) and left:
+        data = "\\0".join(left)
+        return f"reg add {rules_case.CONTROL} /v DumpFilters /t REG_MULTI_SZ /d {data} /f"
+    return f"regedit, {rules_case.CONTROL}, DumpFilters"
 
 
 def _complete_dumps(seen: _Seen) -> Iterator[tuple[str, list[Module]]]:
@@ -182,6 +195,8 @@ def _loaded_or_registered(seen: _Seen) -> Iterator[Anomaly]:
                 text = f"{called(registry)} registers the dump filter {name}"
                 text += f", {why}" if why else ""
                 text += f", but the modules in {called(path)} show that it was not loaded."
+                if why:
+                    text += f" Without it: {_without(name, [str(e.value) for e in entries])}"
                 yield _say(
                     "case-leftover-filter" if why else "case-filter-not-loaded",
                     text,

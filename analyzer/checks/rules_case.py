@@ -8,9 +8,9 @@ from __future__ import annotations
 from .rule import Rule, table
 
 CONTROL = r"HKLM\SYSTEM\CurrentControlSet\Control\CrashControl"
-_LEAVE_DUMPFVE = (
-    f"Remove its entry from DumpFilters; with only BitLocker's filter left that is: reg add "
-    f"{CONTROL} /v DumpFilters /t REG_MULTI_SZ /d dumpfve.sys /f. Then restart."
+_REMOVE = (
+    "Remove the entry from DumpFilters (the finding has the command for what is left) and restart; "
+    "keep the filter of an encryption that is in use."
 )
 #: a dedicated file that is large enough, on a machine with up to 32 GB
 DEDICATED = (
@@ -27,7 +27,7 @@ _FILTERS = (
         "that a file was not found; the registry names the filters.",
         "One missing file keeps the whole crash dump stack from loading: no crash leaves a dump, "
         "and hibernation falls back to a shutdown.",
-        f"Check for the files in System32\\drivers. {_LEAVE_DUMPFVE}",
+        f"Check for the files in System32\\drivers. {_REMOVE}",
     ),
     Rule(
         "case-filter-disabled",
@@ -68,7 +68,7 @@ _FILTERS = (
         "it was not loaded.",
         "It is typical of software that was removed. When its file is gone too, the whole dump "
         "stack does not load.",
-        _LEAVE_DUMPFVE,
+        _REMOVE,
     ),
     Rule(
         "case-hibernation-fallback",

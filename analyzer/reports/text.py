@@ -12,7 +12,7 @@ from typing import Any, Callable
 from ..absence import Absent, is_absent
 from ..records import Filter, Records
 from ..tables import rows_of
-from . import answer, words
+from . import answer, history, story, words
 from .extension import Member, members
 from .words import aligned, clean, field, fields, wrapped
 
@@ -21,6 +21,7 @@ _RESET = "\x1b[0m"
 _LAST_REQUESTS = 5
 _MOST_RESIDUE = 12
 _MOST_OF_A_RULE = 5
+_MOST_UNUSABLE = 20
 _PARAGRAPH = 2000  # longest text of a finding
 
 
@@ -32,6 +33,10 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
     sections: dict[str, Iterable[str]] = {
         "Answer": _paragraphs(answer.sentences(records)),
         "Findings": _findings(records, paint),
+        "What tells of which crash": _case(records, history.crashes),
+        "Timeline (UTC; steps of the dump in ms since the bugcheck)": _case(
+            records, history.timeline
+        ),
         "Crash and machine": _each(records, _machines),
         "Dump stack": _each(records, _stack),
         "Crash dump filters": _each(records, _filters),
@@ -61,6 +66,11 @@ def _each(records: Records, section: Callable[[Records], Iterable[str]]) -> Iter
         if body:
             yield from wrapped(f"from {clean(name)}:", "  ", " ")
             yield from body
+
+
+def _case(records: Records, section: Callable[[Records], Iterable[str]]) -> Iterable[str]:
+    """A section that only several sources together need."""
+    return section(records) if story.is_case(records) else ()
 
 
 def _paragraphs(sentences: Iterable[str]) -> Iterator[str]:
@@ -328,7 +338,11 @@ def _also(records: Records) -> Iterator[str]:
 
 
 def _sources(records: Records) -> Iterator[str]:
+    unusable = 0
     for s in rows_of(records["sources"]):
+        unusable += isinstance(s.kind, Absent)
+        if isinstance(s.kind, Absent) and unusable > _MOST_UNUSABLE:
+            continue
         name = clean(os.path.basename(str(s.path)) or str(s.path), 60)
         kind = fields(s, "kind", "subtype")
         yield from wrapped(f"{name}: {kind}" if kind else f"{name}: not usable", "    ", "  ")
@@ -336,3 +350,6 @@ def _sources(records: Records) -> Iterator[str]:
             yield from wrapped(clean(s.kind), "    ")
         elif not is_absent(s.cannot_tell):
             yield from wrapped("cannot tell: " + field(s, "cannot_tell"), "      ", "    ")
+    if unusable > _MOST_UNUSABLE:
+        more = words.counted(unusable - _MOST_UNUSABLE, "more file")
+        yield f"  {more} not usable; 'dumpstart info' lists them."

@@ -1,0 +1,91 @@
+"""The crashes of a case and their timeline, one line each, for the text report.
+
+Invariant: an event is placed by its own time, a step of writing the dump only by the milliseconds
+that its log states since the bugcheck, because the wall clock stands still during a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ..absence import is_absent
+from ..checks.crashes import called, logged, numbers
+from ..records import Records
+from . import words
+
+_MOST_ROWS = 40
+_MS = 1_000_000
+_DAY = 86400 * 10**9
+
+
+class Moment(NamedTuple):
+    """One line of the timeline."""
+
+    time: int  #: ns since 1970; of a step: crash time and stated milliseconds, for the order only
+    shown: str
+    source: str
+    text: str
+
+
+def crashes(records: Records) -> Iterator[str]:
+    """Which source tells of which crash, how sure that is and why."""
+    for number in numbers(records["crashes"]):
+        rows = [row for row in records["crashes"] if row.crash == number]
+        coded = next((row for row in rows if not is_absent(row.bugcheck)), rows[0])
+        yield f"  crash {number}: {words.fields(coded, 'bugcheck', 'bugcheck_name') or 'no bugcheck'}"
+        for row in rows:
+            text = f"{words.field(row, 'tells')}"
+            text += "" if is_absent(row.outcome) else f" (dump {words.field(row, 'outcome')})"
+            text += f": {words.clean(row.why)} ({row.origin.confidence})"
+            yield from words.wrapped(f"{_name(row)}: {text}", "      ", "    ")
+
+
+def timeline(records: Records) -> Iterator[str]:
+    """Starts, crashes, steps of writing the dump and events, oldest first."""
+    moments = sorted(_moments(records), key=lambda moment: moment.time)
+    left_out = len(moments) - _MOST_ROWS
+    if left_out > 0:
+        yield f"  {left_out} older lines are left out."
+    for moment in moments[-_MOST_ROWS:]:
+        yield from words.wrapped(
+            f"{moment.source}: {moment.text}", " " * 23, f"  {moment.shown:>19}  "
+        )
+
+
+def _name(row: Any) -> str:
+    return words.clean(called(row.origin.source), 40)
+
+
+def _at(ns: int) -> str:
+    from ..tables import iso_time
+
+    return iso_time(ns)[:19].replace("T", " ")
+
+
+def _moments(records: Records) -> Iterator[Moment]:
+    rows = records["crashes"]
+    crash_times: dict[str, int] = {}
+    for row in rows:
+        is_event = str(row.tells).startswith("event ")
+        if is_absent(row.time) or is_event:
+            continue
+        crash_times[row.origin.source] = row.time
+        code = words.fields(row, "bugcheck", "bugcheck_name")
+        text = f"crash {row.crash} ({row.tells}), bugcheck {code or 'not known'}"
+        yield Moment(row.time, _at(row.time), _name(row), text)
+    for stage in records["stages"]:
+        start = crash_times.get(stage.origin.source)
+        if start is None or not isinstance(stage.elapsed_ms, int):
+            continue
+        if 0 <= stage.elapsed_ms * _MS < _DAY:
+            shown = f"+{stage.elapsed_ms} ms"
+            took = words.field(stage, "duration_ms", "")
+            text = words.field(stage, "stage") + (f", {took} ms" if took else "")
+            text += f": {words.field(stage, 'text', '')}"
+            yield Moment(start + stage.elapsed_ms * _MS, shown, _name(stage), text)
+    for event in logged(records):
+        if isinstance(event.time, int):
+            what = words.fields(event, "name") or words.fields(event, "text") or "storage error"
+            text = f"{words.field(event, 'provider')} {words.field(event, 'event_id')}: {what}"
+            yield Moment(event.time, _at(event.time), _name(event), text)
