@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..absence import Absent
-from ..records import Event, Origin
+from ..records import Event
 from . import mof
 from .clock import NO_TIME
 from .decode import Described, Parts, take_apart
@@ -196,7 +196,6 @@ def details(trace: Trace, cols: dict[str, Array]) -> Iterator[Row]:
         guid = guids[number]
         told = decoder.describe(parts, guid, ident, version, opcode)
         modern = kind in (EVENT32, EVENT64)
-        at, how = trace.place(buffer, offset)
         if time == NO_TIME:
             time = _NO_TIME_AT_ALL if ts == NO_TIME else _BAD_TIME
         event = Event(
@@ -216,7 +215,7 @@ def details(trace: Trace, cols: dict[str, Array]) -> Iterator[Row]:
             _NO_THREAD if tid == NO_ID else tid,
             session,
             told.text,
-            Origin(trace.path, how, "certain", at),
+            trace.origin(buffer, offset),
         )
         yield Row(ts, event, told, parts)
 
@@ -252,6 +251,8 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     provider_id = np.array([*guids, *groups], object)[which]
     time = trace.clock.ns_array(cols["ts"])
     at, how = trace.places(cols["buffer"], cols["offset"])
+    in_memory = trace.addresses is not None
+    where = trace.addresses[cols["buffer"]] + cols["offset"].astype("u8") if in_memory else at
     lacks = {
         "time": time == NO_TIME, "provider": provider == None,  # noqa: E711  elementwise
         "provider_id": provider_id == None,  # noqa: E711
@@ -261,14 +262,16 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     }  # fmt: skip
     why = {"time": _NO_TIME_AT_ALL, "provider": _NO_PROVIDER, "provider_id": _NO_PROVIDER,
            "processor": _NO_CPU, "process_id": _NO_THREAD, "thread_id": _NO_THREAD}  # fmt: skip
+    told = len(lacks)
+    lacks["file_offset"], lacks["at_address"] = np.full(n, in_memory), np.full(n, not in_memory)
     code = np.zeros(n, np.int64)
-    for bit, missing in enumerate(lacks.values()):
+    for bit, missing in enumerate([*lacks.values()][:told]):
         code |= missing.astype(np.int64) << bit
     unique, inverse = np.unique(code, return_inverse=True)
     lines = []
     for value in unique.tolist():
         held = [f"{label}: {why.get(label, _ONLY_MODERN)}" for bit, label in enumerate(lacks)
-                if value >> bit & 1]  # fmt: skip
+                if bit < told and value >> bit & 1]  # fmt: skip
         lines.append("; ".join([*held, f"name: {_NOT_ASKED}", f"text: {_NOT_ASKED}"]))
 
     def words(values: Any) -> Any:
@@ -301,7 +304,7 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
         "found_by": words(np.array(how, object)),
         "confidence": words(np.full(n, "certain", object)),
         "file_offset": number("file_offset", at),
-        "at_address": pd.arrays.IntegerArray(np.zeros(n, "u8"), np.ones(n, bool)),
+        "at_address": number("at_address", where, "u8"),
         "not_determined": words(np.array(lines, object)[inverse.reshape(-1)] if n else empty),
     }
     return pd.DataFrame(data)

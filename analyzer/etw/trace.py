@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError, UnsupportedError
+from ..records import Origin
 from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers, sequence_gaps
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
@@ -57,6 +58,7 @@ class Trace:
         self._named: set[int] = set()
         self._places: list[tuple[int, int]] | None = None
         self.hook_groups: set[int] = set()  #: groups of kernel events seen in the first pass
+        self.addresses: Array = None  #: of each buffer, when they were read from memory
         self._schemas = 0  # number of the embedded-schema provider
         self._map = source_map
         self._index: Index | None = None
@@ -326,6 +328,14 @@ class Trace:
             table = self.buffers.table
             self._places = list(zip(table["offset"].tolist(), table["flags"].tolist()))
         return self._places
+
+    def origin(self, buffer: int, offset: int) -> Origin:
+        """Where one event was found: in the file, or at an address of the target's memory."""
+        at, how = self.place(buffer, offset)
+        if self.addresses is not None:
+            address = int(self.addresses[buffer]) + offset
+            return Origin(self.path, how, "certain", None, address)
+        return Origin(self.path, how, "certain", at)
 
     def place(self, buffer: int, offset: int) -> tuple[int, str]:
         """File offset of an event and how it was found; of a compressed buffer, the buffer's."""

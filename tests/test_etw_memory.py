@@ -1,0 +1,138 @@
+"""ETW sessions in kernel memory: found by content, ring walked, times and names where known."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import etw_writer as w
+
+from analyzer.absence import Absent
+from analyzer.etw.events import EventTable
+from analyzer.etw.memory import sessions
+from analyzer.target import PAGE, Target
+
+PROVIDER = "8e805eb3-6a8f-4a1e-8f6a-1e4ab35e808e"
+POOL = 0xFFFFA10000000000
+CONTEXT = 0xFFFFA20000000000
+
+
+class Memory(Target):
+    """A machine whose memory is a dictionary of pages."""
+
+    def __init__(self) -> None:
+        self.pages: dict[int, bytearray] = {}
+        self.path = "memory"
+        self.build = 19042
+
+    def put(self, address: int, data: bytes) -> None:
+        """Writes across pages."""
+        for k, byte in enumerate(data):
+            page, at = divmod(address + k, PAGE)
+            self.pages.setdefault(page, bytearray(PAGE))[at] = byte
+
+    def read(self, address: int, size: int) -> bytes | Absent:
+        """All or nothing."""
+        out = bytearray()
+        while size:
+            page, at = divmod(address, PAGE)
+            if page not in self.pages:
+                return Absent("not-in-dump")
+            part = self.pages[page][at : at + size]
+            out += part
+            address, size = address + len(part), size - len(part)
+        return bytes(out)
+
+    def runs(self) -> list[tuple[int, bytes]]:
+        """All pages, each a run of its own."""
+        return [(page * PAGE, bytes(data)) for page, data in sorted(self.pages.items())]
+
+
+def machine(buffers: int = 4, distance: int = 0x60, logger: int = 5) -> Memory:
+    """A session of ``buffers`` buffers, whose GlobalList is ``distance`` into its context."""
+    memory = Memory()
+    head = CONTEXT + distance
+    where = [POOL + k * 0x10000 for k in range(buffers)]
+    links = [head, *(address + 0x38 for address in where)]
+    for k, address in enumerate(where):
+        events = [w.event(PROVIDER, 10 * k + i, w.FILETIME_2024 + 100 * i + k, bytes(i * 90))
+                  for i in range(30)]  # fmt: skip
+        body = b"".join(e + bytes(-len(e) % 8) for e in events)
+        end = 0x48 + len(body)
+        assert 4 * PAGE < end < 0x10000
+        state = k % 2  # free buffers hold delivered events and count too
+        following, before = links[(k + 2) % len(links)], links[k]
+        memory.put(address, struct.pack("<IIIiqqQHHIIHHQQ", 0x10000, end, end, 0, 0, k, 0, k,
+                                        logger, state, end, 0x20, 0, following, before) + body)
+    memory.put(CONTEXT, struct.pack("<IIII", logger, 0x10000, 0, 0x80000000) + bytes(0x3F0))
+    memory.put(head, struct.pack("<QQ", links[1], links[-1]))
+    name = "Acme-Session".encode("utf-16-le")
+    memory.put(CONTEXT + distance + 0x38,
+               struct.pack("<HHIQ", len(name), len(name) + 2, 0, CONTEXT + 0x800))
+    memory.put(CONTEXT + 0x800, name)
+    if distance == 0x60:
+        memory.put(CONTEXT + 0xD8, struct.pack("<I", 2))
+        memory.put(CONTEXT + 0x140, struct.pack("<QQ", w.FILETIME_2024, 0))
+        memory.put(CONTEXT + 0x328, struct.pack("<Q", w.FILETIME_2024))
+    memory.put(0xFFFFF78000000300, struct.pack("<Q", 10_000_000))
+    return memory
+
+
+def test_a_session_is_found_by_content_with_name_clock_and_all_buffers() -> None:
+    """All buffers of the ring, free ones too, in time order, each row with its address."""
+    memory = machine()
+    (trace,) = sessions(memory, memory.runs())
+    assert trace.session.name == "Acme-Session"
+    assert trace.session.mode == 0x80000000
+    assert len(trace) == 120
+    rows = list(EventTable([trace]).rows())
+    assert [row.time for row in rows[:5]] == [
+        (w.FILETIME_2024 + t - w.EPOCH) * 100 for t in (0, 1, 2, 3, 100)
+    ]
+    assert {row.processor for row in rows} == {0, 1, 2, 3}
+    first = memory.read(rows[7].origin.address, 4)  # type: ignore[arg-type]
+    assert isinstance(first, bytes)
+    assert first[2:] == b"\x13\xc0"
+    assert rows[7].origin.file_offset is None
+    frame = EventTable([trace]).frame(text=False)
+    assert frame["at_address"].tolist() == [row.origin.address for row in rows]
+    assert frame["file_offset"].isna().all()
+
+
+def test_an_unknown_context_layout_gives_events_without_times() -> None:
+    """Another distance of the list: name and mode are found by content, times are not guessed."""
+    memory = machine(distance=0x88)
+    (trace,) = sessions(memory, memory.runs())
+    assert trace.session.name == "Acme-Session"
+    assert len(trace) == 120
+    assert isinstance(next(iter(EventTable([trace]))).time, Absent)
+
+
+def test_a_missing_page_costs_the_rest_of_that_buffer() -> None:
+    """A buffer whose third page is not in the dump keeps its first two, and it is noted."""
+    memory = machine()
+    runs = memory.runs()
+    del memory.pages[(POOL + 2 * PAGE) // PAGE]
+    (trace,) = sessions(memory, runs)
+    assert 90 < len(trace) < 120
+    assert any("missing" in note.text for note in trace.account.notes)
+
+
+def test_a_ring_that_does_not_close_is_no_session() -> None:
+    """A torn list gives nothing rather than half a session."""
+    memory = machine()
+    memory.put(POOL + 0x10000 + 0x38, struct.pack("<Q", 0xFFFFDEAD00000000))
+    assert list(sessions(memory, memory.runs())) == []
+
+
+def test_random_memory_has_no_sessions_and_ends() -> None:
+    """Pages of noise and of lying headers end quickly without an exception."""
+    rng = random.Random(5)
+    memory = machine()
+    for page in list(memory.pages):
+        for _ in range(12):
+            memory.pages[page][rng.randrange(0x60)] = rng.randrange(256)
+    memory.pages.update({(POOL >> 12) + 9999 + k: bytearray(rng.randbytes(PAGE))
+                         for k in range(50)})  # fmt: skip
+    for trace in sessions(memory, memory.runs()):
+        sum(1 for _ in EventTable([trace]).rows())
