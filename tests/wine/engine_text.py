@@ -6,7 +6,7 @@ Formats: WinDbg's documentation of ``lm``, ``.enumtag``, ``r``, ``dq``; seen wit
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 
 class EngineModule(NamedTuple):
@@ -15,7 +15,7 @@ class EngineModule(NamedTuple):
     base: int
     end: int
     image: str
-    stamp: Optional[int]
+    stamp: int | None
 
 
 def number(text: str) -> int:

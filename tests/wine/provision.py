@@ -1,7 +1,9 @@
-"""Makes the folder in which the real pykd and DbgEng run under Wine; ``python tests/wine/provision.py``.
+"""Makes the folder in which the real pykd and DbgEng run under Wine.
+
+``python tests/wine/provision.py`` does it; the tests do it themselves when it is not there.
 
 Invariant: what is there and complete is kept, so a second call takes no time; every step has a time
-limit; what is missing is named in :class:`Missing`. Nothing of Microsoft's or of a wheel leaves the
+limit; what is missing is named in :class:`MissingPartError`. Nothing of Microsoft's or of a wheel leaves the
 git-ignored cache folder. Parts: Wine and compilers from Debian (installed by ``.ci/run``), the pykd
 wheel and the Windows CPython core (in the panda3d wheel) from PyPI, the standard library of a
 CPython 3.9 of this machine, three small programs of ours (``c/``).
@@ -22,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 #: .venv*/ is ignored by git
 CACHE = Path(os.environ.get("DUMPSTART_WINE") or REPOSITORY / ".venv-test" / "wine")
-PROGRAMS = ("wine", "wineserver", "x86_64-w64-mingw32-gcc")
+PROGRAMS = ("wine", "wineserver", "taskset", "x86_64-w64-mingw32-gcc")
 #: Wine has stubs of these; the real ones must win
 NATIVE = "dbgeng,dbghelp,dbgmodel,symsrv,srcsrv,msdia140,mscoree=n"
 LEFT_OUT = {
@@ -31,7 +33,7 @@ LEFT_OUT = {
 }
 
 
-class Missing(Exception):
+class MissingPartError(Exception):
     """A part that provisioning needs is not on this machine; the text names it."""
 
 
@@ -86,7 +88,7 @@ def provide() -> Wine:
     """The folder, made as far as it is not there yet."""
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing:
-        raise Missing("not installed: " + ", ".join(missing))
+        raise MissingPartError("not installed: " + ", ".join(missing))
     wine = Wine(CACHE)
     CACHE.mkdir(parents=True, exist_ok=True)
     step("windows", "wheels and the Windows Python", lambda: windows_python(wine))
@@ -117,12 +119,10 @@ def windows_python(wine: Wine) -> None:
     wheels, home = CACHE / "wheels", wine.python.parent
     for folder in (wheels, home):
         shutil.rmtree(folder, ignore_errors=True)
-    run(
-        [sys.executable, *"-m pip --disable-pip-version-check download --quiet --no-deps".split()]
-        + "--platform win_amd64 --python-version 39 --only-binary :all: --require-hashes".split()
-        + ["--requirement", str(HERE / "requirements.txt"), "--dest", str(wheels)],
-        limit=300,
-    )
+    options = "--quiet --no-deps --platform win_amd64 --python-version 39 --require-hashes".split()
+    files = ["--requirement", str(HERE / "requirements.txt"), "--dest", str(wheels)]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+    run([*pip, *options, "--only-binary", ":all:", *files], limit=300)
     home.mkdir()
     with zipfile.ZipFile(next(wheels.glob("panda3d-*.whl"))) as archive:
         for entry in archive.namelist():
@@ -158,7 +158,9 @@ def standard_library() -> Path:
         told = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=False)
         if told.returncode == 0:
             return Path(told.stdout.strip()).parent
-    raise Missing("not installed: a CPython 3.9, whose standard library the Windows Python needs")
+    raise MissingPartError(
+        "not installed: a CPython 3.9, whose standard library the Windows Python needs"
+    )
 
 
 def own_programs(wine: Wine) -> None:
@@ -210,5 +212,5 @@ def run(command: list[str], limit: float, environment: dict[str, str] | None = N
 if __name__ == "__main__":
     try:
         print("ready:", provide().folder)
-    except Missing as missing:
+    except MissingPartError as missing:
         sys.exit(str(missing))

@@ -17,25 +17,25 @@ from pathlib import Path
 
 import pytest
 
-from .provision import Missing, Wine, provide, stop_server, windows_path
+from .provision import MissingPartError, Wine, provide, stop_server, windows_path
 
 #: the connection of the simulated machine, in the engine's words
 COM1 = "com:port=com1,baud=115200"
 COMMAND, FAILURE = "\x1e ", "\x1f "
 
 
-class Failed(AssertionError):
+class FailedError(AssertionError):
     """A session ended late or not as it should; the text holds its output."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def provided() -> Wine:
     """The Wine folder; where a part is missing the test is skipped, but not in CI."""
     try:
         if sys.platform != "linux":
-            raise Missing("these tests run on Linux")
+            raise MissingPartError("these tests run on Linux")
         return provide()
-    except Missing as missing:
+    except MissingPartError as missing:
         if os.environ.get("CI") == "true":
             pytest.fail(str(missing))
         pytest.skip(str(missing))
@@ -44,14 +44,14 @@ def provided() -> Wine:
 def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: float) -> str:
     """Runs a program of the Wine folder and returns what it printed."""
     process = subprocess.Popen(
-        ["wine", str(program), *arguments],
+        # across two processors Wine's calls to its server take four times as long
+        ["taskset", "-c", str(max(os.sched_getaffinity(0))), "wine", str(program), *arguments],
         env=wine.environment(),
         # Python under Wine starts only with a pipe or /dev/null on each of its three streams
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=one_processor,
     )
     try:
         output, _ = process.communicate(timeout=limit)
@@ -59,13 +59,8 @@ def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: floa
         os.killpg(process.pid, signal.SIGKILL)
         stop_server(wine)
         output, _ = process.communicate()
-        raise Failed(f"no end after {limit:.0f} s; output:\n{text_of(output)}") from None
+        raise FailedError(f"no end after {limit:.0f} s; output:\n{text_of(output)}") from None
     return text_of(output)
-
-
-def one_processor() -> None:
-    """Keeps Wine on one processor: its calls to its server take four times as long across two."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def text_of(output: bytes) -> str:
@@ -95,6 +90,6 @@ def debug(
         output = run_program(wine, wine.host, arguments, limit)
     _, *parts = output.split("\n" + COMMAND)
     if len(parts) != len(commands) + 1 or parts[-1].strip() != "end":
-        raise Failed(f"the host did not run all {len(commands)} commands; output:\n{output}")
+        raise FailedError(f"the host did not run all {len(commands)} commands; output:\n{output}")
     # the engine repeats each command before its output
     return [part.split("\n", 2)[-1].strip("\n") for part in parts[:-1]]
