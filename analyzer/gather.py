@@ -54,6 +54,9 @@ class Limits(NamedTuple):
     ratio_from: int = 1 << 30  #: smaller files may compress as well as they like
 
 
+LIMITS = Limits()
+
+
 class Input(NamedTuple):
     """One file to read."""
 
@@ -116,7 +119,7 @@ class Gathered:
             self._folder = ""
 
 
-def gather(paths: Sequence[Any], limits: Limits = Limits()) -> Gathered:
+def gather(paths: Sequence[Any], limits: Limits = LIMITS) -> Gathered:
     """The files behind the paths, in the order given, those of a folder by name; then close it."""
     found = Gathered(limits)
     try:
@@ -285,5 +288,7 @@ def _too_large(limits: Limits, member: zipfile.ZipInfo, room: int) -> str:
         return f"the archive would take {said}; {_BY_HAND}"
     free = shutil.disk_usage(tempfile.gettempdir()).free - limits.spare_bytes
     if size > free:
-        return f"it needs {size:,} bytes in {tempfile.gettempdir()}, where {max(free, 0):,} are free"
+        return (
+            f"it needs {size:,} bytes in {tempfile.gettempdir()}, where {max(free, 0):,} are free"
+        )
     return ""

@@ -1,6 +1,6 @@
 """Writes case folders: the files that one crash leaves behind, one story each, always the same.
 
-``stories()`` gives every story; three small ones are shipped as zip archives in sample-traces/cases.
+``stories()`` gives every story; three small ones are shipped as zip archives in ``cases``.
 Run it to write those again: ``python sample-traces/generator_cases.py``; ``--check`` only compares.
 """
 
@@ -71,7 +71,7 @@ def until(lines: list[str], last: str) -> list[str]:
     return lines[: lines.index(last) + 1]
 
 
-# ---------------------------------------------------------------- event log, as Event Viewer saves it
+# ---------------------------------------------------------------- event log of Event Viewer
 
 
 class EventLog:

@@ -15,6 +15,7 @@ from ..absence import Absent, is_absent
 from ..names import bugchecks
 from ..records import Crash, Event, Machine, Origin, Records
 from . import machine as machine_checks
+from .evidence import known
 
 EVENT_LOGS = ("evtx", "event log XML", "event log CSV")
 WRITTEN, SMALLER, FAILED = "written", "smaller", "failed"
@@ -65,10 +66,10 @@ class _Group:
     def fit(self, piece: _Piece) -> tuple[int, int, str] | None:
         """How well a piece fits: (rank, distance in time, why); None when it contradicts."""
         best: tuple[int, int, str] | None = None
-        for known, _, _ in self.members:
-            if _contradicts(known, piece):
+        for member, _, _ in self.members:
+            if _contradicts(member, piece):
                 return None
-            found = _fit(known, piece)
+            found = _fit(member, piece)
             if found is not None and (best is None or found < best):
                 best = found
         return best
@@ -156,8 +157,9 @@ def _pieces(records: Records) -> Iterator[_Piece]:
 
 def _of_dump(row: Machine, told: set[str]) -> _Piece:
     outcome: str | None = None if told.intersection(_CUT) else WRITTEN
-    attributes = 0 if is_absent(row.attributes) else int(row.attributes or 0)
-    if outcome and attributes & 0xC:  # insufficient dump file, kernel-generated triage dump
+    if (
+        outcome and (known(row.attributes) or 0) & 0xC
+    ):  # insufficient dump file, kernel-generated triage dump
         outcome = SMALLER
     return _piece("kernel dump", outcome, row, True)
 
@@ -174,17 +176,13 @@ def _of_log(row: Machine, told: set[str], is_complete: bool) -> _Piece:
 def _piece(tells: str, outcome: str | None, row: Machine, at_crash: bool) -> _Piece:
     values = tuple(getattr(row, f"parameter{n}") for n in range(1, 5))
     parameters = None if any(map(is_absent, values)) else values
-    time = None if is_absent(row.system_time) else int(row.system_time or 0)
-    boot = None if is_absent(row.boot_id) else int(row.boot_id or 0)
-    code = None if is_absent(row.bugcheck) else int(row.bugcheck or 0)
-    system = tuple(None if is_absent(v) else v for v in (row.architecture, row.build))
-    return _Piece(
-        tells, outcome, code, parameters, time, at_crash, boot, (system[0], system[1]), row.origin
-    )
+    time, boot, code = known(row.system_time), known(row.boot_id), known(row.bugcheck)
+    system = (known(row.architecture), known(row.build))
+    return _Piece(tells, outcome, code, parameters, time, at_crash, boot, system, row.origin)
 
 
 def _of_event(event: Event, row: Machine | None) -> _Piece | None:
-    provider, number = str(event.provider).lower(), event.event_id
+    provider, number = str(event.provider).lower(), known(event.event_id)
     tells = f"event {number}"
     if row is not None:
         piece = _piece(tells, None, row, False)
@@ -245,22 +243,22 @@ def _apart(one: _Piece, other: _Piece) -> int | None:
     return None if one.time is None or other.time is None else other.time - one.time
 
 
-def _fit(known: _Piece, new: _Piece) -> tuple[int, int, str] | None:
-    apart = _apart(known, new)
-    agree = bool(_same_code(known, new))
-    named = agree and _same_parameters(known, new) is True
+def _fit(old: _Piece, new: _Piece) -> tuple[int, int, str] | None:
+    apart = _apart(old, new)
+    agree = bool(_same_code(old, new))
+    named = agree and _same_parameters(old, new) is True
     words = "code and parameters" if named else "code" if agree else ""
-    to = f"of {called(known.origin.source)}"
-    if known.at_crash and new.at_crash:
+    to = f"of {called(old.origin.source)}"
+    if old.at_crash and new.at_crash:
         if apart is not None:
             why = f"{words} and crash time agree with those {to}" if words else f"crash time {to}"
             return (0 if named else 1, abs(apart), why)
-        if named and known.boot_id is not None and known.boot_id == new.boot_id:
+        if named and old.boot_id is not None and old.boot_id == new.boot_id:
             return 0, 0, f"{words} and boot id agree with those {to}"
         return (1 if named else 2, 0, f"{words} agree with those {to}") if agree else None
     if apart is None:
         return (1 if named else 2, 0, f"{words} agree with those {to}") if agree else None
-    if known.at_crash:
+    if old.at_crash:
         limit = _UNTIL_START if named else _UNTIL_START_UNNAMED
         if not -_BEFORE <= apart <= limit:
             return None
@@ -271,7 +269,7 @@ def _fit(known: _Piece, new: _Piece) -> tuple[int, int, str] | None:
     if abs(apart) > _SAME_START:
         return None
     words = f"{words} agree; " if words else ""
-    return 1, abs(apart), f"{words}logged {_span(apart)} {known.tells} {to}"
+    return 1, abs(apart), f"{words}logged {_span(apart)} {old.tells} {to}"
 
 
 def _span(ns: int) -> str:
@@ -288,14 +286,17 @@ def _span(ns: int) -> str:
 
 def _record(number: int, piece: _Piece, confidence: str, why: str) -> Crash:
     untold = Absent("not-recorded", f"this {piece.tells} does not state it")
-    parameters = piece.parameters or (untold,) * 4
+    one, two, three, four = piece.parameters or (untold,) * 4
     return Crash(
         number,
         piece.tells,
         piece.outcome,
         untold if piece.code is None else piece.code,
         untold if piece.code is None else bugchecks.name(piece.code),
-        *parameters,
+        one,
+        two,
+        three,
+        four,
         untold if piece.time is None else piece.time,
         untold if piece.boot_id is None else piece.boot_id,
         why,
@@ -305,15 +306,15 @@ def _record(number: int, piece: _Piece, confidence: str, why: str) -> Crash:
 
 def numbers(rows: Iterable[Crash]) -> list[int]:
     """The numbers of the crashes, in order."""
-    return sorted({int(row.crash or 0) for row in rows})
+    return sorted({known(row.crash) for row in rows})
 
 
 def crash_of(rows: Iterable[Crash], origin: Origin) -> int | None:
     """The crash that a finding or event with this origin is of; None when it is of none or many."""
     own = [row for row in rows if row.origin.source == origin.source]
     place = (origin.how, origin.file_offset)
-    exact = {int(r.crash or 0) for r in own if (r.origin.how, r.origin.file_offset) == place}
-    found = exact or {int(row.crash or 0) for row in own}
+    exact = {known(r.crash) for r in own if (r.origin.how, r.origin.file_offset) == place}
+    found = exact or {known(row.crash) for row in own}
     if not exact and any(str(row.tells).startswith("event ") for row in own):
         return None  # an event log spans many starts
     return found.pop() if len(found) == 1 else None

@@ -33,7 +33,8 @@ def crashes(records: Records) -> Iterator[str]:
     for number in numbers(records["crashes"]):
         rows = [row for row in records["crashes"] if row.crash == number]
         coded = next((row for row in rows if not is_absent(row.bugcheck)), rows[0])
-        yield f"  crash {number}: {words.fields(coded, 'bugcheck', 'bugcheck_name') or 'no bugcheck'}"
+        code = words.fields(coded, "bugcheck", "bugcheck_name")
+        yield f"  crash {number}: {code or 'bugcheck not known'}"
         for row in rows:
             text = f"{words.field(row, 'tells')}"
             text += "" if is_absent(row.outcome) else f" (dump {words.field(row, 'outcome')})"

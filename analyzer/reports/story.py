@@ -1,7 +1,7 @@
 """The answer of a case: what several sources together tell of each crash, in plain sentences.
 
-Invariant: every statement names the source it comes from; the culprit is the text of a finding, never
-a guess of this module; what no source tells is listed as not known.
+Invariant: every statement names the source it comes from; the culprit is the text of a finding,
+never a guess of this module; what no source tells is listed as not known.
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ _OF_THE_MACHINE = (
 def is_case(records: Records) -> bool:
     """True when sources of several kinds, or one that has no crash of its own, are to be told."""
     kinds = [s.kind for s in records["sources"] if not is_absent(s.kind)]
-    told = [k for k in kinds if k == _LOG or k in EVENT_LOGS or k in _REGISTRIES]
-    return bool(told) and (len(kinds) > 1 or kinds[0] != _LOG)
+    if not any(k == _LOG or k in EVENT_LOGS or k in _REGISTRIES for k in kinds):
+        return False
+    if _DUMP in kinds and not records["crashes"]:
+        return False  # dumps of running systems
+    return len(kinds) > 1 or kinds[0] != _LOG
 
 
 def sentences(records: Records) -> list[str]:
@@ -129,9 +132,7 @@ def _crash(records: Records, number: int, rows: list[Crash], is_only: bool) -> I
     yield from _culprit(findings, is_needed=not is_well)
 
 
-def _outcome(
-    records: Records, rows: list[Crash], findings: list[Finding], crash: str
-) -> str:
+def _outcome(records: Records, rows: list[Crash], findings: list[Finding], crash: str) -> str:
     good = [row for row in rows if row.outcome in (WRITTEN, SMALLER)]
     bad = [row for row in rows if row.outcome == FAILED]
     crash = _name(crash, rows)
@@ -140,11 +141,19 @@ def _outcome(
         pieces = [_piece(records, row) for row in (min(good, key=_weight), min(bad, key=_weight))]
         return f"Whether {crash} left a dump is contradictory: {' but '.join(pieces)}."
     if good:
-        less = "a smaller dump than asked for" if any(r.outcome == SMALLER for r in good) else "a dump"
+        less = (
+            "a smaller dump than asked for" if any(r.outcome == SMALLER for r in good) else "a dump"
+        )
         return f"{_capital(crash)} left {less}: {words.listed(pieces[:4])}."
     if bad:
-        return f"{_capital(crash)} left no complete dump as far as told: {words.listed(pieces[:4])}."
-    loads = [f for f in findings if f.rule in ("case-filter-file-missing", "event-dump-driver-load-failed")]
+        return (
+            f"{_capital(crash)} left no complete dump as far as told: {words.listed(pieces[:4])}."
+        )
+    loads = [
+        f
+        for f in findings
+        if f.rule in ("case-filter-file-missing", "event-dump-driver-load-failed")
+    ]
     if loads:
         where = called(loads[0].origin.source)
         return (

@@ -1,0 +1,186 @@
+"""Checks of the dump filters over several sources: registered, loaded, failed, left over.
+
+Invariant: "not loaded" is said only by a dump whose list of modules was read to its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ..names import ntstatus
+from ..records import Anomaly, Module, Setting
+from . import rules_case
+from .case_seen import IN_BOX, CaseSeen, listed, say, value
+from .crashes import SMALLER, WRITTEN, called
+
+_LOAD_FILTERS = 0x2005
+#: OBJECT_NAME_NOT_FOUND, OBJECT_PATH_NOT_FOUND, NO_SUCH_FILE
+_NO_FILE = (0xC0000034, 0xC000003A, 0xC000000F)
+
+
+def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
+    found = [
+        a
+        for a in seen.told("event-dump-driver-load-failed")
+        if value(a, "location") == _LOAD_FILTERS and value(a, "status") in _NO_FILE
+    ]
+    for registry in seen.registries if found else []:
+        entries = seen.registered(registry)
+        doubtful = seen.doubtful(registry)
+        names = [str(entry.value) for entry in entries]
+        suspects = [n for n in names if n.lower() in doubtful]
+        suspects = suspects or [n for n in names if n.lower() != IN_BOX] or names
+        if not suspects:
+            continue
+        last, times = found[-1], f" ({len(found)} times)" if len(found) > 1 else ""
+        status = value(last, "status") or 0
+        why = doubtful.get(suspects[0].lower(), "")
+        about = f" {listed(suspects)}" + (f", {why}" if why and len(suspects) == 1 else "")
+        text = (
+            f"{called(last.origin.source)} has event 45{times}: loading the dump filters failed "
+            f"(location {_LOAD_FILTERS:#x}) with {ntstatus.name(status)} ({status:#010x}), and "
+            f"{called(registry)} registers{about}: the driver file of that filter is most "
+            "probably missing, so the crash dump stack did not load."
+        )
+        if len(suspects) > 1:
+            text = text.replace("of that filter", "of one of them")
+        else:
+            text += f" Without it: {_without(suspects[0], names)}"
+        yield say(
+            "case-filter-file-missing",
+            text,
+            last.origin,
+            suspects[0],
+            (last.origin, f"event 45, location {_LOAD_FILTERS:#x}, status {status:#010x}"),
+            *((e.origin, f"{e.name} = {e.value}") for e in entries),
+        )
+
+
+def _without(name: str, names: Sequence[str]) -> str:
+    """The command that leaves the other filters registered."""
+    left = [other for other in names if other.lower() != name.lower()]
+    # what is quoted goes into a command line, so only plain names are written out
+    if all(re.fullmatch(r"[\w.-]{1,60}", other) for other in left) and left:
+        data = "\\0".join(left)
+        return f"reg add {rules_case.CONTROL} /v DumpFilters /t REG_MULTI_SZ /d {data} /f"
+    return f"regedit, {rules_case.CONTROL}, DumpFilters"
+
+
+def _complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
+    """Dumps of a crash whose list of loaded modules was read to its end and has a dump stack."""
+    doubted = {a.origin.source for a in seen.told("modules-incomplete", "not-a-crash")}
+    for path, kind in seen.kinds.items():
+        if kind != "kernel dump" or path in doubted:
+            continue
+        modules = [m for m in seen.records["modules"] if m.origin.source == path]
+        loaded = [m for m in modules if m.loaded and m.stack == "crash"]
+        if loaded:
+            yield path, loaded
+
+
+def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
+    for path, modules in _complete_dumps(seen):
+        names = {str(m.name).lower().removesuffix(".sys"): m for m in modules}
+        for registry in seen.registries:
+            entries = seen.registered(registry)
+            doubtful = seen.doubtful(registry)
+            for entry in entries:
+                name = str(entry.value)
+                if "dump_" + name.lower().removesuffix(".sys") in names:
+                    continue
+                why = doubtful.get(name.lower())
+                text = f"{called(registry)} registers the dump filter {name}"
+                text += f", {why}" if why else ""
+                text += f", but the modules in {called(path)} show that it was not loaded."
+                if why:
+                    text += f" Without it: {_without(name, [str(e.value) for e in entries])}"
+                yield say(
+                    "case-leftover-filter" if why else "case-filter-not-loaded",
+                    text,
+                    entry.origin,
+                    name,
+                    (entry.origin, f"{entry.name} = {name}"),
+                    (modules[0].origin, f"{len(modules)} modules of the crash stack, not this one"),
+                )
+            known = {"dump_" + str(e.value).lower().removesuffix(".sys") for e in entries}
+            for name, module in names.items():
+                if entries and module.role == "dump filter" and name not in known:
+                    yield say(
+                        "case-filter-not-registered",
+                        f"{module.name} is loaded as a dump filter in {called(path)}, but "
+                        f"DumpFilters in {called(registry)} does not name it.",
+                        module.origin,
+                        str(module.name),
+                        (module.origin, f"module {module.name}, role {module.role}"),
+                        *((e.origin, f"{e.name} = {e.value}") for e in entries),
+                    )
+
+
+def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
+    for anomaly in seen.told("filter-disabled"):
+        module = anomaly.subject.split(" ")[0]
+        name = re.sub(r"(?i)^(dump|hiber)_", "", module)
+        entries = [
+            entry
+            for registry in seen.registries
+            for entry in seen.registered(registry)
+            if str(entry.value).lower().removesuffix(".sys") == name.lower().removesuffix(".sys")
+        ]
+        rows = [row for row in seen.others(anomaly) if row.outcome in (WRITTEN, SMALLER)]
+        said = [f"{called(e.origin.source)} registers it as number {_place(e)}" for e in entries]
+        said += [f"{called(row.origin.source)} says that the dump was written" for row in rows]
+        if not said:
+            continue
+        text = (
+            f"{called(anomaly.origin.source)} shows that the filter {module} was switched off "
+            f"after a failure, and {listed(said[:3])}: the dump went on without it. If this "
+            "filter encrypts, the dump may hold memory in plain text."
+        )
+        yield say(
+            "case-filter-disabled",
+            text,
+            anomaly.origin,
+            module,
+            (anomaly.origin, f"{module} is disabled"),
+            *((e.origin, f"{e.name} = {e.value}") for e in entries),
+            *((row.origin, f"{row.tells}: {row.outcome}") for row in rows),
+        )
+
+
+def _place(entry: Setting) -> int:
+    match = re.search(r"\[(\d+)\]", str(entry.name))
+    return int(match[1]) + 1 if match else 1
+
+
+def _hibernation(seen: CaseSeen) -> Iterator[Anomaly]:
+    failed = [
+        a
+        for a in seen.told("event-dump-stack-failed")
+        if a.evidence and str(a.evidence[0]).endswith(" 7")
+    ]
+    for registry in seen.registries if failed else []:
+        others = [e for e in seen.registered(registry) if str(e.value).lower() != IN_BOX]
+        if not others:
+            continue
+        last = failed[-1]
+        status = value(last, "status")
+        words = "" if status is None else f" with {ntstatus.name(status)} ({status:#010x})"
+        text = (
+            f"{called(last.origin.source)} has Kernel-Dump event 7: the dump stack for hibernation "
+            f"could not be initialised{words}, and {called(registry)} registers "
+            f"{listed([str(e.value) for e in others])} besides {IN_BOX}: hibernation and fast "
+            "startup fall back to a shutdown or the lock screen, and a dump filter is the first "
+            "suspect."
+        )
+        yield say(
+            "case-hibernation-fallback",
+            text,
+            last.origin,
+            str(others[0].value),
+            (last.origin, "Kernel-Dump event 7" + (f", status {status:#010x}" if status else "")),
+            *((e.origin, f"{e.name} = {e.value}") for e in others),
+        )
+
+
+CHECKS = (_file_missing, _disabled, _loaded_or_registered, _hibernation)

@@ -1,0 +1,92 @@
+"""Several sources side by side: what the checks over a whole case look at, and how they word it.
+
+Invariant: a statement made here names each source it rests on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..absence import is_absent
+from ..records import Anomaly, Crash, Records, Setting
+from .crashes import called, crash_of
+
+IN_BOX = "dumpfve.sys"
+
+
+class CaseSeen:
+    """All that was told, sorted for these checks."""
+
+    def __init__(self, records: Records, anomalies: Sequence[Anomaly]) -> None:
+        self.records, self.anomalies = records, anomalies
+        self.crashes: list[Crash] = records["crashes"]
+        self.kinds = {s.path: s.kind for s in records["sources"] if not is_absent(s.kind)}
+        self.registries = [p for p, kind in self.kinds.items() if str(kind).startswith("registry")]
+
+    def told(self, *rules: str) -> list[Anomaly]:
+        """What sources and checks said under these rules."""
+        return [a for rule in rules for a in self.anomalies if a.rule == rule]
+
+    def crash(self, anomaly: Anomaly) -> int | None:
+        """The crash it is of."""
+        return crash_of(self.crashes, anomaly.origin)
+
+    def others(self, anomaly: Anomaly) -> list[Crash]:
+        """What other sources tell of the same crash."""
+        number = self.crash(anomaly)
+        return [
+            row
+            for row in self.crashes
+            if number is not None
+            and row.crash == number
+            and row.origin.source != anomaly.origin.source
+        ]
+
+    def settings(self, registry: str, name: str) -> list[Setting]:
+        """Values of CrashControl: of that name, or the entries ``name[0]``, ``name[1]``..."""
+        pattern = re.compile(rf"{name}(\[\d+\])?", re.IGNORECASE)
+        return [
+            s
+            for s in self.records["settings"]
+            if s.origin.source == registry
+            and str(s.key).lower().endswith("crashcontrol")
+            and pattern.fullmatch(str(s.name))
+        ]
+
+    def registered(self, registry: str) -> list[Setting]:
+        """The entries of DumpFilters, in call order."""
+        return [s for s in self.settings(registry, "DumpFilters") if str(s.name).endswith("]")]
+
+    def doubtful(self, registry: str) -> dict[str, str]:
+        """Registered filters (lower case) whose service is missing or disabled."""
+        words = {
+            "registry-filter-service-missing": "which has no service key",
+            "registry-filter-service-disabled": "whose service is disabled",
+        }
+        return {
+            a.subject.lower(): words[a.rule]
+            for a in self.told(*words)
+            if a.origin.source == registry
+        }
+
+
+def value(anomaly: Anomaly, name: str) -> int | None:
+    """A number out of an evidence line "name = 0x2005 (words)"."""
+    for line in anomaly.evidence:
+        match = re.match(rf"{name} = (0x[0-9a-fA-F]+|\d+)", str(line))
+        if match:
+            return int(match[1], 0)
+    return None
+
+
+def say(rule: str, text: str, first: Any, subject: str, *evidence: tuple[Any, str]) -> Anomaly:
+    """A finding at its first source; each evidence line names its source."""
+    lines = tuple(f"{called(origin.source)}: {words}" for origin, words in evidence)
+    return Anomaly(rule, text, first, subject, lines)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as "a, b and c"."""
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
