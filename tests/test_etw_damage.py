@@ -206,3 +206,36 @@ def test_four_hundred_mutations_of_a_real_dump_block() -> None:
         for trace in found.traces:
             assert sum(1 for _ in EventTable([trace]).rows()) == len(trace)
             assert trace.account.bytes_total == trace.account.bytes_accounted
+
+
+def test_an_appended_session_with_another_clock_is_reported() -> None:
+    """Two sessions in one file, hours apart: all events are read, the times are questioned."""
+    first = plain(buffers=2, events=2)
+    second = w.Writer(start_time=w.FILETIME_2024 + 10**12, first_ts=1_000_000)
+    second.add(w.event(PROVIDER, 1, 2_000_000))
+    trace = checked(first + second.build())
+    assert len(trace) == 1 + 4 + 2
+    assert "etw-several-sessions" in rules(trace)
+    assert rules(checked(first)) == set()
+
+
+def test_broken_texts_of_the_user_end_in_our_error(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Manifests, TMF and mapping files with random damage give a result or an AnalyzerError."""
+    from test_etw_callbacks import MAPPING
+    from test_etw_payload import MANIFEST, TMF
+
+    from analyzer.etw import callbacks, manifests, wpp
+
+    rng = random.Random(3)
+    for text, load in ((MANIFEST, manifests.load), (TMF, wpp.load),
+                       (MAPPING, callbacks.load_mapping)):  # fmt: skip
+        for _ in range(150):
+            raw = bytearray(text.encode())
+            for _ in range(rng.choice((1, 3, 10))):
+                raw[rng.randrange(len(raw))] = rng.randrange(256)
+            path = tmp_path / "damaged"
+            path.write_bytes(bytes(raw[: rng.randrange(1, len(raw) + 1)]))
+            try:
+                load(str(path))
+            except AnalyzerError:
+                pass

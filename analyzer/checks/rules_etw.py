@@ -70,6 +70,15 @@ _TRACE = (
         "Record again, or read the trace header with another tool.",
     ),
     Rule(
+        "etw-several-sessions",
+        "warning",
+        "The trace file holds several sessions",
+        "Trace headers behind the first tell another clock or another start time: a session was "
+        "appended, or files were put together.",
+        "Times are computed with the first header; behind the others they may be wrong.",
+        "Split the file, or record without the append mode.",
+    ),
+    Rule(
         "etw-manifest-broken",
         "info",
         "A manifest inside the trace cannot be used",

@@ -1,5 +1,7 @@
 """Event Tracing for Windows: bytes of a trace in, columns of events out, without Windows.
 
-Invariant: importing this package or any module in it never imports numpy or pandas before a
-trace is opened; every module names the bytes it could not use.
+Invariant: no byte is lost without a word (:class:`analyzer.etw.buffers.Account`), and importing
+this package imports neither numpy nor pandas. The modules, from the bytes up: layouts, compression,
+buffers, walk, index, clock, session; payload, tracelogging, schemas, manifests, mof, wpp,
+providers, decode; trace, events, fields; dumpblock, memory, export; callbacks, story.
 """

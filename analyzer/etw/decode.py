@@ -83,6 +83,8 @@ def take_apart(event: bytes, kind: int) -> Parts:
             SYSTEM32: 0x20, SYSTEM64: 0x20, COMPACT32: 0x18, COMPACT64: 0x18, FULL32: 0x30,
             FULL64: 0x30, INSTANCE32: 0x48, INSTANCE64: 0x48,
         }.get(kind, 8)  # fmt: skip
+        if at == 0x48 and len(event) < 0x48:
+            at = 0x38  # EVENT_INSTANCE_HEADER, before log version 1.1
     return Parts(kind, 0, 0, 0, (), event[at:], pointer)
 
 

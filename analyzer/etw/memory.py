@@ -1,4 +1,4 @@
-"""The sessions of a running or crashed kernel, read from its memory: every buffer that still exists.
+"""The sessions of a kernel, read from its memory: every buffer that still exists.
 
 Invariant: nothing depends on offsets that change with the build. Buffers are found by content, then
 their ring (GlobalList) is walked and must close; the logger context is recognised by the id and

@@ -23,6 +23,7 @@ SLOW_START_NS = 5_000_000_000  #: loading the dump stack; it includes every filt
 SLOW_FILE_MS = 10_000
 SLOW_REQUEST_NS = 1_000_000_000
 MAX_REQUESTS = 10_000
+_END = (1 << 63) - 1  # of time
 _DISK_HOOKS = (0x010A, 0x010B, 0x010E)
 _WATCHED = (
     providers.CRASHDUMP, providers.KERNEL_DUMP, providers.KERNEL_IO, providers.KERNEL_BOOT,
@@ -48,10 +49,12 @@ def lost_spans(trace: Trace) -> list[tuple[int, int]]:
     out: list[tuple[int, int]] = []
     starts = trace.first_times()
     for k in np.flatnonzero(flagged).tolist():
-        # A flag says that events were lost before this buffer was flushed: since its first event.
-        first = int(starts[k])
-        out.append((first, max(int(table["stamp"][k]), first)))
-    stamps = table["stamp"]
+        # The flag does not say when: after the buffer before on this processor was flushed, and
+        # before this one was. An unflushed buffer of a dump has no flush time.
+        first, stamp = int(starts[k]), int(table["stamp"][k])
+        earlier = (table["cpu"] == table["cpu"][k]) & (table["sequence"] < table["sequence"][k])
+        before = int(table["stamp"][earlier].max()) if earlier.any() else first
+        out.append((min(first, before) if before > 0 else first, stamp if stamp >= first else _END))
     # Empty buffers are numbered too but not always written, so a gap alone is no loss.
     for _, before, _missing in trace.gaps() if trace.may_have_lost_buffers else []:
         at = int(np.flatnonzero(table["sequence"] == before)[-1])
@@ -63,7 +66,7 @@ def lost_spans(trace: Trace) -> list[tuple[int, int]]:
             k = int(np.searchsorted(table["offset"], note.offset - trace.base, side="right")) - 1
             if k >= 0:
                 first = int(starts[k])
-                after = int(starts[k + 1]) if k + 1 < len(starts) else (1 << 62)
+                after = int(starts[k + 1]) if k + 1 < len(starts) else _END
                 out.append((first, max(after, first)))
     return out
 
@@ -89,6 +92,12 @@ def integrity(trace: Trace) -> Iterator[Anomaly]:
             "The trace header gives no usable clock, so its times are not known.", None,
             f"clock type = {session.clock.kind}",
         )  # fmt: skip
+    if trace.other_headers:
+        yield anomaly(
+            "etw-several-sessions",
+            f"The file holds {len(trace.other_headers)} more trace headers whose clock does not "
+            "continue the first one's; times behind them may be wrong.",
+        )
     if session.has_header and not session.finalised:
         yield anomaly(
             "etw-unfinalised",

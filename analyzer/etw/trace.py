@@ -22,7 +22,7 @@ from .index import COLUMNS, Providers, columns, sort_key, time_order
 from .layouts import EVENT32, EVENT64, EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING
 from .manifests import MANIFEST_EVENT
 from .schemas import GUID as SCHEMA_GUID
-from .session import Session, read_session
+from .session import Session, parse_log_header, read_session
 from .walk import Walk, walk
 
 Array = Any
@@ -59,6 +59,7 @@ class Trace:
         self._places: list[tuple[int, int]] | None = None
         self.hook_groups: set[int] = set()  #: groups of kernel events seen in the first pass
         self.addresses: Array = None  #: of each buffer, when they were read from memory
+        self.other_headers: list[Session] = []  #: of appended sessions with another clock
         self._schemas = 0  # number of the embedded-schema provider
         self._map = source_map
         self._index: Index | None = None
@@ -198,6 +199,9 @@ class Trace:
                 if cols["type"][k] in (EVENT32, EVENT64):
                     self.decoder.learn_name(guid, take_apart(event(k), EVENT64))
         kernel = cols["id"][numbers == 0]
+        if len(kernel) and not kernel.all():
+            for k in np.flatnonzero((cols["id"] == 0) & (cols["type"] <= 2)).tolist():
+                self._another_header(event(k))
         if len(kernel):
             self.hook_groups.update(np.flatnonzero(np.bincount(kernel >> 8)).tolist())
         if self._schemas:
@@ -210,6 +214,18 @@ class Trace:
                 guid = self.providers.guids[int(numbers[k])]
                 parts = take_apart(event(k), EVENT64)
                 self.decoder.learn_manifest(guid, int(cols["pid"][k]), parts.data)
+
+    def _another_header(self, event: bytes) -> None:
+        """Keeps the header of an appended session unless its clock goes on like the first."""
+        told = parse_log_header(event, self.session.logger_id)
+        mine = self.session.clock
+        if told is None or not mine.known or len(self.other_headers) >= 100:
+            return
+        clock = told.clock
+        same = (clock.kind, clock.frequency) == (mine.kind, mine.frequency)
+        ts = int.from_bytes(event[0x10:0x18], "little", signed=True)
+        if not same or abs(mine.filetime(ts) - told.start_time) > 20_000_000:  # two seconds
+            self.other_headers.append(told)
 
     def __len__(self) -> int:
         if self._index is not None:
