@@ -59,10 +59,9 @@ def compile_guest(folder: Path) -> dict[str, Built]:
         pdb = folder / "ntkrnlmp.pdb" if source == "nt" else stem.with_suffix(".pdb")
         if not (folder / name).exists():
             run([clang, *COMPILE, str(HERE / "guest" / f"{source}.c"), "-o", f"{stem}.obj"])
-            run(
-                [link, *LINK, f"/entry:{entry}", *(f"/export:{export}" for export in exports)]
-                + [f"/map:{stem}.map", f"/pdb:{pdb}", f"/out:{folder / name}", f"{stem}.obj"]
-            )
+            outputs = (f"/map:{stem}.map", f"/pdb:{pdb}", f"/out:{folder / name}")
+            shown = [f"/export:{export}" for export in exports]
+            run([link, *LINK, f"/entry:{entry}", *shown, *outputs, f"{stem}.obj"])
         built[name] = Built(folder / name, pdb, read_map(Path(f"{stem}.map").read_text()))
     return built
 

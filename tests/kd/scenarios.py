@@ -1,7 +1,7 @@
 """What the simulated machine does, as data: its filters, what is asked of it, each call's outcome.
 
-Invariant: ``calls`` is the whole truth of a scenario: the guest's scripts are made from it, and what
-the guest did is compared with it.
+Invariant: ``calls`` is the whole truth of a scenario: the guest's scripts are made from it, and
+what the guest did is compared with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts the simulated machine for a test and ends it: ``with simulated("normal", ...) as machine``."""
+"""Starts the simulated machine for a test and ends it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The simulated machine as a live kernel target: answers a kernel debugger on a serial line.
 
-``python -m kd.target SCENARIO GUEST_FOLDER REPORT (--tty LINK | --socket PATH) [--stop-ticks N]``
+``python -m kd.target SCENARIO GUEST_FOLDER REPORT (--tty LINK | --socket PATH)``
 
-Invariant: whatever the debugger does, the machine goes on when it is told to go on; SIGTERM ends the
-process with a report of what happened. ``--tty`` makes LINK lead to a pseudo-terminal (Wine's COM1).
+Invariant: whatever the debugger does, the machine goes on when it is told to go on; SIGTERM ends
+the process with a report of what happened. ``--tty`` makes LINK lead to a pseudo-terminal (Wine's
+COM1).
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .image import Image, compile_guest
-from .machine import NT, PROCESSOR_SIZE, PROCESSORS, PRCB, THREAD, Machine
+from .machine import NT, PRCB, PROCESSOR_SIZE, PROCESSORS, THREAD, Machine
 from .scenarios import SCENARIOS
 from .wire import BREAK_IN, RESET, STATE_CHANGE, STATE_MANIPULATE, GoneError, ResetError, Wire
 
 BREAKPOINT, SINGLE_STEP, ACCESS_VIOLATION = 0x80000003, 0x80000004, 0xC0000005
 UNSUCCESSFUL = 0xC0000001
 #: DbgKd...Api numbers
-(
-    *(READ_VIRTUAL, WRITE_VIRTUAL, GET_CONTEXT, SET_CONTEXT, WRITE_BREAKPOINT, RESTORE_BREAKPOINT),
-    *(CONTINUE, READ_CONTROL, WRITE_CONTROL),
-) = range(0x3130, 0x3139)
+READ_VIRTUAL, WRITE_VIRTUAL, GET_CONTEXT, SET_CONTEXT = 0x3130, 0x3131, 0x3132, 0x3133
+WRITE_BREAKPOINT, RESTORE_BREAKPOINT, CONTINUE = 0x3134, 0x3135, 0x3136
+READ_CONTROL, WRITE_CONTROL = 0x3137, 0x3138
 CONTINUE2, READ_PHYSICAL, GET_VERSION, READ_MSR = 0x313C, 0x313D, 0x3146, 0x3152
 CLEAR_ALL, QUERY_MEMORY, GET_CONTEXT_EX, SET_CONTEXT_EX = 0x315A, 0x315C, 0x315F, 0x3160
 LARGEST = 3900  # bytes in one answer
@@ -61,8 +61,8 @@ class Target:
         """DBGKD_ANY_WAIT_STATE_CHANGE without its middle part."""
         machine = self.machine
         counter = machine.get("rip")
-        # RULE: no breakpoint may remain in the instruction bytes shown here, or the engine takes its
-        # own int3 for one of the program
+        # RULE: no breakpoint may remain in the instruction bytes shown here, or the engine takes
+        # its own int3 for one of the program
         for handle, (address, original) in list(self.breakpoints.items()):
             if counter <= address < counter + 16:
                 machine.write(address, original)

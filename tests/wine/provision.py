@@ -3,10 +3,10 @@
 ``python tests/wine/provision.py`` does it; the tests do it themselves when it is not there.
 
 Invariant: what is there and complete is kept, so a second call takes no time; every step has a time
-limit; what is missing is named in :class:`MissingPartError`. Nothing of Microsoft's or of a wheel leaves the
-git-ignored cache folder. Parts: Wine and compilers from Debian (installed by ``.ci/run``), the pykd
-wheel and the Windows CPython core (in the panda3d wheel) from PyPI, the standard library of a
-CPython 3.9 of this machine, three small programs of ours (``c/``).
+limit; what is missing is named in :class:`MissingPartError`. Nothing of Microsoft's or of a wheel
+leaves the git-ignored cache folder. Parts: Wine and compilers from Debian (installed by
+``.ci/run``), the pykd wheel and the Windows CPython core (in the panda3d wheel) from PyPI, the
+standard library of a CPython 3.9 of this machine, three small programs of ours (``c/``).
 """
 
 from __future__ import annotations

@@ -86,6 +86,8 @@ def debug(
         symbols = Path(folder) / "no-symbols"
         symbols.mkdir()
         opened = ["-z", windows_path(dump)] if dump else ["-k", COM1]
+        if not dump:
+            stop_server(wine)  # where COM1 leads is read when it starts
         arguments = [*opened, windows_path(symbols), windows_path(script)]
         output = run_program(wine, wine.host, arguments, limit)
     _, *parts = output.split("\n" + COMMAND)

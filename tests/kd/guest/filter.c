@@ -56,5 +56,6 @@ NTSTATUS DriverEntry(FILTER_EXTENSION *extension, FILTER_INITIALIZATION_DATA *in
     init->DumpUnload = DumpUnload;
     init->DumpRead = DumpRead;
     init->DumpData = DumpData;
+    init->Flags = 1; /* it has DumpRead */
     return 0;
 }

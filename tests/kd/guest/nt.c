@@ -44,6 +44,7 @@ __attribute__((noinline)) void KiIdleLoop(void)
 
 __attribute__((noinline)) void KeBugCheckEx(void)
 {
+    if (Shared.Request == REQUEST_DUMP && Shared.Stack == CRASH) KiBugCheckData[0] = 0xE2;
     Crashdmp(Shared.Request, Shared.Stack, Shared.Index);
     Shared.Request = 0;
 }
