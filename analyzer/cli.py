@@ -17,6 +17,7 @@ from contextlib import closing
 from typing import Any, Callable, TextIO
 
 from .errors import AnalyzerError, InputError, UsageError
+from .live import commands as live
 
 _EPILOG = """\
 exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
@@ -33,6 +34,7 @@ _TRACE_OPTIONS = {
     "manifests": "instrumentation manifest (.man)",
     "tmf": "TMF file of WPP messages, or a folder of them",
     "mapping": "TOML file: which events are callbacks of a filter",
+    "baseline": "capture of a good run, to compare a capture with",
 }
 
 
@@ -99,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
     events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
+    live.capture_options(_command(commands, _capture, "record callbacks in a live kernel debugger"))
+    live.script_options(_command(commands, _script, "a WinDbg script that records callbacks"))
     explain = _command(commands, _explain, "what a finding means and what to do")
     explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
     return parser
@@ -121,7 +125,7 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", help=about)
     parser.add_argument("--format", choices=formats, default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
-    traces = parser.add_argument_group("for ETW traces; each may be repeated")
+    traces = parser.add_argument_group("for traces and captures; each may be repeated")
     for name, text in _TRACE_OPTIONS.items():
         flag = "--" + name.removesuffix("s")
         traces.add_argument(flag, metavar="FILE", action="append", default=[], dest=name, help=text)
@@ -188,6 +192,18 @@ def _wanted_events(arguments: Any) -> dict[str, Any]:
     if wanted and arguments.table != "events":
         raise UsageError("--provider, --id, --from and --to are for the table events.")
     return wanted
+
+
+def _capture(arguments: Any) -> int:
+    return live.capture(arguments, lambda text: print(text, file=sys.stderr))
+
+
+def _script(arguments: Any) -> int:
+    from .case import open_case
+
+    records = open_case(list(_expanded(arguments.paths))).records if arguments.paths else None
+    _write(arguments, live.script(arguments, records))
+    return 0
 
 
 def _explain(arguments: Any) -> int:

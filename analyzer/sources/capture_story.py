@@ -36,8 +36,7 @@ class Story:
         self.modules: list[Module] = []
         self.nodes: list[tuple[Fact, Node, int]] = []
         self.end: Fact | None = None
-        self.bugcheck: tuple[int, ...] = ()
-        self.build_lab: str | None = None
+        self.bugcheck: tuple[int | None, ...] = ()  #: code and parameters
         self.events: list[Event] = []
         self.anomalies: list[Anomaly] = []
         self.calls = Calls(path)
@@ -212,7 +211,7 @@ class Story:
         )
         self._filters(out, modules)
         self.calls.tell(out, modules, self.frequency, self.end is not None, self._ending())
-        if self.machine or self.bugcheck or self.build_lab:
+        if self.machine or self.bugcheck:
             out.add(self._machine())
         out.add(self._source(size, out), *modules, *self.events, *self.anomalies)
         if self.not_understood:
@@ -271,7 +270,7 @@ class Story:
 
         values: dict[str, Any] = dict.fromkeys(Machine._fields, _UNTOLD)
         build, processors = number(self.machine, "build"), number(self.machine, "processors")
-        lab = text(self.machine, "build_lab") or self.build_lab
+        lab = text(self.machine, "build_lab")
         values.update(
             build=_UNTOLD if build is None else build,
             build_lab=_UNTOLD if lab is None else lab,
@@ -279,10 +278,13 @@ class Story:
             processors=_UNTOLD if processors is None else processors,
             origin=self._origin(f"{self.kind}: machine", number(self.machine, "offset") or 0),
         )
-        if self.bugcheck:
+        if self.bugcheck and self.bugcheck[0] is not None:
             code = self.bugcheck[0] & 0xFFFFFFFF
             values.update(bugcheck=code, bugcheck_name=bugchecks.name(code))
-            values.update({f"parameter{n}": self.bugcheck[n] for n in range(1, 5)})
+            for place, value in enumerate(self.bugcheck[1:], 1):
+                values[f"parameter{place}"] = _UNTOLD if value is None else value
+        uptime = number(self.machine, "uptime_ns")
+        values["uptime_ns"] = _UNTOLD if uptime is None else uptime
         return Machine(**values)
 
     def _source(self, size: int, out: Records) -> Source:

@@ -1,0 +1,87 @@
+"""Which callbacks to watch, named so that they can be found again on a running machine.
+
+Invariant: a routine inside a module is named by module and offset, which outlive a restart; a bare
+address is used only when no module holds it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..errors import UsageError
+from ..layouts.ntdddump import CALLBACKS
+from ..records import Callback
+
+#: what a debugger can evaluate here without being taken for another command
+_EXPRESSION = re.compile(r"[\w$.]{1,64}(?:![\w$?@<>:~]{1,200})?(?:\+(?:0x)?[0-9A-Fa-f]{1,16})?")
+NAMES = tuple(name for _, name in CALLBACKS)
+#: callbacks that a dump calls once for each piece it writes or reads
+MANY = ("Dump_Write", "Dump_Read", "Dump_PreReadWrite")
+
+
+class Routine(NamedTuple):
+    """One callback to watch."""
+
+    callback: str  #: Dump_Start, ...; "callback" when nobody said which
+    expression: str  #: module+0x1000, module!Symbol or 0xfffff80020001000
+    filter: str | None = None
+    stack: str | None = None
+
+
+def parse(text: str) -> Routine:
+    """``[NAME=]EXPRESSION`` as the user types it, such as ``Dump_Start=dump_x!DumpStart``."""
+    name, equals, rest = text.partition("=")
+    expression = rest if equals else text
+    callback = name if equals else "callback"
+    if equals and callback not in NAMES:
+        raise UsageError(f"'{callback}' is no callback; they are {', '.join(NAMES)}")
+    if not _EXPRESSION.fullmatch(expression):
+        raise UsageError(f"'{expression}' is no module!symbol, module+0xOFFSET or 0xADDRESS")
+    module = re.split(r"[!+]", expression)[0]
+    is_address = re.fullmatch(r"0x[0-9A-Fa-f]+", expression) is not None
+    return Routine(callback, expression, None if is_address else module)
+
+
+def of_callbacks(rows: Iterable[Callback]) -> list[Routine]:
+    """The routines that the callbacks table of a dump or a capture names, each once."""
+    found: dict[tuple[str, str], Routine] = {}
+    for row in rows:
+        if isinstance(row.symbol, str) and isinstance(row.callback, str) and row.routine:
+            made = Routine(
+                row.callback,
+                row.symbol,
+                row.filter if isinstance(row.filter, str) else None,
+                row.stack if isinstance(row.stack, str) else None,
+            )
+            if _EXPRESSION.fullmatch(made.expression):
+                found.setdefault((made.callback, made.expression), made)
+    return list(found.values())
+
+
+class Writes(NamedTuple):
+    """How many of the many calls are recorded: the first and the last of them."""
+
+    first: int
+    last: int
+
+    @property
+    def is_off(self) -> bool:
+        """True when no such call is watched at all."""
+        return not (self.first or self.last)
+
+
+def parse_writes(text: str) -> Writes:
+    """``first:100,last:50``, one of them, ``all`` or ``off``."""
+    if text == "off":
+        return Writes(0, 0)
+    if text == "all":
+        return Writes(1 << 62, 0)
+    counts = {"first": 0, "last": 0}
+    for part in text.split(","):
+        match = re.fullmatch(r"(first|last):(\d{1,9})", part.strip())
+        if match is None:
+            raise UsageError(f"'{text}' is none of first:100,last:50, first:100, all, off")
+        counts[match.group(1)] = int(match.group(2))
+    return Writes(**counts)

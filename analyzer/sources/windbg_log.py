@@ -1,0 +1,284 @@
+"""A log of WinDbg or kd: our own sessions and scripts, and what ordinary sessions hold.
+
+Invariant: each line is read on its own, so noise between the lines (prompts, driver prints, path
+checks) changes nothing; the facts of a session are those of a capture file and are handed to the
+same reader. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..absence import Absent
+from ..errors import InputError
+from ..layouts.ntdddump import (
+    FILTER_DUMP_TYPES,
+    MEDIA_TYPES,
+    PARTITION_STYLES,
+    filter_extension,
+)
+from ..records import Anomaly, Extension, Origin, Records
+from . import windbg_text as words
+from .capture_file import compare, load
+from .capture_format import Fact, decode, raw
+from .capture_story import Story
+
+_MARK = re.compile(r"dumpstart:(\d{1,3}) (.*)$")
+#: in front of a mark: a command that the host echoed, not its output
+_TYPED = re.compile(r"\.(?:echo|printf)\b|\"|^b[pu]")
+_PAIR = re.compile(r"(\w+)=(\S*)")
+_UNLOADED = re.compile(r"^Unloaded modules:")
+#: registers of a call in the order of preference, by architecture
+_RESULTS = ("eax", "rax", "x0", "w0")
+_FIRST = ("rcx", "x0")
+#: an extension is no longer than this
+_LONGEST = 0x100
+#: member of FILTER_EXTENSION as ``dt`` names it -> field of the record
+_MEMBERS = {
+    "DumpType": "dump_type", "DeviceObject": "device_object", "Cylinders": "cylinders",
+    "MediaType": "media_type", "TracksPerCylinder": "tracks_per_cylinder",
+    "SectorsPerTrack": "sectors_per_track", "BytesPerSector": "bytes_per_sector",
+    "DiskSize": "disk_size", "SizeOfPartitionInfo": "size_of_partition_info",
+    "PartitionStyle": "partition_style", "DumpData": "dump_data", "Size": "size", "Flags": "flags",
+}  # fmt: skip
+_NAMED = (
+    ("dump_type", FILTER_DUMP_TYPES), ("media_type", MEDIA_TYPES),
+    ("partition_style", PARTITION_STYLES),
+)  # fmt: skip
+#: members that together no other structure has
+_PROOF = {"DumpType", "DeviceObject", "DiskSize", "DumpData"}
+
+
+def collect(path: str, baseline: Sequence[str] = ()) -> Records:
+    """Records of one log; ``baseline`` are captures whose durations are what is usual."""
+    story, extensions, anomalies = read(path)
+    records = story.records(os.path.getsize(path))
+    records.add(*extensions, *anomalies)
+    origin = Origin(path, "end of the file", "certain", os.path.getsize(path))
+    if not len(story.calls):
+        text = "No line of a capture or of a breakpoint script is in this log, so it tells no call "
+        records.add(Anomaly("log-no-session", text + "of a filter's callback.", origin))
+    if story.header and story.end is None:
+        text = "The session in the log has no end: what happened after its last line is not known."
+        records.add(Anomaly("capture-cut", text, origin))
+    for other in baseline:
+        records.add(*compare(story, load(other)[0]))
+    return records
+
+
+def read(path: str) -> tuple[Story, list[Extension], list[Anomaly]]:
+    """The story that a log tells, and what its structures say."""
+    log = _Log(path)
+    try:
+        for offset, line in _lines(path):
+            log.line(line, offset)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(path, f"the file cannot be read: {reason}") from None
+    log.finish()
+    return log.story, log.extensions, log.anomalies
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    with open(path, "rb") as file:
+        mark = file.read(2)
+        file.seek(0)
+        wide = mark in (b"\xff\xfe", b"\xfe\xff")
+        source: Any = file
+        if wide:
+            source = file.read().decode("utf-16", "replace").encode().splitlines(keepends=True)
+        offset = 0
+        for line in source:
+            # a carriage return inside a line is progress that was printed over
+            yield offset, line.decode("utf-8", "replace").rstrip("\r\n").lstrip("\ufeff")
+            offset += len(line)
+
+
+class _Log:
+    """Looks at the lines in order."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.story = Story(path, "WinDbg log")
+        self.extensions: list[Extension] = []
+        self.anomalies: list[Anomaly] = []
+        self._bugcheck = words.Bugcheck()
+        self._modules: set[tuple[str, int, bool]] = set()
+        self._is_unloaded = False
+        self._pending: tuple[Fact, int] | None = None  #: entry or return that more lines fill
+        self._next_call = 0
+        self._open: list[tuple[Any, int]] = []  #: (id, number) of script calls under way
+        self._block: list[words.Member] = []
+        self._block_at = 0
+
+    def line(self, line: str, offset: int) -> None:
+        """One line."""
+        if "dumpstart:" in line:
+            match = _MARK.search(line)
+            if match and not _TYPED.search(words.bare(line[: match.start()])):
+                self._flush()
+                self._marked(match.group(2).strip(), offset)
+                return
+        line = words.bare(line)
+        member = words.member(line)
+        if member is not None:
+            if not self._block:
+                self._block_at = offset
+            self._block.append(member)
+            return
+        self._end_block()
+        if self._pending is not None and self._fills(line):
+            return
+        self._ordinary(line, offset)
+
+    def finish(self) -> None:
+        """The log is over."""
+        self._flush()
+        self._end_block()
+        if self._bugcheck.values:
+            self.story.bugcheck = tuple(self._bugcheck.values)
+
+    # -- lines of ours -------------------------------------------------------------------------
+
+    def _marked(self, text: str, offset: int) -> None:
+        if text.startswith("{"):
+            fact = decode(text)
+            if fact is None:
+                self.story.odd(offset)
+            else:
+                self.story.take(fact, offset)
+            return
+        kind, _, rest = text.partition(" ")
+        fact = {
+            "fact": kind,
+            **{name: value.replace("`", "") for name, value in _PAIR.findall(rest)},
+        }
+        if kind in ("enter", "leave"):
+            self._begin(fact, offset)
+        elif kind == "script":
+            self.story.take({"dumpstart": "capture", "backend": "WinDbg script", **fact}, offset)
+        else:
+            if kind == "clock":
+                fact["hz"] = int(fact["hz"]) if str(fact.get("hz", "")).isdecimal() else 0
+            if "why" in fact:
+                fact["why"] = str(fact["why"]).replace("_", " ")
+            for name in ("filter", "stack"):
+                if fact.get(name) == "-":
+                    del fact[name]
+            self.story.take(fact, offset)
+
+    def _begin(self, fact: Fact, offset: int) -> None:
+        key = fact.get("id")
+        if fact["fact"] == "enter":
+            self._open.append((key, self._next_call))
+            self._pending = ({"fact": "call", "n": self._next_call, "id": key}, offset)
+            self._next_call += 1
+            return
+        place = next((p for p in reversed(self._open) if p[0] == key), None)
+        if place is not None:
+            self._open.remove(place)
+        call = {"fact": "return", "id": key}
+        if place is not None:
+            call["n"] = place[1]
+        self._pending = (call, offset)
+
+    def _fills(self, line: str) -> bool:
+        """True when the line belongs to the entry or return under way."""
+        assert self._pending is not None
+        fact, _ = self._pending
+        msr = words.msr(line)
+        if msr is not None:
+            if msr[0] == 0x10:
+                fact.setdefault("tsc", hex(msr[1]))
+            return True
+        time = words.echo_time(line)
+        if time is not None:
+            fact.setdefault("host", time)
+            return True
+        memory = words.memory(line)
+        if memory is not None and fact["fact"] == "call":
+            held = raw(fact, "ext") or b""
+            address = int(str(fact.get("extension", "0")), 16)
+            if memory[0] == address + len(held) and len(held) < _LONGEST:
+                fact["ext"] = (held + memory[1]).hex()
+                return True
+        found = words.registers(line)
+        is_call = fact["fact"] == "call"
+        for name in _FIRST if is_call else _RESULTS:
+            if name in found:
+                key = "extension" if is_call else "status"
+                fact.setdefault(key, hex(found[name] & (~0 if is_call else 0xFFFFFFFF)))
+                return True
+        return False
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            fact, offset = self._pending
+            self._pending = None
+            self.story.take(fact, offset)
+
+    # -- lines of anybody ----------------------------------------------------------------------
+
+    def _ordinary(self, line: str, offset: int) -> None:
+        if not line:
+            return
+        if _UNLOADED.match(line):
+            self._is_unloaded = True
+            return
+        module = words.module(line)
+        if module is not None:
+            is_loaded = not self._is_unloaded
+            key = (module.name.lower(), module.base, is_loaded)
+            if key not in self._modules:
+                self._modules.add(key)
+                fact: Fact = {
+                    "fact": "module", "name": module.name, "base": hex(module.base),
+                    "size": module.end - module.base, "loaded": is_loaded,
+                }  # fmt: skip
+                if module.stamp is not None:
+                    fact["stamp"] = hex(module.stamp)
+                self.story.take(fact, offset)
+                if "pointer_size" not in self.story.machine:
+                    size = 8 if module.is_wide else 4
+                    self.story.take({"fact": "machine", "pointer_size": size}, offset)
+            return
+        if not line[0].isspace() and not line.startswith("Timestamp"):
+            self._is_unloaded = False
+        told = words.version(line)
+        if told:
+            self.story.take({"fact": "machine", **told}, offset)
+            return
+        self._bugcheck.line(line)
+
+    def _end_block(self) -> None:
+        block, self._block = self._block, []
+        if not {member.name for member in block} >= _PROOF:
+            return
+        why = Absent("not-recorded", "the log does not print this member")
+        values: dict[str, Any] = dict.fromkeys(Extension._fields, why)
+        values.update(is_reconstructed=False, filter=why, stack=None)
+        first = block[0].indent
+        layout = filter_extension(self.story.target.pointer_size, 2)
+        for member in block:
+            name = _MEMBERS.get(member.name)
+            if name is None or member.value is None or not isinstance(values[name], Absent):
+                continue
+            values[name] = member.value
+            place = getattr(layout, member.name, None)
+            if member.indent == first and place is not None and place.offset != member.offset:
+                text = (
+                    f"The log shows FILTER_EXTENSION.{member.name} at offset {member.offset:#x}; "
+                )
+                text += f"the WDK has it at {place.offset:#x}."
+                origin = Origin(self.path, "dt in the log", "certain", self._block_at)
+                self.anomalies.append(Anomaly("log-dt-inconsistent", text, origin, member.name))
+        for name, known in _NAMED:
+            value = values[name]
+            values[f"{name}_name"] = (
+                value if isinstance(value, Absent) else known.get(value, "invalid")
+            )
+        values["origin"] = Origin(self.path, "dt in the log", "certain", self._block_at)
+        self.extensions.append(Extension(**values))

@@ -1,0 +1,243 @@
+"""What the lines of a WinDbg or kd session look like: prompts, numbers, modules, bugchecks, types.
+
+Invariant: each function looks at one line (or one block) and says what it states, or None; what an
+unrelated command printed is never taken for a fact. Standard library only.
+
+Sources: output of DbgEng 10.0.15063 on our own modules; public session logs.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+from ..names import bugchecks
+
+#: "kd> ", "0: kd> ", "lkd> ", "?: kd> ", several of them, nothing typed behind them
+_PROMPTS = re.compile(r"^(?:(?:(?:\d{1,4}|\?): )?l?kd(?::[\w.]{1,10})?> ?)+")
+#: markup that newer WinDbg leaves in copied text
+_MARKUP = re.compile(r"</?(?:link|exec|altlink|u|b|i|col|tbl|tr|td)(?: [^<>]{0,300})?>")
+_ADDRESS = r"(?:[0-9a-f]{8}`[0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{8})"
+_MODULE = re.compile(
+    rf"^({_ADDRESS})\s+({_ADDRESS})\s+([A-Za-z_$][\w$.-]{{0,63}})(?:\s+(?:C\s+)?(.*))?$", re.I
+)
+_LOADED = re.compile(rf"^ModLoad: ({_ADDRESS}) ({_ADDRESS})\s+(.{{1,300}}?)\s*$", re.I)
+_IMAGE = re.compile(r'"?([^"\\/ ]{1,64}\.(?:sys|exe|dll))"?(?=\s|$|")', re.I)
+_STAMP = re.compile(r"\(([0-9A-F]{8})\)\s*$|\s([0-9A-F]{8}) [0-9A-F]{8}\s*$")
+_HEX_WORD = re.compile(r"^[0-9a-f]{8}$", re.I)
+_KERNEL = re.compile(
+    r"^(?:Windows\b.{0,60}? Kernel Version (\d{4,6})"
+    r"|Connected to Windows \S+ (\d{4,6}) (\S+) target)"
+)
+_PROCESSORS = re.compile(r"\bMP \((\d{1,4}) procs\)|\bUP\b")
+_ARCHITECTURE = re.compile(r"\b(?:Free|Checked) (x64|x86|ARM64|ARM 64-bit)\b")
+_LAB = re.compile(r"^(?:Built by|Edition build lab|Kernel build lab): (\S{1,80})")
+_UPTIME = re.compile(r"^System Uptime: (\d{1,5}) days? (\d{1,2}):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
+_REGISTER = re.compile(r"\b([a-z]\w{1,4})=([0-9a-f]{1,16})\b")
+_MSR = re.compile(r"^msr\[([0-9a-f]{1,8})\] = ([0-9a-f]{1,8}`[0-9a-f]{8}|[0-9a-f]{1,16})", re.I)
+_BYTES = re.compile(rf"^({_ADDRESS})  ((?:[0-9a-f?]{{2}}[ -]){{1,16}})", re.I)
+_TIME = re.compile(
+    r"^Debugger \(not debuggee\) time: \w{3} (\w{3}) +(\d{1,2}) (\d\d):(\d\d):(\d\d)\.(\d{3}) "
+    r"(\d{4}) \(UTC ([+-]) (\d{1,2}):(\d\d)\)"
+)
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MEMBER = re.compile(r"^( *)\+0x([0-9a-f]{1,6}) (\w{1,64}) +:[ ]?(.*)$")
+_VALUE = re.compile(
+    r"^(?:_?\w+ )?(?:(0x[0-9a-f]{1,8}`[0-9a-f]{8}|0x[0-9a-f]{1,16})|0n(-?\d{1,20})|(-?\d{1,20})\b"
+    r"|(\(null\)))",
+    re.I,
+)
+_BUGCHECK_ONE = re.compile(
+    r"^BugCheck ([0-9A-F]{1,8}), \{([0-9a-f`, ]{1,100})\}"
+    r"|^\*\*\* Fatal System Error: 0x([0-9a-f]{8})"
+    r"|^Bugcheck code ([0-9A-F]{8})\b"
+    r"|^BUGCHECK_CODE:\s+([0-9a-f]{1,8})\b"
+    r"|^([A-Z][A-Z0-9_]{5,80}) \(([0-9a-f]{1,8})\)\s*$",
+    re.I,
+)
+_ARGUMENT = re.compile(
+    rf"^(?:Arg([1-4]): ({_ADDRESS})|BUGCHECK_P([1-4]): ([0-9a-f`]{{1,17}})\b)", re.I
+)
+_ARGUMENTS = re.compile(
+    rf"^(?:Arguments ({_ADDRESS}(?: {_ADDRESS}){{3}})|\s*\((0x[0-9A-F]+(?:, ?0x[0-9A-F]+){{3}})\))",
+    re.I,
+)
+
+
+def bare(line: str) -> str:
+    """The line without markup and without the prompts in front of it."""
+    if "<" in line:
+        line = _MARKUP.sub("", line)
+    return _PROMPTS.sub("", line) if "kd" in line[:40] else line
+
+
+def number(text: str) -> int:
+    """A hexadecimal number as the debugger prints it, back-tick and 0x or not."""
+    return int(text.replace("`", ""), 16)
+
+
+class Loaded(NamedTuple):
+    """A module of a list."""
+
+    name: str
+    base: int
+    end: int
+    stamp: int | None
+    is_wide: bool  #: its addresses have 64 bits
+
+
+def module(line: str) -> Loaded | None:
+    """One line of ``lm`` in any of its forms, of "Unloaded modules:", or of ModLoad."""
+    match = _LOADED.match(line)
+    if match:
+        start, end, name = match.group(1), match.group(2), match.group(3)
+        rest = ""
+        name = name.rsplit("\\", 1)[-1]
+    else:
+        match = _MODULE.match(line)
+        if match is None:
+            return None
+        start, end, name = match.group(1), match.group(2), match.group(3)
+        rest = match.group(4) or ""
+        if _HEX_WORD.match(name):  # a row of dd
+            return None
+    base, limit = number(start), number(end)
+    if base & 0xFFF or limit <= base or limit - base > 1 << 30 or len(start) != len(end):
+        return None
+    image = _IMAGE.search(rest)
+    if image and name.lower() != "nt":
+        known = image.group(1)
+        if known.lower().rsplit(".", 1)[0] == name.lower():
+            name = known  # else a copy under another name, as dump_storport of dump_diskdump.sys
+    stamp = _STAMP.search(rest)
+    value = next((g for g in stamp.groups() if g), None) if stamp else None
+    return Loaded(name, base, limit, None if value is None else int(value, 16), len(start) > 8)
+
+
+def version(line: str) -> dict[str, object]:
+    """What a line tells of the system: build, architecture, processors, build_lab, uptime_ns."""
+    told: dict[str, object] = {}
+    match = _KERNEL.match(line)
+    if match:
+        told["build"] = int(match.group(1) or match.group(2))
+        kind = match.group(3)
+        found = _ARCHITECTURE.search(line)
+        kind = kind or (found.group(1) if found else None)
+        if kind:
+            told["architecture"] = kind.lower().replace("arm 64-bit", "arm64")
+        count = _PROCESSORS.search(line)
+        if count:
+            told["processors"] = int(count.group(1) or 1)
+    match = _LAB.match(line)
+    if match:
+        told["build_lab"] = match.group(1)
+    match = _UPTIME.match(line)
+    if match:
+        days, hours, minutes, seconds = (int(g) for g in match.groups()[:4])
+        fraction = int((match.group(5) or "").ljust(9, "0"))
+        whole = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        told["uptime_ns"] = whole * 1_000_000_000 + fraction
+    return told
+
+
+class Bugcheck:
+    """Collects a bugcheck's code and parameters from the lines that tell them."""
+
+    def __init__(self) -> None:
+        self.values: list[int | None] = []
+
+    def line(self, line: str) -> None:
+        """Looks at one line."""
+        match = _BUGCHECK_ONE.match(line)
+        if match:
+            one, arguments, fatal, code, named, name, shown = match.groups()
+            text = one or fatal or code or named or shown
+            value = int(text, 16)
+            # a banner counts only when the words and the number mean the same bugcheck
+            if name and bugchecks.name(value) != name.upper():
+                return
+            if not self.values or self.values[0] != value:
+                self.values = [value, None, None, None, None]
+            if arguments:
+                self._all(re.findall(r"[0-9a-f`]+", arguments, re.I))
+            return
+        if not self.values:
+            return
+        match = _ARGUMENT.match(line)
+        if match:
+            place, value_text = match.group(1) or match.group(3), match.group(2) or match.group(4)
+            self.values[int(place)] = number(value_text)
+            return
+        match = _ARGUMENTS.match(line)
+        if match:
+            self._all(re.findall(r"(?:0x)?([0-9a-f`]+)", match.group(1) or match.group(2), re.I))
+
+    def _all(self, found: list[str]) -> None:
+        if len(found) == 4:
+            self.values[1:] = [number(text) for text in found]
+
+
+def registers(line: str) -> dict[str, int]:
+    """The registers that a line prints, as ``rcx=fffff80020003008``."""
+    if "=" not in line:
+        return {}
+    return {name: int(value, 16) for name, value in _REGISTER.findall(line)}
+
+
+def msr(line: str) -> tuple[int, int] | None:
+    """(number, value) of ``msr[10] = hi`lo``."""
+    match = _MSR.match(line)
+    return (int(match.group(1), 16), number(match.group(2))) if match else None
+
+
+def memory(line: str) -> tuple[int, bytes] | None:
+    """(address, bytes) of a line of ``db``; it ends at the first byte that could not be read."""
+    match = _BYTES.match(line)
+    if match is None:
+        return None
+    words = match.group(2).replace("-", " ").split()
+    unread = next((i for i, word in enumerate(words) if "?" in word), len(words))
+    return number(match.group(1)), bytes(int(word, 16) for word in words[:unread])
+
+
+def echo_time(line: str) -> int | None:
+    """The debugger's time of ``.echotime`` in ns since 1970."""
+    match = _TIME.match(line)
+    if match is None or match.group(1) not in _MONTHS:
+        return None
+    month, day, hour, minute, second, milli, year, sign, hours, minutes = match.groups()
+    try:
+        time = datetime(
+            int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second),
+            int(milli) * 1000, tzinfo=timezone.utc,
+        )  # fmt: skip
+    except ValueError:
+        return None
+    shift = timedelta(hours=int(hours), minutes=int(minutes))
+    time += -shift if sign == "+" else shift
+    return (time - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * 1000
+
+
+class Member(NamedTuple):
+    """One line of ``dt``."""
+
+    indent: int
+    offset: int
+    name: str
+    value: int | None
+    text: str
+
+
+def member(line: str) -> Member | None:
+    """A member of a structure that ``dt`` prints."""
+    match = _MEMBER.match(line)
+    if match is None:
+        return None
+    text = match.group(4).strip()
+    found = _VALUE.match(text)
+    value = None
+    if found:
+        hexa, decimal, plain, null = found.groups()
+        value = number(hexa) if hexa else 0 if null else int(decimal or plain)
+    return Member(len(match.group(1)), int(match.group(2), 16), match.group(3), value, text)

@@ -1,0 +1,129 @@
+"""Breakpoint scripts: every way through a command reaches gc, and nothing that can fail is bare.
+
+What these tests do not prove: that an engine accepts the script. The tests marked live do that.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from analyzer.errors import UsageError
+from analyzer.live import routines, script
+from analyzer.live.routines import Routine, Writes
+
+START = Routine("Dump_Start", "dump_x+0x1000", "dump_x.sys", "crash")
+WRITE = Routine("Dump_Write", "dump_x!DumpWrite", "dump_x.sys", "crash")
+HUNDRED = Writes(100, 0)
+
+
+def commands(architecture="x64", writes=HUNDRED):
+    """The command texts of all breakpoints, and of those that they set."""
+    lines = list(script.write([START, WRITE], architecture, writes=writes))
+    found = [match.group(1) for line in lines if (match := re.match(r'b[pu]\d+ \S+ "(.*)"$', line))]
+    assert len(found) == (1 if writes.is_off else 2)
+    return found + [text for one in found for text in re.findall(r'\\"(.*?)\\"', one)]
+
+
+@pytest.mark.parametrize("architecture", script.ARCHITECTURES)
+def test_every_command_goes_on(architecture):
+    """Each command, and each branch of it, ends in gc."""
+    for text in commands(architecture):
+        plain = re.sub(r'\\".*?\\"', "", text)
+        if ".if" in plain:
+            branches = re.fullmatch(r".*?\.if \(.*?\) \{ (.*) \} \.else \{ (.*) \}", plain).groups()
+        else:
+            branches = (plain,)
+        for branch in branches:
+            assert branch.endswith("; gc")
+
+
+@pytest.mark.parametrize("architecture", script.ARCHITECTURES)
+def test_what_can_fail_stands_in_catch(architecture):
+    """Outside .catch only .echo, .echotime, r, .if and gc are left."""
+    for text in commands(architecture):
+        plain = re.sub(r'\\".*?\\"', "", text)
+        while ".catch" in plain:
+            plain, count = re.subn(r"\.catch \{[^{}]*\}", "", plain)
+            assert count
+        for statement in re.split(r"[;{}]", plain):
+            word = statement.split()[0] if statement.split() else ""
+            assert word in ("", ".echo", ".echotime", "r", ".if", ".else", "gc"), statement
+
+
+def test_the_clock_is_read_next_to_the_call():
+    """At the entry the clock is read last, at the return first."""
+    entry, _, back, _ = commands()
+    assert entry.endswith(".catch { rdmsr 10 }; gc")
+    assert back.split("; ")[1] == ".catch { rdmsr 10 }"
+
+
+def test_registers_of_each_architecture():
+    """Only registers that the architecture has."""
+    assert "@rcx" in commands("x64")[0]
+    assert "poi(@esp+4)" in commands("x86")[0]
+    assert "rcx" not in "".join(commands("arm64") + commands("x86"))
+    assert "@lr" in commands("arm64")[0]
+
+
+def test_writes_are_bounded_or_off():
+    """After the first calls the breakpoint is switched off; off sets none."""
+    assert "(@$t2 <= 0n7)" in commands(writes=Writes(7, 0))[1]
+    assert not any("DumpWrite" in text for text in commands(writes=Writes(0, 0)))
+
+
+def test_symbols_wait_for_their_module():
+    """A symbol is set with bu, which waits for its module; an offset with bp."""
+    lines = list(script.write([START, WRITE], "x64", writes=Writes(1, 0)))
+    assert [line.split()[0] for line in lines if re.match(r"b[pu]\d", line)] == ["bp71", "bu72"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a b",
+        "x;.shell",
+        'x"',
+        "Dump_Bogus=x!y",
+        "x!y\n.shell",
+        "@rcx",
+        "poi(x)",
+        "x!y}",
+        "$$>a",
+    ],
+)
+def test_hostile_expressions_are_refused(text):
+    """Nothing that would be another command gets into a script."""
+    with pytest.raises(UsageError):
+        routines.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Dump_Start=dump_x!DumpStart", Routine("Dump_Start", "dump_x!DumpStart", "dump_x")),
+        ("dump_x+0x1000", Routine("callback", "dump_x+0x1000", "dump_x")),
+        ("0xfffff80020001000", Routine("callback", "0xfffff80020001000")),
+    ],
+)
+def test_routines(text, expected):
+    """The three ways to name a routine."""
+    assert routines.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("off", (0, 0)), ("first:100", (100, 0)), ("first:1,last:2", (1, 2)), ("last:5", (0, 5))],
+)
+def test_limits_of_writes(text, expected):
+    """What --writes takes."""
+    assert routines.parse_writes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "first", "first:x", "first:1;last:2", "none", "first:-1"])
+def test_wrong_limits_are_refused(text):
+    """Anything else is a usage error."""
+    with pytest.raises(UsageError):
+        routines.parse_writes(text)
