@@ -298,6 +298,8 @@ def blocks(
     while i < n:
         base = int(cuts[i - 1]) if i else 0
         j = max(i + 1, int(np.searchsorted(cuts, base + limit, side="right")))
+        if inside and j == n and j - i > 1:
+            j -= 1  # the last buffer has no spare bytes behind it: it alone is copied
         part = numbers[i:j]
         low = int(offsets[part[0]])
         high = int(offsets[part[-1]] + table["stride"][part[-1]])
