@@ -76,6 +76,12 @@ class Case:
         failing = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
         return int(any(finding.severity in failing for finding in self.records["findings"]))
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows the case."""
+        from .reports.html import summary
+
+        return summary(self.records)
+
     def __repr__(self) -> str:
         counts = (f"{name} {len(rows)}" for name, rows in self.records.tables.items() if len(rows))
         return f"<Case: {', '.join(counts) or 'no records'}>"

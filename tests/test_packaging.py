@@ -84,7 +84,7 @@ def test_wheel_contents():
     assert "analyzer/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
     suffixes = {Path(name).suffix for name in names if name.startswith("analyzer/")}
-    assert suffixes <= {".py", ".typed", ".json", ".jinja"}
+    assert suffixes <= {".py", ".typed", ".json", ".jinja", ".css", ".js"}
 
 
 def test_classifiers_match_python_range():

@@ -106,7 +106,7 @@ def test_timeline_of_the_worst_sample(sample: Any) -> None:
     figure = plots.timeline(analyzer.open(sample("broken-x64-worst.dmp")))
     text = said(figure)
     assert "storage requests" in text
-    assert "without a time, not shown: 1 stages and 10 callbacks" in text
+    assert "without a time, not shown: 1 stage and 10 callbacks" in text
     assert "s from the crash, 2024-03-05T14:07:09.1230000Z" in text
 
 

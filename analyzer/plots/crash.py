@@ -62,7 +62,7 @@ def timeline(case: Any, events: int = story.MOST_EVENTS) -> Plot:
             if kind in kinds
         ],
     )
-    missing = [f"{n} {table}" for table, n in told.untimed.items()]
+    missing = [words.counted(n, table[:-1]) for table, n in told.untimed.items()]
     notes = [f"without a time, not shown: {words.listed(missing)}"] if missing else []
     notes += [f"{told.left_out} more events not shown"] if told.left_out else []
     hidden = len(told.lanes()) - len(lanes)

@@ -14,7 +14,11 @@ from ..errors import UsageError
 from ..records import Records
 
 #: format -> module with ``write(records, **options) -> Iterator[str]``
-FORMATS: dict[str, str] = {"text": "text", "json": "data"}
+FORMATS: dict[str, str] = {
+    "text": "text",
+    "json": "data",
+    "html": "html",
+}
 
 
 def write(records: Records, format: str = "text", **options: Any) -> Iterator[str]:

@@ -1,0 +1,392 @@
+"""The plain data of the HTML report: what stands where, as text.
+
+Invariant: every string that comes from an input has gone through :func:`words.clean`; nothing here
+is markup. A row of a table has the id ``r-TABLE-NUMBER``, and a link leads only to a row that is on
+the page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from ..absence import Absent, first_present, is_absent
+from ..checks import RULES
+from ..checks.rule import SEVERITIES
+from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
+from ..records import Records
+from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
+from . import answer, timeline, words
+from .extension import members
+from .words import clean, field
+
+MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
+MOST_FINDINGS = 500
+_ELSEWHERE = ("sources", "findings")  # tables that have their own section
+_RECORD_AT = re.compile(r"record at (0x[0-9a-f]{16})")
+_FILE_OFFSET = re.compile(r"file offset (0x[0-9a-f]+)")
+_NUMERIC = ("Number", "Duration", "Real")
+
+
+def build(records: Records) -> dict[str, Any]:
+    """All that the template shows."""
+    tables = [_table(records, name) for name in SCHEMA if name not in _ELSEWHERE]
+    places = _places(records)
+    findings = answer.by_severity(list(rows_of(records["findings"])))
+    count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
+    names = [clean(os.path.basename(str(s.path)), 60) for s in rows_of(records["sources"])]
+    return {
+        "title": words.listed(names[:3])
+        + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+        "facts": list(_facts(records)),
+        "answer": answer.sentences(records),
+        "counts": [(s, n) for s, n in count.items() if n],
+        "findings": [_finding(f, places, len(names) > 1) for f in findings[:MOST_FINDINGS]],
+        "findings_left": max(0, len(findings) - MOST_FINDINGS),
+        "timeline": _timeline(records),
+        "throughput": list(_throughput(records)),
+        "filters": list(_filters(records)),
+        "tables": [table for table in tables if table["rows"]],
+        "sources": list(_sources(records)),
+    }
+
+
+def row_id(table: str, row: int) -> str:
+    """The id of a row on the page."""
+    return f"r-{table}-{row}"
+
+
+def _facts(records: Records) -> Iterator[tuple[str, str]]:
+    """Name and value of what is known of the crash, from the first source that tells it."""
+    machines = records["machine"]
+
+    def known(name: str) -> Any:
+        return first_present(getattr(m, name) for m in machines)
+
+    code = known("bugcheck")
+    if code is not None:
+        name = known("bugcheck_name")
+        yield "bugcheck", f"0x{code:X}" + (f" {clean(name)}" if name else "")
+    shown = {"system_time": "crash time", "build": "Windows build", "architecture": "architecture"}
+    shown.update(processors="processors", dump_type_name="dump type")
+    for name, label in shown.items():
+        value = known(name)
+        if value is not None:
+            yield label, words.cell(dict(SCHEMA["machine"])[name], value)
+    uptime = known("uptime_ns")
+    if uptime is not None:
+        yield "uptime", words.duration(uptime)
+
+
+# -- findings and what they point at -----------------------------------------------------------
+
+
+def _places(records: Records) -> dict[Any, list[tuple[str, int, Any]]]:
+    """(source, address or file offset) -> the rows that were read there."""
+    found: dict[Any, list[tuple[str, int, Any]]] = {}
+    for table, rows in records.tables.items():
+        if table in _ELSEWHERE or not isinstance(rows, list):
+            continue
+        for row, record in enumerate(rows[:MOST_ROWS]):
+            origin = record.origin
+            for kind, value in (("at", origin.address), ("file", origin.file_offset)):
+                if not is_absent(value):
+                    found.setdefault((origin.source, kind, value), []).append((table, row, record))
+    return found
+
+
+def _finding(finding: Any, places: dict[Any, Any], several: bool) -> dict[str, Any]:
+    source = finding.origin.source
+    rule = RULES.get(str(finding.rule))
+    lines = [
+        {"text": clean(line), "link": _target(line, source, places)}
+        for line in filter(None, str(finding.evidence or "").split("; "))
+    ]
+    own = [("at", finding.origin.address), ("file", finding.origin.file_offset)]
+    links = [places.get((source, kind, value)) for kind, value in own if not is_absent(value)]
+    first = next((found for found in links if found), None)
+    return {
+        "severity": field(finding, "severity"),
+        "rule": field(finding, "rule"),
+        "title": "" if rule is None else rule.title,
+        "subject": words.fields(finding, "subject"),
+        "text": clean(finding.text, 2000),
+        "advice": "" if is_absent(finding.advice) else clean(finding.advice, 2000),
+        "meaning": "" if rule is None else rule.meaning,
+        "why": "" if rule is None else rule.why,
+        "evidence": lines,
+        "source": clean(os.path.basename(source), 60) if several else "",
+        "link": row_id(first[0][0], first[0][1]) if first else "",
+    }
+
+
+def _target(line: str, source: str, places: dict[Any, Any]) -> str:
+    """The id of the row an evidence line was read from, best one that has the named field."""
+    found: list[tuple[str, int, Any]] = []
+    for kind, pattern in (("at", _RECORD_AT), ("file", _FILE_OFFSET)):
+        match = pattern.search(line)
+        if match and not found:
+            found = places.get((source, kind, int(match[1], 16)), [])
+    name = line.partition(" = ")[0]
+    for table, row, record in found:
+        if name in record._fields or getattr(record, "callback", None) == name:
+            return row_id(table, row)
+    return row_id(*found[0][:2]) if found else ""
+
+
+# -- figures -----------------------------------------------------------------------------------
+
+
+def _timeline(records: Records) -> dict[str, Any]:
+    """Lanes and items for the script: [start, end, track, kind, table, row, name, detail]."""
+    told = timeline.build(records)
+    lanes: list[dict[str, Any]] = []
+    for name, slices in told.lanes().items():
+        tracks = timeline.stacked(slices)
+        items = [
+            [s.start_ns, s.end_ns, track, s.kind, s.table, s.row, s.name, clean(s.detail, 200)]
+            for s, track in zip(slices, tracks)
+        ][:MOST_ROWS]
+        lanes.append({"name": name, "tracks": max(tracks) + 1, "items": items, "all": len(slices)})
+    kinds = {item[3] for lane in lanes for item in lane["items"]}
+    missing = [words.counted(n, table[:-1]) for table, n in told.untimed.items()]
+    notes = [f"Without a time and so not shown: {words.listed(missing)}."] if missing else []
+    cut = sum(lane["all"] - len(lane["items"]) for lane in lanes) + told.left_out
+    notes += [f"{cut} more are not shown."] if cut else []
+    return {
+        "zero": told.zero,
+        "lanes": lanes,
+        "notes": notes,
+        "kinds": [(kind, text) for kind, text in timeline.KINDS.items() if kind in kinds],
+    }
+
+
+def _throughput(records: Records) -> Iterator[dict[str, Any]]:
+    """Per source: the chunks of the memory write as bars in a box of 1000 by 100."""
+    for s in rows_of(records["sources"]):
+        chunks = [
+            stage
+            for stage in records["stages"]
+            if stage.origin.source == s.path
+            and stage.stage == "memory-data-chunk"
+            and isinstance(stage.rate_mb_per_s, (int, float))
+        ][:MOST_ROWS]
+        if not chunks:
+            continue
+        top = max(*(float(c.rate_mb_per_s) for c in chunks), 1.0)
+        width = 1000 / len(chunks)
+        bars = []
+        for place, chunk in enumerate(chunks):
+            height = max(float(chunk.rate_mb_per_s) / top * 100, 0.5)
+            text = f"chunk {place + 1}: {chunk.rate_mb_per_s:g} MB/s"
+            bars.append(
+                {
+                    "x": f"{place * width:.2f}",
+                    "width": f"{width * 0.92:.2f}",
+                    "y": f"{100 - height:.2f}",
+                    "height": f"{height:.2f}",
+                    "text": text,
+                    "slow": float(chunk.rate_mb_per_s) < top / 10,
+                }
+            )
+        rates = [float(c.rate_mb_per_s) for c in chunks]
+        yield {
+            "name": clean(os.path.basename(str(s.path)), 60),
+            "bars": bars,
+            "top": f"{top:g} MB/s",
+            "text": f"{len(rates)} chunks, slowest {min(rates):g} MB/s, fastest {top:g} MB/s",
+        }
+
+
+# -- filters -----------------------------------------------------------------------------------
+
+
+def _filters(records: Records) -> Iterator[dict[str, Any]]:
+    """Each filter, or extension without a filter, with its extension and callbacks."""
+    keys = dict.fromkeys(
+        _key(r) for table in ("filters", "extensions", "callbacks") for r in records[table]
+    )
+    for key in islice(keys, 50):
+        filters = [(n, f) for n, f in enumerate(records["filters"]) if _key(f) == key]
+        extensions = [(n, e) for n, e in enumerate(records["extensions"]) if _key(e) == key]
+        calls = [(n, c) for n, c in enumerate(records["callbacks"]) if _key(c) == key]
+        row: Any = filters[0][1] if filters else None
+        state = "" if row is None or is_absent(row.is_disabled) else "enabled"
+        yield {
+            "name": key[1],
+            "stack": key[2],
+            "source": clean(os.path.basename(key[0]), 60) if len(records["sources"]) > 1 else "",
+            "state": "disabled" if state and row.is_disabled else state,
+            "facts": [] if row is None else list(_filter_facts(row)),
+            "missing": [] if row is None else _missing([row]),
+            "row": row_id("filters", filters[0][0]) if filters else "",
+            "extensions": [_extension(records, n, e) for n, e in extensions],
+            "callbacks": [_call(n, c) for n, c in calls[:100]],
+            "calls_left": max(0, len(calls) - 100),
+            "calls_missing": _missing(
+                [c for _, c in calls[:100]], ("was_called", "status", "duration_ns")
+            ),
+        }
+
+
+def _key(record: Any) -> tuple[str, str, str]:
+    stack = field(record, "stack", "unknown")
+    return record.origin.source, field(record, "filter", "filter not determined"), stack
+
+
+def _filter_facts(row: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(row.ring_index, int):
+        count = "" if is_absent(row.ring_count) else f" of {field(row, 'ring_count')}"
+        yield "call order", f"{row.ring_index + 1}{count}"
+    if not is_absent(row.last_failing_status):
+        status = words.code(row, "last_failing_status")
+        yield "last failure", f"{field(row, 'last_failing_routine')} {status}"
+    if not is_absent(row.major_version):
+        yield "version", f"{field(row, 'major_version')}.{field(row, 'minor_version')}"
+    for label, names in (
+        ("max pages per write", ("max_pages_per_write",)),
+        ("flags", ("flags", "flags_meaning")),
+        ("node", ("node", "layout")),
+    ):
+        text = words.fields(row, *names)
+        if text:
+            yield label, text
+    yield "found by", f"{clean(row.origin.how)} ({clean(row.origin.confidence)})"
+
+
+def _call(number: int, call: Any) -> dict[str, Any]:
+    took = words.duration(call.duration_ns)
+    if took == "-" and not is_absent(call.duration_high_ns):
+        low = words.duration(call.duration_low_ns, "0 ns")
+        took = f"{low} to {words.duration(call.duration_high_ns)}"
+    return {
+        "row": row_id("callbacks", number) if number < MOST_ROWS else "",
+        "callback": field(call, "callback"),
+        "routine": "NULL" if call.routine == 0 else words.fields(call, "symbol") or "-",
+        "called": field(call, "was_called"),
+        "took": took,
+        "status": words.code(call, "status") or "-",
+    }
+
+
+def _extension(records: Records, number: int, extension: Any) -> dict[str, Any]:
+    machines = [m for m in records["machine"] if m.origin.source == extension.origin.source]
+    narrow = machines and str(machines[0].architecture) in ("x86", "x86-pae", "arm")
+    pointer = 4 if narrow else 8
+    found = list(members(extension, pointer))
+    hexed = "" if is_absent(extension.raw_bytes) else str(extension.raw_bytes)
+    if re.fullmatch("(?:[0-9a-f]{2})*", hexed) is None:
+        hexed = ""
+    size = len(hexed) // 2 or FILTER_EXTENSION_SIZE_V2[pointer]
+    owner: list[int | None] = [None] * size
+    for place, member in enumerate(found):
+        for offset in range(member.offset, min(member.offset + member.size, size)):
+            owner[offset] = place
+    cells = [
+        {
+            "member": owner[offset],
+            "text": hexed[2 * offset : 2 * offset + 2] or "\u00b7\u00b7",
+            "offset": offset,
+        }
+        for offset in range(size)
+    ]
+    why = ""
+    if not hexed:
+        why = "The bytes were not read"
+        if isinstance(extension.raw_bytes, Absent):
+            why += f": {clean(extension.raw_bytes)}"
+        if extension.is_reconstructed:
+            why += ". The values are reconstructed, not read: " + clean(extension.origin.how)
+        why += "."
+    return {
+        "id": f"x{number}",
+        "row": row_id("extensions", number),
+        "at": "" if is_absent(extension.extension) else field(extension, "extension"),
+        "why": why,
+        "lines": [cells[start : start + 8] for start in range(0, size, 8)],
+        "members": found,
+        "missing": _missing([extension], leave=("raw_bytes",)),
+    }
+
+
+def _missing(
+    rows: Iterable[Any], names: Iterable[str] | None = None, leave: Iterable[str] = ()
+) -> list[str]:
+    """One sentence per reason: which fields are not determined, and why."""
+    groups: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name in names or row._fields[:-1]:
+            value = getattr(row, name)
+            if isinstance(value, Absent) and value.reason != "not-applicable" and name not in leave:
+                groups.setdefault(clean(value), {})[name] = None
+    return [f"{', '.join(missing)}: {reason}" for reason, missing in groups.items()]
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def _table(records: Records, name: str) -> dict[str, Any]:
+    """The first rows of a table; columns that no row fills are left out."""
+    total = len(records[name])
+    rows = list(islice(iter(rows_of(records[name])), MOST_ROWS))
+    columns = [c for c in SCHEMA[name] if c.name not in ORIGIN_COLUMNS.values()]
+    if rows:
+        kinds = FIELD_KINDS[type(rows[0])]
+        columns = [c for c in columns if any(not is_absent(getattr(r, c.name)) for r in rows)]
+        assert all(c.name in kinds for c in columns)
+    several = len(records["sources"]) > 1
+    return {
+        "name": name,
+        "columns": [(c.name, c.kind in _NUMERIC) for c in columns] + [("read from", False)],
+        "rows": [
+            {
+                "id": row_id(name, number),
+                "cells": [
+                    *(_cell(c.kind, getattr(r, c.name)) for c in columns),
+                    _where(r, several),
+                ],
+            }
+            for number, r in enumerate(rows)
+        ],
+        "total": total,
+        "missing": _missing(rows),
+    }
+
+
+def _cell(kind: str, value: Any) -> dict[str, Any]:
+    """Text, what to sort by when that is not the text, and a remark."""
+    if is_absent(value):
+        return {"text": "\u2013", "sort": "", "note": clean(value) if value else "", "absent": True}
+    shown = checked(kind, value)
+    if kind == "Duration" and isinstance(shown, int):
+        return {"text": words.duration(shown), "sort": shown, "note": f"{shown} ns"}
+    text = words.cell(kind, value)
+    sort = plain(kind, shown) if kind in _NUMERIC else None
+    return {"text": text, "sort": sort, "note": ""}
+
+
+def _where(record: Any, several: bool) -> dict[str, Any]:
+    origin = record.origin
+    parts = [clean(os.path.basename(origin.source), 40)] if several else []
+    if not is_absent(origin.address):
+        parts.append(words.cell("Address", origin.address))
+    if not is_absent(origin.file_offset):
+        parts.append(f"file {origin.file_offset:#x}")
+    note = f"{clean(origin.how)} ({clean(origin.confidence)})"
+    return {"text": " ".join(parts) or clean(origin.how, 60), "sort": None, "note": note}
+
+
+def _sources(records: Records) -> Iterator[dict[str, Any]]:
+    for s in rows_of(records["sources"]):
+        kind = words.fields(s, "kind", "subtype")
+        yield {
+            "name": clean(s.path),
+            "kind": kind or "not usable",
+            "why": clean(s.kind) if isinstance(s.kind, Absent) else "",
+            "size": "" if is_absent(s.size_bytes) else words.size(s.size_bytes),
+            "can": [clean(part) for part in str(s.can_tell or "").split("; ") if part],
+            "cannot": [clean(part) for part in str(s.cannot_tell or "").split("; ") if part],
+        }
