@@ -351,6 +351,38 @@ def test_zeros_with_a_version_are_no_node(layout: NodeLayout) -> None:
     assert score(stack.memory, stack.dump, layout, data) < ENOUGH
 
 
+def moved_link(layout: NodeLayout, by: int) -> tuple[Memory, list[Module], int]:
+    """A ring of one node whose link stands ``by`` bytes behind its known place; its head."""
+    stack = Stack(layout)
+    memory, width = stack.memory, layout.pointer_size
+    node = stack.nodes[0]
+    data = memory.read(node, layout.link)
+    assert isinstance(data, bytes)
+    start, head = POOL[width] + 0x6000, POOL[width] + 0x7000
+    memory.write(start - 0x200, bytes(0x200))
+    link = start + layout.link + by
+    memory.write(start, data + b"\xa5" * by)
+    memory.put(link, head, head)
+    memory.put(head, link, link)
+    return memory, stack.dump, head
+
+
+@pytest.mark.parametrize("layout", NODE_LAYOUTS, ids=by_name)
+@pytest.mark.parametrize("by", [16, 0x40])
+def test_a_link_at_an_unknown_offset_still_leads_to_its_node(layout: NodeLayout, by: int) -> None:
+    """A build that moved the link loses the state word, not the filter; the head is no node."""
+    memory, modules, head = moved_link(layout, by)
+    ring = walk.follow(memory, modules, head, None, "crash", "test")
+    assert (ring.members, ring.problem) == (1, "")
+    node = ring.nodes[0]
+    assert (node.address, node.layout.link) == (
+        POOL[layout.pointer_size] + 0x6000,
+        layout.link + by,
+    )
+    assert (node.layout.extension, node.state) == (layout.extension, None)
+    assert isinstance(at_link(memory, modules, head), Absent)
+
+
 def test_what_is_no_node_says_so() -> None:
     """Readable garbage is an unknown layout; missing memory keeps its own reason."""
     stack = Stack(WIN8)

@@ -33,7 +33,7 @@ from .roles import FILTER
 CONTEXT_LENGTH = 0x750
 #: how far into a stack context the geometry may lie (0x1C8 bytes in all on Windows 7 x64, grown
 #: since)
-BLOCK_LENGTH = 0x600
+BLOCK_LENGTH = 0x1000
 _CONTEXT_SIZES = {"x64": 0x4D0, "arm64": 0x390}  # sizeof(CONTEXT), winnt.h
 WINDOWS_7 = (7600, 7601)
 

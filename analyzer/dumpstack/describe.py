@@ -118,6 +118,9 @@ def _filter(
     routines = {member: routine for member, _, routine in node.callbacks()}
     older = Absent("not-applicable", f"the {node.layout.name} layout has no such member")
     cut = Absent("not-in-dump", "the node is cut before its state word")
+    if node.layout.state < 0:
+        why = f"the link stands at {node.layout.link:#x}, where no known layout has it"
+        cut = Absent("unknown-layout", f"{why}; so the place of the state word is not known")
     routine, status, status_name = _failing(modules, owner.filter, failure)
     return Filter(
         filter=owner.filter,
@@ -279,6 +282,9 @@ def _module_rows(out: Described, target: Target, ring: Ring | None, module: Modu
     """Rows of a filter of which only the image is known."""
     if ring is None:
         why = Absent("not-in-dump", "the filter's node is not in this dump", _BIGGER)
+        if hasattr(target, "pages"):  # all its memory was searched
+            none = "neither a list of filters nor this filter's node was found in memory"
+            why = Absent("not-found", none)
     elif ring.unread:
         why = ring.unread[0][1]
     elif ring.members == len(ring.nodes):

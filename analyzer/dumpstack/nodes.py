@@ -9,6 +9,7 @@ docs/architecture.md, "How filters are found".
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ from ..target import Target, module_at
 #: sum of the weights a candidate must reach; a healthy node has 21 to 23, one with a broken field
 #: loses at most 4 (all callbacks strange), random memory almost never passes the version test
 ENOUGH = 12
+#: the same for a node whose link is not where any known layout has it
+ENOUGH_ELSEWHERE = 16
+#: how far behind the start of such a node its link is looked for
+LINK_WITHIN = 0x180
 #: Windows 8 (build 9200) brought FILTER_EXTENSION.Size and Dump_Read
 WINDOWS_8 = 9200
 _PARTITION_INFO = 0x18
@@ -47,7 +52,7 @@ class Node(NamedTuple):
         return self.layout.extension_class.from_buffer_copy(self.data, self.layout.extension)
 
     def _word(self, offset: int, size: int) -> int | None:
-        raw = self.data[offset : offset + size]
+        raw = self.data[offset : offset + size] if offset >= 0 else b""
         return int.from_bytes(raw, "little") if len(raw) == size else None
 
     @property
@@ -116,8 +121,8 @@ def score(target: Target, modules: Sequence[Module], layout: NodeLayout, data: b
     total += 1 if 1 <= init.MaxPagesPerWrite <= 0x10000 else 0
     total += 1 if init.Flags <= 3 else 0
     newer = hasattr(extension, "Size")
-    if newer and extension.Size == FILTER_EXTENSION_SIZE_V2[layout.pointer_size]:
-        total += 2
+    if newer:
+        total += 2 if extension.Size == FILTER_EXTENSION_SIZE_V2[layout.pointer_size] else -1
     if isinstance(target.build, int):
         total += 1 if newer == (target.build >= WINDOWS_8) else 0
     return total
@@ -136,10 +141,58 @@ def at_link(target: Target, modules: Sequence[Module], link: int) -> Node | Abse
     if best is None:
         return Absent("not-found") if missing is None else missing
     if best.score < ENOUGH:
+        best = _link_elsewhere(target, modules, link)
+    if best is None:
         return Absent(
             "unknown-layout", f"what lies around the link at {link:#x} is no known filter node"
         )
     return best
+
+
+def _link_elsewhere(target: Target, modules: Sequence[Module], link: int) -> Node | None:
+    """A node whose link stands at an offset nobody published: the two known structures before it.
+
+    Only the Windows 7 and the Windows 8 x86 offsets are proven; a build may have put members
+    between FILTER_EXTENSION and the link. Its state word then is not known.
+    """
+    width = target.pointer_size
+    best: Node | None = None
+    for layout in node_layouts(width):
+        known = layout.extension + ctypes.sizeof(layout.extension_class)
+        for distance in range(known, LINK_WITHIN, width):
+            start = link - distance
+            data = target.read(start, known)
+            if distance == layout.link or isinstance(data, Absent):
+                continue
+            points = score(target, modules, layout, data)
+            if points < ENOUGH_ELSEWHERE or not _has_routine(modules, layout, data):
+                continue
+            other = target.pointer(start + layout.link)
+            if isinstance(other, int) and target.pointer(other + width) == start + layout.link:
+                continue  # that node has a link of its own: this one is the head behind it
+            if best is None or points > best.score:
+                shape = layout._replace(
+                    link=distance,
+                    state=-1,
+                    stack_context=-1,
+                    driver_entry=-1,
+                    size=distance + 2 * width,
+                    confidence="guess",
+                )
+                whole = target.read(start, shape.size)
+                if not isinstance(whole, Absent):
+                    best = Node(shape, start, whole, points, target.file_offset(start))
+    return best
+
+
+def _has_routine(modules: Sequence[Module], layout: NodeLayout, data: bytes) -> bool:
+    """True when a callback lies in a dump module: without one, memory alone proves nothing."""
+    init = layout.init_class.from_buffer_copy(data)
+    return any(
+        module_at(modules, int(getattr(init, name)))
+        for name, _ in CALLBACKS
+        if hasattr(layout.init_class, name)
+    )
 
 
 def at_address(
@@ -191,12 +244,6 @@ def in_bytes(
             piece = data[start : start + layout.size]
             points = score(target, modules, layout, piece)
             if points >= ENOUGH and (best is None or points > best[0]):
-                init = layout.init_class.from_buffer_copy(piece)
-                inside = any(
-                    module_at(modules, int(getattr(init, name)))
-                    for name, _ in CALLBACKS
-                    if hasattr(init, name)
-                )
-                if inside:  # without a routine in a dump module memory alone proves nothing
+                if _has_routine(modules, layout, piece):
                     best = (points, layout, start)
     return (best[1], best[2]) if best else None
