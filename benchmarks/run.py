@@ -170,11 +170,16 @@ def measure_start(folder: Path, _: float, repeat: int) -> list[Row]:
         sample = make(folder, Spec(dump_type=4))
     ours = [sys.executable, "-m", "analyzer", "analyze", str(sample)]
     peer = [sys.executable, "-c", "import numpy"]
+    # both as an installed program starts: with compiled modules
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     seconds = [float("inf"), float("inf")]
     for _ in range(max(10, repeat)):
         for number, command in enumerate((ours, peer)):
             start = time.perf_counter()
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=False, cwd=ROOT)
+            subprocess.run(
+                command, stdout=subprocess.DEVNULL, check=False, cwd=ROOT, env=environment
+            )
             seconds[number] = min(seconds[number], time.perf_counter() - start)
     text = f"analyze a minidump of {sample.stat().st_size / 1024:.0f} KiB, process start included"
     ratio = seconds[0] / seconds[1]
