@@ -105,6 +105,9 @@ def compare(
     """How many times faster than the peer we are; the goal is the least."""
     row = Row(what=what, ours=ours["seconds"], peer=peer_name, goal=f"at least {goal:g}x")
     row["found"] = ours.get("found")
+    found = ours.get("found")
+    if not found or (isinstance(found, dict) and found["wrong"]):
+        raise SystemExit(f"{what}: the answer is wrong: {found}")
     if "missing" in peer:
         row.update(peer_seconds=None, ratio=None, met=None)
     else:
