@@ -143,6 +143,37 @@ def test_lost_events_inside_a_call() -> None:
     assert rules(records) == ["etw-callback-events-lost"]
 
 
+@pytest.mark.parametrize(
+    ("closed", "expected"), [(True, []), (False, ["etw-callback-events-lost"])]
+)
+def test_missing_buffers_inside_a_call(closed: bool, expected: list[str]) -> None:
+    """A gap in the buffer numbers counts as a loss unless the session says it lost nothing."""
+    writer = w.Writer(finalise=closed)
+    writer.add(entry(BASE))
+    writer.add(back(BASE + 100))
+    raw = bytearray(writer.build())
+    struct.pack_into("<q", raw, 2 * 8192 + 0x18, 7)  # sequence numbers 0, 1, 7
+    trace = Trace.of_bytes(bytes(raw))
+    found = [rule for rule in rules(list(story.tell(trace))) if "callback" in rule]
+    assert found == expected
+
+
+def test_harmless_requests_are_not_decoded() -> None:
+    """Only slow or failed StorPort and disk requests become records."""
+
+    def storport(ts: int, duration: int, status: int) -> bytes:
+        data = struct.pack("<QQBBQ", duration, 1, 0x28, status, 2)
+        data += struct.pack("<BBBBBIQQ", 0, 0, 0, 0, 0, 4096, 1, 1)
+        return w.event(providers.STORPORT, 200, ts, data, version=2)
+
+    records = told([storport(BASE + k, 500, 1) for k in range(50)]
+                   + [storport(BASE + 60, 2 * SECOND, 1), storport(BASE + 61, 500, 4)])  # fmt: skip
+    assert [(r.duration_ns, r.status) for r in of(records, Request)] == [
+        (2_000_000_000, 1), (50_000, 4),
+    ]  # fmt: skip
+    assert rules(records) == ["etw-storage-slow"]
+
+
 def test_lost_events_before_a_call_do_not_touch_it() -> None:
     """Losses that end before the call begins are no finding about the call."""
     writer = w.Writer()

@@ -141,11 +141,24 @@ def read_buffers(
     packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     fmt = 0
     if packed.any():
-        fmt = first[6] & 0xFFFF if compressed or first[6] & 0xFFFF in compression.FORMATS else 0
+        fmt = _format(data, table[packed][0], first[6] & 0xFFFF, compressed)
         account.buffers_compressed = int(packed.sum())
     account.buffers = len(table)
     account.bytes_headers = len(table) * BUFFER_HEADER_SIZE
     return Buffers(data, table, fmt, nominal)
+
+
+def _format(data: Array, row: Array, told: int, compressed: bool) -> int:
+    """The compression format: the first buffer's State, unless that buffer is not the first."""
+    if compressed and told in compression.FORMATS:
+        return told
+    low = int(row["offset"]) + BUFFER_HEADER_SIZE
+    raw = data[low : int(row["offset"] + row["stride"])].tobytes()
+    want = max(int(row["end"]) - BUFFER_HEADER_SIZE, 0)
+    for fmt in (told, compression.XPRESS, compression.XPRESS_HUFF, compression.LZNT1):
+        if fmt in compression.FORMATS and len(compression.expand(fmt, raw, want)) == want:
+            return fmt
+    return told
 
 
 def _keep(low: int, high: int) -> None:

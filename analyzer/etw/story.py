@@ -13,22 +13,27 @@ import numpy as np
 
 from ..absence import Absent
 from ..names import locations, ntstatus
-from ..records import Anomaly, Origin, Request, Stage
-from . import callbacks, providers
+from ..records import Anomaly, Request, Stage
+from . import callbacks, integrity, providers
 from .events import Row, details
-from .layouts import ETW_BUFFER_FLAG_BUFFER_LOST, ETW_BUFFER_FLAG_EVENTS_LOST
+from .layouts import EVENT64, PERFINFO32, PERFINFO64, SYSTEM32
 from .trace import Trace
 
 SLOW_START_NS = 5_000_000_000  #: loading the dump stack; it includes every filter's DriverEntry
 SLOW_FILE_MS = 10_000
 SLOW_REQUEST_NS = 1_000_000_000
 MAX_REQUESTS = 10_000
-_END = (1 << 63) - 1  # of time
 _DISK_HOOKS = (0x010A, 0x010B, 0x010E)
-_WATCHED = (
-    providers.CRASHDUMP, providers.KERNEL_DUMP, providers.KERNEL_IO, providers.KERNEL_BOOT,
-    providers.KERNEL_POWER, providers.STORPORT, providers.IO_ERROR_LOG,
-)  # fmt: skip
+#: provider -> ids of the events that matter; None: all
+_WATCHED: dict[str, tuple[int, ...] | None] = {
+    providers.CRASHDUMP: None,
+    providers.KERNEL_DUMP: None,
+    providers.KERNEL_IO: (1207, 1304, 1305),
+    providers.KERNEL_BOOT: (257, 258, 264, 265, 267),
+    providers.KERNEL_POWER: (41,),
+    providers.STORPORT: None,  # chosen by level and duration, see _requests_that_matter
+    providers.IO_ERROR_LOG: None,
+}
 _VOLMGR_RULES = {
     45: "event-dump-driver-load-failed", 46: "event-dump-init-failed",
     47: "event-dump-config-failed",
@@ -36,128 +41,24 @@ _VOLMGR_RULES = {
     161: "event-dump-failed", 163: "event-dump-callback-exception",
     164: "event-dump-config-failed",
 }  # fmt: skip
-_BOOT_FAILURES = (257, 258, 264, 265, 267)  # early dump support could not be loaded
 _STORAGE_SOURCES = ("disk", "storport", "stornvme", "storahci", "iastor", "partmgr", "ntfs")
-
-
-def lost_spans(trace: Trace) -> list[tuple[int, int]]:
-    """Spans of the session clock in which events were lost, by the buffers that say so."""
-    table = trace.buffers.table
-    flagged = (
-        table["flags"] & (ETW_BUFFER_FLAG_EVENTS_LOST | ETW_BUFFER_FLAG_BUFFER_LOST)
-    ) != 0
-    out: list[tuple[int, int]] = []
-    starts = trace.first_times()
-    for k in np.flatnonzero(flagged).tolist():
-        # The flag does not say when: after the buffer before on this processor was flushed, and
-        # before this one was. An unflushed buffer of a dump has no flush time.
-        first, stamp = int(starts[k]), int(table["stamp"][k])
-        earlier = (table["cpu"] == table["cpu"][k]) & (table["sequence"] < table["sequence"][k])
-        before = int(table["stamp"][earlier].max()) if earlier.any() else first
-        out.append((min(first, before) if before > 0 else first, stamp if stamp >= first else _END))
-    # Empty buffers are numbered too but not always written, so a gap alone is no loss.
-    for _, before, _missing in trace.gaps() if trace.may_have_lost_buffers else []:
-        at = int(np.flatnonzero(table["sequence"] == before)[-1])
-        later = table["sequence"] > before
-        end = int(stamps[later].min()) if later.any() else int(stamps[at])
-        out.append((min(int(stamps[at]), end), max(int(stamps[at]), end)))
-    for note in trace.account.notes:
-        if note.kind in ("event", "resync", "expand"):
-            k = int(np.searchsorted(table["offset"], note.offset - trace.base, side="right")) - 1
-            if k >= 0:
-                first = int(starts[k])
-                after = int(starts[k + 1]) if k + 1 < len(starts) else _END
-                out.append((first, max(after, first)))
-    return out
-
-
-def integrity(trace: Trace) -> Iterator[Anomaly]:
-    """What the trace lost, and what of its bytes could not be used."""
-    len(trace)  # the figures are of one full pass
-    session, account = trace.session, trace.account
-    name = session.name or trace.path
-
-    def anomaly(rule: str, text: str, offset: Any = None, *evidence: str) -> Anomaly:
-        return Anomaly(rule, text, Origin(trace.path, "trace structure", "certain", offset), name,
-                       tuple(evidence))  # fmt: skip
-
-    if not session.has_header:
-        yield anomaly(
-            "etw-header-missing",
-            "The trace has no readable header, so its clock and session are not known.",
-        )
-    elif not session.clock.known:
-        yield anomaly(
-            "etw-clock-unknown",
-            "The trace header gives no usable clock, so its times are not known.", None,
-            f"clock type = {session.clock.kind}",
-        )  # fmt: skip
-    if trace.other_headers:
-        yield anomaly(
-            "etw-several-sessions",
-            f"The file holds {len(trace.other_headers)} more trace headers whose clock does not "
-            "continue the first one's; times behind them may be wrong.",
-        )
-    if session.has_header and not session.finalised:
-        yield anomaly(
-            "etw-unfinalised",
-            f"Its writer never closed this trace; all {account.buffers} buffers found were read.",
-        )
-    if session.events_lost or session.buffers_lost:
-        yield anomaly(
-            "etw-events-lost",
-            f"The session lost {session.events_lost} events and {session.buffers_lost} buffers.",
-            None, f"EventsLost = {session.events_lost}", f"BuffersLost = {session.buffers_lost}",
-        )  # fmt: skip
-    gaps = trace.gaps()
-    if gaps:
-        missing = sum(gap[2] for gap in gaps)
-        yield anomaly(
-            "etw-buffers-missing",
-            f"{missing} buffer numbers are missing in {len(gaps)} places"
-            + ("." if trace.may_have_lost_buffers else "; the session says it lost none."), None,
-            *(f"after buffer {last} (processor {cpu}): {count}" for cpu, last, count in gaps[:8]),
-        )  # fmt: skip
-    cuts = [note for note in account.notes if note.kind == "cut"]
-    if cuts:
-        yield anomaly("etw-cut", f"The trace is cut: {cuts[0].text}.", cuts[0].offset)
-    bad = [note for note in account.notes if note.kind in ("event", "resync", "header", "expand")]
-    if bad:
-        places = len(bad) + account.notes_dropped
-        yield anomaly(
-            "etw-damaged",
-            f"{account.bytes_skipped} of {account.bytes_total} bytes are damaged in {places} "
-            f"places; {account.events_recovered} events behind damage were found again.",
-            bad[0].offset,
-            *(f"{note.kind} at {note.offset:#x}: {note.text}" for note in bad[:8]),
-        )  # fmt: skip
-    for text in trace.decoder.broken[:8]:
-        yield anomaly("etw-manifest-broken", f"A manifest in the trace cannot be used: {text}")
 
 
 def tell(
     trace: Trace, mapping: Sequence[callbacks.Rule] = (), crash_ns: int | None = None
 ) -> Iterator[Any]:
     """Records and anomalies of one trace; ``crash_ns`` is the crash time, where it is known."""
-    yield from integrity(trace)
+    yield from integrity.check(trace)
     rules = [*mapping, *callbacks.PUBLISHED]
-    wanted = {rule.provider for rule in rules}
-    guids = [guid.lower() for guid in trace.providers.guids]
-    names = [trace.decoder.provider_name(guid).lower() for guid in guids]
-    watched = [k for k, guid in enumerate(guids) if guid in _WATCHED]
-    mapped = [k for k, guid in enumerate(guids) if k and (guid in wanted or names[k] in wanted)]
-    disk = 0x01 in trace.hook_groups
-    if not watched and not mapped and not disk:
+    choice = _Choice(trace, {rule.provider for rule in rules})
+    if not choice.any:
         return
+    mapped = bool(choice.mapped)
     halves: list[callbacks.Half] = []
     spoken = _Story(crash_ns)
     for cols in trace.chunks():
-        keep = np.isin(cols["provider"], watched + mapped) if watched or mapped else None
-        if disk:
-            hooks = (cols["provider"] == 0) & np.isin(cols["id"], _DISK_HOOKS)
-            keep = hooks if keep is None else keep | hooks
-        assert keep is not None
-        if not keep.any():
+        keep = choice.rows(cols)
+        if not len(keep):
             continue
         part = {name: column[keep] for name, column in cols.items()}
         for row in details(trace, part):
@@ -170,9 +71,67 @@ def tell(
                 yield from spoken.event(trace, row, values)
     yield from spoken.end(trace)
     if halves:
-        paired = callbacks.pair(halves, trace.clock, lost_spans(trace))
+        paired = callbacks.pair(halves, trace.clock, integrity.lost_spans(trace))
         yield from paired.callbacks
         yield from paired.anomalies
+
+
+class _Choice:
+    """Which rows are worth decoding: a trace can hold millions of harmless disk requests."""
+
+    def __init__(self, trace: Trace, wanted: set[str]) -> None:
+        self._trace = trace
+        guids = [guid.lower() for guid in trace.providers.guids]
+        names = [trace.decoder.provider_name(guid).lower() for guid in guids]
+        self.mapped = [
+            k for k, guid in enumerate(guids) if k and (guid in wanted or names[k] in wanted)
+        ]
+        self._watched = {k: _WATCHED[guid] for k, guid in enumerate(guids) if guid in _WATCHED}
+        self._storport = guids.index(providers.STORPORT) if providers.STORPORT in guids else -1
+        self._disk = 0x01 in trace.hook_groups
+        self.any = bool(self.mapped or self._watched or self._disk)
+
+    def rows(self, cols: dict[str, Any]) -> Any:
+        """Row numbers, in order."""
+        number, ident = cols["provider"], cols["id"]
+        keep = np.isin(number, self.mapped)
+        for provider, ids in self._watched.items():
+            mine = number == provider
+            if provider == self._storport:
+                errors = mine & (cols["level"] >= 1) & (cols["level"] <= 2)
+                timed = np.flatnonzero(mine & np.isin(ident, (200, 201)) & ~errors)
+                keep |= errors | (mine & np.isin(ident, (507, 508)))
+                keep[timed[[self._is_bad(cols, k) for k in timed.tolist()]]] = True
+            else:
+                keep |= mine if ids is None else mine & np.isin(ident, ids)
+        if self._disk:
+            disk = np.flatnonzero((number == 0) & np.isin(ident, _DISK_HOOKS))
+            keep[disk[[self._is_slow(cols, k) for k in disk.tolist()]]] = True
+        return np.flatnonzero(keep)
+
+    def _event(self, cols: dict[str, Any], k: int) -> bytes:
+        return self._trace.event_bytes(
+            int(cols["buffer"][k]), int(cols["offset"][k]), int(cols["size"][k])
+        )
+
+    def _is_bad(self, cols: dict[str, Any], k: int) -> bool:
+        """A StorPort request of a second or more, or one that failed."""
+        event = self._event(cols, k)
+        if event[4] & 1 or cols["type"][k] != EVENT64 or len(event) < 0x50 + 18:
+            return True  # not the plain form: decode it
+        duration = int.from_bytes(event[0x50:0x58], "little") * 100
+        return duration >= SLOW_REQUEST_NS or event[0x50 + 17] & 0x3F not in (0, 1)
+
+    def _is_slow(self, cols: dict[str, Any], k: int) -> bool:
+        """A disk request of a second or more, read off its HighResResponseTime."""
+        kind = int(cols["type"][k])
+        narrow = kind in (PERFINFO32, SYSTEM32)
+        start = 0x10 if kind in (PERFINFO32, PERFINFO64) else 0x20
+        at = 8 if cols["id"][k] == 0x010E else 32 if narrow else 40
+        event = self._event(cols, k)
+        ticks = int.from_bytes(event[start + at : start + at + 8], "little")
+        took = self._trace.clock.duration_ns(ticks)
+        return isinstance(took, int) and took >= SLOW_REQUEST_NS
 
 
 def _status(values: dict[str, Any], *names: str) -> int | None:
@@ -202,7 +161,7 @@ class _Story:
         failed = status if status is not None and ntstatus.is_failure(status) else None
         if guid == providers.KERNEL_DUMP and failed is not None:
             return [_failed("event-dump-stack-failed", row, failed)]
-        if guid == providers.KERNEL_BOOT and number in _BOOT_FAILURES and failed is not None:
+        if guid == providers.KERNEL_BOOT and failed is not None:
             return [_failed("event-boot-dump-failed", row, failed)]
         if guid == providers.KERNEL_POWER and number == 41:
             return self._dirty(row, values)

@@ -122,7 +122,7 @@ class Trace:
         for hit in walked.damage:
             bad[hit.lane] += hit.end - hit.start
             row = table[hit.lane]
-            at = int(row["offset"]) + 0x48 + hit.start - int(block.starts[hit.lane])
+            at = self.base + int(row["offset"]) + 0x48 + hit.start - int(block.starts[hit.lane])
             text = (
                 f"{hit.recovered} events found behind the damage" if hit.recovered
                 else "the rest of this buffer is lost"

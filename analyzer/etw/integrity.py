@@ -1,0 +1,114 @@
+"""What a trace lost, and what of its bytes could not be used, as anomalies.
+
+Invariant: the figures are of one full pass; what a session itself says it lost is kept apart from
+what is missing or damaged in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..records import Anomaly, Origin
+from .layouts import ETW_BUFFER_FLAG_BUFFER_LOST, ETW_BUFFER_FLAG_EVENTS_LOST
+from .trace import Trace
+
+_END = (1 << 63) - 1  # of time
+
+
+def lost_spans(trace: Trace) -> list[tuple[int, int]]:
+    """Spans of the session clock in which events were lost, by the buffers that say so."""
+    table = trace.buffers.table
+    flagged = (
+        table["flags"] & (ETW_BUFFER_FLAG_EVENTS_LOST | ETW_BUFFER_FLAG_BUFFER_LOST)
+    ) != 0
+    out: list[tuple[int, int]] = []
+    starts = trace.first_times()
+    for k in np.flatnonzero(flagged).tolist():
+        # The flag does not say when: after the buffer before on this processor was flushed, and
+        # before this one was. An unflushed buffer of a dump has no flush time.
+        first, stamp = int(starts[k]), int(table["stamp"][k])
+        earlier = (table["cpu"] == table["cpu"][k]) & (table["sequence"] < table["sequence"][k])
+        before = int(table["stamp"][earlier].max()) if earlier.any() else first
+        out.append((min(first, before) if before > 0 else first, stamp if stamp >= first else _END))
+    stamps = table["stamp"]
+    # Empty buffers are numbered too but not always written, so a gap alone is no loss.
+    for _, before, _missing in trace.gaps() if trace.may_have_lost_buffers else []:
+        at = int(np.flatnonzero(table["sequence"] == before)[-1])
+        later = table["sequence"] > before
+        end = int(stamps[later].min()) if later.any() else int(stamps[at])
+        out.append((min(int(stamps[at]), end), max(int(stamps[at]), end)))
+    for note in trace.account.notes:
+        if note.kind in ("event", "resync", "expand"):
+            k = int(np.searchsorted(table["offset"], note.offset - trace.base, side="right")) - 1
+            if k >= 0:
+                first = int(starts[k])
+                after = int(starts[k + 1]) if k + 1 < len(starts) else _END
+                out.append((first, max(after, first)))
+    return out
+
+
+def check(trace: Trace) -> Iterator[Anomaly]:
+    """What the trace lost, and what of its bytes could not be used."""
+    len(trace)  # the figures are of one full pass
+    session, account = trace.session, trace.account
+    name = session.name or trace.path
+
+    def anomaly(rule: str, text: str, offset: Any = None, *evidence: str) -> Anomaly:
+        return Anomaly(rule, text, Origin(trace.path, "trace structure", "certain", offset), name,
+                       tuple(evidence))  # fmt: skip
+
+    if not session.has_header:
+        yield anomaly(
+            "etw-header-missing",
+            "The trace has no readable header, so its clock and session are not known.",
+        )
+    elif not session.clock.known:
+        yield anomaly(
+            "etw-clock-unknown",
+            "The trace header gives no usable clock, so its times are not known.", None,
+            f"clock type = {session.clock.kind}",
+        )  # fmt: skip
+    if trace.other_headers:
+        yield anomaly(
+            "etw-several-sessions",
+            f"The file holds {len(trace.other_headers)} more trace headers whose clock does not "
+            "continue the first one's; times behind them may be wrong.",
+        )
+    if session.has_header and not session.finalised:
+        yield anomaly(
+            "etw-unfinalised",
+            f"Its writer never closed this trace; all {account.buffers} buffers found were read.",
+        )
+    if session.events_lost or session.buffers_lost:
+        yield anomaly(
+            "etw-events-lost",
+            f"The session lost {session.events_lost} events and {session.buffers_lost} buffers.",
+            None, f"EventsLost = {session.events_lost}", f"BuffersLost = {session.buffers_lost}",
+        )  # fmt: skip
+    gaps = trace.gaps()
+    if gaps:
+        missing = sum(gap[2] for gap in gaps)
+        yield anomaly(
+            "etw-buffers-missing",
+            f"{missing} buffer numbers are missing in {len(gaps)} places"
+            + ("." if trace.may_have_lost_buffers else "; the session says it lost none."), None,
+            *(f"after buffer {last} (processor {cpu}): {count}" for cpu, last, count in gaps[:8]),
+        )  # fmt: skip
+    cuts = [note for note in account.notes if note.kind == "cut"]
+    if cuts:
+        yield anomaly("etw-cut", f"The trace is cut: {cuts[0].text}.", cuts[0].offset)
+    bad = [note for note in account.notes if note.kind in ("event", "resync", "header", "expand")]
+    if bad:
+        places = len(bad) + account.notes_dropped
+        yield anomaly(
+            "etw-damaged",
+            f"{account.bytes_skipped} of {account.bytes_total} bytes are damaged in {places} "
+            f"places; {account.events_recovered} events behind damage were found again.",
+            bad[0].offset,
+            *(f"{note.kind} at {note.offset:#x}: {note.text}" for note in bad[:8]),
+        )  # fmt: skip
+    for text in trace.decoder.broken[:8]:
+        yield anomaly("etw-manifest-broken", f"A manifest in the trace cannot be used: {text}")
