@@ -155,7 +155,7 @@ class Target:
             struct.pack_into("<I", fields, 8, len(answer) or size)
         elif number == WRITE_BREAKPOINT:
             (address,) = struct.unpack_from("<Q", fields)
-            # RULE: a second breakpoint at an address keeps the original byte of the first
+            # a second breakpoint at an address keeps the original byte of the first
             known = [original for at, original in self.breakpoints.values() if at == address]
             original = known[0] if known else machine.read(address, 1)
             if original and machine.write(address, b"\xcc"):
@@ -195,7 +195,9 @@ class Target:
             struct.pack_into("<II", fields, 4, value & 0xFFFF_FFFF, value >> 32)
         elif number == QUERY_MEMORY:
             struct.pack_into("<II", fields, 16, 2, 7)  # kernel space; read, write, execute
-        elif number != CLEAR_ALL:
+        elif number == CLEAR_ALL:
+            return None  # RULE: this request has no answer
+        else:
             self.report["unknown"].append(hex(number))
             status = UNSUCCESSFUL
         head = struct.pack("<IHHI4x", number, level, processor, status)

@@ -42,11 +42,17 @@ __attribute__((noinline)) void KiIdleLoop(void)
     Shared.Idle++;
 }
 
+/* reached when a request is done: a place for a test to stop at */
+__attribute__((noinline)) void KiRequestDone(void)
+{
+    *(volatile ULONG *)&Shared.Request = 0;
+}
+
 __attribute__((noinline)) void KeBugCheckEx(void)
 {
     if (Shared.Request == REQUEST_DUMP && Shared.Stack == CRASH) KiBugCheckData[0] = 0xE2;
     Crashdmp(Shared.Request, Shared.Stack, Shared.Index);
-    Shared.Request = 0;
+    KiRequestDone();
 }
 
 int KiSystemStartup(void)

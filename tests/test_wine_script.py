@@ -1,0 +1,102 @@
+"""``dumpstart script`` run by the real engine on the simulated machine; the package reads its log.
+
+The log is what DbgEng's ``.logopen`` wrote; the expected values are the scenario's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from kd.machine import DISK, Machine
+from kd.scenarios import SCENARIOS, TICKS_PER_SECOND
+from kd.simulator import guest, simulated
+from wine import session
+from wine.provision import windows_path
+
+import analyzer
+from analyzer.cli import main
+
+pytestmark = pytest.mark.live
+SCENARIO = SCENARIOS["failing"]
+#: ticks that pass in the simulated machine at each stop
+STOP_TICKS = 40_000
+#: between the two readings of the clock the engine stops the machine for a single step and for the
+#: return: half a stop after the entry, a whole one, half a stop before the return
+OVERHEAD = 2 * STOP_TICKS
+
+
+class Ran(NamedTuple):
+    """One run of the script."""
+
+    case: Any
+    report: dict[str, Any]
+    machine: Machine
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Writes the script for both filters, runs it until the machine has dumped, opens the log."""
+    wine, folder = session.provided(), tmp_path_factory.mktemp("script")
+    machine = Machine(guest()[1], SCENARIO)
+    script, log = folder / "script.txt", folder / "session.log"
+    options = ["--architecture", "x64", "--writes", "all", "--tsc-hz", str(TICKS_PER_SECOND)]
+    for name, image in machine.filters.items():
+        for callback in ("Dump_Start", "Dump_Write", "Dump_Finish"):
+            offset = image.symbols[callback.replace("_", "")]
+            options += ["--callback", f"{callback}={name[:-4]}+{offset:#x}"]
+    options += ["--log", windows_path(log), "--output", str(script)]
+    assert main(["script", *options]) == 0
+    done = machine.nt.address("KiRequestDone")
+    commands = [".reload", f"$$><{windows_path(script)}", f"bp {done:#x}", "g", ".logclose"]
+    with simulated("failing", tty=wine.port, stop_ticks=STOP_TICKS) as target:
+        session.debug(wine, [*commands, "bc *", "qd"])
+        report = target.end()
+    (written,) = folder.glob("session_*.log")
+    return Ran(analyzer.open(str(written)), report, machine)
+
+
+def test_every_call_is_in_the_log(ran: Ran) -> None:
+    """Filter, callback, status and clock of every call, in the machine's order."""
+    seen = [
+        (c.filter, c.callback, c.return_clock - c.entry_clock - OVERHEAD, c.status)
+        for c in ran.case.records["callbacks"]
+    ]
+    expected = [(c.filter, c.callback, c.ticks, c.status) for c in SCENARIO.calls]
+    assert [(name.replace(".sys", ""), *rest) for name, *rest in seen] == [
+        (name.replace(".sys", ""), *rest) for name, *rest in expected
+    ]
+
+
+def test_durations_are_bounded_from_above(ran: Ran) -> None:
+    """Without calibration a duration lies between nothing and what was measured."""
+    nanoseconds = 10**9 // (TICKS_PER_SECOND // 1000)  # of 1000 ticks
+    for row, call in zip(ran.case.records["callbacks"], SCENARIO.calls):
+        highest = (call.ticks + OVERHEAD) * nanoseconds // 1000
+        assert (row.duration_low_ns, row.duration_high_ns) == (0, highest)
+
+
+def test_extensions_are_in_the_log(ran: Ran) -> None:
+    """Each filter's FILTER_EXTENSION as its Dump_Start was given it."""
+    rows = {row.filter.replace(".sys", ""): row for row in ran.case.records["extensions"]}
+    assert set(rows) == {"dump_alpha", "dump_beta"}
+    for name, row in rows.items():
+        for field in set(DISK) - {"gpt_disk_id"}:
+            assert getattr(row, field) == DISK[field], field
+        data = ran.machine.filters[f"{name}.sys"].address("DumpData")
+        assert (row.dump_data, row.size, row.flags) == (data, 0x58, 0)
+
+
+def test_the_failing_status_gives_its_finding(ran: Ran) -> None:
+    """0xC0000001 from Dump_Start is a finding about that filter."""
+    found = [f for f in ran.case.records["findings"] if str(f.subject).startswith("dump_beta")]
+    assert any("0xC0000001" in f.text or "0xc0000001" in f.text for f in found)
+
+
+def test_the_machine_runs_on(ran: Ran) -> None:
+    """No statement of the script kept the machine standing, no breakpoint is left."""
+    made = [(name, callback, status) for name, callback, status, _ in ran.report["made"]]
+    assert made == [(c.filter, c.callback, c.status) for c in SCENARIO.calls]
+    assert not ran.report["standing"]
+    assert ran.report["breakpoints"] == []
+    assert ran.report["idle_since_resume"] > 0
