@@ -123,8 +123,8 @@ def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]
         except AnalyzerError as error:
             failed.append(error)
             why = str(error).replace(item.path, item.name)
-            if isinstance(error, UnsupportedError) and not item.is_named:
-                passed.append(Verdict(item.name, error.problem))
+            if not item.is_named and _is_of_no_kind(item, error):
+                passed.append(Verdict(item.name, _problem(error)))
             else:
                 records.add(*_unusable(item.name, why, error))
         else:
@@ -138,6 +138,11 @@ def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]
     if quiet:
         records.add(_passed_over(quiet))
     return records
+
+
+def _is_of_no_kind(item: Input, error: AnalyzerError) -> bool:
+    """True for a file that is no input at all, not for an input that is damaged."""
+    return isinstance(error, UnsupportedError) and not sources.identify(item.path).module
 
 
 def _nothing(failed: Sequence[AnalyzerError], gathered: Gathered) -> AnalyzerError:

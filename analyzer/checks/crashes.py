@@ -29,6 +29,8 @@ _BEFORE = 300 * _SECOND
 _UNTIL_START = 7 * 86400 * _SECOND
 #: without a bugcheck code only the time speaks
 _UNTIL_START_UNNAMED = 86400 * _SECOND
+#: 41 comes at the start, 1001 when a large dump has been copied
+_ONE_REPORT = 3600 * _SECOND
 #: events of one start are logged together; writing out a large dump takes minutes
 _SAME_START = 900 * _SECOND
 _M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
@@ -149,6 +151,8 @@ def _pieces(records: Records) -> Iterator[_Piece]:
                 yield _of_log(row, told.get(path, set()), path in ended)
         elif kinds.get(path) in EVENT_LOGS:
             codes[row.origin] = row
+        elif known(row.bugcheck) and not machine_checks.is_live(row):  # capture, debugger log
+            yield _piece(str(kinds.get(path)), None, row, True)
     for event in events:
         piece = _of_event(event, codes.get(event.origin))
         if piece is not None:
@@ -215,9 +219,13 @@ def _contradicts(one: _Piece, other: _Piece) -> bool:
     if one.at_crash and other.at_crash:
         if None not in (one.boot_id, other.boot_id) and one.boot_id != other.boot_id:
             return True
-        apart = _apart(one, other)
-        return apart is not None and abs(apart) > _SAME_CLOCK
-    return False
+    apart = _apart(one, other)
+    if apart is None or one.at_crash != other.at_crash:
+        return False
+    if one.at_crash:
+        return abs(apart) > _SAME_CLOCK
+    # each start tells of one crash: the same bugcheck after another start is another crash
+    return None not in (one.code, other.code) and abs(apart) > _ONE_REPORT
 
 
 def _same_code(one: _Piece, other: _Piece) -> bool | None:
@@ -266,7 +274,7 @@ def _fit(old: _Piece, new: _Piece) -> tuple[int, int, str] | None:
         if agree:
             return (1 if named else 2, abs(apart), f"{words} agree; {later}")
         return 2, abs(apart), f"{later}; it names no bugcheck"
-    if abs(apart) > _SAME_START:
+    if abs(apart) > (_ONE_REPORT if named else _SAME_START):
         return None
     words = f"{words} agree; " if words else ""
     return 1, abs(apart), f"{words}logged {_span(apart)} {old.tells} {to}"

@@ -128,7 +128,8 @@ def _crash(records: Records, number: int, rows: list[Crash], is_only: bool) -> I
         own |= {s.path for s in records["sources"] if s.path not in bound}
     part = answer.of_sources(records, own)
     yield from _filters(records, part)
-    is_well = not any(row.outcome in (FAILED, None) for row in rows if row.tells != "event 41")
+    outcomes = {row.outcome for row in rows}
+    is_well = FAILED not in outcomes and not outcomes.isdisjoint((WRITTEN, SMALLER))
     yield from _culprit(findings, is_needed=not is_well)
 
 
@@ -210,7 +211,8 @@ def _piece(records: Records, row: Crash) -> str:
         "event 1001": "event 1001" + (" (a dump was saved)" if row.outcome else ""),
         "event 41": "event 41 (restart without shutting down)",
     }
-    return f"{source} has {says.get(str(row.tells), str(row.tells))}"
+    verb = "has" if str(row.tells).startswith("event ") else "is a"
+    return f"{source} {verb} {says.get(str(row.tells), str(row.tells))}"
 
 
 def _filters(records: Records, part: Records) -> Iterator[str]:
