@@ -22,7 +22,7 @@ from typing import Any, Callable
 
 from .image import Image, compile_guest
 from .machine import NT, PRCB, PROCESSOR_SIZE, PROCESSORS, THREAD, Machine
-from .scenarios import SCENARIOS
+from .scenarios import SCENARIOS, TICKS_PER_SECOND
 from .wire import BREAK_IN, RESET, STATE_CHANGE, STATE_MANIPULATE, GoneError, ResetError, Wire
 
 BREAKPOINT, SINGLE_STEP, ACCESS_VIOLATION = 0x80000003, 0x80000004, 0xC0000005
@@ -34,7 +34,7 @@ READ_CONTROL, WRITE_CONTROL = 0x3137, 0x3138
 CONTINUE2, READ_PHYSICAL, GET_VERSION, READ_MSR = 0x313C, 0x313D, 0x3146, 0x3152
 CLEAR_ALL, QUERY_MEMORY, GET_CONTEXT_EX, SET_CONTEXT_EX = 0x315A, 0x315C, 0x315F, 0x3160
 LARGEST = 3900  # bytes in one answer
-IA32_TSC, IA32_GS_BASE = 0x10, 0xC0000101
+IA32_TSC, IA32_GS_BASE, HV_TSC_FREQUENCY = 0x10, 0xC0000101, 0x40000022
 #: requests of the scenario begin when a breakpoint lies in a filter, or after this long undisturbed
 PATIENCE = 3.0
 
@@ -190,6 +190,7 @@ class Target:
             (which,) = struct.unpack_from("<I", fields)
             value = {
                 IA32_TSC: machine.clock,
+                HV_TSC_FREQUENCY: TICKS_PER_SECOND,
                 IA32_GS_BASE: PROCESSORS + processor * PROCESSOR_SIZE,
             }.get(which, 0)
             struct.pack_into("<II", fields, 4, value & 0xFFFF_FFFF, value >> 32)
