@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .reports import FORMATS
+
     parser = _Parser(
         prog="dumpstart",
         description="What the Windows crash dump filter drivers did, from dumps, traces and logs.",
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     analyze = _command(commands, _analyze, "what happened, and what is wrong")
-    _paths(analyze, ("text", "json"))
+    _paths(analyze, tuple(FORMATS))
     analyze.add_argument(
         "--fail-on",
         choices=("error", "warning", "never"),
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _paths(info, ("text", "json"))
     show = _command(commands, _show, "one table")
     show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
-    _paths(show, ("text", "csv", "json"))
+    _paths(show, ("text", "csv", "json", "parquet"))
     events = show.add_argument_group("only these rows of the table events")
     events.add_argument("--provider", metavar="NAME", help="name or GUID")
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
@@ -149,7 +151,11 @@ def _analyze(arguments: Any) -> int:
 
     case = _open(arguments)
     code: int = case.exit_code(arguments.fail_on)
-    options = {"colour": _colour(arguments)} if arguments.format == "text" else {}
+    options: dict[str, Any] = {}
+    if arguments.format == "text":
+        options["colour"] = _colour(arguments)
+    elif arguments.format == "junit":
+        options["fail_on"] = arguments.fail_on
     _write(arguments, reports.write(case.records, arguments.format, **options))
     return code
 
@@ -168,6 +174,8 @@ def _show(arguments: Any) -> int:
     if arguments.table not in TABLES:
         known = ", ".join(TABLES)
         raise UsageError(f"there is no table '{arguments.table}'; the tables are {known}.")
+    if arguments.format == "parquet" and arguments.output == "-":
+        raise UsageError("Parquet is no text: name a file with --output.")
     wanted = _wanted_events(arguments)
     records = _open(arguments).records
     if wanted:
@@ -176,6 +184,11 @@ def _show(arguments: Any) -> int:
         rows: Any = records.tables["events"]
         table = EventTable((), rows) if isinstance(rows, list) else rows
         records.tables["events"] = table.where(**wanted)
+    if arguments.format == "parquet":
+        from .reports import parquet
+
+        parquet.write(arguments.table, records[arguments.table], arguments.output)
+        return 0
     _write(arguments, listing.table(arguments.table, records, arguments.format))
     return 0
 

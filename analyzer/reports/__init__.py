@@ -18,11 +18,14 @@ FORMATS: dict[str, str] = {
     "text": "text",
     "json": "data",
     "html": "html",
+    "markdown": "markdown",
+    "junit": "junit",
+    "perfetto": "perfetto",
 }
 
 
 def write(records: Records, format: str = "text", **options: Any) -> Iterator[str]:
-    """The report in pieces; ``options`` are the format's own (text: ``colour``)."""
+    """The report in pieces; ``options``: ``colour`` for text, ``fail_on`` for junit."""
     if format not in FORMATS:
         known = ", ".join(FORMATS)
         raise UsageError(f"there is no report format '{format}'; the formats are {known}")

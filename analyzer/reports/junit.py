@@ -1,0 +1,67 @@
+"""The findings as JUnit XML, for continuous integration.
+
+Invariant: a suite per source; its first case says whether it could be read, and each finding is one
+case, which fails when the finding is at least as severe as ``fail_on``. A rule without a finding
+has no case: that it was not seen does not prove that it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from ..absence import Absent
+from ..checks.rule import SEVERITIES
+from ..records import Finding, Records
+from ..tables import rows_of
+from . import answer, words
+
+
+def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
+    """The whole document in one piece."""
+    failing = () if fail_on == "never" else SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+    findings: dict[str, list[Finding]] = {}
+    for finding in answer.by_severity(list(rows_of(records["findings"]))):
+        findings.setdefault(finding.origin.source, []).append(finding)
+    sources = {str(s.path): s for s in rows_of(records["sources"])}
+    root = Element("testsuites", name="dumpstart")
+    for path in dict.fromkeys([*sources, *findings]):
+        suite = SubElement(root, "testsuite", name=words.clean(path))
+        if path in sources:
+            kind = sources[path].kind
+            case = _case(suite, path, "can be read")
+            if isinstance(kind, Absent):
+                SubElement(case, "error", message=words.clean(kind), type="input-unusable")
+        for finding in findings.get(path, []):
+            _finding(suite, path, finding, failing)
+        _count(suite)
+    _count(root)
+    indent(root)
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, "unicode") + "\n"
+
+
+def _case(suite: Element, path: str, name: str) -> Element:
+    return SubElement(suite, "testcase", classname=words.clean(path), name=name, time="0")
+
+
+def _finding(suite: Element, path: str, finding: Finding, failing: tuple[str, ...]) -> None:
+    name = words.fields(finding, "rule", "subject")
+    case = _case(suite, path, name)
+    told = words.clean(finding.text, 2000)
+    lines = [words.clean(line) for line in str(finding.evidence or "").split("; ") if line]
+    lines += [words.clean(finding.advice, 2000)] if finding.advice else []
+    severity = words.field(finding, "severity")
+    if severity in failing:
+        failure = SubElement(case, "failure", message=told, type=severity)
+        failure.text = "\n".join(lines)
+    else:
+        SubElement(case, "system-out").text = "\n".join([f"{severity}: {told}", *lines])
+
+
+def _count(element: Element) -> None:
+    cases = list(element.iter("testcase"))
+    element.set("tests", str(len(cases)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error")):
+        element.set(attribute, str(sum(case.find(tag) is not None for case in cases)))
+    element.set("skipped", "0")
+    element.set("time", "0")
