@@ -243,7 +243,7 @@ def in_bytes(
                 continue
             piece = data[start : start + layout.size]
             points = score(target, modules, layout, piece)
-            if points >= ENOUGH and (best is None or points > best[0]):
-                if _has_routine(modules, layout, piece):
-                    best = (points, layout, start)
+            better = points >= ENOUGH and (best is None or points > best[0])
+            if better and _has_routine(modules, layout, piece):
+                best = (points, layout, start)
     return (best[1], best[2]) if best else None
