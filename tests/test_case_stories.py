@@ -40,8 +40,10 @@ TOLD = {
             ),
             (
                 "The most probable culprit: System.xml has event 45 (2 times): loading the dump "
-                "filters failed (location 0x2005) with STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034), and "
-                "CrashControl.reg registers oldvendor.sys, which has no service key: the driver file "
+                "filters failed (location 0x2005) with STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034), "
+                "and "
+                "CrashControl.reg registers oldvendor.sys, which has no service key: the driver "
+                "file "
                 "of that filter is most probably missing, so the crash dump stack did not load."
             ),
             SWITCH_FILTERS + "dumpfve.sys /f",
@@ -77,7 +79,8 @@ TOLD = {
         (
             "The most probable culprit: DumpStack.log says that the dump file was too small",
             (
-                "and in CrashControl.reg PageFileTooSmall is set: the file that takes the dump is too "
+                "and in CrashControl.reg PageFileTooSmall is set: the file that takes the dump is "
+                "too "
                 "small."
             ),
             "/v DedicatedDumpFile /t REG_SZ",
@@ -100,11 +103,13 @@ TOLD = {
                 "loaded is not determined."
             ),
             (
-                "Dump_Start of every loaded filter had very likely been called and had returned; all "
+                "Dump_Start of every loaded filter had very likely been called and had returned; "
+                "all "
                 "calls together took at most 1500 ms"
             ),
             (
-                "The most probable culprit: DumpStack.log ends with the call of badnic, which never "
+                "The most probable culprit: DumpStack.log ends with the call of badnic, which "
+                "never "
                 "returned, and System.xml has event 161 (dump failed) of the same crash: the crash "
                 "path most probably died or hung in the secondary callback of badnic."
             ),
@@ -119,7 +124,8 @@ TOLD = {
         (
             (
                 "The most probable culprit: DumpStack.log shows that writing memory to the disk "
-                "stalled, and in System.xml event 161 says that the port driver's write failed and in "
+                "stalled, and in System.xml event 161 says that the port driver's write failed and "
+                "in "
                 "System.xml storage errors were logged before a restart"
             ),
         ),
@@ -137,8 +143,10 @@ TOLD = {
         "is being closed' and System.xml has event 161 (creating the dump failed).",
         (
             (
-                "The culprit is not named by any source, only the step: Event 161 in System.xml says "
-                "that the dump stopped at progress 0x46 (dump complete callbacks done, dump is being "
+                "The culprit is not named by any source, only the step: Event 161 in System.xml "
+                "says "
+                "that the dump stopped at progress 0x46 (dump complete callbacks done, dump is "
+                "being "
                 "closed); the last one in DumpStack.log is the same: 0x46"
             ),
         ),
@@ -149,9 +157,11 @@ TOLD = {
         (
             "Registered as dump filters are dumpfve.sys and veracrypt.sys",
             (
-                "Not a crash: System.xml has Kernel-Dump event 7: the dump stack for hibernation could "
+                "Not a crash: System.xml has Kernel-Dump event 7: the dump stack for hibernation "
+                "could "
                 "not be initialised with STATUS_ACCESS_DENIED (0xc0000022), and CrashControl.reg "
-                "registers veracrypt.sys besides dumpfve.sys: hibernation and fast startup fall back"
+                "registers veracrypt.sys besides dumpfve.sys: hibernation and fast startup fall "
+                "back"
             ),
         ),
         ("case-hibernation-fallback", "event-dump-stack-failed"),
@@ -165,8 +175,10 @@ TOLD = {
                 "dump_acmeflt.sys."
             ),
             (
-                "What should be cleared up: CrashControl.reg registers the dump filter oldvendor.sys, "
-                "which has no service key, but the modules in MEMORY.DMP show that it was not loaded."
+                "What should be cleared up: CrashControl.reg registers the dump filter "
+                "oldvendor.sys, "
+                "which has no service key, but the modules in MEMORY.DMP show that it was not "
+                "loaded."
             ),
             SWITCH_FILTERS + r"dumpfve.sys\0acmeflt.sys /f",
         ),
@@ -194,7 +206,8 @@ TOLD = {
         "failed).",
         (
             (
-                "The sources contradict each other: DumpStack.log says that the dump of crash 1 was "
+                "The sources contradict each other: DumpStack.log says that the dump of crash 1 "
+                "was "
                 "written (dump log), System.xml says that it failed (event 161)."
             ),
         ),
@@ -204,12 +217,15 @@ TOLD = {
         "The inputs are of 2 crashes.",
         (
             (
-                f"Crash 1 with {CODE} at 2024-03-05 14:07:09 UTC left a dump: 030524-5515-01.dmp is a "
+                f"Crash 1 with {CODE} at 2024-03-05 14:07:09 UTC left a dump: 030524-5515-01.dmp "
+                "is a "
                 "triage dump (minidump) and System.xml has event 1001 (a dump was saved)."
             ),
             (
-                "Crash 2 with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE) at 2026-03-04 17:45:10 UTC "
-                "left no complete dump as far as told: DumpStack.log breaks off after 'Calling badnic "
+                "Crash 2 with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE) at 2026-03-04 17:45:10 "
+                "UTC "
+                "left no complete dump as far as told: DumpStack.log breaks off after 'Calling "
+                "badnic "
                 "secondary callback'"
             ),
             "the secondary callback of badnic",

@@ -216,9 +216,9 @@ def _contradicts(one: _Piece, other: _Piece) -> bool:
         return True
     if any(a is not None and b is not None and a != b for a, b in zip(one.system, other.system)):
         return True
-    if one.at_crash and other.at_crash:
-        if None not in (one.boot_id, other.boot_id) and one.boot_id != other.boot_id:
-            return True
+    boots = {one.boot_id, other.boot_id} - {None}
+    if len(boots) > 1:
+        return True
     apart = _apart(one, other)
     if apart is None or one.at_crash != other.at_crash:
         return False

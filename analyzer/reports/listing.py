@@ -92,6 +92,8 @@ def _text(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield from _upright(name, head[0])
         return
     places = set(ORIGIN_COLUMNS.values())
+    if name == "crashes":  # its rows say which source is of which crash, and how sure that is
+        places -= {"source", "confidence"}
     columns = [c for c in SCHEMA[name] if any(row[c.name] is not None for row in head)]
     columns = [c for c in columns if c.name not in places] or columns
     lines = [[c.name for c in columns]] + [[_shown(row[c.name]) for c in columns] for row in head]
