@@ -70,6 +70,46 @@ def test_dissect_reads_the_same_times_and_kinds(name: str) -> None:
     assert compared >= len(ours) - 5
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["microsoft_perfview__primitive-types", "microsoft_perfview__PerfViewData.clrRundown",
+     "microsoft_krabsetw__powershell", "airbus-cert_etl-parser__AMSITrace"],
+)  # fmt: skip
+def test_etl_parser_reads_the_same_raw_ticks(name: str) -> None:
+    """Every raw timestamp a second peer sees is one of ours, to the tick."""
+    etl = pytest.importorskip("etl.etl")
+    path = shared_sample(f"etl/{name}.etl")
+    ticks: list[int] = []
+
+    class Observer(etl.IEtlFileObserver):  # type: ignore[misc, name-defined]
+        """Keeps the timestamps."""
+
+        def on_event_record(self, event: object) -> None:
+            ticks.append(event.get_timestamp())  # type: ignore[attr-defined]
+
+        def _other(self, event: object) -> None:
+            """Kernel records of this peer carry no raw time."""
+
+        on_trace_record = on_perfinfo_trace = on_system_trace = on_win_trace = _other
+
+    etl.build_from_stream(path.read_bytes()).parse(Observer())
+    ours = Trace.open(str(path)).index().columns["ts"].tolist()
+    assert len(ticks) >= 5
+    assert sorted(ticks) == sorted(ours)[-len(ticks) :]
+
+
+def test_importing_the_package_brings_no_numpy() -> None:
+    """The parts that a dump or the command line needs at start-up stay light."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, analyzer.etw, analyzer.etw.providers, analyzer.etw.layouts, "
+        "analyzer.etw.callbacks, analyzer.etw.decode; sys.exit('numpy' in sys.modules or 'pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def one_of_each() -> list[bytes]:
     """Every header kind once, one microsecond apart."""
     tick = 10

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from . import manifests, mof, providers, schemas, tracelogging, wpp
-from .index import message_layout
 from .layouts import (
     COMPACT32,
     COMPACT64,
@@ -33,6 +32,7 @@ from .layouts import (
     PERFINFO64,
     SYSTEM32,
     SYSTEM64,
+    message_layout,
 )
 from .payload import Decoded, Schema, decode
 from .session import describe_header

@@ -22,13 +22,8 @@ from .layouts import (
     MESSAGE,
     PERFINFO32,
     PERFINFO64,
-    TRACE_MESSAGE_COMPONENTID,
-    TRACE_MESSAGE_GUID,
-    TRACE_MESSAGE_PERFORMANCE_TIMESTAMP,
-    TRACE_MESSAGE_SEQUENCE,
-    TRACE_MESSAGE_SYSTEMINFO,
-    TRACE_MESSAGE_TIMESTAMP,
     guid_text,
+    message_layout,
 )
 from .walk import Walk
 
@@ -164,23 +159,6 @@ def _fill(out: dict[str, Array], where: Any, kind: int, q: Array, providers: Pro
             out["ts"][where] = q[:, 1].view(np.int64)
     for name, value in constant.items():
         out[name][where] = value
-
-
-def message_layout(options: int) -> tuple[int, int, int, int, int]:
-    """Offsets (guid, component, time, thread, arguments) of a WPP message, -1 where absent."""
-    at = 8 + (4 if options & TRACE_MESSAGE_SEQUENCE else 0)
-    guid = component = time = thread = -1
-    if options & TRACE_MESSAGE_COMPONENTID:
-        component, at = at, at + 4
-    elif options & TRACE_MESSAGE_GUID:
-        guid, at = at, at + 16
-    if options & (TRACE_MESSAGE_TIMESTAMP | TRACE_MESSAGE_PERFORMANCE_TIMESTAMP):
-        if options & TRACE_MESSAGE_TIMESTAMP:
-            time = at
-        at += 8
-    if options & TRACE_MESSAGE_SYSTEMINFO:
-        thread, at = at, at + 8
-    return guid, component, time, thread, at
 
 
 def _fill_messages(

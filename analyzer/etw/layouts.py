@@ -155,6 +155,23 @@ class TRACE_LOGFILE_HEADER32(Structure):
     ]
 
 
+def message_layout(options: int) -> tuple[int, int, int, int, int]:
+    """Offsets (guid, component, time, thread, arguments) of a WPP message, -1 where absent."""
+    at = 8 + (4 if options & TRACE_MESSAGE_SEQUENCE else 0)
+    guid = component = time = thread = -1
+    if options & TRACE_MESSAGE_COMPONENTID:
+        component, at = at, at + 4
+    elif options & TRACE_MESSAGE_GUID:
+        guid, at = at, at + 16
+    if options & (TRACE_MESSAGE_TIMESTAMP | TRACE_MESSAGE_PERFORMANCE_TIMESTAMP):
+        if options & TRACE_MESSAGE_TIMESTAMP:
+            time = at
+        at += 8
+    if options & TRACE_MESSAGE_SYSTEMINFO:
+        thread, at = at, at + 8
+    return guid, component, time, thread, at
+
+
 def guid_text(low: int, high: int) -> str:
     """A GUID given as its two little-endian 64-bit halves, as Windows prints it."""
     return str(uuid.UUID(bytes_le=low.to_bytes(8, "little") + high.to_bytes(8, "little")))
