@@ -1,4 +1,4 @@
-"""The simulated machine by itself: it must do what its scenario says before a debugger judges it."""
+"""The simulated machine by itself, before a debugger looks at it."""
 
 from __future__ import annotations
 

@@ -64,13 +64,16 @@ class Machine:
     def __init__(self, built: dict[str, Built], scenario: Scenario) -> None:
         self.scenario = scenario
         self.nt = Image(built["ntoskrnl.exe"], "ntoskrnl.exe", NT)
-        names = ["crashdmp.sys", "dump_diskdump.sys", "dump_stornvme.sys", *scenario.filters]
+        prefixes = ("dump_", "hiber_") if scenario.hibernation_stack else ("dump_",)
+        ports = [prefix + name for prefix in prefixes for name in ("diskdump.sys", "stornvme.sys")]
         self.images = [self.nt]
-        for number, name in enumerate(names):
-            source = name if name in built else "diskdump.sys" if number < 3 else "filter.sys"
-            self.images.append(Image(built[source], name, DRIVERS + number * 0x10000))
-        self.crashdmp = self.images[1]
-        self.filters = {image.name: image for image in self.images[4:]}
+        for number, name in enumerate(["crashdmp.sys", *ports, *scenario.filters]):
+            source = "filter.sys" if name in scenario.filters else "diskdump.sys"
+            base = DRIVERS + number * 0x10000
+            self.images.append(Image(built.get(name, built[source]), name, base))
+        self.named = {image.name: image for image in self.images}
+        self.crashdmp = self.named["crashdmp.sys"]
+        self.filters = {name: self.named[name] for name in scenario.filters}
         self.pages: dict[int, bytearray] = {1: bytearray(PAGE)}  # page 1: the top page table
         self.page_of: dict[int, int] = {}
         self.interrupt: int | None = None
@@ -116,9 +119,12 @@ class Machine:
         """Nonpaged pool: the dump stack contexts, room for nodes, a device object."""
         pool = bytearray(POOL_SIZE)
         numbers = list(DISK.values())
-        for at, stack in ((0x20, CRASH), (0x820, HIBERNATION)):
+        for at, stack, name in ((0x20, CRASH, "dump_"), (0x820, HIBERNATION, "hiber_")):
+            port = self.named.get(name + "diskdump.sys")
+            if port is None:
+                continue
             struct.pack_into("<II", pool, at, 0x108, stack)
-            routines = [self.images[2].address("DiskDumpWrite")] * 4
+            routines = [port.address("DiskDumpWrite")] * 4
             struct.pack_into("<4Q", pool, at + 0x1D0, *routines)
             struct.pack_into("<QIIIIQII", pool, at + 0x228, *numbers[:8])
             pool[at + 0x250 : at + 0x260] = numbers[8]
