@@ -104,8 +104,8 @@ def test_importing_the_package_brings_no_numpy() -> None:
     import sys
 
     code = (
-        "import sys, analyzer.etw, analyzer.etw.providers, analyzer.etw.layouts, "
-        "analyzer.etw.callbacks, analyzer.etw.decode; sys.exit('numpy' in sys.modules or 'pandas' in sys.modules)"
+        "import sys, analyzer.etw.providers, analyzer.etw.layouts, analyzer.etw.callbacks, "
+        "analyzer.etw.decode; sys.exit('numpy' in sys.modules or 'pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -59,6 +59,15 @@ def test_frame_without_payloads_has_the_same_header_cells() -> None:
     assert "text: payloads were not asked for" in quick["not_determined"][0]
 
 
+def test_frames_of_very_many_events_leave_payloads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the default frame says that payloads were left out; asked for, they come."""
+    monkeypatch.setattr("analyzer.etw.events.TEXT_LIMIT", 10)
+    events = table("etl/airbus-cert_etl-parser__AMSITrace.etl")
+    assert events.frame()["text"].isna().all()
+    assert events.frame(text=True)["text"].notna().sum() == 20
+    assert events.where(provider="AmsiTrace").frame()["text"].notna().sum() == 19
+
+
 def test_filters_take_provider_name_guid_ids_and_times() -> None:
     """Filters select the same rows however the provider is named; times are inclusive."""
     events = table(EBPF)

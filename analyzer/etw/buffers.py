@@ -136,8 +136,10 @@ def read_buffers(
         nominal = first[0] if BUFFER_HEADER_SIZE <= first[0] <= MAX_BUFFER else 65536
     release = release or _keep
     table = _uniform(data, nominal, release)
-    if table is None:
-        table = _one_by_one(data, nominal, first[5], account, release)
+    done = 0 if table is None else len(table) * nominal
+    if table is None or done < size:  # odd buffers, or the rest of a file that was cut
+        rest = _one_by_one(data, done, nominal, first[5], account, release)
+        table = rest if table is None else np.concatenate((table, rest))
     packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     fmt = 0
     if packed.any():
@@ -169,7 +171,7 @@ def _uniform(data: Array, nominal: int, release: Release) -> Array | None:
     """The table when all headers say the same, sane size: one vector step, no loop."""
     size = len(data)
     count = size // nominal
-    if not count or nominal % 8 or size - count * nominal:
+    if count < 2 or nominal % 8:
         return None
     mapped = np.ndarray((count,), dtype=_RAW, buffer=data, strides=(nominal,))
     raw = np.empty(count, _RAW)
@@ -193,9 +195,9 @@ def _uniform(data: Array, nominal: int, release: Release) -> Array | None:
 
 
 def _one_by_one(
-    data: Array, nominal: int, logger: int, account: Account, release: Release
+    data: Array, at: int, nominal: int, logger: int, account: Account, release: Release
 ) -> Array:
-    size, at, rows, released = len(data), 0, [], 0
+    size, rows, released = len(data), [], at
     while at < size:
         if at - released > RELEASE_BYTES:
             release(released, at)

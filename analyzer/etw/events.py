@@ -61,6 +61,7 @@ class Wanted(NamedTuple):
 
 
 EVERYTHING = Wanted()
+TEXT_LIMIT = 500_000
 
 
 class EventTable:
@@ -141,10 +142,16 @@ class EventTable:
 
     # -- DataFrame ----------------------------------------------------------------------------
 
-    def frame(self, text: bool = True) -> Any:
-        """A DataFrame with the columns of the events table; ``text=False`` skips payloads."""
+    def frame(self, text: bool | None = None) -> Any:
+        """A DataFrame with the columns of the events table.
+
+        ``text=False`` leaves payloads alone; then ``not_determined`` says so. By default they are
+        decoded unless there are more than TEXT_LIMIT events: minutes and gigabytes.
+        """
         import pandas as pd
 
+        if text is None:
+            text = sum(map(len, self.traces)) <= TEXT_LIMIT or self._wanted != EVERYTHING
         frames = [_frame(trace, self._wanted, text) for trace in self.traces]
         if self._extra:
             frames.append(_frame_of_records(self._extra))
