@@ -15,7 +15,7 @@ from ..records import Anomaly, Crash, Machine, Origin, Records
 from ..tables import iso_time
 from . import case_filters
 from .case_seen import CaseSeen, listed, say, value
-from .crashes import FAILED, SMALLER, WRITTEN, called, numbers
+from .crashes import FAILED, SMALLER, WRITTEN, called
 from .evidence import known
 
 _PORT_WRITE = 0x5001
@@ -81,7 +81,7 @@ def _stalled(seen: CaseSeen) -> Iterator[Anomaly]:
         said += [
             (other.origin, "storage errors were logged before a restart")
             for other in seen.told("event-storage-errors")
-            if len(numbers(seen.crashes)) == 1
+            if len(seen.index.by_number) == 1
         ]
         for other in seen.told("storage-request-failed", "storage-request-slow"):
             if seen.crash(other) == number:
@@ -200,8 +200,7 @@ def _switched_off(seen: CaseSeen) -> Iterator[Anomaly]:
 
 
 def _contradictory(seen: CaseSeen) -> Iterator[Anomaly]:
-    for number in numbers(seen.crashes):
-        rows = [row for row in seen.crashes if row.crash == number]
+    for number, rows in seen.index.by_number.items():
         good = [row for row in rows if row.outcome in (WRITTEN, SMALLER)]
         bad = [row for row in rows if row.outcome == FAILED]
         pairs = [(g, b) for g in good for b in bad if g.origin.source != b.origin.source]
@@ -244,12 +243,12 @@ def _progress(seen: CaseSeen) -> Iterator[Anomaly]:
 
 
 def _several(seen: CaseSeen) -> Iterator[Anomaly]:
-    found = numbers(seen.crashes)
+    found = seen.index.numbers()
     if len(found) < 2:
         return
     lines = []
     for number in found:
-        rows = [row for row in seen.crashes if row.crash == number]
+        rows = seen.index.by_number[number]
         code = next((f"{row.bugcheck:#x}" for row in rows if not is_absent(row.bugcheck)), "?")
         times = [known(row.time) for row in rows if not is_absent(row.time)]
         when = iso_time(times[0]) if times else "time unknown"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..absence import is_absent
 from ..records import Anomaly, Crash, Records, Setting
-from .crashes import called, crash_of
+from .crashes import Index, called
 
 IN_BOX = "dumpfve.sys"
 
@@ -22,6 +22,7 @@ class CaseSeen:
     def __init__(self, records: Records, anomalies: Sequence[Anomaly]) -> None:
         self.records, self.anomalies = records, anomalies
         self.crashes: list[Crash] = records["crashes"]
+        self.index = Index(self.crashes)
         self.kinds = {s.path: s.kind for s in records["sources"] if not is_absent(s.kind)}
         self.registries = [p for p, kind in self.kinds.items() if str(kind).startswith("registry")]
 
@@ -31,18 +32,13 @@ class CaseSeen:
 
     def crash(self, anomaly: Anomaly) -> int | None:
         """The crash it is of."""
-        return crash_of(self.crashes, anomaly.origin)
+        return self.index.of(anomaly.origin)
 
     def others(self, anomaly: Anomaly) -> list[Crash]:
         """What other sources tell of the same crash."""
         number = self.crash(anomaly)
-        return [
-            row
-            for row in self.crashes
-            if number is not None
-            and row.crash == number
-            and row.origin.source != anomaly.origin.source
-        ]
+        rows = [] if number is None else self.index.by_number[number]
+        return [row for row in rows if row.origin.source != anomaly.origin.source]
 
     def settings(self, registry: str, name: str) -> list[Setting]:
         """Values of CrashControl: of that name, or the entries ``name[0]``, ``name[1]``..."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..absence import Absent, is_absent
 from ..names import bugchecks
-from ..records import Crash, Event, Machine, Origin, Records
+from ..records import Anomaly, Crash, Event, Machine, Origin, Records
 from . import machine as machine_checks
 from .evidence import known
 
@@ -33,6 +33,8 @@ _UNTIL_START_UNNAMED = 86400 * _SECOND
 _ONE_REPORT = 3600 * _SECOND
 #: events of one start are logged together; writing out a large dump takes minutes
 _SAME_START = 900 * _SECOND
+#: a machine's log has dozens; comparing each with each must stay quick
+MOST_EVENTS = 1_000
 _M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
 _SURE = ("certain", "likely", "guess")
 _CUT = ("dump-file-cut", "triage-marker-missing")
@@ -98,11 +100,25 @@ def logged(records: Records) -> list[Event]:
 def group(records: Records) -> list[Crash]:
     """Every piece of evidence of a crash with the number of the crash, oldest crash first."""
     groups: list[_Group] = []
-    for piece in sorted(_pieces(records), key=_order):
+    pieces = list(_pieces(records))
+    events = sorted((p for p in pieces if not p.at_crash), key=lambda piece: piece.time or 0)
+    if len(events) > MOST_EVENTS:
+        first = events[0].origin
+        text = (
+            f"only the newest {MOST_EVENTS:,} of {len(events):,} events of a restart were grouped"
+        )
+        what = f"{called(first.source)}: {text} by crash."
+        records.add(Anomaly("input-limit-reached", what, first, called(first.source)))
+        pieces = [p for p in pieces if p.at_crash] + events[-MOST_EVENTS:]
+    for piece in sorted(pieces, key=_order):
         fits = [(fit, g) for g in groups for fit in [g.fit(piece)] if fit is not None]
         if fits:
             (rank, _, why), best = min(fits, key=lambda pair: pair[0][:2])
             best.members.append((piece, rank, why))
+        elif not piece.at_crash and piece.time is None and piece.code is None and groups:
+            if len(groups) == 1:
+                why = "it has neither time nor bugcheck; this is the only crash in the inputs"
+                groups[0].members.append((piece, 2, why))
         elif piece.code is not None or piece.outcome is not None or piece.at_crash:
             if piece.at_crash:
                 why = f"the {piece.tells} states the crash"
@@ -312,17 +328,33 @@ def _record(number: int, piece: _Piece, confidence: str, why: str) -> Crash:
     )
 
 
-def numbers(rows: Iterable[Crash]) -> list[int]:
-    """The numbers of the crashes, in order."""
-    return sorted({known(row.crash) for row in rows})
+class Index:
+    """The rows of the table crashes, to ask which crash something is of."""
+
+    def __init__(self, rows: Iterable[Crash]) -> None:
+        self.by_number: dict[int, list[Crash]] = {}
+        self._places: dict[tuple[Any, ...], set[int]] = {}
+        self._sources: dict[str, set[int]] = {}
+        self._many: set[str] = set()  #: event logs, which span many starts
+        for row in rows:
+            number, origin = int(known(row.crash)), row.origin
+            self.by_number.setdefault(number, []).append(row)
+            self._places.setdefault(_place(origin), set()).add(number)
+            self._sources.setdefault(origin.source, set()).add(number)
+            if str(row.tells).startswith("event "):
+                self._many.add(origin.source)
+
+    def numbers(self) -> list[int]:
+        """The numbers of the crashes, oldest first."""
+        return sorted(self.by_number)
+
+    def of(self, origin: Origin) -> int | None:
+        """The crash that a finding or event with this origin is of; None: of none, or not known."""
+        found = self._places.get(_place(origin))
+        if found is None and origin.source not in self._many:
+            found = self._sources.get(origin.source)
+        return next(iter(found)) if found is not None and len(found) == 1 else None
 
 
-def crash_of(rows: Iterable[Crash], origin: Origin) -> int | None:
-    """The crash that a finding or event with this origin is of; None when it is of none or many."""
-    own = [row for row in rows if row.origin.source == origin.source]
-    place = (origin.how, origin.file_offset)
-    exact = {known(r.crash) for r in own if (r.origin.how, r.origin.file_offset) == place}
-    found = exact or {known(row.crash) for row in own}
-    if not exact and any(str(row.tells).startswith("event ") for row in own):
-        return None  # an event log spans many starts
-    return found.pop() if len(found) == 1 else None
+def _place(origin: Origin) -> tuple[Any, ...]:
+    return origin.source, origin.how, origin.file_offset

@@ -7,14 +7,16 @@ that its log states since the bugcheck, because the wall clock stands still duri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Callable, NamedTuple
 
 from ..absence import is_absent
-from ..checks.crashes import called, logged, numbers
+from ..checks.crashes import Index, called, logged
 from ..records import Records
 from . import words
 
 _MOST_ROWS = 40
+_MOST_CRASHES = 10
 _MS = 1_000_000
 _DAY = 86400 * 10**9
 
@@ -23,15 +25,19 @@ class Moment(NamedTuple):
     """One line of the timeline."""
 
     time: int  #: ns since 1970; of a step: crash time and stated milliseconds, for the order only
-    shown: str
-    source: str
-    text: str
+    shown: str  #: "" to show the time
+    source: Any
+    text: Callable[[], str]  #: worded only when it is shown: a log may have 100,000 events
 
 
 def crashes(records: Records) -> Iterator[str]:
     """Which source tells of which crash, how sure that is and why."""
-    for number in numbers(records["crashes"]):
-        rows = [row for row in records["crashes"] if row.crash == number]
+    index = Index(records["crashes"])
+    found = index.numbers()
+    if len(found) > _MOST_CRASHES:
+        yield f"  {len(found) - _MOST_CRASHES} older crashes; 'dumpstart show crashes' lists them."
+    for number in found[-_MOST_CRASHES:]:
+        rows = index.by_number[number]
         coded = next((row for row in rows if not is_absent(row.bugcheck)), rows[0])
         code = words.fields(coded, "bugcheck", "bugcheck_name")
         yield f"  crash {number}: {code or 'bugcheck not known'}"
@@ -49,9 +55,8 @@ def timeline(records: Records) -> Iterator[str]:
     if left_out > 0:
         yield f"  {left_out} older lines are left out."
     for moment in moments[-_MOST_ROWS:]:
-        yield from words.wrapped(
-            f"{moment.source}: {moment.text}", " " * 23, f"  {moment.shown:>19}  "
-        )
+        text = f"{_name(moment.source)}: {moment.text()}"
+        yield from words.wrapped(text, " " * 23, f"  {moment.shown or _at(moment.time):>19}  ")
 
 
 def _name(row: Any) -> str:
@@ -65,28 +70,34 @@ def _at(ns: int) -> str:
 
 
 def _moments(records: Records) -> Iterator[Moment]:
-    rows = records["crashes"]
     crash_times: dict[str, int] = {}
-    for row in rows:
-        is_event = str(row.tells).startswith("event ")
-        if is_absent(row.time) or is_event:
-            continue
-        crash_times[row.origin.source] = row.time
-        code = words.fields(row, "bugcheck", "bugcheck_name")
-        text = f"crash {row.crash} ({row.tells}), bugcheck {code or 'not known'}"
-        yield Moment(row.time, _at(row.time), _name(row), text)
+    for row in records["crashes"]:
+        if not is_absent(row.time) and not str(row.tells).startswith("event "):
+            crash_times[row.origin.source] = row.time
+            yield Moment(row.time, "", row, partial(_crash, row))
     for stage in records["stages"]:
         start = crash_times.get(stage.origin.source)
         if start is None or not isinstance(stage.elapsed_ms, int):
             continue
         if 0 <= stage.elapsed_ms * _MS < _DAY:
             shown = f"+{stage.elapsed_ms} ms"
-            took = words.field(stage, "duration_ms", "")
-            text = words.field(stage, "stage") + (f", {took} ms" if took else "")
-            text += f": {words.field(stage, 'text', '')}"
-            yield Moment(start + stage.elapsed_ms * _MS, shown, _name(stage), text)
+            yield Moment(start + stage.elapsed_ms * _MS, shown, stage, partial(_stage, stage))
     for event in logged(records):
         if isinstance(event.time, int):
-            what = words.fields(event, "name") or words.fields(event, "text") or "storage error"
-            text = f"{words.field(event, 'provider')} {words.field(event, 'event_id')}: {what}"
-            yield Moment(event.time, _at(event.time), _name(event), text)
+            yield Moment(event.time, "", event, partial(_event, event))
+
+
+def _crash(row: Any) -> str:
+    code = words.fields(row, "bugcheck", "bugcheck_name")
+    return f"crash {row.crash} ({words.field(row, 'tells')}), bugcheck {code or 'not known'}"
+
+
+def _stage(stage: Any) -> str:
+    took = words.field(stage, "duration_ms", "")
+    name = words.field(stage, "stage") + (f", {took} ms" if took else "")
+    return f"{name}: {words.field(stage, 'text', '')}"
+
+
+def _event(event: Any) -> str:
+    what = words.fields(event, "name") or words.fields(event, "text") or "storage error"
+    return f"{words.field(event, 'provider')} {words.field(event, 'event_id')}: {what}"

@@ -15,9 +15,8 @@ from ..checks.crashes import (
     FAILED,
     SMALLER,
     WRITTEN,
+    Index,
     called,
-    crash_of,
-    numbers,
 )
 from ..checks.rules_case import CONTROL
 from ..checks.rules_logs import ENABLE_LOG
@@ -87,14 +86,13 @@ def is_case(records: Records) -> bool:
 
 def sentences(records: Records) -> list[str]:
     """The whole answer."""
-    rows: list[Crash] = records["crashes"]
-    found = numbers(rows)
+    index = Index(records["crashes"])
+    found = index.numbers()
     said: list[str] = []
     if len(found) > 1:
         said.append(f"The inputs are of {len(found)} crashes.")
     for number in found[-_MOST:]:
-        of_crash = [row for row in rows if row.crash == number]
-        said += _crash(records, number, of_crash, len(found) == 1)
+        said += _crash(records, index, number, len(found) == 1)
     if len(found) > _MOST:
         said.append("Older crashes are left out here; 'dumpstart show crashes' lists them.")
     if not found:
@@ -111,16 +109,17 @@ def sentences(records: Records) -> list[str]:
 # -- one crash ---------------------------------------------------------------------------------
 
 
-def _crash(records: Records, number: int, rows: list[Crash], is_only: bool) -> Iterator[str]:
+def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterator[str]:
+    rows = index.by_number[number]
     findings = [
         f
         for f in _findings(records)
-        if crash_of(records["crashes"], f.origin) == number or (is_only and _is_of_machine(f))
+        if index.of(f.origin) == number or (is_only and _is_of_machine(f))
     ]
     yield _outcome(records, rows, findings, "the crash" if is_only else f"crash {number}")
     for row in rows:
         if row.origin.confidence == "guess" and row.outcome is not None and len(rows) > 1:
-            what = f"{row.tells} of {words.clean(called(row.origin.source), 60)}"
+            what = f"{row.tells} of {_file(row.origin)}"
             yield f"That {what} is of this crash is a guess: {words.clean(row.why)}."
     bound = {row.origin.source for row in records["crashes"]}
     own = {row.origin.source for row in rows}
@@ -156,13 +155,18 @@ def _outcome(records: Records, rows: list[Crash], findings: list[Finding], crash
         if f.rule in ("case-filter-file-missing", "event-dump-driver-load-failed")
     ]
     if loads:
-        where = called(loads[0].origin.source)
+        where = _file(loads[0].origin)
         return (
             f"{_capital(crash)} most probably left no dump: by {where} (event 45) the crash dump "
             "stack could not be loaded, and no source tells of a dump."
         )
     told = words.listed(dict.fromkeys(_piece(records, row) for row in rows[:3]))
     return f"Whether {crash} left a dump is not determined: {told}, which does not say it."
+
+
+def _file(source: Any) -> str:
+    """The short name of a source, given as its path or as an Origin."""
+    return words.clean(called(getattr(source, "source", source)), 60)
 
 
 def _capital(text: str) -> str:
@@ -192,7 +196,7 @@ def _weight(row: Crash) -> int:
 
 def _piece(records: Records, row: Crash) -> str:
     """What one row says, in words."""
-    source = words.clean(called(row.origin.source), 60)
+    source = _file(row.origin)
     if row.tells == "kernel dump":
         machines = [m for m in records["machine"] if m.origin.source == row.origin.source]
         kind = answer.dump_kind(machines[0]) if machines else "kernel dump"
@@ -223,7 +227,7 @@ def _filters(records: Records, part: Records) -> Iterator[str]:
     yield from _configured(records)
     began = [s for s in part["stages"] if s.stage == "dump-start-upper-bound"]
     if began:
-        source = words.clean(called(began[0].origin.source), 60)
+        source = _file(began[0].origin)
         yield (
             f"{source} begins after the filters are started, so Dump_Start of every loaded filter "
             f"had very likely been called and had returned; all calls together took at most "
@@ -243,10 +247,10 @@ def _configured(records: Records) -> Iterator[str]:
     for source, filters in named.items():
         yield (
             f"Registered as dump filters are {words.listed(filters[:6])} "
-            f"({words.clean(called(source), 60)}); which of them were loaded is not determined."
+            f"({_file(source)}); which of them were loaded is not determined."
             if len(filters) > 1
             else f"The only registered dump filter is {filters[0]} "
-            f"({words.clean(called(source), 60)}); whether it was loaded is not determined."
+            f"({_file(source)}); whether it was loaded is not determined."
         )
     if not named:
         yield "Which crash dump filters were registered and loaded is not determined."
