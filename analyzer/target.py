@@ -30,6 +30,14 @@ class Target:
     architecture: str | Absent = Absent("unset")
     build: int | Absent = Absent("unset")
 
+    #: searches that stopped at their bound, in words: nothing is left out silently
+    limits: tuple[str, ...] = ()
+
+    def stopped(self, text: str) -> None:
+        """Notes once that a search ended at its bound, so that more may be there."""
+        if text not in self.limits:
+            self.limits += (text,)
+
     def read(self, address: int, size: int) -> bytes | Absent:
         """``size`` bytes at a virtual address, or why they cannot be read."""
         raise NotImplementedError

@@ -9,6 +9,16 @@ from .rule import Rule
 
 FILE = (
     Rule(
+        "search-stopped",
+        "warning",
+        "A search ended at its limit",
+        "The dump holds far more places that look like a filter, a dump stack context or a return "
+        "address than any real dump does, so a search was ended.",
+        "More filters may be there than are shown. Memory full of look-alikes is itself a sign of "
+        "damage or of a file made to mislead.",
+        "Look at the dump in a debugger, starting from the structures that were found.",
+    ),
+    Rule(
         "dump-file-cut",
         "error",
         "The dump file ends before its own header says it should",

@@ -129,10 +129,7 @@ def _collect(
     seen: set[int] = set()
     for count, place in enumerate(places):
         if count >= MAX_CANDIDATES or len(nodes) >= MAX_NODES:
-            dump.file.note(
-                "modules-incomplete",
-                f"the memory scan stopped after {count:,} look-alikes; more filters may be there",
-            )
+            dump.stopped(f"the search for filter nodes ended after {count:,} places")
             break
         base = max(dump.first_page, place - 0x100)
         window = bytes(dump.file.data[base : min(place + 0x200, dump.file.size)])

@@ -48,6 +48,7 @@ def find(
                 )
             )
             if len(found) >= MAX_WORDS:
+                target.stopped(f"the words left on the stack of {owner} ended after {MAX_WORDS}")
                 return found
     return found
 

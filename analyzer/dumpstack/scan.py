@@ -33,12 +33,16 @@ def scan_chunks(
     candidates = 0
     for address, data in chunks:
         for tail in tails(target, stack_modules, address, data):
-            if len(rings) < MAX_FOUND and (tail.routines or tail.flink != tail.head):
+            if len(rings) >= MAX_FOUND:
+                target.stopped(f"the search for dump stack contexts ended after {MAX_FOUND}")
+                break
+            if tail.routines or tail.flink != tail.head:
                 how = "found by content in memory"
                 rings += [follow(target, stack_modules, tail.head, tail, tail.stack, how)]
         for anchor, is_partition in _anchors(target, stack_modules, address, data):
             candidates += 1
             if candidates > MAX_CANDIDATES or len(nodes) >= MAX_FOUND:
+                target.stopped(f"the search for filter nodes ended after {candidates:,} places")
                 return nodes, rings
             base = max(0, anchor - 0x100)
             window = data[base : anchor + 0x100 + largest_node(target.pointer_size)]

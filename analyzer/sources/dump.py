@@ -73,6 +73,8 @@ def records_of(dump: KernelDump) -> Records:
     _secondary(out, dump)
     _shared_data(out, dump)
     _context_copy(out, dump, found)
+    for text in dump.limits:
+        dump.file.note("search-stopped", f"{text}; more may be there")
     out.add(_source(dump, out, all_rings), *dump.file.anomalies)
     return out
 
