@@ -89,7 +89,7 @@ def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> l
                     continue
                 tried.add(word)
                 if len(tried) > 16 * MAX_POINTERS or looked >= MAX_POINTERS:
-                    target.stopped(f"the search from crashdmp's image ended after {looked} pointers")
+                    target.stopped(f"the search in crashdmp ended after {looked} pointers")
                     return unique(found)
                 if module_at(modules, word) is None:
                     looked += 1
