@@ -164,9 +164,9 @@ def mutate(raw: bytes, rng: random.Random) -> bytes:
         elif kind == 4:
             # structure-aware: hit a buffer or event header, not only payload
             base = at // 8192 * 8192
-            out[base + rng.randrange(0x58)] = rng.randrange(256)
+            out[min(base + rng.randrange(0x58), len(out) - 1)] = rng.randrange(256)
         else:
-            del out[at : at + rng.choice((1, 8, 72, 1024))]
+            del out[at + 1 : at + rng.choice((2, 9, 73, 1025))]
     if rng.random() < 0.2:
         out = out[: rng.randrange(1, len(out))]
     return bytes(out)
