@@ -8,6 +8,7 @@ bound is drawn as a bound, and what is not determined is never drawn as zero.
 from __future__ import annotations
 
 from .crash import latency, statuses, throughput, timeline
+from .many import findings
 from .style import Plot
 from .timing import comparison, durations, population
 
@@ -15,6 +16,7 @@ __all__ = [
     "Plot",
     "comparison",
     "durations",
+    "findings",
     "latency",
     "population",
     "statuses",

@@ -47,7 +47,7 @@ def timeline(case: Any, events: int = story.MOST_EVENTS) -> Plot:
     span = max(end - start, 1)
     for place, rows in enumerate(lanes.values()):
         _lane(axes, place, rows, span, size)
-    axes.set_yticks(range(len(lanes)), [style.short(lane, 40) for lane in lanes])
+    axes.set_yticks(range(len(lanes)), [style.short(lane, 48) for lane in lanes])
     axes.set_ylim(len(lanes) - 0.4, -0.6)
     axes.set_xlim((start - span * 0.02) / size, (end + span * 0.02) / size)
     axes.axvline(0, color=style.BLACK, linewidth=1)

@@ -116,7 +116,10 @@ class _Clock:
 
     def lane(self, source: str, *parts: str) -> str:
         name = " ".join(filter(None, parts))
-        return f"{words.clean(os.path.basename(source), 40)}: {name}" if self._several else name
+        if not self._several:
+            return name
+        member = os.path.basename(source).rpartition("!")[2]  # of an archive
+        return f"{words.clean(member, 40)}: {name}"
 
     def at(self, source: str, time: Any) -> int | None:
         """The time from the crash in ns; None when there is no time or nothing to compare with."""
