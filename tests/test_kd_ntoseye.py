@@ -73,4 +73,4 @@ def test_ntoseye_sees_the_calls_of_the_scenario(tmp_path: Path) -> None:
     assert sizes == {(0x58,)}
     assert report["breakpoints"] == []
     assert not report["standing"]
-    assert report["idle_since_resume"] > 0
+    assert report["ran_since_resume"] > 0

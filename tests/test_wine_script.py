@@ -99,4 +99,4 @@ def test_the_machine_runs_on(ran: Ran) -> None:
     assert made == [(c.filter, c.callback, c.status) for c in SCENARIO.calls]
     assert not ran.report["standing"]
     assert ran.report["breakpoints"] == []
-    assert ran.report["idle_since_resume"] > 0
+    assert ran.report["ran_since_resume"] > 0

@@ -44,7 +44,7 @@ def written(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[
         assert output[3].endswith(f"rip={last:016x}")
         report = target.end()
     assert len(report["made"]) == len(SCENARIOS["normal"].calls)
-    assert report["idle_since_resume"] > 0
+    assert report["ran_since_resume"] > 0
     return files
 
 

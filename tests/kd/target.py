@@ -52,7 +52,7 @@ class Target:
         self.next_handle = 1
         self.requests = list(machine.scenario.requests)
         self.resumed_at: float | None = None  # None: never stopped yet
-        self.idle_at_resume = 0
+        self.ran = 0  # pieces of work since the last resume
         self.report: dict[str, Any] = {"stops": 0, "resumes": 0, "standing": False, "unknown": []}
 
     # ---- what a stop tells -------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Target:
         self.report["standing"] = False
         self.report["resumes"] += 1
         self.resumed_at = time.monotonic()
-        self.idle_at_resume = self.machine.idle
+        self.ran = 0
         return step
 
     def answer(self, request: bytes) -> bool | None:
@@ -212,6 +212,7 @@ class Target:
         machine, step = self.machine, False
         while True:
             outcome = machine.run(1 if step else 20_000)
+            self.ran += 1
             if outcome == "int3":
                 step = self.stand(lambda: self.exception(BREAKPOINT))
             elif outcome == "fault":
@@ -264,7 +265,7 @@ class Target:
             "made": machine.made(),
             "busy": machine.busy,
             "breakpoints": sorted(hex(address) for address, _ in self.breakpoints.values()),
-            "idle_since_resume": machine.idle - self.idle_at_resume,
+            "ran_since_resume": self.ran,
             "left_to_do": self.requests,
         }
 
