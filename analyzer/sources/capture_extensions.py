@@ -85,6 +85,8 @@ class Extensions:
             for name, was, now in zip(Extension._fields, self._row(before), self._row(after))
             if was != now and name not in ("origin", "filter", "stack")
         ]
+        if len(changed) > 1:  # the raw bytes are told only where no named member changed
+            changed = [entry for entry in changed if entry[0] != "raw_bytes"]
         if changed:
             names = ", ".join(name for name, _, _ in changed)
             text = f"{call.routine.callback} of {call.routine.label} changed its FILTER_EXTENSION: "

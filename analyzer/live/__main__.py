@@ -1,0 +1,9 @@
+"""``!py -g -m analyzer.live COMMAND``: what ``!dumpstart`` is an alias of."""
+
+from __future__ import annotations
+
+import sys
+
+from analyzer.live.extension import main
+
+main(sys.argv[1:])

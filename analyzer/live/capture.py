@@ -1,0 +1,227 @@
+"""One capture: finds the filters of a target, watches them while it runs, tells how it ended.
+
+Invariant: what goes wrong becomes a fact and the target goes on; the capture always ends with its
+end fact, and no breakpoint outlives it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable
+
+from .. import __version__
+from ..absence import Absent
+from ..dumpstack import roles
+from ..dumpstack.describe import ring_count
+from ..dumpstack.nodes import Node
+from ..dumpstack.walk import filter_module
+from ..records import Module, Origin
+from ..sources.capture_format import Fact, header, hexadecimal
+from . import find
+from .routines import MANY, Routine, Writes
+from .session import Session, plain
+from .watch import DRIVER_ENTRY, Open, Watch
+
+#: stops of the target's own that are continued without a call in between
+PATIENCE = 16
+_FIRST_HUNDRED = Writes(100, 0)
+
+
+class Capture:
+    """One capture: ``begin``, the target runs (``run`` or the user's own ``g``), ``finish``."""
+
+    def __init__(
+        self,
+        session: Session,
+        sink: Callable[[Fact], None],
+        writes: Writes = _FIRST_HUNDRED,
+        limit: int | None = None,
+    ) -> None:
+        self.session, self._sink = session, sink
+        self.watch = Watch(session, sink, writes, limit)
+        self.watch.on_driver_entry = self._initialised
+        self._stop_wanted = False
+        self._modules: list[Module] = []
+
+    # -- beginning and ending ------------------------------------------------------------------
+
+    def look(self) -> find.Found:
+        """Tells the target and its filters; changes nothing."""
+        session = self.session
+        started = session.clock().host_ns
+        self._sink(header(__version__, session.backend, session.path, started))
+        self._sink(
+            {
+                "fact": "machine", "build": plain(session.build), "host": started,
+                "architecture": plain(session.architecture), "pointer_size": session.pointer_size,
+                "processors": plain(session.processors()),
+            }
+        )  # fmt: skip
+        self.watch.tell_bugcheck()
+        found = find.filters(session)
+        self._modules = found.modules
+        for module in found.modules:
+            self._sink(module_fact(module))
+        for _, node, _, fact in self._nodes(found):
+            self._sink({**node_fact(node), **fact})
+        return found
+
+    def begin(self, routines: Sequence[Routine] = (), tsc_hz: int | None = None) -> None:
+        """Tells the target, finds its filters and watches their callbacks."""
+        found = self.look()
+        clock = find.frequency(self.session, tsc_hz)
+        if clock is not None:
+            self._sink(clock)
+        known = set()
+        for name, node, stack, _ in self._nodes(found):
+            known.add(name)
+            self._arm_node(node, name, stack)
+        for module in found.stack_modules:
+            if module.role == roles.FILTER and module.name not in known:
+                why = Absent("not-found", "its node was not found")
+                self.watch.not_armed("its callbacks", str(module.name), why)
+        for routine in routines:
+            address = self.session.resolve(routine.expression)
+            if isinstance(address, Absent):
+                self.watch.not_armed(routine.callback, routine.filter, address)
+            else:
+                self.watch.arm(routine, address, None)
+        self.session.on_module_load(self._guarded_load)
+
+    def run(self, timeout: float, patience: int = PATIENCE) -> str:
+        """Lets the target run until the time is up or something ends the capture; why it ended."""
+        deadline = time.monotonic() + timeout
+        idle = 0
+        while True:
+            left = deadline - time.monotonic()
+            if self._is_stopping():
+                return "stopped by the user"
+            if left <= 0:
+                return "the time limit was reached"
+            calls = self.watch.calls
+            stop = self.session.resume(left)
+            if stop.kind == "timeout":
+                return "the time limit was reached"
+            if self.watch.reason:
+                return self.watch.reason
+            if self._is_stopping():
+                return "stopped by the user"
+            self._sink(
+                {
+                    "fact": "stop", "kind": stop.kind, "address": hexadecimal(stop.address),
+                    "cpu": plain(stop.processor), "detail": stop.detail,
+                    "host": self.session.clock().host_ns if stop.kind != "ended" else None,
+                }
+            )  # fmt: skip
+            if stop.kind == "ended":
+                return "the target is gone"
+            self.watch.tell_bugcheck()
+            idle = idle + 1 if self.watch.calls == calls else 0
+            if idle >= patience:
+                return f"the target stopped {idle} times without a call in between"
+
+    def _is_stopping(self) -> bool:
+        return self._stop_wanted
+
+    def stop(self) -> None:
+        """Asks the capture to end; callable from any thread."""
+        self._stop_wanted = True
+        self.session.interrupt()
+
+    def finish(self, reason: str) -> None:
+        """Removes every breakpoint and writes the end; a second call does nothing."""
+        if self.watch.ended:
+            return
+        self.watch.end()
+        for text in self.session.errors:
+            self._sink({"fact": "error", "text": text})
+        self._sink(
+            {
+                "fact": "end", "reason": reason, "calls": self.watch.calls,
+                "returned": self.watch.returned,
+            }
+        )  # fmt: skip
+
+    # -- arming --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _nodes(found: find.Found) -> Iterator[tuple[str | None, Node, str, Fact]]:
+        """(filter, node, stack, what the fact tells of its place) of each node."""
+        for ring in found.rings:
+            head = ring.head if isinstance(ring.head, int) else None
+            for place, node in enumerate(ring.nodes):
+                module = filter_module(found.stack_modules, node)
+                fact: Fact = {
+                    "stack": ring.stack, "index": place, "head": hexadecimal(head),
+                    "count": plain(ring_count(ring)), "how": ring.how,
+                }  # fmt: skip
+                yield None if module is None else str(module.name), node, ring.stack, fact
+
+    def _arm_node(self, node: Node, name: str | None, stack: str | None) -> None:
+        for _, callback, address in node.callbacks():
+            if address and not (callback in MANY and self.watch.writes.is_off):
+                routine = Routine(callback, f"{address:#x}", name, stack or None)
+                self.watch.arm(routine, address, node.layout)
+
+    def _guarded_load(self, name: str, base: int) -> None:
+        try:
+            self._loaded(name, base)
+        except Exception as error:  # noqa: BLE001 - called by the engine while the target stands still
+            self._sink({"fact": "error", "text": f"{name}: {type(error).__name__}: {error}"})
+
+    def _loaded(self, name: str, base: int) -> None:
+        """A driver was loaded: of a dump stack, its DriverEntry is watched, which gets the node."""
+        if not roles.split_prefix(name)[0]:
+            return
+        size = find.image_size(self.session, base)
+        none = Absent("not-recorded", "the load event does not tell it")
+        values: dict[str, Any] = dict.fromkeys(Module._fields, none)
+        length = size if isinstance(size, int) else 0x1000
+        values.update(
+            name=name, base=base, end=base + length, size=length, loaded=True, role=None,
+            stack=None, origin=Origin(self.session.path, "load event"),
+        )  # fmt: skip
+        kept = [m for m in self._modules if m.base != base]
+        self._modules = roles.classify([*kept, Module(**values)])
+        module = next(m for m in self._modules if m.base == base)
+        self._sink({**module_fact(module), "late": True, "host": self.session.clock().host_ns})
+        if module.role != roles.FILTER:
+            return
+        start = find.entry_point(self.session, base)
+        if isinstance(start, Absent):
+            self.watch.not_armed(DRIVER_ENTRY, name, start)
+            return
+        self.watch.disarm(start)  # the image of an earlier load lay there too
+        self.watch.arm(Routine(DRIVER_ENTRY, f"{start:#x}", name, str(module.stack)), start, None)
+
+    def _initialised(self, call: Open) -> None:
+        """A filter's DriverEntry returned: its FILTER_INITIALIZATION_DATA is filled in now."""
+        routine = call.armed.routine
+        stack_modules = [m for m in self._modules if m.stack and m.loaded]
+        node: Node | Absent = Absent("not-found", "DriverEntry's argument cannot be read")
+        if isinstance(call.node, int):
+            node = find.node_at(self.session, stack_modules, call.node)
+        if isinstance(node, Absent):
+            self.watch.not_armed("its callbacks", routine.filter, node)
+        else:
+            how = "argument of DriverEntry"
+            self._sink({**node_fact(node), "stack": routine.stack or "", "how": how})
+            self._arm_node(node, routine.filter, routine.stack)
+
+
+def node_fact(node: Node) -> Fact:
+    """A filter's node as a fact."""
+    return {
+        "fact": "node", "address": hexadecimal(node.address), "layout": node.layout.name,
+        "bytes": node.data.hex(),
+    }  # fmt: skip
+
+
+def module_fact(module: Module) -> Fact:
+    """A module as a fact."""
+    return {
+        "fact": "module", "name": str(module.name), "base": hexadecimal(module.base),
+        "size": plain(module.size), "stamp": hexadecimal(module.time_date_stamp),
+        "checksum": hexadecimal(module.checksum), "loaded": bool(module.loaded),
+    }  # fmt: skip

@@ -1,0 +1,241 @@
+"""The commands inside WinDbg: ``!dumpstart``, with ``filters``, ``callbacks``, ``arm``, ``report``.
+
+Invariant: output is plain ASCII that reads well at 80 columns; DML links are an extra that says
+nothing new. What is armed stays armed between two commands, because this module stays loaded
+(``!py -g``).
+Only the standard library and pykd are used.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from ..errors import AnalyzerError, UsageError
+from ..records import Records
+from ..sources.capture_format import TAG, Fact, Writer, encode
+from ..sources.capture_story import Story
+from . import pykd_target
+from .capture import Capture
+from .routines import parse, parse_writes
+
+HELP = """\
+!dumpstart [COMMAND] [OPTIONS]   what the crash dump filter drivers did
+
+  (none)      overview: machine, dump stack, filters
+  filters     each filter with its FILTER_EXTENSION, field by field
+  callbacks   their routines, and the calls captured so far
+  arm         watch all callbacks; then continue with  g
+  report      findings and all of the above
+  stop        end the capture and remove its breakpoints
+  -?          this help
+
+options of arm:
+  --output FILE          capture file (default: dumpstart.jsonl in the
+                         temporary folder)
+  --callback [NAME=]WHERE   also watch module!symbol, module+0xOFFSET, 0xADDRESS
+  --writes LIMIT         first:100,last:50 | all | off (default first:100)
+  --tsc-hz HZ            frequency of the target's TSC, if it is known
+  --quiet                do not print each fact into the session log
+
+Options may also stand in the environment variable DUMPSTART_ARGS, or in the
+file that DUMPSTART_ARGS_FILE names, where !py does not pass them on.
+"""
+#: environment variables for debuggers that lose a script's arguments
+ARGUMENTS, ARGUMENTS_FILE = "DUMPSTART_ARGS", "DUMPSTART_ARGS_FILE"
+COMMANDS = ("overview", "filters", "callbacks", "arm", "report", "stop")
+WIDTH = 80
+
+
+class State:
+    """What stays between two commands."""
+
+    capture: Capture | None = None
+    session: Any = None
+    writer: Writer | None = None
+    facts: list[Fact] = []
+    path = ""
+
+
+def main(argv: Sequence[str], out: Callable[[str, str | None], None] | None = None) -> int:
+    """Runs one command. ``out(text, dml)`` prints a line; ``dml`` is the same line with links."""
+    say = out or _printer()
+    try:
+        arguments = words(argv)
+        if any(word in ("-?", "/?", "-h", "--help", "help") for word in arguments):
+            for line in HELP.splitlines():
+                say(line, None)
+            return 0
+        command = arguments[0] if arguments and not arguments[0].startswith("-") else "overview"
+        if command not in COMMANDS:
+            raise UsageError(f"there is no command '{command}'; they are {', '.join(COMMANDS[1:])}")
+        rest = arguments[1:] if arguments and arguments[0] == command else arguments
+        if command == "arm":
+            _arm(rest, say)
+        elif command == "stop":
+            _stop(say)
+        else:
+            _show(command, say)
+    except AnalyzerError as error:
+        say(ascii_only(f"dumpstart: {error}"), None)
+        return error.exit_code
+    return 0
+
+
+def words(argv: Sequence[str]) -> list[str]:
+    """The arguments; pykd's own ``!py`` hands over empty strings, so then other places count."""
+    given = [word for word in argv if word.strip("\0 ")]
+    if given:
+        return given
+    text = os.environ.get(ARGUMENTS, "")
+    path = os.environ.get(ARGUMENTS_FILE, "")
+    if not text and path:
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                text = file.read(1 << 16)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: the options cannot be read: {error}") from None
+    return shlex.split(text, posix=False)
+
+
+def ascii_only(text: str) -> str:
+    """pykd's output is ASCII."""
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _printer() -> Callable[[str, str | None], None]:
+    pykd: Any = pykd_target._pykd()
+
+    def say(text: str, dml: str | None = None) -> None:
+        if dml is None:
+            pykd.dprintln(text)
+        else:
+            pykd.dprintln(dml, True)
+
+    return say
+
+
+def link(command: str) -> tuple[str, str]:
+    """A command as text and as a link that runs it."""
+    return command, f'<exec cmd="!dumpstart {command}">{command}</exec>'
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def _arm(arguments: Sequence[str], say: Callable[[str, str | None], None]) -> None:
+    options = _options(arguments)
+    if State.capture is not None and not State.capture.watch.ended:
+        raise UsageError("callbacks are watched already; end that with  !dumpstart stop")
+    session = pykd_target.inside()
+    if "run" not in session.capabilities:
+        raise UsageError("this is a dump: nothing runs, so nothing can be watched")
+    path = options.get("output") or os.path.join(tempfile.gettempdir(), "dumpstart.jsonl")
+    routines = [parse(text) for text in options["callback"]]
+    writes = parse_writes(options.get("writes") or "first:100")
+    hertz = options.get("tsc-hz") or ""
+    if hertz and not hertz.isdecimal():
+        raise UsageError("--tsc-hz is a number")
+    try:
+        writer = Writer(path, None if "quiet" in options else lambda line: say(line, None))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    State.facts, State.path, State.writer, State.session = [], path, writer, session
+
+    def sink(fact: Fact) -> None:
+        State.facts.append(fact)
+        writer(fact)
+
+    State.capture = Capture(session, sink, writes)
+    State.capture.begin(routines, int(hertz) if hertz else None)
+    say(f"watching {len(State.capture.watch.armed)} callbacks, capture file {path}", None)
+    text, dml = link("report")
+    say(f"continue with  g ; afterwards: {text}", f"continue with  g ; afterwards: {dml}")
+
+
+def _options(arguments: Sequence[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"callback": []}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if name == "quiet":
+            options[name] = "yes"
+            continue
+        if not word.startswith("-") or name not in ("output", "callback", "writes", "tsc-hz"):
+            raise UsageError(f"'{word}' is no option; !dumpstart -? lists them")
+        if not equals:
+            if not rest:
+                raise UsageError(f"--{name} needs a value")
+            value = rest.pop(0)
+        value = value.strip('"')
+        if name == "callback":
+            options[name].append(value)
+        else:
+            options[name] = value
+    return options
+
+
+def _stop(say: Callable[[str, str | None], None]) -> None:
+    if State.capture is None or State.capture.watch.ended:
+        raise UsageError("nothing is being captured")
+    State.capture.finish("stopped by the user")
+    State.session.close()
+    if State.writer is not None:
+        State.writer.close()
+        if State.writer.problem:
+            say(ascii_only(f"dumpstart: {State.writer.problem}"), None)
+    say(f"{State.capture.watch.calls} calls captured in {State.path}", None)
+
+
+def _records() -> Records:
+    """What is known: the capture so far, or without one what the target holds."""
+    facts = State.facts
+    if not facts:
+        session = pykd_target.inside()
+        found: list[Fact] = []
+        look = Capture(session, found.append)
+        look.look()
+        facts = found
+    story = Story("the debugger's target", "debugger session")
+    for fact in facts:
+        story.take(fact, 0)
+    return story.records(sum(len(TAG) + len(encode(fact)) for fact in facts))
+
+
+def _show(command: str, say: Callable[[str, str | None], None]) -> None:
+    from .. import checks
+    from ..reports import write
+
+    records = _records()
+    if command == "report":
+        records.add(*checks.run(records))
+    lines = "".join(write(records, "text")).splitlines()
+    titles = {
+        "overview": ("Answer", "Crash and machine", "Dump stack"),
+        "filters": ("Crash dump filters",),
+        "callbacks": ("Crash dump filters",),
+        "report": (),
+    }[command]
+    for line in sections(lines, titles):
+        say(ascii_only(line), None)
+    if command != "report":
+        texts, dmls = zip(*(link(name) for name in COMMANDS[1:] if name != command))
+        say("more: " + "  ".join(texts), "more: " + "  ".join(dmls))
+
+
+def sections(lines: Sequence[str], titles: Sequence[str]) -> list[str]:
+    """The sections of a report with these titles; all of it when there are none."""
+    if not titles:
+        return list(lines)
+    kept: list[str] = []
+    taking = False
+    for line in lines:
+        if line and not line[0].isspace():
+            taking = line.rstrip(":") in titles
+        if taking:
+            kept.append(line)
+    return kept or [f"nothing is known of: {', '.join(titles)}"]

@@ -1,0 +1,293 @@
+"""pykd: DbgEng from Python, inside WinDbg as an extension or on its own.
+
+Invariant: the traps of pykd stay in this module. Its breakpoint objects own their breakpoints, so
+each is kept until it is removed; its callbacks get no argument, and one that raises or returns
+something true would stop the machine; its memory reads are lists or exceptions; ``go`` has no time
+limit, so a thread breaks in. Only the standard library and pykd are used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from ..absence import Absent
+from ..errors import SessionError
+from ..records import Module, Origin
+from .session import CONTINUE, Callback, Session, Stop
+
+_CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "arm64"}
+#: how long the break-in of a time limit may take before it is asked for again
+_GRACE = 30.0
+
+
+def _pykd() -> Any:
+    try:
+        import pykd
+    except ImportError:
+        raise SessionError(
+            "pykd is not installed here; it needs Windows and Python 3.9 ('pip install pykd')."
+        ) from None
+    return pykd
+
+
+class PykdSession(Session):
+    """What DbgEng is attached to; made by ``attach``, ``remote``, ``dump`` and ``inside``."""
+
+    backend = "pykd"
+
+    def __init__(self, path: str, is_owner: bool, can_run: bool = True) -> None:
+        super().__init__()
+        self._pykd = _pykd()
+        self.path = path
+        self._is_owner = is_owner  #: True: this program opened the session and must leave it
+        self._can_run = can_run and not self._ask(self._pykd.isDumpAnalyzing, False)
+        self._breakpoints: dict[int, Any] = {}
+        self._next = 1
+        self._handler: Any = None
+        self._wants_stop: Stop | None = None
+        self._cause = ""
+        self._closed = False
+        self._modules: list[Module] | None = None
+        self.capabilities = frozenset({"registers", "msr", "symbols"})
+        if self._can_run:
+            self.capabilities |= {"run", "module-events"}
+        self.pointer_size = int(self._ask(self._pykd.ptrSize, 8))
+        mode = str(self._ask(self._pykd.getCPUMode, "")).rsplit(".", 1)[-1].upper()
+        self.architecture = _CPUS.get(mode, "x64" if self.pointer_size == 8 else "x86")
+        version = self._ask(self._pykd.getSystemVersion, None)
+        build = getattr(version, "buildNumber", None)
+        unknown = Absent("not-recorded", "DbgEng does not tell the build")
+        self.build = build if isinstance(build, int) and build else unknown
+
+    def _ask(self, function: Callable[..., Any], otherwise: Any, *arguments: Any) -> Any:
+        """What pykd answers; every error of the engine is a plain Exception."""
+        try:
+            return function(*arguments)
+        except Exception:  # noqa: BLE001 - DbgException and whatever else the engine raises
+            return otherwise
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read(self, address: int, size: int) -> bytes | Absent:
+        if size <= 0:
+            return b""
+        values = self._ask(self._pykd.loadBytes, None, address, size)
+        if values is None or len(values) != size:
+            reason = "not-mapped" if self._can_run else "not-in-dump"
+            return Absent(reason, f"{size} bytes at {address:#x} cannot be read")
+        return bytes(values)
+
+    def modules(self) -> Sequence[Module]:
+        if self._modules is None:
+            found = self._ask(self._pykd.getModulesList, [])
+            self._modules = [self._module(place, module) for place, module in enumerate(found)]
+        return self._modules
+
+    def _module(self, place: int, module: Any) -> Module:
+        name = str(self._ask(module.name, "unknown"))
+        image = str(self._ask(module.image, "")).replace("/", "\\").rsplit("\\", 1)[-1]
+        if name == "nt":
+            name = image or "nt"
+        elif "." not in name:
+            # The file may have another name than the module: dump_storport is dump_diskdump.sys.
+            name += "." + image.rsplit(".", 1)[-1] if "." in image else ".sys"
+        base, size = int(module.begin()), int(self._ask(module.size, 0))
+        stamp = self._ask(module.timestamp, None)
+        checksum = self._ask(module.checksum, None)
+        none = Absent("not-recorded", "the engine does not know it")
+        known = isinstance(stamp, int)
+        return Module(
+            name=name, base=base, end=base + size, size=size, role=None, stack=None, loaded=True,
+            time_date_stamp=stamp if known else none,
+            checksum=checksum if isinstance(checksum, int) else none,
+            image_key=f"{stamp:08X}{size:x}" if known else none, original=None,
+            original_match=None, load_order=place,
+            origin=Origin(self.path, "module list of the engine", "certain", None, base),
+        )  # fmt: skip
+
+    def processors(self) -> int | Absent:
+        count = self._ask(self._pykd.getNumberThreads, 0)  # in a kernel session: processors
+        return int(count) if count else super().processors()
+
+    def current_processor(self) -> int | Absent:
+        number = self._ask(self._pykd.getCurrentThreadId, None)
+        return super().current_processor() if number is None else int(number)
+
+    def register(self, name: str) -> int | Absent:
+        value = self._ask(self._pykd.reg, None, name)
+        if value is None:
+            return Absent("not-found", f"the register {name} cannot be read")
+        return int(value) & ((1 << 8 * self.pointer_size) - 1)
+
+    def msr(self, number: int) -> int | Absent:
+        value = self._ask(self._pykd.rdmsr, None, number)
+        if value is None:
+            return Absent("not-found", f"the model-specific register {number:#x} cannot be read")
+        return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+
+    def bugcheck(self) -> tuple[int, ...] | Absent:
+        values = self._ask(self._pykd.bugCheckData, None)
+        if not values:
+            return Absent("not-recorded", "the engine knows no bugcheck")
+        return tuple(int(value) & 0xFFFF_FFFF_FFFF_FFFF for value in values)
+
+    def resolve(self, expression: str) -> int | Absent:
+        found = self._plain(expression)
+        if isinstance(found, int):
+            return found
+        value = self._ask(self._pykd.getOffset, None, expression)
+        if value is None:
+            return Absent("not-found", f"no module or symbol '{expression}'")
+        return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+
+    def nearest(self, address: int) -> str:
+        text = self._ask(self._pykd.findSymbol, "", address)
+        return str(text) if text and "!" in str(text) else super().nearest(address)
+
+    # -- running -------------------------------------------------------------------------------
+
+    def add_breakpoint(self, address: int, callback: Callback, hardware: bool = False) -> int:
+        pykd = self._pykd
+
+        def hit() -> Any:
+            stop = Stop("breakpoint", address, self.current_processor())
+            if self.guarded(callback, stop) is CONTINUE:
+                return pykd.eventResult.Proceed
+            self._wants_stop = stop
+            return pykd.eventResult.Break
+
+        try:
+            if hardware:
+                made = pykd.setBp(address, 1, pykd.breakpointAccess.Execute, hit)
+            else:
+                made = pykd.setBp(address, hit)
+        except Exception as error:
+            raise SessionError(f"no breakpoint at {address:#x}: {error}") from error
+        handle, self._next = self._next, self._next + 1
+        self._breakpoints[handle] = made
+        return handle
+
+    def remove_breakpoint(self, handle: int) -> None:
+        made = self._breakpoints.pop(handle, None)
+        if made is not None:
+            self._ask(made.remove, None)
+
+    def on_module_load(self, callback: Callable[[str, int], None]) -> None:
+        if not self._can_run:
+            return
+        pykd, session = self._pykd, self
+
+        base: Any = pykd.eventHandler
+
+        class Loads(base):  # type: ignore[misc]
+            def onLoadModule(self, start: int, name: str) -> Any:  # noqa: N802 - pykd's name
+                session._modules = None
+                try:
+                    name = str(name).replace("/", "\\").rsplit("\\", 1)[-1]
+                    callback(name if "." in name else f"{name}.sys", int(start))
+                except Exception as error:  # noqa: BLE001 - a raise would stop the machine
+                    session.errors.append(f"{type(error).__name__}: {error}")
+                return pykd.eventResult.NoChange
+
+        self._handler = Loads()
+
+    def resume(self, timeout: float) -> Stop:
+        if not self._can_run:
+            raise SessionError("this is a dump: it does not run.")
+        pykd = self._pykd
+        self._wants_stop = None
+        ended = threading.Event()
+        watchdog = threading.Thread(target=self._watch, args=(timeout, ended), daemon=True)
+        watchdog.start()
+        try:
+            status = pykd.go()
+        except Exception as error:
+            raise SessionError(f"the target cannot be resumed: {error}") from error
+        finally:
+            ended.set()
+        cause, self._cause = self._cause, ""
+        wanted: Stop | None = self._wants_stop
+        if status == pykd.executionStatus.NoDebuggee:
+            none = Absent("not-found", "the target is gone")
+            return Stop("ended", none, none)
+        if wanted is not None:
+            return wanted
+        place, processor = self.named("ip"), self.current_processor()
+        if cause:
+            return Stop(cause, place, processor)
+        return Stop("exception", place, processor, self._event())
+
+    def _watch(self, timeout: float, ended: threading.Event) -> None:
+        """Breaks in when the time is up, again and again: a break-in may be lost."""
+        wait = timeout
+        while not ended.wait(wait):
+            self._cause = self._cause or "timeout"
+            self._ask(self._pykd.breakin, None)
+            wait = _GRACE
+
+    def interrupt(self) -> None:
+        self._cause = "interrupt"
+        self._ask(self._pykd.breakin, None)
+
+    def _event(self) -> str:
+        event = self._ask(self._pykd.getLastEvent, None)
+        exception = self._ask(self._pykd.getLastException, None)
+        code = getattr(exception, "exceptionCode", None)
+        if isinstance(code, int):
+            return f"exception {code & 0xFFFFFFFF:#010x}"
+        return str(getattr(event, "type", event) or "unknown event")
+
+    def close(self, leave_running: bool = True) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for handle in list(self._breakpoints):
+            self.remove_breakpoint(handle)
+        self._handler = None  # pykd unregisters it when the object dies
+        if self._is_owner and self._can_run and leave_running:
+            # Ending Python without this leaves the machine standing at its last stop.
+            self._ask(self._pykd.dbgCommand, None, "qd")
+
+
+def attach(connect: str, symbols: str | None = None) -> PykdSession:
+    """A live kernel; ``connect`` is DbgEng's, such as ``net:port=50000,key=1.2.3.4``."""
+    pykd = _pykd()
+    _do(pykd.initialize)
+    _symbols(pykd, symbols)
+    _do(pykd.attachKernel, connect)
+    return PykdSession(connect, is_owner=True)
+
+
+def remote(connect: str, symbols: str | None = None) -> PykdSession:
+    """A debugger that ran ``.server``. Running the target through it is not proven to work."""
+    pykd = _pykd()
+    _do(pykd.remoteConnect, connect)
+    _symbols(pykd, symbols)
+    return PykdSession(connect, is_owner=False)
+
+
+def dump(path: str, symbols: str | None = None) -> PykdSession:
+    """A dump in the engine; without symbols it would ask servers for them, for minutes."""
+    pykd = _pykd()
+    _do(pykd.initialize)
+    _symbols(pykd, symbols)
+    _do(pykd.loadDump, path)
+    return PykdSession(path, is_owner=True, can_run=False)
+
+
+def inside() -> PykdSession:
+    """What the debugger that runs this code is attached to."""
+    return PykdSession("the debugger's target", is_owner=False)
+
+
+def _symbols(pykd: Any, symbols: str | None) -> None:
+    _do(pykd.setSymbolPath, symbols or "")
+
+
+def _do(function: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except Exception as error:
+        raise SessionError(f"the debugger's engine refuses: {error}") from error

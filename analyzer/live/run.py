@@ -1,0 +1,78 @@
+"""``dumpstart capture``: opens the session, captures, leaves the target running.
+
+Invariant: whatever ends the capture (its limit, the user, an error), the end fact is written,
+breakpoints are removed and the target runs on. Standard library only.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any, Callable
+
+from ..errors import InputError, SessionError
+from ..sources.capture_format import Writer
+from .capture import Capture
+from .routines import parse, parse_writes
+from .session import Session
+
+
+def run(arguments: Any, say: Callable[[str], None]) -> int:
+    """Runs the command; 0 when calls were captured, 1 when none was."""
+    routines = [parse(text) for text in arguments.callback]
+    writes = parse_writes(arguments.writes)
+    session = _open(arguments)
+    try:
+        try:
+            writer = Writer(arguments.output)
+        except OSError as error:
+            raise InputError(arguments.output, f"cannot be written: {error.strerror}") from None
+        capture = Capture(session, writer, writes, arguments.calls)
+        restore = _on_interrupt(capture)
+        reason = "the capture failed"
+        try:
+            capture.begin(routines, arguments.tsc_hz)
+            say(f"watching {len(capture.watch.armed)} callbacks; Ctrl+C ends the capture")
+            if capture.watch.armed or "module-events" in session.capabilities:
+                reason = capture.run(arguments.timeout)
+            else:
+                reason = "there is nothing to watch"
+        except KeyboardInterrupt:
+            reason = "stopped by the user"
+        except SessionError as error:
+            reason = f"the session failed: {error}"
+            raise
+        finally:
+            restore()
+            capture.finish(reason)
+            writer.close()
+    finally:
+        session.close(leave_running=True)
+    if writer.problem:
+        raise SessionError(f"{writer.problem}.")
+    say(f"{reason}; {capture.watch.calls} calls captured in {arguments.output}")
+    return 0 if capture.watch.calls else 1
+
+
+def _open(arguments: Any) -> Session:
+    if arguments.replay:
+        from .replay import ReplaySession
+
+        return ReplaySession(arguments.replay)
+    if arguments.ntoseye:
+        from .ntoseye_target import attach
+
+        return attach(arguments.ntoseye)
+    from . import pykd_target
+
+    if arguments.remote:
+        return pykd_target.remote(arguments.remote, arguments.symbols)
+    return pykd_target.attach(arguments.connect, arguments.symbols)
+
+
+def _on_interrupt(capture: Capture) -> Callable[[], None]:
+    """Ctrl+C breaks in and ends the capture; the function returned undoes that."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.signal(signal.SIGINT, lambda *_: capture.stop())
+    return lambda: (signal.signal(signal.SIGINT, before), None)[1]

@@ -1,0 +1,342 @@
+"""Watches routines: what is recorded when one is entered and when it returns.
+
+Invariant: no callback raises, stops the target without being asked to, or does unbounded work. The
+target's clock is the last thing read before a callback starts and the first after it returned.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from functools import partial
+from typing import Any, Callable
+
+from ..absence import Absent
+from ..layouts.crashdmp import node_layouts
+from ..names import bugchecks
+from ..sources.capture_format import Fact, hexadecimal
+from . import instructions
+from .routines import MANY, Routine, Writes
+from .session import CONTINUE, STOP, Clock, Session, Stop, plain
+
+DRIVER_ENTRY = "DriverEntry"
+#: pairs of stops without anything between them that are taken to measure the debugger itself
+CALIBRATIONS = 32
+#: two stack pointers further apart are of two stacks
+_STACK = 0x10000
+
+
+class Armed:
+    """One watched routine."""
+
+    def __init__(self, number: int, routine: Routine, address: int, layout: Any) -> None:
+        self.number, self.routine, self.address = number, routine, address
+        self.layout = layout  #: of the filter's node; None when no node is known
+        self.handle: int | None = None
+        self.hits = 0
+
+
+class Open:
+    """A call that has not returned."""
+
+    def __init__(self, number: int, armed: Armed, sp: int | Absent, back: int, cpu: Any) -> None:
+        self.number, self.armed, self.sp, self.back, self.cpu = number, armed, sp, back, cpu
+        self.extension: int | Absent = Absent("unset")
+        self.data: bytes | Absent = Absent("unset")
+        self.node: int | Absent = Absent("unset")  #: DriverEntry's second argument
+        self.kept: list[Fact] | None = None  #: facts held back, of a call that may be dropped
+
+
+class Watch:
+    """Sets breakpoints, joins entries with returns, tells the facts of calls."""
+
+    def __init__(
+        self, session: Session, sink: Callable[[Fact], None], writes: Writes, limit: int | None
+    ) -> None:
+        self.session, self.sink = session, sink
+        self.writes, self.limit = writes, limit
+        self.armed: dict[int, Armed] = {}  #: by address
+        self.calls = 0
+        self.returned = 0
+        self.reason = ""  #: why a callback asked to stop
+        self.ended = False
+        self.on_driver_entry: Callable[[Open], None] = lambda _: None
+        self._next_id = 1
+        self._open: list[Open] = []
+        self._returns: dict[int, int] = {}  #: return address -> breakpoint
+        self._users: dict[int, set[int]] = {}  #: return address -> addresses of its routines
+        self._calibrating: dict[int, int] = {}  #: address -> breakpoint
+        self._calibrations = 0
+        self._held: deque[Open] = deque(maxlen=writes.last or 1)
+        self._dropped: dict[int, int] = {}
+        self._told_bugcheck = False
+
+    def end(self) -> None:
+        """Removes every breakpoint and writes what was held back."""
+        self.ended = True
+        self._flush_held()
+        handles = [armed.handle for armed in self.armed.values()]
+        for handle in (*handles, *self._returns.values(), *self._calibrating.values()):
+            self._remove(handle)
+
+    def arm(self, routine: Routine, address: int, layout: Any) -> None:
+        """Watches one routine; one that is watched already is left as it is."""
+        before = self.armed.get(address)
+        if before is not None and before.handle is not None:
+            return
+        armed = Armed(self._next_id, routine, address, layout)
+        self._next_id += 1
+        try:
+            armed.handle = self.session.add_breakpoint(
+                address, partial(self._guard, partial(self._entry, armed))
+            )
+        except Exception as error:  # noqa: BLE001 - one routine must not keep the others from being armed
+            self.not_armed(routine.callback, routine.filter, error)
+            return
+        self.armed[address] = armed
+        self.sink(
+            {
+                "fact": "armed", "id": armed.number, "filter": routine.filter,
+                "stack": routine.stack, "callback": routine.callback,
+                "routine": hexadecimal(address),
+            }
+        )  # fmt: skip
+
+    def not_armed(self, callback: str, name: str | None, why: object) -> None:
+        """Tells that something is not watched."""
+        text = f"{callback} of {name or 'an unnamed filter'} is not watched: {why}"
+        self.sink({"fact": "error", "rule": "capture-not-armed", "subject": name, "text": text})
+
+    def disarm(self, address: int) -> None:
+        """Forgets a routine."""
+        old = self.armed.pop(address, None)
+        if old is not None:
+            self._remove(old.handle)
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def _guard(self, callback: Callable[[Stop], bool], stop: Stop) -> bool:
+        try:
+            return CONTINUE if self.ended else callback(stop)
+        except Exception as error:  # noqa: BLE001 - a raise would leave the machine standing
+            self.sink({"fact": "error", "text": f"{type(error).__name__}: {error}"})
+            return CONTINUE
+
+    def _entry(self, armed: Armed, stop: Stop) -> bool:
+        session = self.session
+        armed.hits += 1
+        many = armed.routine.callback in MANY
+        if many and armed.hits > self.writes.first and not self.writes.last:
+            self._disarm(armed)
+            return CONTINUE
+        if not many:
+            self._flush_held()
+        back, sp = session.return_address(), session.named("sp")
+        self._abandon(sp, stop.processor)
+        call = Open(self.calls, armed, sp, back or 0, stop.processor)
+        self.calls += 1
+        call.extension = session.argument(0)
+        fact: Fact = {
+            "fact": "call", "n": call.number, "id": armed.number, "cpu": plain(stop.processor),
+            "extension": hexadecimal(call.extension), "back": hexadecimal(back),
+            "sp": hexadecimal(sp),
+        }  # fmt: skip
+        if armed.routine.callback == DRIVER_ENTRY:
+            call.node = session.argument(1)
+        elif many:
+            offset = session.argument(1)
+            place = offset if isinstance(offset, Absent) else session.unpack("Q", offset)
+            if not isinstance(place, Absent):
+                fact["offset"] = hexadecimal(place[0])
+        if isinstance(call.extension, int) and (not many or armed.hits == 1):
+            call.data = session.read(call.extension, self._extension_size(armed))
+            if isinstance(call.data, bytes):
+                fact["ext"] = call.data.hex()
+        if many and armed.hits > self.writes.first:
+            call.kept = []
+            self._hold(call)
+        self._open.append(call)
+        if isinstance(back, int):
+            self._watch_return(back, armed)
+        if armed.routine.callback == "Dump_Start":
+            self.tell_bugcheck()
+        self._emit(call, self._timed(fact, session.clock()))
+        return CONTINUE
+
+    def _return(self, back: int, stop: Stop) -> bool:
+        session = self.session
+        clock = session.clock()
+        sp = session.named("sp")
+        call = self._returning(back, sp)
+        if call is None:
+            return CONTINUE
+        self._open.remove(call)
+        self.returned += 1
+        status = session.named("result")
+        fact: Fact = {
+            "fact": "return", "n": call.number, "cpu": plain(stop.processor),
+            "status": hexadecimal(status & 0xFFFFFFFF) if isinstance(status, int) else None,
+        }  # fmt: skip
+        if isinstance(call.data, bytes) and isinstance(call.extension, int):
+            data = session.read(call.extension, len(call.data))
+            if isinstance(data, bytes) and data != call.data:
+                fact["ext"] = data.hex()
+        self._emit(call, self._timed(fact, clock))
+        if call.armed.routine.callback == DRIVER_ENTRY:
+            self.on_driver_entry(call)
+        if self.limit is not None and self.returned >= self.limit:
+            self.reason = f"{self.returned} calls were captured"
+            return STOP
+        self._drop_return(back)
+        if self._calibrations < CALIBRATIONS:
+            self._calibrate(back, stop.processor)
+        return CONTINUE
+
+    def _returning(self, back: int, sp: int | Absent) -> Open | None:
+        """The call that returns to ``back`` with this stack pointer; calls inside it are gone."""
+        width = self.session.pointer_size
+        for call in reversed(self._open):
+            if call.back != back:
+                continue
+            if isinstance(sp, Absent) or isinstance(call.sp, Absent):
+                return call
+            popped = sp - call.sp  # arm64: 0; x64: 8; x86: 4 and the arguments
+            if popped == (0 if self.session.convention == "arm64" else width) or (
+                self.session.convention == "x86" and width <= popped <= 64
+            ):
+                for inner in self._open[self._open.index(call) + 1 :]:
+                    if self._is_below(inner.sp, sp):
+                        self._lose(inner, "the call around it returned")
+                return call
+        return None
+
+    def _abandon(self, sp: int | Absent, processor: Any) -> None:
+        """Calls whose stack frames a new call overwrites can return no more."""
+        for call in list(self._open):
+            gone = isinstance(sp, int) and isinstance(call.sp, int) and 0 <= sp - call.sp < _STACK
+            if gone and call.cpu == processor:
+                self._lose(call, "a later call uses its place on the stack")
+
+    @staticmethod
+    def _is_below(inner: int | Absent, sp: int) -> bool:
+        return isinstance(inner, int) and 0 < sp - inner < _STACK
+
+    def _lose(self, call: Open, why: str) -> None:
+        self._open.remove(call)
+        self._emit(call, {"fact": "lost", "n": call.number, "why": why})
+
+    # -- breakpoints at returns, calibration ---------------------------------------------------
+
+    def _watch_return(self, back: int, armed: Armed) -> None:
+        self._users.setdefault(back, set()).add(armed.address)
+        if back not in self._returns:
+            self._returns[back] = self.session.add_breakpoint(
+                back, partial(self._guard, partial(self._return, back))
+            )
+
+    def _drop_return(self, back: int) -> None:
+        """Removes a return breakpoint when only routines that are no longer watched use it."""
+        watched = (self.armed.get(address) for address in self._users.get(back, ()))
+        if any(call.back == back for call in self._open):
+            return
+        if all(armed is None or armed.handle is None for armed in watched):
+            self._remove(self._returns.pop(back, None))
+
+    def _calibrate(self, back: int, processor: Any) -> None:
+        """Stops once more at the next instruction: what lies between is the debugger alone."""
+        size = instructions.length(self.session.read(back, 15) or b"", self.session.convention)
+        place = back + (size or 0)
+        if size is None or place in (*self._returns, *self.armed, *self._calibrating):
+            return
+        state: dict[str, Any] = {}
+
+        def hit(stop: Stop) -> bool:
+            clock = self.session.clock()
+            self._remove(self._calibrating.pop(place, None))
+            first = state.get("clock")
+            if first is not None and stop.processor == processor:
+                self.sink(
+                    {
+                        "fact": "calibration", "at": hexadecimal(back), "cpu": plain(processor),
+                        "tsc": hexadecimal(first.tsc), "tsc2": hexadecimal(clock.tsc),
+                        "host": first.host_ns, "host2": clock.host_ns,
+                    }
+                )  # fmt: skip
+            return CONTINUE
+
+        self._calibrations += 1
+        self._calibrating[place] = self.session.add_breakpoint(place, partial(self._guard, hit))
+        state["clock"] = self.session.clock()
+        # An entry writes its fact behind the clock: the same is done here, so that it counts too.
+        self.sink({"fact": "calibrating", "at": hexadecimal(back)})
+
+    # -- many calls ----------------------------------------------------------------------------
+
+    def _disarm(self, armed: Armed) -> None:
+        self._remove(armed.handle)
+        armed.handle = None
+        for back, users in self._users.items():
+            if armed.address in users:
+                self._drop_return(back)
+        why = f"the first {self.writes.first} calls were captured, then it was no longer watched"
+        self.sink({"fact": "disarmed", "id": armed.number, "why": why})
+
+    def _hold(self, call: Open) -> None:
+        if len(self._held) == self._held.maxlen:
+            old = self._held[0]
+            self._dropped[old.armed.number] = self._dropped.get(old.armed.number, 0) + 1
+        self._held.append(call)
+
+    def _flush_held(self) -> None:
+        for number, count in self._dropped.items():
+            why = f"{count} calls between the first {self.writes.first} and the last "
+            why += f"{self.writes.last} were seen and not recorded"
+            self.sink({"fact": "disarmed", "id": number, "why": why})
+        self._dropped.clear()
+        for call in self._held:
+            for fact in call.kept or ():
+                self.sink(fact)
+            call.kept = None
+        self._held.clear()
+
+    def _emit(self, call: Open, fact: Fact) -> None:
+        if call.kept is not None:
+            call.kept.append(fact)
+        else:
+            self.sink(fact)
+
+    # -- small things --------------------------------------------------------------------------
+
+    @staticmethod
+    def _timed(fact: Fact, clock: Clock) -> Fact:
+        fact["tsc"], fact["host"] = hexadecimal(clock.tsc), clock.host_ns
+        return fact
+
+    def _extension_size(self, armed: Armed) -> int:
+        layout = armed.layout
+        if layout is None:
+            older = isinstance(self.session.build, int) and self.session.build < 9200
+            name = "vista" if older else "win8"
+            choice = node_layouts(self.session.pointer_size)
+            layout = next(one for one in choice if one.name == name)
+        return ctypes.sizeof(layout.extension_class)
+
+    def tell_bugcheck(self) -> None:
+        """Tells the bugcheck, once there is one."""
+        if self._told_bugcheck:
+            return
+        values = self.session.bugcheck()
+        if isinstance(values, Absent) or not values[0] or len(values) != 5:
+            return
+        self._told_bugcheck = True
+        name = bugchecks.name(values[0] & 0xFFFFFFFF)
+        self.sink({"fact": "bugcheck", "values": [hex(v) for v in values], "name": name})
+
+    def _remove(self, handle: int | None) -> None:
+        if handle is None:
+            return
+        try:
+            self.session.remove_breakpoint(handle)
+        except Exception as error:  # noqa: BLE001 - the other breakpoints must still be removed
+            self.sink({"fact": "error", "text": f"a breakpoint could not be removed: {error}"})
