@@ -23,11 +23,7 @@ from .clock import Clock
 GUID = providers.CALLBACKS
 PROVIDER = "Dumpstart-Callbacks"
 ENTRY, RETURN = 1, 2
-#: numbers of the published schema
-CALLBACKS = {
-    1: "Dump_Start", 2: "Dump_Write", 3: "Dump_Finish", 4: "Dump_Unload", 5: "Dump_Read",
-    6: "Dump_PreReadWrite",
-}  # fmt: skip
+CALLBACKS = providers.CALLBACK_NAMES
 SLOW_NS = 1_000_000_000
 
 

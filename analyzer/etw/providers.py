@@ -44,6 +44,12 @@ NAMES: dict[str, str] = {
     "4ee76bd8-3cf4-44a0-a0ac-3937643e37a3": "Microsoft-Windows-CodeIntegrity",
 }
 
+#: numbers of the published callback events, in the order of FILTER_INITIALIZATION_DATA
+CALLBACK_NAMES = {
+    1: "Dump_Start", 2: "Dump_Write", 3: "Dump_Finish", 4: "Dump_Unload", 5: "Dump_Read",
+    6: "Dump_PreReadWrite",
+}  # fmt: skip
+
 # provider, id, version, name, fields; "#" fields carry an NTSTATUS. StorPort 523 version 3 is read
 # off real events: the four bytes behind AdapterGuid hold bus, target and LUN, how is not known.
 _TABLE = f"""
@@ -165,6 +171,8 @@ def _field(word: str) -> Field:
         kind, _, length = kind[:-1].partition("[")
     if kind == "HexUInt8":
         return Field(name, p.UINT8, "hex")
+    if name == "Callback":
+        return Field(name, IN_TYPES[kind], names=CALLBACK_NAMES)
     out = "ntstatus" if name.endswith("#") else ""
     return Field(name.rstrip("#"), IN_TYPES[kind], out, None, length)
 
