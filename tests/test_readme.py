@@ -57,7 +57,7 @@ def test_example(command, codes, shown, tmp_path):
     for chunk in re.split(r"^\s*\.\.\.\s*$", shown, flags=re.MULTILINE):
         lines = [line.rstrip() for line in chunk.strip("\n").splitlines()]
         rest = [line.rstrip() for line in printed[position:]]
-        starts = [i for i in range(len(rest)) if rest[i : i + len(lines)] == lines]
+        starts = [i for i in range(len(rest) + 1) if rest[i : i + len(lines)] == lines]
         assert starts, f"not printed: {lines}\nprinted: {rest}"
         position += starts[0] + len(lines)
 
