@@ -184,7 +184,10 @@ def _limit(found: Gathered, name: str, text: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    said = getattr(error, "strerror", None)
+    if said:
+        return str(said).lower()
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _file(found: Gathered, path: str, name: str, is_named: bool) -> None:

@@ -41,10 +41,8 @@ TOLD = {
             (
                 "The most probable culprit: System.xml has event 45 (2 times): loading the dump "
                 "filters failed (location 0x2005) with STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034), "
-                "and "
-                "CrashControl.reg registers oldvendor.sys, which has no service key: the driver "
-                "file "
-                "of that filter is most probably missing, so the crash dump stack did not load."
+                "and CrashControl.reg registers oldvendor.sys, which has no service key: its "
+                "driver file is most probably missing, so the crash dump stack did not load."
             ),
             SWITCH_FILTERS + "dumpfve.sys /f",
         ),
@@ -103,7 +101,7 @@ TOLD = {
                 "loaded is not determined."
             ),
             (
-                "Dump_Start of every loaded filter had very likely been called and had returned; "
+                "Dump_Start of every loaded filter had likely been called and had returned; "
                 "all "
                 "calls together took at most 1500 ms"
             ),
@@ -465,6 +463,31 @@ def test_an_event_161_alone_is_a_crash_of_unknown_bugcheck(tmp_path: Path) -> No
     )
 
 
+def test_events_of_a_csv_export_go_to_the_only_crash_as_a_guess(tmp_path: Path) -> None:
+    """A CSV has local times without a zone and no binary data."""
+    csv = (
+        "Level,Date and Time,Source,Event ID,Task Category\r\n"
+        "Error,3/1/2026 11:22:00 AM,volmgr,161,None,Dump file creation failed.\r\n"
+    )
+    case = opened(tmp_path, {"a.log": log_of(CRASH), "e.csv": csv.encode()})
+    (row,) = [row for row in case.records["crashes"] if row.tells == "event 161"]
+    assert (row.crash, row.origin.confidence, row.outcome) == (1, "guess", "failed")
+    assert row.why == "it has neither time nor bugcheck; this is the only crash in the inputs"
+    assert "is contradictory: a.log ends with a completed dump" in sentences(case.records)[0]
+
+
+def test_a_log_of_endless_restarts_is_grouped_up_to_a_limit(tmp_path: Path) -> None:
+    """The newest 1,000 are grouped, and that is said."""
+    events = generator_cases.EventLog()
+    for number in range(1003):
+        when = f"20{20 + number // 365}-{1 + number % 12:02d}-{1 + number // 12 % 28:02d}T00:00:00"
+        events.volmgr(when, 161, 0x5001, 0xC0000001)
+    case = opened(tmp_path, {"e.xml": events.xml()})
+    assert len(case.records["crashes"]) == 1000
+    limit = found(case, "input-limit-reached")
+    assert "only the newest 1,000 of 1,003 events of a restart were grouped" in limit.text
+
+
 def test_a_restart_without_a_bugcheck_is_no_crash(tmp_path: Path) -> None:
     """Kernel-Power 41 with code 0 is a power loss, a reset or a hang."""
     events = generator_cases.EventLog().power("2026-03-01T18:00:00", None)
@@ -496,6 +519,55 @@ def test_another_location_or_status_is_no_missing_filter_file(
     events = generator_cases.EventLog().volmgr("2026-03-01T07:00:00", 45, location, status)
     files = {**STORIES["filter-file-missing"].files, "System.xml": events.xml()}
     assert "case-filter-file-missing" not in serious(opened(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    ("filters", "services", "blame", "command"),
+    [
+        (["dumpfve.sys", "veracrypt.sys"], ["veracrypt"], "is the first suspect", "dumpfve.sys"),
+        (["dumpfve.sys", "a.sys", "b.sys"], ["a", "b"], "of one of them is most probably", ""),
+        (["dumpfve.sys"], [], "is the first suspect", ""),
+        (
+            ["dumpfve.sys", "a.sys", "b.sys"],
+            ["b"],
+            "is most probably missing",
+            r"dumpfve.sys\0b.sys",
+        ),
+    ],
+)
+def test_who_is_suspected_of_the_missing_file(
+    tmp_path: Path, filters: list[str], services: list[str], blame: str, command: str
+) -> None:
+    """A filter without a service first; the in-box one is never told to be removed."""
+    files = dict(STORIES["filter-file-missing"].files)
+    files["CrashControl.reg"] = generator_cases.registry(filters, *services)
+    text = found(opened(tmp_path, files), "case-filter-file-missing").text
+    assert blame in text
+    assert (SWITCH_FILTERS + command + " /f" in text) if command else ("reg add" not in text)
+
+
+@pytest.mark.parametrize(
+    ("when", "is_written", "is_blamed"),
+    [
+        ("2026-02-27T08:00:10", False, True),
+        ("2025-02-27T08:00:10", False, False),  # a year before the crash
+        ("2026-02-27T08:00:10", True, False),  # the dump was written, so the stack was loaded
+    ],
+)
+def test_an_event_45_explains_only_a_failure_that_followed_it(
+    tmp_path: Path, when: str, is_written: bool, is_blamed: bool
+) -> None:
+    """The finding stays; the answer does not call it the culprit of another crash."""
+    events = generator_cases.EventLog().volmgr(when, 45, 0x2005, 0xC0000034)
+    events.power("2026-03-01T10:22:00", CRASH)
+    if is_written:
+        events.volmgr("2026-03-01T10:22:30", 162)
+    files = {**STORIES["filter-file-missing"].files, "System.xml": events.xml()}
+    case = opened(tmp_path, files)
+    assert "case-filter-file-missing" in serious(case)
+    said = " ".join(sentences(case.records))
+    assert ("culprit: System.xml has event 45" in said) == is_blamed
+    assert ("could not be loaded, and no source tells of a dump" in said) == is_blamed
 
 
 def test_registered_but_not_loaded_and_loaded_but_not_registered(tmp_path: Path) -> None:

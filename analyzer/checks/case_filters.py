@@ -37,15 +37,17 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
         status = value(last, "status") or 0
         why = doubtful.get(suspects[0].lower(), "")
         about = f" {listed(suspects)}" + (f", {why}" if why and len(suspects) == 1 else "")
+        blame = "the driver file of one of them is most probably missing"
+        if len(suspects) == 1:
+            blame = "its driver file is " + (
+                "most probably missing" if why else "the first suspect"
+            )
         text = (
             f"{called(last.origin.source)} has event 45{times}: loading the dump filters failed "
             f"(location {_LOAD_FILTERS:#x}) with {ntstatus.name(status)} ({status:#010x}), and "
-            f"{called(registry)} registers{about}: the driver file of that filter is most "
-            "probably missing, so the crash dump stack did not load."
+            f"{called(registry)} registers{about}: {blame}, so the crash dump stack did not load."
         )
-        if len(suspects) > 1:
-            text = text.replace("of that filter", "of one of them")
-        else:
+        if len(suspects) == 1 and suspects[0].lower() != IN_BOX:
             text += f" Without it: {_without(suspects[0], names)}"
         yield say(
             "case-filter-file-missing",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..absence import Absent, is_absent
@@ -84,6 +85,7 @@ class _Group:
         return min(times)[1] if times else 1 << 63
 
 
+@lru_cache(maxsize=4096)
 def called(source: Any) -> str:
     """The short name of a source: the last part of its path, also of one in an archive."""
     return re.split(r"[/\\!]", str(source))[-1] or str(source)

@@ -17,6 +17,7 @@ from ..checks.crashes import (
     WRITTEN,
     Index,
     called,
+    logged,
 )
 from ..checks.rules_case import CONTROL
 from ..checks.rules_logs import ENABLE_LOG
@@ -74,6 +75,13 @@ _OF_THE_MACHINE = (
 )  # fmt: skip
 
 
+#: the stack did not load at some start: it explains a crash only when it is not long ago
+_LOADING = (
+    "case-filter-file-missing", "event-dump-driver-load-failed", "event-dump-init-failed",
+)  # fmt: skip
+_LONG_AGO_NS = 30 * 86400 * 10**9
+
+
 def is_case(records: Records) -> bool:
     """True when sources of several kinds, or one that has no crash of its own, are to be told."""
     kinds = [s.kind for s in records["sources"] if not is_absent(s.kind)]
@@ -116,7 +124,8 @@ def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterat
         for f in _findings(records)
         if index.of(f.origin) == number or (is_only and _is_of_machine(f))
     ]
-    yield _outcome(records, rows, findings, "the crash" if is_only else f"crash {number}")
+    near = _near(records, findings, rows)
+    yield _outcome(records, rows, near, "the crash" if is_only else f"crash {number}")
     for row in rows:
         if row.origin.confidence == "guess" and row.outcome is not None and len(rows) > 1:
             what = f"{row.tells} of {_file(row.origin)}"
@@ -129,10 +138,11 @@ def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterat
     yield from _filters(records, part)
     outcomes = {row.outcome for row in rows}
     is_well = FAILED not in outcomes and not outcomes.isdisjoint((WRITTEN, SMALLER))
+    findings = [f for f in findings if f.rule not in _LOADING] + ([] if is_well else near)
     yield from _culprit(findings, is_needed=not is_well)
 
 
-def _outcome(records: Records, rows: list[Crash], findings: list[Finding], crash: str) -> str:
+def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash: str) -> str:
     good = [row for row in rows if row.outcome in (WRITTEN, SMALLER)]
     bad = [row for row in rows if row.outcome == FAILED]
     crash = _name(crash, rows)
@@ -149,11 +159,7 @@ def _outcome(records: Records, rows: list[Crash], findings: list[Finding], crash
         return (
             f"{_capital(crash)} left no complete dump as far as told: {words.listed(pieces[:4])}."
         )
-    loads = [
-        f
-        for f in findings
-        if f.rule in ("case-filter-file-missing", "event-dump-driver-load-failed")
-    ]
+    loads = [f for f in loading if f.rule in _LOADING[:2]]
     if loads:
         where = _file(loads[0].origin)
         return (
@@ -162,6 +168,21 @@ def _outcome(records: Records, rows: list[Crash], findings: list[Finding], crash
         )
     told = words.listed(dict.fromkeys(_piece(records, row) for row in rows[:3]))
     return f"Whether {crash} left a dump is not determined: {told}, which does not say it."
+
+
+def _near(records: Records, findings: list[Finding], rows: list[Crash]) -> list[Finding]:
+    """The findings of :data:`_LOADING` whose event lies not long before the crash, or untimed."""
+    loading = [f for f in findings if f.rule in _LOADING]
+    crash = [row.time for row in rows if isinstance(row.time, int)]
+    if not loading or not crash:
+        return loading
+    times = {_place(event.origin): event.time for event in logged(records)}
+    ages = ((f, times.get(_place(f.origin))) for f in loading)
+    return [f for f, t in ages if not isinstance(t, int) or min(crash) - t <= _LONG_AGO_NS]
+
+
+def _place(origin: Any) -> tuple[Any, ...]:
+    return origin.source, origin.how, origin.file_offset
 
 
 def _file(source: Any) -> str:
@@ -230,7 +251,7 @@ def _filters(records: Records, part: Records) -> Iterator[str]:
         source = _file(began[0].origin)
         yield (
             f"{source} begins after the filters are started, so Dump_Start of every loaded filter "
-            f"had very likely been called and had returned; all calls together took at most "
+            f"had likely been called and had returned; all calls together took at most "
             f"{began[0].elapsed_ms} ms (with screen, triage data and the dump port driver); what "
             "they returned is not in the log."
         )
