@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Callable, TypeVar
 
 import pytest
 
@@ -21,7 +23,8 @@ from .provision import MissingPartError, Wine, provide, stop_server, windows_pat
 
 #: the connection of the simulated machine, in the engine's words
 COM1 = "com:port=com1,baud=115200"
-COMMAND, FAILURE = "\x1e ", "\x1f "
+COMMAND = "\x1e "  # in front of each command that the host runs
+T = TypeVar("T")
 
 
 class FailedError(AssertionError):
@@ -39,6 +42,15 @@ def provided() -> Wine:
         if os.environ.get("CI") == "true":
             pytest.fail(str(missing))
         pytest.skip(str(missing))
+
+
+def twice(run: Callable[[], T]) -> T:
+    """Runs a session, once more when it did not come about; the report shows that."""
+    try:
+        return run()
+    except FailedError as error:
+        warnings.warn(f"first try failed, trying again: {error}", stacklevel=2)
+        return run()
 
 
 def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: float) -> str:
