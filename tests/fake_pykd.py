@@ -1,8 +1,8 @@
 """A module with the calls of pykd 0.3.4.15 that the package uses, on a fake machine.
 
-It keeps pykd's traps: a breakpoint dies with its object, a callback gets no argument, 1 and True stop,
-a raise stops, memory comes as a list, errors are DbgException. What it does not prove: that the real
-pykd does so; the tests marked live run the real one.
+It keeps pykd's traps: a breakpoint dies with its object, a callback gets no argument, 1 and True
+stop, a raise stops, memory comes as a list, errors are DbgException. What it does not prove: that
+the real pykd does so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def make(machine: FakeMachine, is_dump: bool = False) -> Any:
     """The module ``pykd`` for one machine."""
     pykd = types.ModuleType("pykd")
 
-    class DbgException(Exception):
+    class DbgException(Exception):  # noqa: N818 - pykd's name
         pass
 
     class MemoryException(DbgException):
@@ -69,15 +69,14 @@ def make(machine: FakeMachine, is_dump: bool = False) -> Any:
 
     class EventHandler:
         def __init__(self) -> None:
-            self._load = lambda base, name, me=weakref.ref(self): (
-                me() and me().onLoadModule(base, name)
-            )
+            me = weakref.ref(self)
+            self._load = lambda base, name: me() and me().onLoadModule(base, name)
             machine.loads.append(self._load)
 
         def __del__(self) -> None:
             machine.loads.remove(self._load)
 
-    def load_bytes(address: int, size: int, phys: bool = False) -> list:
+    def load_bytes(address: int, size: int, *_: Any) -> list:
         data = machine.read(address, size)
         if isinstance(data, Absent):
             raise MemoryException(f"{address:#x}")
@@ -151,7 +150,7 @@ def make(machine: FakeMachine, is_dump: bool = False) -> Any:
     pykd.isDumpAnalyzing = lambda: is_dump
     pykd.isKernelDebugging = lambda: not is_dump
     pykd.isWindbgExt = lambda: False
-    pykd.findSymbol = lambda address: hex(address)
+    pykd.findSymbol = hex  # no symbols
     pykd.getLastEvent = lambda: types.SimpleNamespace(type="Exception")
     pykd.getLastException = lambda: types.SimpleNamespace(
         exceptionCode=int(machine.last or "0", 16)

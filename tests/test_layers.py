@@ -19,7 +19,9 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 #: these also run inside the debugger, where only the standard library may be imported
-STANDARD_LIBRARY_ONLY = ("errors", "absence", "records", "layouts", "names", "target", "dumpstack")
+STANDARD_LIBRARY_ONLY = (
+    *("errors", "absence", "records", "layouts", "names", "target", "dumpstack", "live"),
+)
 MAX_LINES = 400
 LINT_IMPORTS = Path(sysconfig.get_path("scripts"), "lint-imports")
 

@@ -1,5 +1,6 @@
-"""The capture engine and the pykd backend on a fake machine (see fake_machine.py for what that
-does not prove): two filters of a sample dump are called, and every fact must come out exactly.
+"""The capture engine and the pykd backend on a fake machine: every fact must come out exactly.
+
+Two filters of a sample dump are called; fake_machine.py says what this does not prove.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import sys
 
 import fake_pykd
 import pytest
+from conftest import SAMPLE_TRACES
 from fake_machine import TSC_HZ, Bugcheck, Call, Exception_, FakeMachine, Idle, Load
 
 import analyzer
@@ -18,12 +20,12 @@ from analyzer.live.capture import Capture
 from analyzer.live.routines import Routine, Writes
 from analyzer.sources.capture_format import Writer
 
+HUNDRED = Writes(100, 0)
+
 
 @pytest.fixture(scope="module")
-def dump(request):
+def dump():
     """What the sample dump holds: rows of its two filters by name."""
-    from conftest import SAMPLE_TRACES
-
     return analyzer.open(SAMPLE_TRACES / "healthy-x64-kernel.dmp").records
 
 
@@ -55,7 +57,7 @@ def call(dump, filter_name, callback, **options):
     return Call(address, extension, **options)
 
 
-def captured(tmp_path, machine, writes=Writes(100, 0), routines=(), limit=None, timeout=30.0):
+def captured(tmp_path, writes=HUNDRED, routines=(), limit=None, timeout=30.0):
     """Runs a whole capture; (case, session, reason)."""
     path = tmp_path / "capture.jsonl"
     session = pykd_target.attach("com:port=com1")
@@ -97,7 +99,7 @@ def test_two_filters_are_captured_exactly(world, dump, tmp_path):
         call(dump, ACME, "Dump_Finish", ticks=400_000, status=0xC0000001),
     ]
     machine, pykd = world(script)
-    case, _, reason = captured(tmp_path, machine)
+    case, _, reason = captured(tmp_path)
     assert calls(case) == [
         (FVE, "Dump_Start", 0, 0, 2_000_000),
         (ACME, "Dump_Start", 0, 0xC000000D, 1_000_000),
@@ -113,8 +115,8 @@ def test_two_filters_are_captured_exactly(world, dump, tmp_path):
 
 def test_filters_and_extensions_equal_the_dump(world, dump, tmp_path):
     """The walk finds in the live target what it finds in the dump of the same memory."""
-    machine, _ = world([call(dump, FVE, "Dump_Start")])
-    case, _, _ = captured(tmp_path, machine)
+    world([call(dump, FVE, "Dump_Start")])
+    case, _, _ = captured(tmp_path)
     skip = {"origin", "last_failing_routine", "last_failing_status", "last_failing_status_name"}
     for table in ("filters", "extensions"):
         live, dead = (
@@ -141,7 +143,7 @@ def test_failing_and_hanging_callbacks_give_findings(world, dump, tmp_path):
         Idle(),
     ]
     machine, pykd = world(script)
-    case, _, reason = captured(tmp_path, machine, timeout=0.5)
+    case, _, reason = captured(tmp_path, timeout=0.5)
     assert reason == "the time limit was reached"
     assert "filter-callback-failed" in rules(case)
     assert "callback-never-returned" in rules(case)
@@ -153,8 +155,8 @@ def test_what_a_callback_changed(world, dump, tmp_path):
     """DumpData (offset 0x48) written by the callback is told."""
     _, extension = routine(dump, FVE, "Dump_Start")
     new = (0xFFFFC08BE4999000).to_bytes(8, "little")
-    machine, _ = world([call(dump, FVE, "Dump_Start", writes=((extension + 0x48, new),))])
-    case, _, _ = captured(tmp_path, machine)
+    world([call(dump, FVE, "Dump_Start", writes=((extension + 0x48, new),))])
+    case, _, _ = captured(tmp_path)
     finding = next(f for f in case.records["findings"] if f.rule == "extension-changed-by-callback")
     assert finding.text.endswith("changed its FILTER_EXTENSION: dump_data.")
 
@@ -163,8 +165,8 @@ def test_recursion(world, dump, tmp_path):
     """A callback that is called inside itself: each return belongs to its own entry."""
     inner = call(dump, FVE, "Dump_Start", ticks=100_000, status=1)
     outer = call(dump, FVE, "Dump_Start", ticks=200_000, status=2, inner=(inner,))
-    machine, _ = world([outer])
-    case, _, _ = captured(tmp_path, machine)
+    world([outer])
+    case, _, _ = captured(tmp_path)
     assert [(c[2], c[3]) for c in calls(case)] == [(0, 2), (1, 1)]
     assert "callback-nested" in rules(case)
 
@@ -172,8 +174,8 @@ def test_recursion(world, dump, tmp_path):
 def test_inner_call_that_is_thrown_out_of(world, dump, tmp_path):
     """An inner call whose caller returned is gone; the outer one is not disturbed."""
     inner = call(dump, ACME, "Dump_Start", returns=False)
-    machine, _ = world([call(dump, FVE, "Dump_Start", inner=(inner,), status=3)])
-    case, _, _ = captured(tmp_path, machine)
+    world([call(dump, FVE, "Dump_Start", inner=(inner,), status=3)])
+    case, _, _ = captured(tmp_path)
     assert (FVE, "Dump_Start", 0, 3) in [c[:4] for c in calls(case)]
     finding = next(f for f in case.records["findings"] if f.rule == "callback-never-returned")
     assert "the call around it returned" in finding.text
@@ -181,8 +183,8 @@ def test_inner_call_that_is_thrown_out_of(world, dump, tmp_path):
 
 def test_calls_on_two_processors(world, dump, tmp_path):
     """The processor of each call."""
-    machine, _ = world([call(dump, FVE, "Dump_Start", cpu=1), call(dump, ACME, "Dump_Start")])
-    case, _, _ = captured(tmp_path, machine)
+    world([call(dump, FVE, "Dump_Start", cpu=1), call(dump, ACME, "Dump_Start")])
+    case, _, _ = captured(tmp_path)
     rows = [row for row in case.records["callbacks"] if row.call is not None]
     assert [row.processor for row in rows] == [1, 0]
 
@@ -190,7 +192,7 @@ def test_calls_on_two_processors(world, dump, tmp_path):
 def test_first_writes_only(world, dump, tmp_path):
     """After the first writes the breakpoint is gone, so the rest runs at full speed."""
     machine, _ = world([call(dump, FVE, "Dump_Write") for _ in range(50)])
-    case, _, _ = captured(tmp_path, machine, Writes(3, 0))
+    case, _, _ = captured(tmp_path, Writes(3, 0))
     assert [c[2] for c in calls(case)] == [0, 1, 2]
     assert "capture-bounded" in rules(case)
     # each of three calls: entry, return, calibration; the fourth entry switches off; then its
@@ -201,8 +203,8 @@ def test_first_writes_only(world, dump, tmp_path):
 def test_first_and_last_writes(world, dump, tmp_path):
     """The last writes are kept in memory and written at the next other callback."""
     script = [call(dump, FVE, "Dump_Write", status=n) for n in range(20)]
-    machine, _ = world([*script, call(dump, FVE, "Dump_Finish")])
-    case, _, _ = captured(tmp_path, machine, Writes(2, 3))
+    world([*script, call(dump, FVE, "Dump_Finish")])
+    case, _, _ = captured(tmp_path, Writes(2, 3))
     writes = [c[3] for c in calls(case) if c[1] == "Dump_Write"]
     assert writes == [0, 1, 17, 18, 19]
     finding = next(f for f in case.records["findings"] if f.rule == "capture-bounded")
@@ -211,15 +213,15 @@ def test_first_and_last_writes(world, dump, tmp_path):
 
 def test_writes_off(world, dump, tmp_path):
     """No breakpoint at Dump_Write at all."""
-    machine, _ = world([call(dump, FVE, "Dump_Write"), call(dump, FVE, "Dump_Finish")])
-    case, _, _ = captured(tmp_path, machine, Writes(0, 0))
+    world([call(dump, FVE, "Dump_Write"), call(dump, FVE, "Dump_Finish")])
+    case, _, _ = captured(tmp_path, Writes(0, 0))
     assert [c[1] for c in calls(case)] == ["Dump_Finish"]
 
 
 def test_limit_of_calls(world, dump, tmp_path):
     """The capture ends by itself and the target runs on."""
-    machine, pykd = world([call(dump, FVE, "Dump_Start") for _ in range(9)])
-    case, _, reason = captured(tmp_path, machine, limit=2)
+    _, pykd = world([call(dump, FVE, "Dump_Start") for _ in range(9)])
+    case, _, reason = captured(tmp_path, limit=2)
     assert reason == "2 calls were captured"
     assert len(calls(case)) == 2
     assert pykd.log[-1] == "qd"
@@ -228,8 +230,8 @@ def test_limit_of_calls(world, dump, tmp_path):
 def test_bugcheck_stops_are_continued(world, dump, tmp_path):
     """A debugged machine stops at the bugcheck before it dumps: the capture goes on by itself."""
     values = (0xD1, 1, 2, 3, 4)
-    machine, _ = world([Bugcheck(values), Exception_(), call(dump, FVE, "Dump_Start")])
-    case, _, _ = captured(tmp_path, machine)
+    world([Bugcheck(values), Exception_(), call(dump, FVE, "Dump_Start")])
+    case, _, _ = captured(tmp_path)
     assert len(calls(case)) == 1
     row = case.records["machine"][0]
     assert (row.bugcheck, row.parameter1, row.parameter4) == (0xD1, 1, 4)
@@ -238,29 +240,29 @@ def test_bugcheck_stops_are_continued(world, dump, tmp_path):
 def test_exception_inside_a_callback(world, dump, tmp_path):
     """The call that was under way is named."""
     script = [call(dump, FVE, "Dump_Start", returns=False), Exception_(0xC0000005)]
-    machine, _ = world(script)
-    case, _, _ = captured(tmp_path, machine)
+    world(script)
+    case, _, _ = captured(tmp_path)
     finding = next(f for f in case.records["findings"] if f.rule == "callback-exception")
     assert "exception 0xc0000005" in finding.text
 
 
 def test_target_that_keeps_stopping(world, tmp_path):
     """Stops without any call in between end the capture after some patience."""
-    machine, pykd = world([Exception_()] * 99)
-    _, _, reason = captured(tmp_path, machine)
+    _, pykd = world([Exception_()] * 99)
+    _, _, reason = captured(tmp_path)
     assert reason == "the target stopped 16 times without a call in between"
     assert pykd.log[-1] == "qd"
 
 
 def test_error_in_a_callback_does_not_stop_the_target(world, dump, tmp_path, monkeypatch):
     """Whatever fails while the target stands still becomes a fact, and the target goes on."""
-    machine, pykd = world([call(dump, FVE, "Dump_Start"), call(dump, ACME, "Dump_Start")])
+    _, pykd = world([call(dump, FVE, "Dump_Start"), call(dump, ACME, "Dump_Start")])
 
     def broken(*_):
         raise ZeroDivisionError("out of luck")
 
     monkeypatch.setattr(pykd_target.PykdSession, "return_address", broken)
-    case, _, reason = captured(tmp_path, machine)
+    case, _, reason = captured(tmp_path)
     assert reason == "the target is gone"  # both calls went by
     assert "capture-error" in rules(case)
     assert "go" in pykd.log
@@ -277,7 +279,7 @@ def driver_image(base, entry):
     return base, bytes(header)
 
 
-def test_filter_that_is_loaded_later(world, dump, tmp_path):
+def test_filter_that_is_loaded_later(world, tmp_path):
     """Its DriverEntry is watched; the node it was given tells its callbacks, which are watched."""
     from test_capture_file import BASE, node_bytes
 
@@ -289,7 +291,7 @@ def test_filter_that_is_loaded_later(world, dump, tmp_path):
     ]
     machine, _ = world(script)
     machine.patch(node, bytes(0x100))
-    case, _, _ = captured(tmp_path, machine)
+    case, _, _ = captured(tmp_path)
     assert [c[:4] for c in calls(case)] == [
         ("dump_late.sys", "DriverEntry", 0, 0), ("dump_late.sys", "Dump_Start", 0, 7),
     ]  # fmt: skip
@@ -297,18 +299,18 @@ def test_filter_that_is_loaded_later(world, dump, tmp_path):
     assert (row.dump_start, row.stack) == (BASE + 0x1000, "crash")
 
 
-def test_routine_named_by_the_user(world, dump, tmp_path):
+def test_routine_named_by_the_user(world, tmp_path):
     """--callback watches any address, known or not."""
-    machine, _ = world([Call(0xFFFFF80012345678, status=5)])
+    world([Call(0xFFFFF80012345678, status=5)])
     routines = [Routine("Dump_Start", "0xfffff80012345678", None)]
-    case, _, _ = captured(tmp_path, machine, routines=routines)
+    case, _, _ = captured(tmp_path, routines=routines)
     assert [c[1:4] for c in calls(case)] == [("Dump_Start", 0, 5)]
 
 
 def test_unknown_symbol_is_told(world, tmp_path):
     """A routine that cannot be found is a finding."""
-    machine, _ = world()
-    case, _, _ = captured(tmp_path, machine, routines=[Routine("Dump_Start", "dump_x!y", "dump_x")])
+    world()
+    case, _, _ = captured(tmp_path, routines=[Routine("Dump_Start", "dump_x!y", "dump_x")])
     assert "capture-not-armed" in rules(case)
 
 
@@ -316,14 +318,14 @@ def test_without_a_clock_frequency(world, dump, tmp_path):
     """A counter that stands still while measured gives no frequency: the host's clock is used."""
     machine, _ = world([call(dump, FVE, "Dump_Start")])
     machine.msrs.clear()
-    case, _, _ = captured(tmp_path, machine)
+    case, _, _ = captured(tmp_path)
     assert "duration-host-clock" in rules(case)
 
 
 def test_short_call_is_below_the_noise(world, dump, tmp_path):
     """A call of no ticks takes as long as a stop: no duration is claimed."""
-    machine, _ = world([call(dump, FVE, "Dump_Start", ticks=0)])
-    case, _, _ = captured(tmp_path, machine)
+    world([call(dump, FVE, "Dump_Start", ticks=0)])
+    case, _, _ = captured(tmp_path)
     row = next(row for row in case.records["callbacks"] if row.call is not None)
     assert isinstance(row.duration_ns, Absent)
     assert "duration-below-noise" in rules(case)

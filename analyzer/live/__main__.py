@@ -6,4 +6,5 @@ import sys
 
 from analyzer.live.extension import main
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

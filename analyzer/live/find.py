@@ -39,6 +39,9 @@ class Found(NamedTuple):
 def filters(session: Session) -> Found:
     """Modules with their roles, and every ring of filters that crashdmp's image leads to."""
     modules = roles.classify(session.modules())
+    recorded = session.recorded_rings()
+    if recorded is not None:
+        return Found(modules, recorded)
     crashdmp = next((m for m in modules if m.role == roles.CRASH_DUMP_DRIVER and m.loaded), None)
     bugcheck = session.bugcheck()
     code = bugcheck if isinstance(bugcheck, Absent) else bugcheck[0]

@@ -1,7 +1,7 @@
 """ntoseye: a native debugger for Windows machines in a VM, from Linux or macOS (extra ``ntoseye``).
 
 Invariant: as for every session (session.py). Leaving ntoseye's own block removes its breakpoints
-and lets the target run, so ``close`` is that. Proven against a simulated target only (docs/live.md).
+and lets the target run, so ``close`` is that. What is proven: docs/live.md.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from ..absence import Absent
+from ..dumpstack.walk import Ring
 from ..errors import InputError, SessionError
 from ..records import Module
 from ..sources.capture_file import load
@@ -35,6 +36,7 @@ class ReplaySession(Session):
         self.architecture = story.target.architecture
         self.build = story.target.build
         self._modules = story.modules
+        self._rings = story.rings()
         self._frequency = story.frequency
         self._processors = number(story.machine, "processors")
         self._memory: dict[int, bytes] = {}
@@ -64,6 +66,9 @@ class ReplaySession(Session):
 
     def modules(self) -> Sequence[Module]:
         return [module for module in self._modules if module.loaded]
+
+    def recorded_rings(self) -> list[Ring] | None:
+        return self._rings
 
     def processors(self) -> int | Absent:
         return _NONE if self._processors is None else self._processors

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 from ..absence import Absent
+from ..dumpstack.walk import Ring
 from ..errors import SessionError
 from ..records import Module
 from ..target import Target, symbol
@@ -119,6 +120,10 @@ class Session(Target):
 
     def close(self, leave_running: bool = True) -> None:
         """Removes all breakpoints, leaves the target running and ends the session."""
+
+    def recorded_rings(self) -> list[Ring] | None:
+        """The lists of filters where they are known already; None: walk the memory."""
+        return None
 
     # -- built on it ---------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class Watch:
             self._flush_held()
         back, sp = session.return_address(), session.named("sp")
         self._abandon(sp, stop.processor)
-        call = Open(self.calls, armed, sp, back or 0, stop.processor)
+        call = Open(self.calls, armed, sp, plain(back) or 0, stop.processor)
         self.calls += 1
         call.extension = session.argument(0)
         fact: Fact = {
@@ -245,7 +245,9 @@ class Watch:
 
     def _calibrate(self, back: int, processor: Any) -> None:
         """Stops once more at the next instruction: what lies between is the debugger alone."""
-        size = instructions.length(self.session.read(back, 15) or b"", self.session.convention)
+        size = instructions.length(
+            plain(self.session.read(back, 15)) or b"", self.session.convention
+        )
         place = back + (size or 0)
         if size is None or place in (*self._returns, *self.armed, *self._calibrating):
             return

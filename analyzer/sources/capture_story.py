@@ -230,7 +230,8 @@ class Story:
             return "the capture has no end"
         return f"the capture ended: {text(self.end, 'reason') or 'no reason given'}"
 
-    def _filters(self, out: Records, modules: Sequence[Module]) -> None:
+    def rings(self) -> list[Ring]:
+        """The lists of filters, of the nodes that were recorded."""
         groups: dict[tuple[str, int | None], list[tuple[Fact, Node, int]]] = {}
         for fact, node, offset in self.nodes:
             key = (text(fact, "stack") or "", number(fact, "head"))
@@ -246,6 +247,10 @@ class Story:
                     count, len(latest), text(members[0][0], "how") or "recorded by the capture",
                 )
             )  # fmt: skip
+        return rings
+
+    def _filters(self, out: Records, modules: Sequence[Module]) -> None:
+        rings = self.rings()
         stack_modules = [m for m in modules if m.stack and m.loaded]
         known = {
             m.name for r in rings for n in r.nodes for m in [filter_module(stack_modules, n)] if m

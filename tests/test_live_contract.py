@@ -1,0 +1,225 @@
+"""One contract for every backend of a live session (analyzer/live/session.py).
+
+Here it runs on the pykd backend over a fake pykd, on a dump and on a replay. The fakes' docstrings
+say what that does not prove.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import fake_pykd
+import pytest
+from fake_machine import Call, Exception_, FakeMachine, Idle
+from test_live_capture import FVE, call
+
+import analyzer
+from analyzer.absence import Absent
+from analyzer.dumpfile import open_dump
+from analyzer.errors import SessionError
+from analyzer.live import instructions, pykd_target
+from analyzer.live.capture import Capture
+from analyzer.live.replay import ReplaySession
+from analyzer.live.session import CONTINUE, STOP, DumpSession
+from analyzer.sources.capture_format import Writer
+
+HERE = 0xFFFFF80012340000
+THERE = 0xFFFFF80012350000
+
+
+@pytest.fixture
+def pykd_session(sample, monkeypatch):
+    """A pykd session over a machine with a script."""
+
+    def make(script=()):
+        machine = FakeMachine(sample("healthy-x64-kernel.dmp"), script)
+        monkeypatch.setitem(sys.modules, "pykd", fake_pykd.make(machine))
+        return pykd_target.attach("com:port=com1"), machine
+
+    return make
+
+
+@pytest.fixture(params=["pykd", "dump", "replay"])
+def any_session(request, sample, pykd_session, tmp_path):
+    """Each backend on the same memory."""
+    if request.param == "dump":
+        return DumpSession(open_dump(str(sample("healthy-x64-kernel.dmp"))))
+    session, _ = pykd_session([Call(HERE)])
+    if request.param == "pykd":
+        return session
+    path = tmp_path / "c.jsonl"
+    writer = Writer(str(path))
+    capture = Capture(session, writer)
+    capture.begin()
+    capture.finish(capture.run(5))
+    writer.close()
+    return ReplaySession(str(path))
+
+
+def test_missing_memory_is_a_value(any_session):
+    """No memory at address 0x10: an Absent with a reason, not an exception."""
+    assert isinstance(any_session.read(0x10, 4), Absent)
+
+
+def test_reads_are_whole_or_absent(any_session):
+    """The filter's node of the sample dump lies at 0xffffc08be4002110 and starts with version 2."""
+    assert any_session.read(0xFFFFC08BE4002110, 8) == b"\2\0\0\0\0\0\0\0"
+
+
+def test_modules_are_told(any_session):
+    """The dump stack's images, with base and end."""
+    found = {str(m.name).lower(): m for m in any_session.modules()}
+    module = found["dump_dumpfve.sys"]
+    assert module.end - module.base == module.size > 0
+
+
+def test_addresses_without_symbols(any_session):
+    """module+0xOFFSET and plain addresses are resolved by every backend."""
+    base = next(m.base for m in any_session.modules() if str(m.name) == "dump_dumpfve.sys")
+    assert any_session.resolve("dump_dumpfve+0x1000") == base + 0x1000
+    assert any_session.resolve("0xfffff80012345678") == 0xFFFFF80012345678
+    assert isinstance(any_session.resolve("nosuch!Thing"), Absent)
+
+
+def test_closing_twice(any_session):
+    """close() may be called again and does not raise."""
+    any_session.close()
+    any_session.close()
+
+
+def test_what_does_not_run_says_so(sample):
+    """A dump cannot be resumed."""
+    session = DumpSession(open_dump(str(sample("healthy-x64-kernel.dmp"))))
+    with pytest.raises(SessionError):
+        session.resume(1)
+    assert session.capabilities == frozenset()
+
+
+def test_callbacks_in_order(pykd_session):
+    """Each address calls its own callback, with the address and the processor."""
+    session, _ = pykd_session([Call(HERE, cpu=1), Call(THERE)])
+    seen = []
+    for address in (THERE, HERE):
+        session.add_breakpoint(address, lambda stop: seen.append(stop[:3]) or CONTINUE)
+    assert session.resume(5).kind == "ended"
+    assert seen == [("breakpoint", HERE, 1), ("breakpoint", THERE, 0)]
+
+
+def test_stop_ends_resume(pykd_session):
+    """A callback that says STOP ends resume() with its stop."""
+    session, _ = pykd_session([Call(HERE), Call(HERE)])
+    session.add_breakpoint(HERE, lambda _: STOP)
+    assert session.resume(5)[:2] == ("breakpoint", HERE)
+
+
+def test_raise_in_a_callback_continues(pykd_session):
+    """What a callback raises is noted; the target goes on."""
+    session, _ = pykd_session([Call(HERE), Call(HERE)])
+    session.add_breakpoint(HERE, lambda _: 1 / 0)
+    assert session.resume(5).kind == "ended"
+    assert session.errors == ["ZeroDivisionError: division by zero"] * 2
+
+
+def test_removed_breakpoints_are_silent(pykd_session):
+    """A removed breakpoint is not hit; removing it again is no error."""
+    session, machine = pykd_session([Call(HERE)])
+    handle = session.add_breakpoint(HERE, lambda _: STOP)
+    session.remove_breakpoint(handle)
+    session.remove_breakpoint(handle)
+    assert session.resume(5).kind == "ended"
+    assert machine.breakpoints == {}
+
+
+def test_breakpoint_set_in_a_callback(pykd_session):
+    """A return breakpoint that is set at the entry is hit; registers hold the status."""
+    session, machine = pykd_session([Call(HERE, 0x1234, status=0xC0000001)])
+    seen = []
+
+    def back(_):
+        seen.append(session.named("result"))
+        return CONTINUE
+
+    def entry(_):
+        seen.append(session.argument(0))
+        session.add_breakpoint(session.return_address(), back)
+        return CONTINUE
+
+    session.add_breakpoint(HERE, entry)
+    session.resume(5)
+    assert seen == [0x1234, 0xC0000001]
+    assert machine.registers["rax"] == 0xC0000001
+
+
+def test_exception_is_a_stop(pykd_session):
+    """The target's own stop ends resume() and tells the exception."""
+    session, _ = pykd_session([Exception_(0xC0000005)])
+    stop = session.resume(5)
+    assert (stop.kind, stop.detail) == ("exception", "exception 0xc0000005")
+
+
+def test_time_limit(pykd_session):
+    """A target that does nothing is stopped when the time is up."""
+    session, _ = pykd_session([Idle()])
+    assert session.resume(0.2).kind == "timeout"
+
+
+def test_interrupt_from_another_thread(pykd_session):
+    """interrupt() may come from any thread."""
+    session, _ = pykd_session([Idle()])
+    threading.Timer(0.2, session.interrupt).start()
+    assert session.resume(30).kind == "interrupt"
+
+
+def test_close_leaves_the_target_running(pykd_session):
+    """close() removes every breakpoint and detaches with qd."""
+    session, machine = pykd_session([Call(HERE)])
+    session.add_breakpoint(HERE, lambda _: CONTINUE)
+    session.close()
+    assert machine.breakpoints == {}
+    assert sys.modules["pykd"].log[-1] == "qd"
+
+
+def test_replayed_capture_captures_the_same(pykd_session, tmp_path, sample):
+    """A capture of a replay holds the same calls, statuses and durations as the first."""
+    dump = analyzer.open(sample("healthy-x64-kernel.dmp")).records
+    session, _ = pykd_session(
+        [call(dump, FVE, "Dump_Start", status=0xC0000001), call(dump, FVE, "Dump_Finish")]
+    )
+    tables = []
+    for name in ("one", "two"):
+        path = tmp_path / name
+        writer = Writer(str(path))
+        capture = Capture(session, writer)
+        capture.begin(tsc_hz=2_000_000_000)
+        capture.finish(capture.run(5))
+        writer.close()
+        rows = analyzer.open(path).records["callbacks"]
+        rows = [row for row in rows if row.call is not None]
+        tables.append([(r.filter, r.callback, r.status, r.entry_clock) for r in rows])
+        session = ReplaySession(str(path))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "architecture", "size"),
+    [
+        # oracle: objdump -d of these bytes
+        ("85c0", "x64", 2), ("8bd8", "x64", 2), ("488bd8", "x64", 3), ("4883c428", "x64", 4),
+        ("89442430", "x64", 4), ("488b5c2430", "x64", 5), ("8b05785634 12", "x64", 6),
+        ("48b8887766554433 2211", "x64", 10), ("b801000000", "x64", 5), ("3d01000000", "x64", 5),
+        ("0f1f440000", "x64", 5), ("90", "x64", 1), ("5b", "x64", 1), ("c3", "x64", None),
+        ("e800000000", "x64", None), ("7505", "x64", None), ("ff15", "x64", None),
+        ("", "x64", None), ("48", "x64", None), ("85c0", "x86", 2), ("8b0578563412", "x86", 6),
+        ("638d", "x86", None),
+        ("e00300aa", "arm64", 4),  # mov x0, x0
+        ("c0035fd6", "arm64", None),  # ret
+        ("00000094", "arm64", None),  # bl
+        ("00000054", "arm64", None),  # b.eq
+        ("000000b4", "arm64", None),  # cbz
+    ],
+)  # fmt: skip
+def test_instruction_lengths(code, architecture, size):
+    """Only plain instructions have a length; a jump, a call or a cut one has none."""
+    assert instructions.length(bytes.fromhex(code), architecture) == size

@@ -1,0 +1,160 @@
+"""The commands inside the debugger, on a fake machine behind a fake pykd.
+
+The docstrings of the fakes say what this does not prove.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import fake_pykd
+import pytest
+from fake_machine import FakeMachine
+from test_live_capture import ACME, FVE, call
+
+import analyzer
+from analyzer.live import extension
+
+
+@pytest.fixture
+def console(sample, monkeypatch, tmp_path):
+    """Runs commands in a debugger: ``console(script)`` gives (run, machine)."""
+
+    def make(script=(), is_dump=False):
+        machine = FakeMachine(sample("healthy-x64-kernel.dmp"), script)
+        pykd = fake_pykd.make(machine, is_dump)
+        monkeypatch.setitem(sys.modules, "pykd", pykd)
+        monkeypatch.setattr(extension.tempfile, "gettempdir", lambda: str(tmp_path))
+        for name in ("capture", "session", "writer"):
+            monkeypatch.setattr(extension.State, name, None)
+        monkeypatch.setattr(extension.State, "facts", [])
+        monkeypatch.delenv(extension.ARGUMENTS, raising=False)
+        monkeypatch.delenv(extension.ARGUMENTS_FILE, raising=False)
+
+        def run(*argv):
+            del pykd.printed[:]
+            run.code = extension.main(argv)
+            return "\n".join(text for text, _ in pykd.printed)
+
+        return run, machine
+
+    yield make
+    if extension.State.writer is not None:
+        extension.State.writer.close()
+
+
+@pytest.fixture
+def dump(sample):
+    """The records of the same memory as a dump."""
+    return analyzer.open(sample("healthy-x64-kernel.dmp")).records
+
+
+@pytest.mark.parametrize("word", ["-?", "--help", "help", "/?"])
+def test_help(console, word):
+    """Help in every form that people type."""
+    run, _ = console()
+    assert "!dumpstart [COMMAND]" in run(word)
+
+
+@pytest.mark.parametrize("command", ["", "filters", "callbacks", "report"])
+@pytest.mark.parametrize("is_dump", [False, True])
+def test_output_fits_the_window(console, command, is_dump):
+    """Plain ASCII, 80 columns, on a live target and on a dump."""
+    run, _ = console(is_dump=is_dump)
+    text = run(command)
+    assert text.isascii()
+    assert max(len(line) for line in run(command).splitlines() if "<exec" not in line) <= 80
+    assert run.code == 0
+
+
+def test_filters_equal_the_dump(console, dump):
+    """What the debugger shows of a filter is what the dump's own report shows."""
+    run, _ = console()
+    shown = run("filters")
+    for row in dump["extensions"]:
+        assert f"{row.disk_size}  {row.disk_size:#x}" in shown
+    for row in dump["filters"]:
+        assert row.filter in shown
+
+
+def test_arm_go_report_stop(console, dump, tmp_path):
+    """The whole way: arm, the user's g, report, stop; the capture file is readable."""
+    run, machine = console([call(dump, FVE, "Dump_Start", status=0xC000000D)])
+    routines = sum(1 for row in dump["callbacks"] if row.routine)
+    assert f"watching {routines} callbacks" in run("arm")
+    machine.go()  # the user types g
+    shown = run("report")
+    assert "STATUS_INVALID_PARAMETER" in shown
+    assert "1 calls captured" in run("stop")
+    assert machine.breakpoints == {}
+    case = analyzer.open(tmp_path / "dumpstart.jsonl")
+    assert [row.status for row in case.records["callbacks"] if row.call is not None] == [0xC000000D]
+
+
+def test_the_session_log_is_a_capture(console, dump, tmp_path):
+    """What is printed, saved as a log, holds the same calls as the capture file."""
+    run, machine = console(
+        [call(dump, FVE, "Dump_Start", status=1), call(dump, ACME, "Dump_Start")]
+    )
+    run("arm")
+    pykd = sys.modules["pykd"]
+    machine.go()
+    extension.main(["stop"])
+    text = "Opened log file 'x'\n" + "\n".join(line for line, _ in pykd.printed)
+    log = tmp_path / "session.log"
+    log.write_text(text)
+    one, other = analyzer.open(log), analyzer.open(tmp_path / "dumpstart.jsonl")
+    for table in ("callbacks", "filters", "extensions", "modules", "machine"):
+        assert [r[:-1] for r in one.records[table]] == [r[:-1] for r in other.records[table]]
+    assert len(one.records["callbacks"]) > 2
+
+
+def test_arm_twice_is_refused(console):
+    """One capture at a time."""
+    run, _ = console()
+    run("arm", "--quiet")
+    assert "watched already" in run("arm")
+    assert run.code == 2
+
+
+def test_arm_in_a_dump_is_refused(console):
+    """A dump does not run."""
+    run, _ = console(is_dump=True)
+    assert "nothing runs" in run("arm")
+
+
+def test_stop_without_arm(console):
+    """Nothing to stop is said in one sentence."""
+    run, _ = console()
+    assert run("stop") == "dumpstart: nothing is being captured"
+
+
+@pytest.mark.parametrize("argv", [["bogus"], ["arm", "--nope"], ["arm", "--output"], ["arm", "x"]])
+def test_wrong_use(console, argv):
+    """Wrong use prints one line and changes nothing."""
+    run, machine = console()
+    assert run(*argv).startswith("dumpstart: ")
+    assert run.code == 2
+    assert machine.breakpoints == {}
+
+
+def test_arguments_lost_by_the_debugger(console, monkeypatch, tmp_path):
+    """pykd's own !py hands over empty strings: the environment, then a file, tell the options."""
+    run, _ = console()
+    monkeypatch.setenv(extension.ARGUMENTS, "-?")
+    assert "!dumpstart [COMMAND]" in run("", "\0")
+    monkeypatch.delenv(extension.ARGUMENTS)
+    options = tmp_path / "options.txt"
+    options.write_text("bogus")
+    monkeypatch.setenv(extension.ARGUMENTS_FILE, str(options))
+    assert "there is no command 'bogus'" in run("")
+
+
+def test_links_only_add(console):
+    """A line with links says the same without them."""
+    run, _ = console()
+    run("filters")
+    pykd = sys.modules["pykd"]
+    marked = [text for text, dml in pykd.printed if dml]
+    assert len(marked) == 1
+    assert '<exec cmd="!dumpstart arm">arm</exec>' in marked[0]
