@@ -48,7 +48,7 @@ COLUMNS: dict[str, str] = {
 }
 NO_ID = 0xFFFFFFFF  # thread or process not recorded
 
-_SYSTEM, _PERF, _EVENT, _CLASSIC, _MESSAGE = 1, 2, 3, 4, 5
+_OTHER, _SYSTEM, _PERF, _EVENT, _CLASSIC, _MESSAGE = range(6)
 _CLASS = np.zeros(256, np.uint8)
 _CLASS[[1, 2, 3, 4]] = _SYSTEM
 _CLASS[[PERFINFO32, PERFINFO64]] = _PERF
@@ -101,70 +101,70 @@ def columns(block: Block, walked: Walk, cpu: Array, providers: Providers) -> dic
     n = len(walked.slots)
     if not n:
         return {name: np.zeros(0, kind) for name, kind in COLUMNS.items()}
-    out = {name: np.empty(n, kind) for name, kind in COLUMNS.items()}
+    out: dict[str, Array] = {name: np.empty(n, kind) for name, kind in COLUMNS.items()}
     lanes, slots = walked.lanes, walked.slots
-    out["buffer"] = block.numbers.astype(np.int32)[lanes]
-    base = (block.starts - 0x48).astype(np.int64)
-    out["offset"] = (slots * 8 - base[lanes]).astype(np.int32)
-    out["cpu"] = cpu[block.numbers][lanes]
+    counts = np.bincount(lanes, minlength=len(block.numbers))  # events lie buffer by buffer
+    out["buffer"] = np.repeat(block.numbers.astype(np.int32), counts)
+    out["offset"] = ((slots - np.repeat((block.starts - 0x48) >> 3, counts)) << 3).astype(np.int32)
+    out["cpu"] = np.repeat(cpu[block.numbers], counts)
     out["size"], out["type"] = walked.sizes, walked.types
-    classes = _CLASS[walked.types]
-    present = np.flatnonzero(np.bincount(classes, minlength=6)).tolist()
-    # One copy of the 64 bytes of each header, then every column is a strided view of it.
+    # One copy of the first 64 bytes of each event; then every column is a strided view of it.
     windows = np.ndarray((max(len(block.data) // 8 - 7, 0),), "V64", block.data, strides=(8,))
-    for kind in present:
-        where = slice(None) if len(present) == 1 else np.flatnonzero(classes == kind)
-        heads = windows[slots[where]].view(np.uint64).reshape(-1, 8)
-        _fill(out, where, kind, heads, providers)
+    heads = windows[slots].view(np.uint64).reshape(-1, 8)
+    _fill(out, _CLASS[walked.types], heads, providers)
     return out
 
 
-def _fill(out: dict[str, Array], where: Any, kind: int, q: Array, providers: Providers) -> None:
+def _fill(out: dict[str, Array], classes: Array, q: Array, providers: Providers) -> None:
+    """Every column for the most common layout, then the others' rows over it."""
     d, w, b = q.view(np.uint32), q.view(np.uint16), q.view(np.uint8)
-    constant: dict[str, int] = {}
-    if kind == _EVENT:
-        out["id"][where] = w[:, 0x28 // 2]
-        out["version"][where] = b[:, 0x2A]
-        out["level"][where] = b[:, 0x2C]
-        out["opcode"][where] = b[:, 0x2D]
-        out["keyword"][where] = q[:, 6]
-    elif kind == _CLASSIC:
-        out["opcode"][where] = b[:, 4]
-        out["level"][where] = b[:, 5]
-        out["version"][where] = b[:, 6]
-        constant = {"id": 0, "keyword": 0}
-    elif kind in (_SYSTEM, _PERF):
-        out["id"][where] = w[:, 3]
-        out["opcode"][where] = b[:, 6]
-        out["version"][where] = b[:, 0]
-        constant = {"provider": 0, "level": 0, "keyword": 0}
-    elif kind == _MESSAGE:
-        _fill_messages(out, where, d, w, providers)
-        return
-    else:
-        constant = {"id": 0, "opcode": 0, "version": 0, "level": 0, "keyword": 0, "provider": 0}
-        out["ts"][where] = NO_TIME
-    if kind in (_EVENT, _CLASSIC):
-        out["provider"][where] = providers.numbers(
-            np.ascontiguousarray(q[:, 3]), np.ascontiguousarray(q[:, 4])
-        )
-    if kind in (_EVENT, _CLASSIC, _SYSTEM):
-        out["tid"][where] = d[:, 2]
-        out["pid"][where] = d[:, 3]
-        out["ts"][where] = q[:, 2].view(np.int64)
-    else:
-        out["tid"][where] = NO_ID
-        out["pid"][where] = NO_ID
-        if kind == _PERF:
-            out["ts"][where] = q[:, 1].view(np.int64)
-    for name, value in constant.items():
-        out[name][where] = value
+    present = np.flatnonzero(np.bincount(classes, minlength=6)).tolist()
+    masks = {kind: True if len(present) == 1 else classes == kind for kind in present}
+
+    def put(name: str, kind: int, value: Any) -> None:
+        if kind in masks:
+            np.copyto(out[name], value, where=masks[kind])
+
+    out["ts"][:] = q[:, 2].view(np.int64)
+    put("ts", _PERF, q[:, 1].view(np.int64))
+    out["tid"][:] = d[:, 2]
+    out["pid"][:] = d[:, 3]
+    for kind in (_PERF, _OTHER):
+        put("tid", kind, NO_ID)
+        put("pid", kind, NO_ID)
+    out["id"][:] = w[:, 3]  # the hook id of system and perfinfo headers
+    put("id", _EVENT, w[:, 0x28 // 2])
+    put("id", _CLASSIC, 0)
+    out["version"][:] = b[:, 0]
+    put("version", _EVENT, b[:, 0x2A])
+    put("version", _CLASSIC, b[:, 6])
+    out["opcode"][:] = b[:, 6]
+    put("opcode", _EVENT, b[:, 0x2D])
+    put("opcode", _CLASSIC, b[:, 4])
+    out["level"][:] = 0
+    put("level", _EVENT, b[:, 0x2C])
+    put("level", _CLASSIC, b[:, 5])
+    out["keyword"][:] = 0
+    put("keyword", _EVENT, q[:, 6])
+    out["provider"][:] = 0
+    if _EVENT in masks or _CLASSIC in masks:
+        if set(present) <= {_EVENT, _CLASSIC}:
+            out["provider"][:] = providers.numbers(q[:, 3].copy(), q[:, 4].copy())
+        else:
+            rows = np.flatnonzero((classes == _EVENT) | (classes == _CLASSIC))
+            out["provider"][rows] = providers.numbers(q[rows, 3], q[rows, 4])
+    if _OTHER in masks:
+        put("ts", _OTHER, NO_TIME)
+        for name in ("id", "version", "opcode"):
+            put(name, _OTHER, 0)
+    if _MESSAGE in masks:
+        rows = np.flatnonzero(classes == _MESSAGE)
+        _fill_messages(out, rows, d[rows], w[rows], providers)
 
 
 def _fill_messages(
-    out: dict[str, Array], where: Any, d: Array, w: Array, providers: Providers
+    out: dict[str, Array], rows: Array, d: Array, w: Array, providers: Providers
 ) -> None:
-    rows = np.arange(len(out["ts"]))[where]
     for name in ("version", "opcode", "level", "keyword", "provider"):
         out[name][rows] = 0
     out["id"][rows] = w[:, 2]
