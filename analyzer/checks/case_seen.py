@@ -14,6 +14,11 @@ from ..records import Anomaly, Crash, Records, Setting
 from .crashes import Index, called
 
 IN_BOX = "dumpfve.sys"
+#: machines have one to three; a hostile list must not make a finding per entry
+MOST_FILTERS = 64
+_MOST_LINES = 12
+_MOST_NAMES = 6
+_LONGEST = 1000
 
 
 class CaseSeen:
@@ -53,7 +58,8 @@ class CaseSeen:
 
     def registered(self, registry: str) -> list[Setting]:
         """The entries of DumpFilters, in call order."""
-        return [s for s in self.settings(registry, "DumpFilters") if str(s.name).endswith("]")]
+        entries = [s for s in self.settings(registry, "DumpFilters") if str(s.name).endswith("]")]
+        return entries[:MOST_FILTERS]
 
     def doubtful(self, registry: str) -> dict[str, str]:
         """Registered filters (lower case) whose service is missing or disabled."""
@@ -79,10 +85,14 @@ def value(anomaly: Anomaly, name: str) -> int | None:
 
 def say(rule: str, text: str, first: Any, subject: str, *evidence: tuple[Any, str]) -> Anomaly:
     """A finding at its first source; each evidence line names its source."""
-    lines = tuple(f"{called(origin.source)}: {words}" for origin, words in evidence)
-    return Anomaly(rule, text, first, subject, lines)
+    lines = [f"{called(origin.source)}: {words[:200]}" for origin, words in evidence[:_MOST_LINES]]
+    if len(evidence) > _MOST_LINES:
+        lines.append(f"{len(evidence) - _MOST_LINES} more")
+    return Anomaly(rule, text[:_LONGEST], first, subject[:100], tuple(lines))
 
 
 def listed(names: Sequence[str]) -> str:
     """Names as "a, b and c"."""
+    if len(names) > _MOST_NAMES:
+        return ", ".join(names[:_MOST_NAMES]) + f" and {len(names) - _MOST_NAMES} more"
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
