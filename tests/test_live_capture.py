@@ -11,6 +11,7 @@ import fake_pykd
 import pytest
 from conftest import SAMPLE_TRACES
 from fake_machine import TSC_HZ, Bugcheck, Call, Exception_, FakeMachine, Idle, Load
+from test_capture_file import BASE, node_bytes
 
 import analyzer
 from analyzer.absence import Absent
@@ -281,8 +282,6 @@ def driver_image(base, entry):
 
 def test_filter_that_is_loaded_later(world, tmp_path):
     """Its DriverEntry is watched; the node it was given tells its callbacks, which are watched."""
-    from test_capture_file import BASE, node_bytes
-
     node = 0xFFFFC08BE7000000
     script = [
         Load("dump_late.sys", BASE, (driver_image(BASE, 0x500),)),
@@ -305,6 +304,24 @@ def test_routine_named_by_the_user(world, tmp_path):
     routines = [Routine("Dump_Start", "0xfffff80012345678", None)]
     case, _, _ = captured(tmp_path, routines=routines)
     assert [c[1:4] for c in calls(case)] == [("Dump_Start", 0, 5)]
+
+
+def test_node_is_found_around_an_extension(world, tmp_path):
+    """One routine is named; the extension it is given leads to the node and so to the others."""
+    node = 0xFFFFC08BE7000000
+    machine, _ = world(
+        [Call(BASE + 0x1000, node + 0x40, status=7), Call(BASE + 0x10D0, node + 0x40, status=8)]
+    )
+    machine.patch(node, node_bytes())
+    loaded = list(machine.memory.modules())
+    late = loaded[0]._replace(name="dump_x.sys", base=BASE, end=BASE + 0x8000, size=0x8000)
+    machine.memory.modules = lambda: [*loaded, late]
+    case, _, _ = captured(tmp_path, routines=[Routine("Dump_Start", "dump_x+0x1000", "dump_x")])
+    assert [c[:4] for c in calls(case)] == [
+        ("dump_x.sys", "Dump_Start", 0, 7), ("dump_x.sys", "Dump_Finish", 0, 8),
+    ]  # fmt: skip
+    row = next(r for r in case.records["filters"] if r.filter == "dump_x.sys")
+    assert (row.dump_finish, row.stack) == (BASE + 0x10D0, "crash")
 
 
 def test_unknown_symbol_is_told(world, tmp_path):

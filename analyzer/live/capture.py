@@ -18,10 +18,11 @@ from ..dumpstack.nodes import Node
 from ..dumpstack.walk import filter_module
 from ..records import Module, Origin
 from ..sources.capture_format import Fact, header, hexadecimal
+from ..target import module_at
 from . import find
 from .routines import MANY, Routine, Writes
 from .session import Session, plain
-from .watch import DRIVER_ENTRY, Open, Watch
+from .watch import DRIVER_ENTRY, Armed, Open, Watch
 
 #: stops of the target's own that are continued without a call in between
 PATIENCE = 16
@@ -41,6 +42,7 @@ class Capture:
         self.session, self._sink = session, sink
         self.watch = Watch(session, sink, writes, limit)
         self.watch.on_driver_entry = self._initialised
+        self.watch.on_new_extension = self._discovered
         self._stop_wanted = False
         self._modules: list[Module] = []
 
@@ -80,13 +82,13 @@ class Capture:
         for module in found.stack_modules:
             if module.role == roles.FILTER and module.name not in known:
                 why = Absent("not-found", "its node was not found")
-                self.watch.not_armed("its callbacks", str(module.name), why)
+                self.watch.not_armed("No callback", str(module.name), why)
         for routine in routines:
             address = self.session.resolve(routine.expression)
             if isinstance(address, Absent):
                 self.watch.not_armed(routine.callback, routine.filter, address)
             else:
-                self.watch.arm(routine, address, None)
+                self.watch.arm(self._named(routine, address), address, None)
         self.session.on_module_load(self._guarded_load)
 
     def run(self, timeout: float, patience: int = PATIENCE) -> str:
@@ -158,7 +160,29 @@ class Capture:
                 }  # fmt: skip
                 yield None if module is None else str(module.name), node, ring.stack, fact
 
+    def _named(self, routine: Routine, address: int) -> Routine:
+        """The routine with the module and the stack that hold its address."""
+        module = module_at(self._modules, address)
+        if module is None:
+            return routine
+        stack = module.stack if isinstance(module.stack, str) else None
+        return routine._replace(filter=str(module.name), stack=stack)
+
+    def _discovered(self, extension: int, armed: Armed) -> None:
+        """A routine was given an extension of no known node: the node lies around it."""
+        stack_modules = [m for m in self._modules if m.stack and m.loaded]
+        node = find.node_around(self.session, stack_modules, extension)
+        if isinstance(node, Absent):
+            return
+        routine = armed.routine
+        armed.layout = node.layout
+        how = f"around the extension given to {routine.callback}"
+        self._sink({**node_fact(node), "stack": routine.stack or "", "how": how})
+        self._arm_node(node, routine.filter, routine.stack)
+
     def _arm_node(self, node: Node, name: str | None, stack: str | None) -> None:
+        if isinstance(node.address, int):
+            self.watch.extensions.add(node.address + node.layout.extension)
         for _, callback, address in node.callbacks():
             if address and not (callback in MANY and self.watch.writes.is_off):
                 routine = Routine(callback, f"{address:#x}", name, stack or None)
@@ -203,7 +227,7 @@ class Capture:
         if isinstance(call.node, int):
             node = find.node_at(self.session, stack_modules, call.node)
         if isinstance(node, Absent):
-            self.watch.not_armed("its callbacks", routine.filter, node)
+            self.watch.not_armed("No callback", routine.filter, node)
         else:
             how = "argument of DriverEntry"
             self._sink({**node_fact(node), "stack": routine.stack or "", "how": how})

@@ -62,6 +62,18 @@ def node_at(session: Session, stack_modules: Sequence[Module], address: int) -> 
     return best if best is not None and best.score >= ENOUGH else why
 
 
+def node_around(session: Session, stack_modules: Sequence[Module], extension: int) -> Node | Absent:
+    """The filter node that a FILTER_EXTENSION lies in, in the layout that fits best."""
+    best: Node | None = None
+    for layout in node_layouts(session.pointer_size):
+        node = at_address(session, stack_modules, extension - layout.extension, layout)
+        if isinstance(node, Node) and (best is None or node.score > best.score):
+            best = node
+    if best is not None and best.score >= ENOUGH:
+        return best
+    return Absent("unknown-layout", f"no known filter node lies around {extension:#x}")
+
+
 def entry_point(session: Session, base: int) -> int | Absent:
     """The entry point of the image at ``base``, from its PE header."""
     offset = _optional_header(session, base, 0x28)

@@ -1,7 +1,7 @@
 """ntoseye: a native debugger for Windows machines in a VM, from Linux or macOS (extra ``ntoseye``).
 
-Invariant: as for every session (session.py). Leaving ntoseye's own block removes its breakpoints
-and lets the target run, so ``close`` is that. What is proven: docs/live.md.
+Invariant: as for every session (session.py); ntoseye's own ``close`` removes its breakpoints and
+lets the target run. What is proven: docs/live.md.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ class NtoseyeSession(Session):
     backend = "ntoseye"
     capabilities = frozenset({"registers", "msr", "run"})
 
-    def __init__(self, path: str, block: Any) -> None:
+    def __init__(self, path: str, debugger: Any) -> None:
         super().__init__()
         self.path, self.pointer_size, self.architecture = path, 8, "x64"
-        self._block = block
-        self._debugger = block.__enter__()
+        self._debugger = debugger
         self._breakpoints: dict[int, tuple[int, Callback]] = {}
         self._planted: dict[int, Any] = {}
         self._next = 1
         self._interrupted = False
         self._closed = False
-        self.build = Absent("not-recorded", "ntoseye does not tell the build")
+        version = self._ask(debugger.inspect.version)
+        build = getattr(version, "build_number", None)
+        none = Absent("not-recorded", "ntoseye does not tell it")
+        self.build = build if isinstance(build, int) else none
 
     def _ask(self, function: Any, *arguments: Any) -> Any:
         try:
@@ -41,10 +43,9 @@ class NtoseyeSession(Session):
             return Absent("not-found", f"ntoseye: {error}")
 
     @property
-    def _cpu(self) -> Any:
-        cpus = self._debugger.cpus
-        current = getattr(self._debugger, "current_cpu", 0)
-        return cpus[current if isinstance(current, int) else 0]
+    def _stopped_on(self) -> int:
+        number = getattr(self._debugger.stop, "cpu", None)
+        return number if isinstance(number, int) else 0
 
     def read(self, address: int, size: int) -> bytes | Absent:
         data = self._ask(self._debugger.memory.read, address, size)
@@ -54,41 +55,38 @@ class NtoseyeSession(Session):
 
     def modules(self) -> Sequence[Module]:
         found = []
-        none = Absent("not-recorded", "ntoseye does not tell it")
         for place, entry in enumerate(self._debugger.modules):
-            name = str(entry.name)
-            base, size = int(entry.base), int(getattr(entry, "size", 0))
-            found.append(
-                Module(
-                    name=name if "." in name else f"{name}.sys", base=base, end=base + size,
-                    size=size, role=None, stack=None, loaded=True, time_date_stamp=none,
-                    checksum=none, image_key=none, original=None, original_match=None,
-                    load_order=place,
-                    origin=Origin(self.path, "module list of ntoseye", "certain", None, base),
-                )
-            )  # fmt: skip
+            found.append(self._module(place, entry))
         return found
+
+    def _module(self, place: int, entry: Any) -> Module:
+        none = Absent("not-recorded", "ntoseye does not tell it")
+        base, size, stamp = int(entry.base), int(entry.size), entry.timestamp
+        known = isinstance(stamp, int)
+        return Module(
+            name=str(entry.name), base=base, end=base + size, size=size, role=None, stack=None,
+            loaded=True, time_date_stamp=stamp if known else none,
+            checksum=entry.checksum if isinstance(entry.checksum, int) else none,
+            image_key=f"{stamp:08X}{size:x}" if known else none, original=None,
+            original_match=None, load_order=place,
+            origin=Origin(self.path, "module list of ntoseye", "certain", None, base),
+        )  # fmt: skip
 
     def processors(self) -> int | Absent:
         count = self._ask(len, self._debugger.cpus)
         return count if isinstance(count, int) else super().processors()
 
     def current_processor(self) -> int | Absent:
-        current = getattr(self._debugger, "current_cpu", None)
-        return current if isinstance(current, int) else super().current_processor()
+        return self._stopped_on
 
     def register(self, name: str) -> int | Absent:
-        value = self._ask(getattr, self._cpu.registers, name)
+        value = self._ask(lambda: getattr(self._debugger.cpus[self._stopped_on].registers, name))
         return value if isinstance(value, Absent) else int(value)
 
     def msr(self, number: int) -> int | Absent:
-        text = self._ask(self._debugger.command, f"rdmsr {number:x}")
-        words = str(text).replace("`", "").replace("=", " ").split()
-        for word in reversed(words):
-            try:
-                return int(word, 16)
-            except ValueError:
-                continue
+        value = self._ask(lambda: self._debugger.cpus[self._stopped_on].msr[number])
+        if isinstance(value, int):
+            return value & 0xFFFF_FFFF_FFFF_FFFF
         return Absent("not-found", f"the model-specific register {number:#x} cannot be read")
 
     def add_breakpoint(self, address: int, callback: Callback, hardware: bool = False) -> int:
@@ -106,11 +104,8 @@ class NtoseyeSession(Session):
         if entry is None or any(place == entry[0] for place, _ in self._breakpoints.values()):
             return
         made = self._planted.pop(entry[0], None)
-        remove = getattr(made, "remove", None)
-        if remove is not None:
-            self._ask(remove)
-        elif made is not None:
-            self._ask(self._debugger.breakpoints.remove, made)
+        if made is not None:
+            self._ask(made.delete)
 
     def resume(self, timeout: float) -> Stop:
         deadline = time.monotonic() + timeout
@@ -141,7 +136,7 @@ class NtoseyeSession(Session):
         self._closed = True
         for handle in list(self._breakpoints):
             self.remove_breakpoint(handle)
-        self._ask(self._block.__exit__, None, None, None)
+        self._ask(self._debugger.close)  # lets the target run
 
 
 def attach(address: str) -> NtoseyeSession:
@@ -153,7 +148,7 @@ def attach(address: str) -> NtoseyeSession:
             "ntoseye is not installed here ('pip install dumpstart[ntoseye]')."
         ) from None
     try:
-        block = ntoseye.attach(backend="kd", connect=address, memory_source="kd")
-        return NtoseyeSession(address, block)
+        debugger = ntoseye.attach(backend="kd", connect=address, memory_source="kd")
+        return NtoseyeSession(address, debugger)
     except Exception as error:
         raise SessionError(f"ntoseye cannot attach: {error}") from error

@@ -62,6 +62,9 @@ class Watch:
         self.reason = ""  #: why a callback asked to stop
         self.ended = False
         self.on_driver_entry: Callable[[Open], None] = lambda _: None
+        #: called with an extension that belongs to no known node, and the routine given it
+        self.on_new_extension: Callable[[int, Armed], None] = lambda *_: None
+        self.extensions: set[int] = set()  #: known ones
         self._next_id = 1
         self._open: list[Open] = []
         self._returns: dict[int, int] = {}  #: return address -> breakpoint
@@ -137,6 +140,10 @@ class Watch:
         call = Open(self.calls, armed, sp, plain(back) or 0, stop.processor)
         self.calls += 1
         call.extension = session.argument(0)
+        if isinstance(call.extension, int) and call.extension not in self.extensions:
+            self.extensions.add(call.extension)
+            if armed.routine.callback != DRIVER_ENTRY:
+                self.on_new_extension(call.extension, armed)
         fact: Fact = {
             "fact": "call", "n": call.number, "id": armed.number, "cpu": plain(stop.processor),
             "extension": hexadecimal(call.extension), "back": hexadecimal(back),
