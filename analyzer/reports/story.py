@@ -201,7 +201,8 @@ def _name(name: str, rows: list[Crash]) -> str:
         name += " of an unknown bugcheck"
     else:
         title = words.field(coded, "bugcheck_name", "")
-        name += f" with bugcheck 0x{coded.bugcheck:X}" + (f" ({title})" if title else "")
+        is_named = title and not title.startswith("0x")
+        name += f" with bugcheck 0x{coded.bugcheck:X}" + (f" ({title})" if is_named else "")
     if timed is not None:
         when = words.field(timed, "time")[:19].replace("T", " ")
         after = "" if not str(timed.tells).startswith("event") else "before "
@@ -346,9 +347,10 @@ def _next_steps(records: Records) -> Iterator[str]:
     if not kinds.intersection(_REGISTRIES):
         collect.append(f"the settings: reg export {CONTROL} CrashControl.reg")
     if switch:
-        yield f"Before the next crash switch on {'; and '.join(switch)}."
+        # no full stop: it would be copied with the command
+        yield f"Before the next crash switch on {'; and '.join(switch)}"
     if collect:
-        yield f"To collect: {'; '.join(collect)}."
+        yield f"To collect: {'; '.join(collect)}"
     if not switch and not collect:
         yield "Nothing that files can tell is missing; only a live session would tell more."
 
