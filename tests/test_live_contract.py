@@ -1,11 +1,12 @@
 """One contract for every backend of a live session (analyzer/live/session.py).
 
 Here it runs on the pykd backend over a fake pykd, on a dump and on a replay. The fakes' docstrings
-say what that does not prove.
+say what that does not prove. ``-m live`` runs it on a real target.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -18,7 +19,7 @@ import analyzer
 from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump
 from analyzer.errors import SessionError
-from analyzer.live import instructions, pykd_target
+from analyzer.live import instructions, ntoseye_target, pykd_target
 from analyzer.live.capture import Capture
 from analyzer.live.replay import ReplaySession
 from analyzer.live.session import CONTINUE, STOP, DumpSession
@@ -38,6 +39,41 @@ def pykd_session(sample, monkeypatch):
         return pykd_target.attach("com:port=com1"), machine
 
     return make
+
+
+@pytest.fixture
+def attached():
+    """A real target: DUMPSTART_TARGET is ``pykd:CONNECT`` or ``ntoseye:ADDRESS``."""
+    backend, _, where = os.environ["DUMPSTART_TARGET"].partition(":")
+    session = (ntoseye_target if backend == "ntoseye" else pykd_target).attach(where)
+    yield session
+    session.close()
+
+
+@pytest.mark.live
+def test_attached(attached):
+    """What a real target must do, in one session, because attaching takes long."""
+    assert isinstance(attached.read(0x10, 4), Absent)
+    modules = list(attached.modules())
+    kernel = modules[0]
+    assert attached.read(kernel.base, 2) == b"MZ"
+    assert attached.resolve(f"{kernel.name}+0x10") == kernel.base + 0x10
+    assert isinstance(attached.resolve("nosuch!Thing"), Absent)
+    assert isinstance(attached.named("nonsense"), Absent)
+    before = attached.clock()
+    assert attached.named("ip") > 0xFFFF << 48
+    handle = attached.add_breakpoint(attached.named("ip"), lambda _: STOP)
+    attached.remove_breakpoint(handle)
+    attached.remove_breakpoint(handle)
+    assert attached.resume(1).kind in ("timeout", "exception")
+    threading.Timer(1, attached.interrupt).start()
+    assert attached.resume(60).kind in ("interrupt", "exception")
+    after = attached.clock()
+    assert after.host_ns > before.host_ns
+    if not isinstance(before.tsc, Absent):
+        assert after.tsc > before.tsc
+    attached.close()
+    attached.close()
 
 
 @pytest.fixture(params=["pykd", "dump", "replay"])

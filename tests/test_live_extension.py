@@ -13,7 +13,7 @@ from fake_machine import FakeMachine
 from test_live_capture import ACME, FVE, call
 
 import analyzer
-from analyzer.live import extension
+from analyzer.live import extension, look, pykd_target
 
 
 @pytest.fixture
@@ -75,6 +75,30 @@ def test_filters_equal_the_dump(console, dump):
         assert f"{row.disk_size}  {row.disk_size:#x}" in shown
     for row in dump["filters"]:
         assert row.filter in shown
+
+
+@pytest.mark.parametrize("is_dump", [False, True])
+def test_records_equal_the_dump(console, dump, is_dump):
+    """In the debugger, live or on a dump, every filter row is the one of our own dump reader."""
+    console(is_dump=is_dump)
+    found = look.records(pykd_target.inside())
+    for table in ("filters", "extensions", "callbacks", "structures"):
+        rows = [[row[:-1] for row in side[table]] for side in (found, dump)]
+        if table == "callbacks":  # a dump also knows that a dump was written: "likely called"
+            place = dump[table][0]._fields.index("was_called")
+            rows = [[row[:place] + row[place + 1 :] for row in side] for side in rows]
+        if table == "structures":
+            rows = [[row for row in side if "crashdmp!" not in row[0]] for side in rows]
+        assert rows[0] == rows[1], table
+
+
+def test_unloaded_modules(console, monkeypatch):
+    """The engine's lm tells them."""
+    console()
+    text = "start end module name\nfffff800`10000000 fffff800`10010000   a (deferred)\n\n"
+    text += "Unloaded modules:\nfffff800`20000000 fffff800`20010000   dump_old.sys\n"
+    monkeypatch.setattr(sys.modules["pykd"], "dbgCommand", lambda *_: text)
+    assert [m.name for m in pykd_target.inside().unloaded()] == ["dump_old.sys"]
 
 
 def test_arm_go_report_stop(console, dump, tmp_path):

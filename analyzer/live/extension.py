@@ -195,11 +195,9 @@ def _records() -> Records:
     """What is known: the capture so far, or without one what the target holds."""
     facts = State.facts
     if not facts:
-        session = pykd_target.inside()
-        found: list[Fact] = []
-        look = Capture(session, found.append)
-        look.look()
-        facts = found
+        from .look import records
+
+        return records(pykd_target.inside())
     story = Story("the debugger's target", "debugger session")
     for fact in facts:
         story.take(fact, 0)

@@ -15,6 +15,7 @@ from typing import Any, Callable
 from ..absence import Absent
 from ..errors import SessionError
 from ..records import Module, Origin
+from ..sources import windbg_text
 from .session import CONTINUE, Callback, Session, Stop
 
 _CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "arm64"}
@@ -84,6 +85,24 @@ class PykdSession(Session):
             found = self._ask(self._pykd.getModulesList, [])
             self._modules = [self._module(place, module) for place, module in enumerate(found)]
         return self._modules
+
+    def unloaded(self) -> Sequence[Module]:
+        text = self._ask(self._pykd.dbgCommand, None, "lm") or ""
+        lines = iter(str(text).splitlines())
+        for line in lines:
+            if line.startswith("Unloaded modules"):
+                break
+        told = [entry for entry in map(windbg_text.module, lines) if entry is not None]
+        none = Absent("not-recorded", "the engine does not tell it")
+        return [
+            Module(
+                name=entry.name, base=entry.base, end=entry.end, size=entry.end - entry.base,
+                role=None, stack=None, loaded=False, time_date_stamp=none, checksum=none,
+                image_key=none, original=None, original_match=None, load_order=place,
+                origin=Origin(self.path, "unloaded modules", "certain", None, entry.base),
+            )
+            for place, entry in enumerate(told)
+        ]  # fmt: skip
 
     def _module(self, place: int, module: Any) -> Module:
         name = str(self._ask(module.name, "unknown"))

@@ -77,6 +77,10 @@ class Session(Target):
 
     # -- what a backend gives ------------------------------------------------------------------
 
+    def unloaded(self) -> Sequence[Module]:
+        """Modules that were unloaded, as far as the target remembers them."""
+        return ()
+
     def processors(self) -> int | Absent:
         """How many processors the target has."""
         return Absent("not-recorded", f"{self.backend} does not tell it")

@@ -251,12 +251,19 @@ class Watch:
             self._remove(self._returns.pop(back, None))
 
     def _calibrate(self, back: int, processor: Any) -> None:
-        """Stops once more at the next instruction: what lies between is the debugger alone."""
-        size = instructions.length(
-            plain(self.session.read(back, 15)) or b"", self.session.convention
-        )
-        place = back + (size or 0)
-        if size is None or place in (*self._returns, *self.armed, *self._calibrating):
+        """Stops once more two instructions on: what lies between is the debugger alone.
+
+        Not at the next one: engines go on from a breakpoint with a single step, which is a stop of
+        its own between an entry and its return, but is the hit itself where it ends on a
+        breakpoint (seen with DbgEng 10.0.15063 and ntoseye 0.52).
+        """
+        code = plain(self.session.read(back, 30)) or b""
+        size = instructions.length(code, self.session.convention)
+        more = None if size is None else instructions.length(code[size:], self.session.convention)
+        if size is None or more is None:
+            return
+        place = back + size + more
+        if place in (*self._returns, *self.armed, *self._calibrating):
             return
         state: dict[str, Any] = {}
 
