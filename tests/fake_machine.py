@@ -169,6 +169,6 @@ class FakeMachine:
         if call.returns:
             registers["rax"], registers["rsp"] = call.status, sp + 8
             yield back
-            yield back + 2  # the next instruction: 85 C0 is two bytes
+            yield back + 3  # two instructions on: 85 C0, 90
         else:
             registers["rsp"] = sp + 8

@@ -54,13 +54,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("captures")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Watch._calibrate stops at the next instruction, where the engine's single step ends and "
-    "is itself the hit: one stop instead of the two that lie between an entry and its return, so "
-    "every duration is one stop too long. Two instructions further it is exact. (Real engine: "
-    "16 us of 16 us. PykdSession's attach also needs dbgCommand('.reload') before modules().)",
-)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_call_of_the_scenario(name: str, folder: Path) -> None:
     """Filter, callback, status, processor and duration of every call, in order."""

@@ -276,6 +276,7 @@ def attach(connect: str, symbols: str | None = None) -> PykdSession:
     _do(pykd.initialize)
     _symbols(pykd, symbols)
     _do(pykd.attachKernel, connect)
+    _do(pykd.dbgCommand, ".reload")  # until then the engine lists nt alone
     return PykdSession(connect, is_owner=True)
 
 
