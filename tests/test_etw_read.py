@@ -204,6 +204,18 @@ def test_decompressors_invert_an_independent_compressor(size: int) -> None:
         assert compression.expand(fmt, pack(data), size, native=True) == data
 
 
+def test_native_and_pure_expansion_agree_on_large_buffers() -> None:
+    """300 KB with and without a match too long for libfwnt: never anything but the original."""
+    import random
+
+    rng = random.Random(7)
+    mixed = b"".join(bytes([rng.randrange(256)]) * rng.randrange(1, 40) for _ in range(15_000))
+    for data in (mixed, mixed + b"q" * 100_000 + mixed):
+        packed = w.xpress(data)
+        assert compression.expand(3, packed, len(data), native=True) == data
+        assert compression.expand(3, packed, len(data), native=False) == data
+
+
 @pytest.mark.parametrize(
     ("clock", "frequency", "mhz"),
     [(1, 10_000_000, 0), (1, 2_337_949, 0), (1, 14_318_180, 0), (3, 0, 2895), (2, 0, 0)],

@@ -15,6 +15,8 @@ LZNT1, XPRESS, XPRESS_HUFF = 2, 3, 4
 FORMATS = {LZNT1: "LZNT1", XPRESS: "XPRESS", XPRESS_HUFF: "XPRESS-Huffman"}
 
 Expander = Callable[[bytes, int], bytes]
+#: in an XPRESS stream, the escape to a 32-bit match length (or bytes that look like it)
+_LONG_MATCH = b"\xff\0\0"
 _MASK = [(1 << bits) - 1 for bits in range(33)]
 
 
@@ -48,60 +50,66 @@ def _copy(out: bytearray, distance: int, length: int) -> None:
         out += (out[start:] * (length // distance + 1))[:length]
 
 
+@cache
+def _runs(flags: int) -> tuple[tuple[int, ...], int]:
+    """Of 16 flag bits: literals before each match, and literals behind the last one."""
+    text = f"{flags:016b}"
+    runs = tuple(map(len, text.split("1")))
+    return runs[:-1], runs[-1]
+
+
 def xpress(data: bytes, size: int) -> bytes:
     """Plain LZ77: 32 flag bits, then literals and matches."""
     out = bytearray()
     at = nibble = done = 0
     end = len(data)
-    from_bytes, masks = int.from_bytes, _MASK
+    runs_of = _runs
     try:
         while done < size and at + 4 <= end:
-            flags = from_bytes(data[at : at + 4], "little")
+            halves = (data[at + 2] | data[at + 3] << 8, data[at] | data[at + 1] << 8)
             at += 4
-            left = 32
-            while flags:
-                bits = flags.bit_length()
-                run = left - bits  # literals before the next match
-                if run:
-                    out += data[at : at + run]
-                    at += run
-                    done += run
-                left = bits - 1
-                flags &= masks[left]
-                # A set flag without data is the end of the stream: an IndexError here.
-                word = data[at] | data[at + 1] << 8
-                at += 2
-                length = word & 7
-                if length == 7:
-                    if nibble:
-                        length = data[nibble] >> 4
-                        nibble = 0
-                    else:
-                        nibble = at
-                        length = data[at] & 15
-                        at += 1
-                    if length == 15:
-                        length, at = _long_length(data, at, 22)
-                        length += 15
-                    length += 7
-                length += 3
-                start = len(out) - (word >> 3) - 1
-                stop = start + length
-                if start < 0:
-                    return bytes(out[:size])
-                if stop <= done:
-                    out += out[start:stop]
-                    done += length
-                else:  # a run that repeats itself
-                    length = min(length, size - done)
-                    if length <= 0:
+            for half in halves:
+                runs, left = runs_of(half)
+                for run in runs:
+                    if run:
+                        out += data[at : at + run]
+                        at += run
+                        done += run
+                    # A set flag without data is the end of the stream: an IndexError here.
+                    word = data[at] | data[at + 1] << 8
+                    at += 2
+                    length = word & 7
+                    if length == 7:
+                        if nibble:
+                            length = data[nibble] >> 4
+                            nibble = 0
+                        else:
+                            nibble = at
+                            length = data[at] & 15
+                            at += 1
+                        if length == 15:
+                            length, at = _long_length(data, at, 22)
+                            length += 15
+                        length += 7
+                    start = done - (word >> 3) - 1
+                    stop = start + length + 3
+                    if start < 0:
                         return bytes(out[:size])
-                    out += (out[start:] * (length // (done - start) + 1))[:length]
-                    done = len(out)
-            if left:
-                out += data[at : at + left]
-                at += left
-                done = len(out)
+                    if stop <= done:
+                        out += out[start:stop]
+                        done += length + 3
+                    else:  # a run that repeats itself
+                        length = min(length + 3, size - done)
+                        if length <= 0:
+                            return bytes(out[:size])
+                        out += (out[start:] * (length // (done - start) + 1))[:length]
+                        done += length
+                if left:
+                    out += data[at : at + left]
+                    at += left
+                    done += left
+            if done != len(out):  # the input ended inside literals
+                break
     except IndexError:
         pass
     return bytes(out[:size])
@@ -265,8 +273,8 @@ def expand(fmt: int, data: bytes, size: int, native: bool = True) -> bytes:
         return b""
     name, functions = accelerator() if native else ("", {})
     fast = functions.get(fmt)
-    if name == "libfwnt" and size > 65536:
-        fast = None  # it reads matches longer than 65,535 bytes wrongly, without an error
+    if name == "libfwnt" and size > 65536 and _LONG_MATCH in data:
+        fast = None  # it reads a match longer than 65,535 bytes wrongly, without an error
     if fast is not None:
         try:
             out = bytes(fast(data, size))
