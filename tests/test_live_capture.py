@@ -5,7 +5,10 @@ Two filters of a sample dump are called; fake_machine.py says what this does not
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 
 import fake_pykd
 import pytest
@@ -356,6 +359,19 @@ def test_command(world, dump, tmp_path, capsys):
     assert "1 calls captured" in capsys.readouterr().err
     assert main(["analyze", path]) == 1
     assert "STATUS_INVALID_PARAMETER" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_the_capture(world, tmp_path, capsys):
+    """Ctrl+C breaks in, writes the end and leaves the target running."""
+    machine, pykd = world([Idle()])
+    path = tmp_path / "c.jsonl"
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert main(["capture", "--connect", "com:port=com1", "--output", str(path)]) == 1
+    assert "stopped by the user; 0 calls captured" in capsys.readouterr().err
+    assert '"reason":"stopped by the user"' in path.read_text()
+    assert machine.breakpoints == {}
+    assert pykd.log[-1] == "qd"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_command_without_pykd(tmp_path, capsys, monkeypatch):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from analyzer.errors import AnalyzerError
 from analyzer.live.extension import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except AnalyzerError as error:  # not inside a debugger
+        raise SystemExit(str(error)) from None

@@ -15,6 +15,9 @@ from ..errors import SessionError
 from ..records import Module, Origin
 from .session import Callback, Session, Stop
 
+#: seconds that one wait for the target takes at most
+_SLICE = 0.5
+
 
 class NtoseyeSession(Session):
     """A kernel that ntoseye is attached to; made by :func:`attach`."""
@@ -109,26 +112,29 @@ class NtoseyeSession(Session):
 
     def resume(self, timeout: float) -> Stop:
         deadline = time.monotonic() + timeout
+        go_on = self._debugger.run
         while True:
+            # One call cannot be interrupted from another thread, so each waits a short time only.
             left = deadline - time.monotonic()
-            stopped = None if left <= 0 else self._debugger.run(timeout=left)
+            stopped = go_on(timeout=max(0.01, min(left, _SLICE)))
             if stopped is None:
+                go_on = self._debugger.wait
+                if left > _SLICE and not self._interrupted:
+                    continue
                 self._ask(self._debugger.interrupt)
-                return Stop("timeout", self.named("ip"), self.current_processor())
+                kind, self._interrupted = "interrupt" if self._interrupted else "timeout", False
+                return Stop(kind, self.named("ip"), self.current_processor())
+            go_on = self._debugger.run
             place, processor = self.named("ip"), self.current_processor()
-            if self._interrupted:
-                self._interrupted = False
-                return Stop("interrupt", place, processor)
-            stop = Stop("breakpoint", place, processor)
             hits = [entry for entry in list(self._breakpoints.values()) if entry[0] == place]
+            stop = Stop("breakpoint", place, processor)
             if not hits:
-                return Stop("exception", place, processor)
+                return Stop("exception", place, processor, str(getattr(stopped, "kind", "")))
             if True in [self.guarded(callback, stop) for _, callback in hits]:
                 return stop
 
     def interrupt(self) -> None:
         self._interrupted = True
-        self._ask(self._debugger.interrupt)
 
     def close(self, leave_running: bool = True) -> None:
         if self._closed:

@@ -7,6 +7,7 @@ breakpoints are removed and the target runs on. Standard library only.
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from typing import Any, Callable
 
@@ -37,8 +38,6 @@ def run(arguments: Any, say: Callable[[str], None]) -> int:
                 reason = capture.run(arguments.timeout)
             else:
                 reason = "there is nothing to watch"
-        except KeyboardInterrupt:
-            reason = "stopped by the user"
         except SessionError as error:
             reason = f"the session failed: {error}"
             raise
@@ -71,8 +70,28 @@ def _open(arguments: Any) -> Session:
 
 
 def _on_interrupt(capture: Capture) -> Callable[[], None]:
-    """Ctrl+C breaks in and ends the capture; the function returned undoes that."""
+    """Ctrl+C breaks in and ends the capture; the function returned undoes that.
+
+    While the engine runs the target, Python's own handlers wait for it to return: the byte that the
+    interpreter writes at once wakes a thread of ours instead.
+    """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = signal.signal(signal.SIGINT, lambda *_: capture.stop())
-    return lambda: (signal.signal(signal.SIGINT, before), None)[1]
+    woken, written = socket.socketpair()
+    written.setblocking(False)
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    other = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        if woken.recv(1):
+            capture.stop()
+        woken.close()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+    def restore() -> None:
+        signal.set_wakeup_fd(other)
+        signal.signal(signal.SIGINT, before)
+        written.close()
+
+    return restore

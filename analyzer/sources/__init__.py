@@ -100,6 +100,7 @@ def _is_windbg_log(head: bytes) -> bool:
         "kd> ",
         "BUGCHECK_CODE:",
         "TEXTUAL DEMON",
+        "dumpstart:1 ",
     )
     return any(mark in text for mark in marks)
 

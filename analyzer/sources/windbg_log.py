@@ -34,6 +34,8 @@ _UNLOADED = re.compile(r"^Unloaded modules:")
 #: registers of a call in the order of preference, by architecture
 _RESULTS = ("eax", "rax", "x0", "w0")
 _FIRST = ("rcx", "x0")
+#: what a debugger prints in one line is shorter
+_LONGEST_LINE = 4096
 #: an extension is no longer than this
 _LONGEST = 0x100
 #: member of FILTER_EXTENSION as ``dt`` names it -> field of the record
@@ -122,7 +124,7 @@ class _Log:
                 self._flush()
                 self._marked(match.group(2).strip(), offset)
                 return
-        line = words.bare(line)
+        line = words.bare(line[:_LONGEST_LINE])
         member = words.member(line)
         if member is not None:
             if not self._block:
