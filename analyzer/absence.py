@@ -21,6 +21,7 @@ REASONS = {
     "unknown-layout": "the layout of this structure is not known for this Windows version",
     "out-of-range": "the stored value cannot be what the field stands for",
     "not-applicable": "it does not apply here",
+    "redacted": "left out, because a redacted result was asked for",
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any, Callable, TextIO
 
 from .errors import AnalyzerError, InputError, UsageError
 from .live import commands as live
+from .population import commands as population
 
 _EPILOG = """\
 exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
     events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
+    population.scan_options(_command(commands, _scan, "analyze many cases into a data set"))
     live.capture_options(_command(commands, _capture, "record callbacks in a live kernel debugger"))
     live.script_options(_command(commands, _script, "a WinDbg script that records callbacks"))
     explain = _command(commands, _explain, "what a finding means and what to do")
@@ -127,6 +129,7 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", help=about)
     parser.add_argument("--format", choices=formats, default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
+    population.redact_option(parser)
     traces = parser.add_argument_group("for traces and captures; each may be repeated")
     for name, text in _TRACE_OPTIONS.items():
         flag = "--" + name.removesuffix("s")
@@ -207,6 +210,13 @@ def _wanted_events(arguments: Any) -> dict[str, Any]:
     return wanted
 
 
+def _scan(arguments: Any) -> int:
+    bar = (lambda: Bar(sys.stderr)) if _terminal(sys.stderr) else None
+    for piece in population.scan(arguments, bar):
+        sys.stdout.write(piece)
+    return 0
+
+
 def _capture(arguments: Any) -> int:
     return live.capture(arguments, lambda text: print(text, file=sys.stderr))
 
@@ -251,6 +261,10 @@ def _open(arguments: Any) -> Any:
             case = open_case(paths, bar, **options)
     found = [str(source.path) for source in case.records["sources"]]
     _keep_inputs([name for path in found for name in (path, path.partition("!")[0])], target)
+    if arguments.redact:
+        from .population.redact import redact
+
+        case.records = redact(case.records)
     return case
 
 

@@ -1,0 +1,77 @@
+"""The commands ``scan``, ``population`` and ``baseline``: their options, and what they run.
+
+Invariant: defining the options imports nothing of the rest of this package. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Callable
+
+
+def scan_options(parser: Any) -> None:
+    """Options of ``dumpstart scan``."""
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="+",
+        help="files, folders, zip archives, wildcards or URLs such as s3://bucket/dumps",
+    )  # fmt: skip
+    parser.add_argument("--output", metavar="DIR", required=True, help="the data set, new or begun")
+    parser.add_argument(
+        "--case-per", choices=("file", "folder"), default="file",
+        help="a case is a file or archive, or all files of a folder in SOURCE (default: file)",
+    )  # fmt: skip
+    parser.add_argument("--jobs", metavar="N", type=int, default=0, help="default: all cores")
+    parser.add_argument("--scheduler", metavar="URL", default="", help="Dask, tcp://host:8786")
+    redact_option(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def redact_option(parser: Any) -> None:
+    """The option that leaves out what names people and machines."""
+    parser.add_argument(
+        "--redact", action="store_true",
+        help="leave out paths, disk ids, and all texts that may name people or machines",
+    )  # fmt: skip
+
+
+def scan(arguments: Any, bar: Callable[[], Any] | None) -> Iterator[str]:
+    """Runs a scan; ``bar`` makes a progress bar."""
+    from .scan import scan as run
+
+    options: dict[str, Any] = {
+        "jobs": max(0, arguments.jobs),
+        "scheduler": arguments.scheduler,
+        "per": arguments.case_per,
+        "redacted": arguments.redact,
+    }
+    if bar is None:
+        counts = run(arguments.sources, arguments.output, **options)
+    else:
+        with closing(bar()) as shown:
+            counts = run(arguments.sources, arguments.output, progress=shown, **options)
+    return _as_json(counts) if arguments.format == "json" else _as_text(counts)
+
+
+def _as_json(counts: Any) -> Iterator[str]:
+    bad = [dict(zip(("location", "outcome", "reason"), row)) for row in counts.bad]
+    yield json.dumps({**vars(counts), "bad": bad}, indent=1) + "\n"
+
+
+def _as_text(counts: Any) -> Iterator[str]:
+    from ..reports.words import clean, counted
+
+    rate = counts.analysed / counts.seconds if counts.seconds else 0
+    yield f"{counted(counts.places, 'place')}, {counts.analysed} analysed now ({rate:.0f}/s), "
+    yield f"{counts.done_before} done before, {counts.copies} with content already known.\n"
+    if counts.removed:
+        yield f"{counted(counts.removed, 'case')} out of date, removed.\n"
+    others = {k: n for k, n in sorted(counts.outcomes.items()) if k != "analysed"}
+    if others:
+        yield "Not analysed: " + ", ".join(f"{n} {k}" for k, n in others.items()) + ".\n"
+    for location, outcome, reason in counts.bad[:20]:
+        said = clean(reason).replace(f"{clean(location)}: ", "", 1)
+        yield f"  {outcome}: {clean(location, 200)}: {said}\n"
+    if sum(others.values()) > 20:
+        yield "  The table cases lists all, with the reason.\n"

@@ -1,0 +1,221 @@
+"""Records without what could name a person, a machine, a disk or a place in a network.
+
+Invariant: a text leaves only when its column is listed here, and then only in the form stated here;
+every other text, a new column's too, becomes absent with the reason "redacted". Numbers stay:
+codes, times, sizes, memory addresses. Names of drivers stay, without their folder: they are what
+the records are about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Callable
+
+from ..absence import Absent
+from ..checks import RULES
+from ..names import bugchecks
+from ..records import TABLES, Finding, Origin, Records
+from ..tables import SCHEMA, rows_of
+
+REDACTED = Absent("redacted")
+#: numbers that tell one disk or one machine from all others
+_UNIQUE = {("extensions", "mbr_signature"), ("extensions", "mbr_checksum")}
+_HOW = frozenset(
+    "header field|list walk|content match|log line|log lines|file header and text|file signature|"
+    "trace header|event records|opening the file|whole file|end of the file|file header|capture|"
+    "key lookup|recognition by content|module list of the debugger|by content".split("|")
+)
+_DRIVER = re.compile(r"[\w.$-]{1,60}")
+_DRIVER_OFFSET = re.compile(r"[\w.$-]{1,60}(\+0x[0-9a-fA-F]{1,16})?")
+_NUMBER = re.compile(r"(0x[0-9a-fA-F]{1,16}|-?\d[\d,.]{0,25})( (ns|us|ms|s|bytes|pages|MB|GB|%))?")
+_SERVICE = re.compile(r"\\(CrashControl|Services\\[\w.$-]{1,60})$", re.IGNORECASE)
+_SETTINGS = frozenset(
+    "AlwaysKeepMemoryDump AutoReboot CrashDumpEnabled DedicatedDumpFile DisplayParameters DumpFile "
+    "DumpFileSize DumpFilters DumpLogLevel EnableLogFile FilterPages IgnorePagefileSize "
+    "KernelDumpOnly LogEvent MinidumpDir MinidumpsCount NMICrashDump Overwrite PageFileTooSmall "
+    "SendAlert ErrorControl Group ImagePath Start Tag Type".split()
+)
+
+_Keep = Callable[[str], Any]
+
+
+def _base(text: str) -> str:
+    return re.split(r"[\\/!]", text)[-1]
+
+
+def _driver(text: str) -> Any:
+    """A driver's file name, without its folder."""
+    name = _base(text)
+    return name if _DRIVER.fullmatch(name) else REDACTED
+
+
+def _symbol(text: str) -> Any:
+    """A driver with an offset."""
+    return text if _DRIVER_OFFSET.fullmatch(text) else REDACTED
+
+
+def _shape(pattern: str) -> _Keep:
+    """Texts of one form that leaves no room for a name."""
+    known = re.compile(pattern)
+    return lambda text: text if known.fullmatch(text) else REDACTED
+
+
+def _one_of(*words: str) -> _Keep:
+    known = frozenset(words)
+    return lambda text: text if text in known else REDACTED
+
+
+def _as_is(text: str) -> str:
+    """A column that only our own tables of names fill."""
+    return text
+
+
+_GUID = _shape(r"\{?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}?")
+_STATUS = _shape(r"STATUS_[A-Z0-9_]{1,80}")
+_STACK = _one_of("crash", "hibernation")
+_ROUTINE = _shape(r"(Filter_?Initialization|Dump_?)(Start|Write|Finish|Unload|Read|PreReadWrite)?")
+_ARCHITECTURE = _one_of("x64", "x86", "x86-pae", "arm64", "arm", "ia64")
+
+#: table -> column -> how its text may leave
+_KEPT: dict[str, dict[str, _Keep]] = {
+    "sources": {"kind": _as_is, "architecture": _ARCHITECTURE},
+    "machine": {
+        "build_lab": _shape(r"\d{4,6}\.\d{1,6}\.\w{1,12}\.[a-z0-9_]{1,24}\.\d{6}-\d{4}"),
+        "architecture": _ARCHITECTURE,
+        "dump_type_name": _as_is,
+        "attribute_names": _as_is,
+        "writer_status_name": _as_is,
+        "secondary_data_state_name": _as_is,
+    },
+    "crashes": {"tells": _as_is, "outcome": _as_is},
+    "modules": {
+        "name": _driver,
+        "role": _as_is,
+        "stack": _STACK,
+        "image_key": _shape(r"[0-9A-Fa-f]{1,24}"),
+        "original": _driver,
+        "original_match": _one_of("same image", "different image"),
+    },
+    "structures": {"stack": _STACK, "symbol": _symbol},
+    "filters": {
+        "filter": _driver,
+        "stack": _STACK,
+        "last_failing_routine": _ROUTINE,
+        "last_failing_status_name": _STATUS,
+    },
+    "extensions": {
+        "filter": _driver,
+        "stack": _STACK,
+        "dump_type_name": _as_is,
+        "media_type_name": _as_is,
+        "partition_style_name": _as_is,
+    },
+    "callbacks": {
+        "filter": _driver,
+        "stack": _STACK,
+        "callback": _ROUTINE,
+        "symbol": _symbol,
+        "was_called": _one_of("yes", "no"),
+        "status_name": _STATUS,
+    },
+    "stages": {"stage": _as_is, "driver": _driver, "status_name": _STATUS, "unit": _as_is},
+    "requests": {"operation": _as_is, "status_name": _STATUS, "driver": _driver},
+    "events": {"provider_id": _GUID},
+    "residue": {"symbol": _symbol, "module": _driver},
+    "tags": {"guid": _GUID},
+    "settings": {"name": lambda text: text if text in _SETTINGS else REDACTED},
+}
+
+
+def redact(records: Records) -> Records:
+    """A copy that names no person, machine, disk, address of a network or folder."""
+    out = Records()
+    sources: dict[str, str] = {}
+    for row in records["sources"]:
+        sources.setdefault(row.origin.source, f"source-{len(sources) + 1}")
+    for table, columns in SCHEMA.items():
+        if table == "findings":
+            continue
+        record, kept = TABLES[table], _KEPT.get(table, {})
+        kinds = [(column.name, column.kind) for column in columns[: len(record._fields) - 1]]
+        for row in rows_of(records[table]):
+            cells = [
+                _cell(table, name, kind, value, kept) for (name, kind), value in zip(kinds, row)
+            ]
+            out.add(_special(record(*cells, _origin(row.origin, sources)), row))
+    names = set(_drivers(out))
+    for row in rows_of(records["findings"]):
+        out.add(_finding(row, names, sources))
+    return out
+
+
+def _cell(table: str, name: str, kind: str, value: Any, kept: dict[str, _Keep]) -> Any:
+    if isinstance(value, Absent):
+        return Absent(value.reason)  # the detail may hold words of the input
+    if value is None:
+        return None
+    if (table, name) in _UNIQUE:
+        return REDACTED
+    if kind != "Text":
+        return value
+    return kept[name](str(value)) if name in kept else REDACTED
+
+
+def _special(row: Any, before: Any) -> Any:
+    """What two columns say together."""
+    fields = row._fields
+    if "path" in fields:
+        return row._replace(path=row.origin.source)
+    if "bugcheck" in fields and isinstance(row.bugcheck, int):
+        return row._replace(bugcheck_name=bugchecks.name(row.bugcheck))
+    if "owner" in fields and isinstance(row.guid, str):
+        return row._replace(owner=before.owner)  # looked up by the GUID
+    if "key" in fields:
+        key = _SERVICE.search(str(before.key))
+        is_number = _NUMBER.fullmatch(str(before.value)) and row.name != REDACTED
+        value = str(before.value) if is_number else REDACTED
+        if row.name == "DumpFilters":
+            value = "; ".join(map(str, filter(None, map(_driver, _words(before.value)))))
+        return row._replace(key=key.group(1) if key else REDACTED, value=value)
+    return row
+
+
+def _words(value: Any) -> list[str]:
+    return [word for word in re.split(r"[;,\s]+", str(value)) if word]
+
+
+def _origin(origin: Origin, sources: dict[str, str]) -> Origin:
+    name = sources.setdefault(origin.source, f"source-{len(sources) + 1}")
+    how = origin.how if origin.how in _HOW else "left out"
+    sure = origin.confidence if origin.confidence in ("certain", "likely", "guess") else "guess"
+    places = [p if isinstance(p, int) else None for p in (origin.file_offset, origin.address)]
+    return Origin(name, how, sure, *places)
+
+
+def _drivers(records: Records) -> Iterable[str]:
+    for table, column in (
+        ("modules", "name"), ("filters", "filter"), ("callbacks", "filter"), ("stages", "driver"),
+    ):  # fmt: skip
+        for row in records[table]:
+            value = getattr(row, column)
+            if isinstance(value, str):
+                yield value
+
+
+def _finding(row: Finding, names: set[str], sources: dict[str, str]) -> Finding:
+    """The rule in its own words; of the evidence, the numbers."""
+    rule = RULES[str(row.rule)]
+    subject: Any = row.subject
+    if isinstance(subject, str) and subject not in names:
+        subject = REDACTED
+    evidence = []
+    for line in str(row.evidence or "").split("; "):
+        name, _, value = line.partition(" = ")
+        if re.fullmatch(r"[a-z][a-z_ ]{1,40}", name) and _NUMBER.fullmatch(value):
+            evidence.append(line)
+    origin = _origin(row.origin, sources)
+    text = f"{rule.title}."
+    return Finding(
+        rule.id, rule.severity, subject, text, rule.next_step, "; ".join(evidence) or None, origin
+    )
