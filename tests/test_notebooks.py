@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 from conftest import REPOSITORY, SAMPLE_TRACES
 
@@ -53,12 +55,8 @@ def test_notebooks_are_stored_stripped(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebooks_run(path: Path) -> None:
     """Every cell runs without a warning, each figure shows something, the conclusion holds."""
-    nbclient = pytest.importorskip("nbclient")
-    import nbformat
-
-    monkeypatch.setenv("PYTHONWARNINGS", "default")
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=120, resources={"metadata": {"path": str(FOLDER)}}
