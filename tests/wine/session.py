@@ -103,7 +103,7 @@ def debug(
         arguments = [*opened, windows_path(symbols), windows_path(script)]
         output = run_program(wine, wine.host, arguments, limit)
     _, *parts = output.split("\n" + COMMAND)
-    if len(parts) != len(commands) + 1 or parts[-1].strip() != "end":
+    if len(parts) != len(commands) + 1 or not parts[-1].startswith("end"):
         raise FailedError(f"the host did not run all {len(commands)} commands; output:\n{output}")
     # the engine repeats each command before its output
     return [part.split("\n", 2)[-1].strip("\n") for part in parts[:-1]]

@@ -1,0 +1,159 @@
+"""The commands inside a debugger: pykd loaded as an extension into a host of the real engine.
+
+The host runs ``.load pykd`` and ``!py -g SCRIPT`` as a WinDbg user does; the ``!py`` of pykd's own
+library loses arguments, so each script names its command.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import pytest
+from kd import expect
+from kd.machine import Machine
+from kd.scenarios import SCENARIOS
+from kd.simulator import guest, simulated
+from wine import session
+from wine.provision import windows_path
+
+import analyzer
+from analyzer.reports import write
+
+pytestmark = pytest.mark.live
+Find = Callable[[str], Path]
+TRIAGE = (
+    "dmp/rizinorg_rizin-testbins__triage_x64.dmp",
+    "dmp/rizinorg_rizin-testbins__triage_arm64.dmp",
+)
+
+
+def extension(folder: Path, *arguments: str) -> str:
+    """The debugger's command that runs ``!dumpstart ARGUMENTS``."""
+    script = folder / f"{arguments[0]}.py"
+    script.write_text(f"from analyzer.live.extension import main\nmain({list(arguments)!r})\n")
+    return f"!py -g {windows_path(script)}"
+
+
+def load() -> str:
+    """The command that loads pykd."""
+    return f".load {windows_path(session.provided().extension)}"
+
+
+# ---- on the live machine -------------------------------------------------------------------------
+
+
+class Session(NamedTuple):
+    """One session in the host: armed, run, reported."""
+
+    capture: Any
+    log: Any
+    printed: dict[str, str]
+    report: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A filter that fails, seen by the extension; the engine's own log runs along."""
+    return session.twice(lambda: live_session(tmp_path_factory.mktemp("extension")))
+
+
+def live_session(folder: Path) -> Session:
+    """One session of the engine."""
+    wine, machine = session.provided(), Machine(guest()[1], SCENARIOS["failing"])
+    capture, log = folder / "capture.jsonl", folder / "session.log"
+    arm = ["arm", "--output", windows_path(capture), "--writes", "all"]
+    commands = {
+        "reload": ".reload",
+        "load": load(),
+        "log": f".logopen {windows_path(log)}",
+        "arm": extension(folder, *arm),
+        "end": f"bp {machine.nt.address('KiRequestDone'):#x}",
+        "go": "g",
+        "callbacks": extension(folder, "callbacks"),
+        "report": extension(folder, "report"),
+        "stop": extension(folder, "stop"),
+        "close": ".logclose",
+        "clear": "bc *",
+        "quit": "qd",
+    }
+    with simulated("failing", tty=wine.port) as target:
+        printed = session.debug(wine, list(commands.values()))
+        report = target.end()
+    opened = [analyzer.open(str(path)) for path in (capture, log)]
+    return Session(*opened, dict(zip(commands, printed)), report)
+
+
+def test_the_capture_has_every_call(live: Session) -> None:
+    """Filter, callback, status and exact duration of every call."""
+    expect.calls("failing", live.capture)
+    expect.findings("failing", live.capture)
+
+
+def test_the_engines_log_is_a_capture_too(live: Session) -> None:
+    """What ``.logopen`` wrote of the session gives the same callbacks as the capture file."""
+    told = [
+        [tuple(row)[:-1] for row in case.records["callbacks"]] for case in (live.log, live.capture)
+    ]
+    assert told[0] == told[1]
+
+
+def test_the_report_inside_the_debugger(live: Session) -> None:
+    """``report`` tells the failed Dump_Start in words, within 80 columns."""
+    text = live.printed["report"]
+    assert "filter-callback-failed" in text
+    assert "0xc0000001" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_the_machine_runs_on(live: Session) -> None:
+    """After the session no breakpoint is left and the machine is not left standing."""
+    expect.runs_on("failing", live.report)
+
+
+# ---- on an open dump -----------------------------------------------------------------------------
+
+
+def in_the_debugger(path: Path, folder: Path) -> str:
+    """What ``report`` prints when the host has opened a dump."""
+    commands = [load(), extension(folder, "report")]
+    return session.debug(session.provided(), commands, path)[1]
+
+
+def outside(path: Path) -> str:
+    """What ``dumpstart analyze`` prints of it."""
+    return "".join(write(analyzer.open(str(path)).records, "text"))
+
+
+def facts(text: str) -> dict[str, list[str]]:
+    """The lines that state facts: fields of extensions, routines, modules of the stack, crash."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    # the commands leave unloaded modules out
+    stack = r"(\S+ +dump (?:port driver|miniport|filter) +0x[0-9a-f]{16})"
+    crash = re.search(r"^ +bugcheck +.*\n +parameters +.*\n +.*$", text, re.M)
+    return {
+        "fields": [line for line in lines if re.match(r"\+0x[0-9a-f]{3} ", line)],
+        "routines": re.findall(r"^ +(Dump_\w+ +\S+\+0x[0-9a-f]+)", text, re.M),
+        "stack": sorted(re.findall(rf"^ +{stack}(?! +unloaded)", text, re.M)),
+        "crash": crash.group(0).split() if crash else [],
+    }
+
+
+def test_a_synthetic_dump(sample: Find, tmp_path: Path) -> None:
+    """Extensions, routines, dump stack and crash from the engine's memory and from our reader."""
+    path = sample("healthy-x64-kernel.dmp")
+    told, own = facts(in_the_debugger(path, tmp_path)), facts(outside(path))
+    assert len(own["fields"]) == 32  # two filters
+    assert len(own["stack"]) == 4
+    assert told == own
+
+
+@pytest.mark.parametrize("name", TRIAGE)
+def test_a_real_dump(name: str, shared_sample: Find, tmp_path: Path) -> None:
+    """Dump stack and crash of a real machine; minidumps hold no filter's extension."""
+    path = shared_sample(name)
+    told, own = facts(in_the_debugger(path, tmp_path)), facts(outside(path))
+    assert len(own["stack"]) == 3
+    assert own["crash"]
+    assert (told["stack"], told["crash"]) == (own["stack"], own["crash"])
