@@ -181,6 +181,24 @@ def test_long_tables_are_cut_and_say_so() -> None:
     assert "dumpstart show residue --format csv" in text
 
 
+def test_a_long_trace_stays_below_a_megabyte() -> None:
+    """Of 20,000 events with long texts the first are shown, and the number of all is told."""
+    made = Records()
+    for number in range(20_000):
+        made.add(
+            make(
+                records.Event,
+                time=1_709_647_629_123_000_000 + number,
+                provider="Microsoft-Windows-Kernel-Process",
+                name="ProcessStart",
+                text=f"number {number} " + "x" * 300,
+            )
+        )
+    text = Case(made).report("html")
+    assert len(text) < 1_000_000
+    assert "20000 rows, the first 300 here" in text
+
+
 def test_absent_values_give_their_reason(worst: Page) -> None:
     """What is not determined has its reason on the page, once per reason."""
     assert "a dump keeps no clock of a callback" in worst.words()

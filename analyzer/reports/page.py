@@ -24,6 +24,7 @@ from .extension import members
 from .words import clean, field
 
 MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
+MOST_EVENTS = 300  # a trace must not crowd the page
 MOST_FINDINGS = 500
 _ELSEWHERE = ("sources", "findings")  # tables that have their own section
 _RECORD_AT = re.compile(r"record at (0x[0-9a-f]{16})")
@@ -142,7 +143,7 @@ def _target(line: str, source: str, places: dict[Any, Any]) -> str:
 
 def _timeline(records: Records) -> dict[str, Any]:
     """Lanes and items for the script: [start, end, track, kind, table, row, name, detail]."""
-    told = timeline.build(records)
+    told = timeline.build(records, MOST_ROWS)
     lanes: list[dict[str, Any]] = []
     for name, slices in told.lanes().items():
         tracks = timeline.stacked(slices)
@@ -331,7 +332,8 @@ def _missing(
 def _table(records: Records, name: str) -> dict[str, Any]:
     """The first rows of a table; columns that no row fills are left out."""
     total = len(records[name])
-    rows = list(islice(iter(rows_of(records[name])), MOST_ROWS))
+    most = MOST_EVENTS if name == "events" else MOST_ROWS
+    rows = list(islice(iter(rows_of(records[name])), most))
     columns = [c for c in SCHEMA[name] if c.name not in ORIGIN_COLUMNS.values()]
     if rows:
         kinds = FIELD_KINDS[type(rows[0])]
