@@ -19,7 +19,7 @@ import analyzer
 from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump
 from analyzer.errors import SessionError
-from analyzer.live import instructions, ntoseye_target, pykd_target
+from analyzer.live import instructions, look, ntoseye_target, pykd_target
 from analyzer.live.capture import Capture
 from analyzer.live.replay import ReplaySession
 from analyzer.live.session import CONTINUE, STOP, DumpSession
@@ -236,6 +236,25 @@ def test_replayed_capture_captures_the_same(pykd_session, tmp_path, sample):
         session = ReplaySession(str(path))
     assert tables[0] == tables[1]
     assert len(tables[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rizinorg_rizin-testbins__triage_x64.dmp", "dbgeng_written_mini.dmp"],
+)
+def test_real_minidumps_as_sessions(shared_sample, name):
+    """Looked at as a session, a real minidump shows the filters that analyze shows."""
+    path = shared_sample(f"dmp/{name}")
+    found = look.records(DumpSession(open_dump(str(path))))
+    told = analyzer.open(path).records
+    skip = {"origin", "last_failing_routine", "last_failing_status", "last_failing_status_name"}
+    for table in ("filters", "extensions"):
+        rows = [
+            [tuple(v for n, v in zip(row._fields, row) if n not in skip) for row in side[table]]
+            for side in (found, told)
+        ]
+        assert rows[0] == rows[1]
+        assert len(rows[0]) == 1
 
 
 @pytest.mark.parametrize(

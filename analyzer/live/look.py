@@ -11,7 +11,8 @@ from ..absence import Absent
 from ..dumpstack import roles
 from ..dumpstack.context import last_failure
 from ..dumpstack.describe import Failure, describe, structures
-from ..dumpstack.walk import contexts, rings
+from ..dumpstack.scan import scan_chunks
+from ..dumpstack.walk import contexts, from_nodes, rings, unique
 from ..names import bugchecks
 from ..records import Machine, Origin, Records, Source
 from .session import Session, plain
@@ -27,6 +28,14 @@ def records(session: Session) -> Records:
     recorded = session.recorded_rings()
     found = rings(session, modules, known.context) if recorded is None else recorded
     filters = [m for m in modules if m.role == roles.FILTER and m.stack and m.loaded]
+    stacks = {ring.stack for ring in found if ring.nodes}
+    if not stacks or not stacks >= {m.stack for m in filters}:
+        stack_modules = [m for m in modules if m.stack and m.loaded]
+        pieces = (
+            piece for start, size in session.regions() for piece in session.chunks(start, size)
+        )
+        nodes, more = scan_chunks(session, stack_modules, pieces)
+        found = unique([*found, *more, *from_nodes(session, stack_modules, nodes)])
     failure = Failure(known.context, known.context, "likely", None)
     if isinstance(known.context, int):
         failure = Failure(*last_failure(session, known.context, filters))

@@ -9,7 +9,7 @@ limit, so a thread breaks in. Only the standard library and pykd are used.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 from ..absence import Absent
@@ -164,6 +164,21 @@ class PykdSession(Session):
     def nearest(self, address: int) -> str:
         text = self._ask(self._pykd.findSymbol, "", address)
         return str(text) if text and "!" in str(text) else super().nearest(address)
+
+    def regions(self) -> Iterator[tuple[int, int]]:
+        """What a dump in the engine holds of the kernel half; at most 64 MB, that is a minidump."""
+        if self._can_run:
+            return
+        at, left = (0xFFFF_8000_0000_0000 if self.pointer_size == 8 else 0x8000_0000), 1 << 26
+        for _ in range(1 << 14):
+            found = self._ask(self._pykd.findMemoryRegion, None, at)
+            if not isinstance(found, tuple) or len(found) != 2:
+                return
+            start, size = int(found[0]), int(found[1])
+            if start + size <= at or size <= 0 or size > left:
+                return
+            yield start, size
+            at, left = start + size, left - size
 
     # -- running -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ Standard library only.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
 from ..absence import Absent
@@ -125,6 +125,10 @@ class Session(Target):
     def close(self, leave_running: bool = True) -> None:
         """Removes all breakpoints, leaves the target running and ends the session."""
 
+    def regions(self) -> Iterator[tuple[int, int]]:
+        """(address, size) of memory to scan when the walk finds nothing: minidumps only."""
+        return iter(())
+
     def recorded_rings(self) -> list[Ring] | None:
         """The lists of filters where they are known already; None: walk the memory."""
         return None
@@ -212,6 +216,13 @@ class DumpSession(Session):
     def modules(self) -> Sequence[Module]:
         modules: Sequence[Module] = self._target.modules()
         return modules
+
+    def unloaded(self) -> Sequence[Module]:
+        modules: Sequence[Module] = self._target.unloaded()
+        return modules
+
+    def regions(self) -> Iterator[tuple[int, int]]:
+        yield from ((start, size) for start, _, size in getattr(self._target, "blocks", ()))
 
 
 def plain(value: Any) -> Any:
