@@ -54,7 +54,7 @@ def write(
     if any(mark in log for mark in '"\r\n;'):
         raise UsageError(f"'{log}' cannot be the name of a log")
     kinds = ARCHITECTURES[architecture]
-    yield f"$$ Made by dumpstart {__version__} for {architecture}. Run it with  $$>< THIS_FILE"
+    yield f"$$ Made by dumpstart {__version__} for {architecture}. Run it with  $$<THIS_FILE"
     yield "$$ then continue the target with  g  and give the log to  dumpstart analyze"
     yield f".logopen /t {log}"
     yield f".echo {TAG}script version={__version__} target={architecture}"
