@@ -32,11 +32,11 @@ def open_dump(path: str) -> KernelDump:
 
         return PageDump(file)
     if kind != 3 and not isinstance(kind, Absent):
-        names = ", ".join(f"{n} {text}" for n, text in mindumpdef.DUMP_TYPES.items())
+        name = mindumpdef.DUMP_TYPES.get(kind)
+        named = f" ({name}, a setting that no file should state)" if name else ", which is unknown"
         file.note(
             "dump-map-inconsistent",
-            f"the header states dump type {kind}, which does not exist (known: {names}); "
-            "no memory is read",
+            f"the header states dump type {kind}{named}; no memory is read",
             offset=file.layout.DumpType.offset,
         )
     return KernelDump(file)

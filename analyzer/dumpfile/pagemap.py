@@ -5,7 +5,7 @@ of the mapped file; its private memory is about 1/8 byte per frame of the machin
 32 bytes per run. It never says whether the file is long enough: the reader compares offsets with
 the file size.
 
-Sources: mindumpdef.h (runs), the public readers named in docs/architecture.md (bitmap, ranges).
+Sources: mindumpdef.h (runs), public readers of the format (bitmap, ranges).
 """
 
 from __future__ import annotations

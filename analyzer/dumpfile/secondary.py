@@ -3,7 +3,7 @@
 Invariant: the walk moves forward and stays inside the file; leftover bytes after the last block are
 normal (a dump converted from a bigger one keeps stale bytes), a block that overruns the file is
 not. Source: public reverse engineering, checked on 52 real minidumps (no count field; a header
-size below 0x20 ends the walk; pre-pad and post-pad surround the data).
+size that is none ends the walk; pre-pad and post-pad surround the data).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from uuid import UUID
 MAGIC = b"DumpBlob"
 #: far above any real dump (20 to 42 blocks seen); bounds a hostile chain of empty blocks
 MAX_BLOCKS = 4096
+#: block headers are 0x20 bytes long in all real dumps; a much longer one is a stale byte pattern
+MAX_HEADER = 0x100
 
-#: GUID -> owner, from public symbols and the block contents (docs/architecture.md, "Facts")
+#: GUID -> owner, from public symbols and the block contents (docs/facts.md)
 OWNERS = {
     "65755a40-f146-43ea-8c91-36b85728fd35": "crashdmp (CRASHDUMP_GUID_ID)",
     "da82441d-7142-4bc1-b844-0807c5a4b67f": "storport (GUID_DEVICEDUMP_DRIVER_STORAGE_PORT)",
@@ -59,7 +61,7 @@ def blocks(data: memoryview, start: int) -> tuple[list[Block], str, int | None]:
     at = start + header
     while at + 0x20 <= size:
         head, raw, length, pre, post = struct.unpack_from("<I16sIII", data, at)
-        if head < 0x20:
+        if not 0x20 <= head <= MAX_HEADER:
             break
         begin = at + head + pre
         if begin + length > size:

@@ -3,7 +3,7 @@
 Invariant: found by signature and by content; a fixed offset counts only where its build is proven
 (Windows 7 x86). Standard library only.
 
-Sources: docs/architecture.md ("Facts"): Context signature and embedded dump block seen on 22000
+Sources: docs/facts.md: Context signature and embedded dump block seen on 22000
 ARM64, the tail of the stack context on 19041 x64 and Windows 7, both read off real dumps.
 """
 

@@ -4,7 +4,7 @@ Invariant: a layout is chosen by content, never by the Windows build alone; one 
 not hide a node, so that the field can be reported. Standard library only.
 
 Source: the layouts of :mod:`analyzer.layouts.crashdmp`; the test of a candidate is
-docs/architecture.md, "How filters are found".
+docs/facts.md, "How filters are found".
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Invariant: a role is decided by the module's name and its place behind the dump 
 nothing is read from memory. A name that is neither a known port nor a known miniport driver is a
 filter by elimination, and the record says so. Standard library only.
 
-Sources: docs/architecture.md ("Facts"): crashdmp maps each image as ``dump_<name>`` for the crash
+Sources: docs/facts.md: crashdmp maps each image as ``dump_<name>`` for the crash
 stack and ``hiber_<name>`` for the hibernation stack; the order is port driver, miniport, filters.
 """
 
@@ -32,11 +32,11 @@ _MINIPORTS = set(
     lsi_sas lsi_sas2 lsi_sas2i lsi_sas3 lsi_sas3i lsi_sss lsi_scsi lsi_fc megasas megasas2i
     megasas35i percsas2i percsas3i mpi3drvi mvumis amdsata amdsbs amdxata rcraid rcbottom nvstor
     nvraid arcsas adp80xx hpsamd smartpqi smartsamd sisraid2 sisraid4 vsmraid vstxraid
-    viostor vioscsi pvscsi xenvbd secnvme 3ware stexstor ql2300 ql40xx elxstor bfad
+    viostor vioscsi pvscsi xenvbd secnvme 3ware stexstor ql2300 ql40xx elxstor bfad wmilib
     sdbus sdstor usbstor uaspstor
     """.split()
 )
-#: crash dump filter drivers known by name (docs/architecture.md, "Facts")
+#: crash dump filter drivers known by name (docs/facts.md)
 KNOWN_FILTERS = {"dumpfve", "veracrypt", "truecrypt", "dcrypt", "dmpflt"}
 
 _KERNELS = {"ntoskrnl", "ntkrnlmp", "ntkrnlpa", "ntkrpamp", "ntkrla57", "nt"}
