@@ -1,6 +1,7 @@
-"""An independent debugger, ntoseye, on the simulated machine: natively, without Wine.
+"""ntoseye, a debugger that others wrote, on the simulated machine: natively, without Wine.
 
-It shows that the machine behaves towards a debugger we did not write as its scenario says.
+It shows that the machine behaves towards a debugger as its scenario says, and that the package's
+ntoseye backend sees all of it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
+import pytest
+from kd import expect
 from kd.machine import Machine
 from kd.scenarios import SCENARIOS
 from kd.simulator import TESTS, guest, simulated
+
+import analyzer
 
 
 def home_with_symbols(folder: Path) -> Path:
@@ -74,3 +80,49 @@ def test_ntoseye_sees_the_calls_of_the_scenario(tmp_path: Path) -> None:
     assert report["breakpoints"] == []
     assert not report["standing"]
     assert report["ran_since_resume"] > 0
+
+
+def run_attached(
+    scenario: str, folder: Path, arguments: list[str], **environment: str
+) -> dict[str, Any]:
+    """Runs a Python program beside a waiting machine; returns the machine's report."""
+    line = folder / "line"
+    with simulated(scenario, socket=line) as target:
+        done = subprocess.run(
+            [sys.executable, *(word.replace("LINE", str(line)) for word in arguments)],
+            env={
+                **{name: value.replace("LINE", str(line)) for name, value in environment.items()},
+                **{k: v for k, v in os.environ.items() if k not in environment},
+                "HOME": str(home_with_symbols(folder)),
+            },
+            cwd=TESTS.parent,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return target.end()
+
+
+@pytest.mark.parametrize(("scenario", "timeout"), [("failing", "60"), ("hang", "5")])
+def test_capture_through_ntoseye(scenario: str, timeout: str, tmp_path: Path) -> None:
+    """``dumpstart capture --ntoseye``: every status and exact duration, and the findings."""
+    path = tmp_path / "capture.jsonl"
+    count = str(len(SCENARIOS[scenario].calls))
+    options = ["--output", str(path), "--calls", count, "--timeout", timeout]
+    arguments = ["-m", "analyzer", "capture", "--ntoseye", "LINE", *options]
+    report = run_attached(scenario, tmp_path, arguments)
+    case = analyzer.open(str(path))
+    expect.calls(scenario, case)
+    expect.findings(scenario, case)
+    expect.runs_on(scenario, report)
+
+
+def test_ntoseye_keeps_the_contract(tmp_path: Path) -> None:
+    """``-m live tests/test_live_contract.py`` passes on the ntoseye backend."""
+    file = str(TESTS / "test_live_contract.py")
+    arguments = ["-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", "live", file]
+    report = run_attached("normal", tmp_path, arguments, DUMPSTART_TARGET="ntoseye:LINE")
+    assert not report["standing"]
+    assert report["breakpoints"] == []

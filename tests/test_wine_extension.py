@@ -143,10 +143,13 @@ def facts(text: str) -> dict[str, list[str]]:
 def test_a_synthetic_dump(sample: Find, tmp_path: Path) -> None:
     """Extensions, routines, dump stack and crash from the engine's memory and from our reader."""
     path = sample("healthy-x64-kernel.dmp")
-    told, own = facts(in_the_debugger(path, tmp_path)), facts(outside(path))
+    report = in_the_debugger(path, tmp_path)
+    told, own = facts(report), facts(outside(path))
     assert len(own["fields"]) == 32  # two filters
     assert len(own["stack"]) == 4
     assert told == own
+    # the engine reads time stamps from image headers, which this dump leaves out
+    assert "module-copy-differs" not in report
 
 
 @pytest.mark.parametrize("name", TRIAGE)

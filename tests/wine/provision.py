@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -91,16 +92,16 @@ def provide() -> Wine:
         raise MissingPartError("not installed: " + ", ".join(missing))
     wine = Wine(CACHE)
     CACHE.mkdir(parents=True, exist_ok=True)
-    step("windows", "wheels and the Windows Python", lambda: windows_python(wine))
-    step("programs", "own programs", lambda: own_programs(wine), newest=HERE / "c")
-    step("prefix", "Wine prefix", lambda: prefix(wine))
+    wheels, own = [HERE / "requirements.txt"], list((HERE / "c").iterdir())
+    step("windows", "wheels and the Windows Python", lambda: windows_python(wine), wheels)
+    step("programs", "own programs", lambda: own_programs(wine), [CACHE / "windows.done", *own])
+    step("prefix", "Wine prefix", lambda: prefix(wine), [])
     return wine
 
 
-def step(name: str, title: str, make: Callable[[], None], newest: Path | None = None) -> None:
-    """Runs one step unless it was finished before; a failed download or start is tried twice."""
+def step(name: str, title: str, make: Callable[[], None], sources: Sequence[Path]) -> None:
+    """Runs one step unless it was done after its sources; one that fails is tried once more."""
     mark = CACHE / f"{name}.done"
-    sources = newest.iterdir() if newest else ()
     if mark.exists() and all(s.stat().st_mtime <= mark.stat().st_mtime for s in sources):
         return
     began = time.monotonic()
@@ -134,8 +135,10 @@ def windows_python(wine: Wine) -> None:
     shutil.copytree(
         library, home / "Lib", ignore=lambda _, names: [n for n in names if n in LEFT_OUT]
     )
-    with zipfile.ZipFile(next(wheels.glob("pykd-*.whl"))) as archive:
-        archive.extractall(packages)
+    for wheel in wheels.glob("*.whl"):
+        if not wheel.name.startswith("panda3d-"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(packages)
     for engine in (packages / "pykd").glob("*.dll"):  # the debugger host wants them beside it
         shutil.copy(engine, home)
     shutil.copy(packages / "pykd" / "pykd.pyd", wine.extension)
