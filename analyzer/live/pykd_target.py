@@ -116,7 +116,8 @@ class PykdSession(Session):
         stamp = self._ask(module.timestamp, None)
         checksum = self._ask(module.checksum, None)
         none = Absent("not-recorded", "the engine does not know it")
-        known = isinstance(stamp, int)
+        # 0xFFFFFFFE: the engine could not read the header (seen with 10.0.15063)
+        known = isinstance(stamp, int) and stamp not in (0xFFFFFFFE, 0xFFFFFFFF)
         return Module(
             name=name, base=base, end=base + size, size=size, role=None, stack=None, loaded=True,
             time_date_stamp=stamp if known else none,
