@@ -32,14 +32,16 @@ def test_metadata():
 def test_extras():
     """Every extra that the documentation names can be installed by name."""
     extras = set(importlib.metadata.metadata("dumpstart").get_all("Provides-Extra"))
-    assert extras == {"live", "notebook", "evtx", "registry", "parquet", "all"}
+    assert extras == {
+        "live", "ntoseye", "notebook", "evtx", "registry", "etl", "parquet", "fsspec", "dask", "all"
+    }  # fmt: skip
 
 
 def test_core_is_small():
-    """Without an extra only the four core libraries come along."""
+    """Without an extra only four libraries come along, and a TOML reader where Python has none."""
     requires = importlib.metadata.requires("dumpstart")
     core = {re.match(r"[\w-]+", line)[0] for line in requires if "extra ==" not in line}
-    assert core == {"numpy", "pandas", "matplotlib", "jinja2"}
+    assert core == {"numpy", "pandas", "matplotlib", "jinja2", "tomli"}
 
 
 def test_pykd_only_where_it_exists():

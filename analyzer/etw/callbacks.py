@@ -20,6 +20,11 @@ from ..records import Anomaly, Callback, Event, Origin
 from . import providers
 from .clock import Clock
 
+try:
+    import tomllib  # novermin
+except ImportError:  # Python before 3.11
+    import tomli as tomllib  # type: ignore[import-not-found,no-redef,unused-ignore]
+
 GUID = providers.CALLBACKS
 PROVIDER = "Dumpstart-Callbacks"
 ENTRY, RETURN = 1, 2
@@ -106,40 +111,10 @@ def load_mapping(path: str) -> list[Rule]:
 
 def _tables(text: str, path: str) -> list[dict[str, Any]]:
     try:
-        import tomllib
-    except ImportError:
-        return _simple_toml(text, path)
-    try:
         found = tomllib.loads(text).get("event", [])
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"not TOML: {error}") from error
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-
-
-def _simple_toml(text: str, path: str) -> list[dict[str, Any]]:
-    """The part of TOML a mapping needs, for Python before 3.11: [[event]], strings, numbers."""
-    out: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        if line.split("#")[0].strip() == "[[event]]":
-            out.append({})
-            continue
-        key, equals, rest = line.partition("=")
-        rest = rest.strip()
-        value: Any = None
-        if rest[:1] in ("'", '"') and rest.find(rest[0], 1) > 0:
-            value = rest[1 : rest.index(rest[0], 1)]
-        else:
-            try:
-                value = int(rest.split("#")[0].strip(), 0)
-            except ValueError:
-                value = None
-        if not equals or not out or value is None:
-            raise InputError(path, f"line {number} is not understood")
-        out[-1][key.strip().strip('"')] = value
-    return out
 
 
 class Half(NamedTuple):
