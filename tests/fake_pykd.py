@@ -134,13 +134,9 @@ def make(machine: FakeMachine, is_dump: bool = False) -> Any:
     def symbol(name: str) -> int:
         raise SymbolException(name)
 
-    def find_region(address: int) -> tuple:
-        raise DbgException(f"no region from {address:#x} on")
-
     def println(text: str, dml: bool = False) -> None:
         pykd.printed.append((text, dml))
 
-    pykd.findMemoryRegion = find_region
     pykd.setBp, pykd.eventHandler, pykd.loadBytes = set_bp, EventHandler, load_bytes
     pykd.reg, pykd.rdmsr, pykd.go, pykd.breakin = reg, rdmsr, go, breakin
     pykd.dbgCommand, pykd.getOffset, pykd.dprintln = command, symbol, println

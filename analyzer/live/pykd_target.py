@@ -8,6 +8,7 @@ limit, so a thread breaks in. Only the standard library and pykd are used.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
@@ -19,6 +20,8 @@ from ..sources import windbg_text
 from .session import CONTINUE, Callback, Session, Stop
 
 _CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "arm64"}
+#: a block of data in the engine's account of a minidump
+_BLOCK = re.compile(r"^ +([0-9a-f]{8}`?[0-9a-f]{8}) - ([0-9a-f]{8}`?[0-9a-f]{8}) at offset ", re.M)
 #: how long the break-in of a time limit may take before it is asked for again
 _GRACE = 30.0
 
@@ -167,19 +170,18 @@ class PykdSession(Session):
         return str(text) if text and "!" in str(text) else super().nearest(address)
 
     def regions(self) -> Iterator[tuple[int, int]]:
-        """What a dump in the engine holds of the kernel half; at most 64 MB, that is a minidump."""
-        if self._can_run:
-            return
-        at, left = (0xFFFF_8000_0000_0000 if self.pointer_size == 8 else 0x8000_0000), 1 << 26
-        for _ in range(1 << 14):
-            found = self._ask(self._pykd.findMemoryRegion, None, at)
-            if not isinstance(found, tuple) or len(found) != 2:
-                return
-            start, size = int(found[0]), int(found[1])
-            if start + size <= at or size <= 0 or size > left:
-                return
-            yield start, size
-            at, left = start + size, left - size
+        """What a minidump in the engine holds, from ``.dumpdebug``; at most 64 MB.
+
+        Not from findMemoryRegion, which refuses kernel targets.
+        """
+        left = 1 << 26
+        text = "" if self._can_run else self._ask(self._pykd.dbgCommand, None, ".dumpdebug")
+        for first, last in _BLOCK.findall(str(text or "")):
+            start, end = (int(word.replace("`", ""), 16) for word in (first, last))
+            size = end + 1 - start
+            if 0 < size <= left:
+                yield start, size
+                left -= size
 
     # -- running -------------------------------------------------------------------------------
 
