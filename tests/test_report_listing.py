@@ -107,7 +107,7 @@ def test_info_tells_what_a_source_can_and_cannot_tell(handmade: Records) -> None
         "machine.dmp",
         "kind kernel dump triage dump",
         "architecture x64",
-        "size 1444532",
+        "size 1,444,532 bytes",
         "can tell modules",
         "filters",
         "cannot tell calls of the filters",

@@ -38,7 +38,8 @@ def sources(records: Records, format: str) -> Iterator[str]:
         yield clean(row["path"]) + "\n"
         kind = " ".join(filter(None, (row["kind"], row["subtype"])))
         kind = kind or row["absent"].get("kind", "-")
-        pairs = [("kind", kind), ("architecture", row["architecture"]), ("size", row["size_bytes"])]
+        size = None if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
+        pairs = [("kind", kind), ("architecture", row["architecture"]), ("size", size)]
         pairs += [("can tell", row["can_tell"]), ("cannot tell", row["cannot_tell"])]
         for name, value in pairs:
             if value is None:
