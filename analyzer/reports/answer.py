@@ -97,9 +97,10 @@ def dump_kind(machine: Machine) -> str:
 def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     kind = dump_kind(machine)
     crash = ""
-    if not is_absent(machine.bugcheck):
+    if not is_absent(machine.bugcheck) and machine.bugcheck:
         name = words.field(machine, "bugcheck_name", "")
-        crash = f" of bugcheck 0x{machine.bugcheck:X}" + (f" ({name})" if name else "")
+        known = name and not name.startswith("0x")
+        crash = f" of bugcheck 0x{machine.bugcheck:X}" + (f" ({name})" if known else "")
     own = [f for f in findings if f.origin.source == machine.origin.source]
     rules = {f.rule for f in own}
     if "not-a-crash" in rules:
