@@ -123,20 +123,20 @@ def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[st
 
 def _machines(records: Records) -> Iterator[str]:
     for m in records["machine"]:
-        processors = fields(m, "processors")
         windows = [
             f"build {field(m, 'build')}" if not is_absent(m.build) else "",
             f"lab {field(m, 'build_lab')}" if not is_absent(m.build_lab) else "",
             fields(m, "architecture"),
-            f"{processors} processors" if processors else "",
+            words.counted(m.processors, "processor") if isinstance(m.processors, int) else "",
         ]
         parameters = [f"parameter{n}" for n in (1, 2, 3, 4)]
         attributes = fields(m, "attributes", "attribute_names")
-        uptime = "" if is_absent(m.uptime_ns) else f", up {words.duration(m.uptime_ns)}"
+        uptime = "" if is_absent(m.uptime_ns) else f"up {words.duration(m.uptime_ns)}"
+        when = ", ".join(filter(None, (fields(m, "system_time"), uptime)))
         yield from _pairs(
             ("bugcheck", fields(m, "bugcheck", "bugcheck_name")),
             ("parameters", fields(m, *parameters)),
-            ("crash time", fields(m, "system_time") + uptime),
+            ("crash time", when),
             ("windows", ", ".join(filter(None, windows))),
             ("dump type", fields(m, "dump_type", "dump_type_name")),
             ("attributes", attributes),
@@ -226,8 +226,13 @@ def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
         if extension.is_reconstructed:
             text = f"reconstructed, not read: {clean(extension.origin.how)}"
             yield from wrapped(text, "      ")
-        pointer_size = _pointer_size(records)
-        yield from aligned(_nested(members(extension, pointer_size)), "      ")
+        found = list(members(extension, _pointer_size(records)))
+        if all(m.value == "-" for m in found):
+            reasons = {clean(v) for v in extension[:-1] if isinstance(v, Absent)}
+            for reason in sorted(reasons):
+                yield from wrapped(f"not determined ({reason})", "        ", "      ")
+            continue
+        yield from aligned(_nested(found), "      ")
         yield from _missing([extension], extension._fields[:-1], "      ")
 
 
@@ -299,11 +304,16 @@ def _requests(records: Records) -> Iterator[str]:
     last = sorted(dated, key=lambda r: -r.before_crash_ns)[-_LAST_REQUESTS:]
     table = [("last requests", "before the crash", "duration", "status")]
     for r in last:
-        took = "in flight" if r.in_flight is True else words.duration(r.duration_ns)
+        took = "in flight" if r.in_flight is True else _ticks(r.duration_ns)
         status = fields(r, "status", "status_name") or "-"
-        table.append((field(r, "operation"), words.duration(r.before_crash_ns), took, status))
+        table.append((field(r, "operation"), _ticks(r.before_crash_ns), took, status))
     if last:
         yield from aligned(table)
+
+
+def _ticks(ns: Any) -> str:
+    """A duration between two times of a clock that moves in steps: 0 is less than one step."""
+    return "under a tick" if ns == 0 and not is_absent(ns) else words.duration(ns)
 
 
 def _residue(records: Records) -> Iterator[str]:
