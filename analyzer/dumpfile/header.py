@@ -123,10 +123,16 @@ class DumpFile:
         name = mindumpdef.IMAGE_FILE_MACHINES.get(int(machine))
         known = {8: ("x64", "arm64"), 4: ("x86",)}[self.pointer_size]
         if name not in known:
-            return Absent("out-of-range", f"machine type {int(machine):#x} in a {known[0]} header")
+            text = f"machine type {int(machine):#x} in a {8 * self.pointer_size}-bit header"
+            self.note(
+                "dump-map-inconsistent",
+                f"the header contradicts itself: {text}; its memory is read by what fits",
+                offset=self.layout.MachineImageType.offset,
+            )
+            return Absent("out-of-range", text)
         if name == "x86":
-            # A writer that leaves the byte at its filler is told apart by the page directory:
-            # only PAE has one that is not page aligned; 0x50 is "P" of PAGE.
+            # A page dump whose writer left the byte at its filler ("P" of PAGE) is told apart by
+            # its page tables.
             return "x86-pae" if self.fields.get("PaeEnabled") == 1 else "x86"
         return name
 
