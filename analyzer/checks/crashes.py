@@ -339,7 +339,9 @@ class Index:
         self._sources: dict[str, set[int]] = {}
         self._many: set[str] = set()  #: event logs, which span many starts
         for row in rows:
-            number, origin = int(known(row.crash)), row.origin
+            number, origin = known(row.crash), row.origin
+            if number is None:
+                continue
             self.by_number.setdefault(number, []).append(row)
             self._places.setdefault(_place(origin), set()).add(number)
             self._sources.setdefault(origin.source, set()).add(number)
