@@ -28,7 +28,7 @@ class InputError(AnalyzerError):
     ) -> None:
         self.path, self.problem, self.offset = path, problem, offset
         self.expected, self.found, self.advice = expected, found, advice
-        text = f"{path}: {problem}"
+        text = f"{path}: {problem.rstrip('.')}"  # some reasons of the system end with a full stop
         if offset is not None:
             text += f" at offset {offset:#x}"
         details = [f"expected {expected}"] if expected else []
