@@ -299,6 +299,8 @@ def _write(arguments: Any, pieces: Iterable[str]) -> None:
         except OSError as error:
             raise InputError(target, f"the output cannot be written: {_reason(error)}") from None
         return
+    if sys.stdout is None:  # the shell's >&-
+        raise InputError("stdout", "the output cannot be written: it is closed")
     try:
         for piece in pieces:
             sys.stdout.write(piece)
