@@ -34,7 +34,12 @@ def machine() -> Machine:
 @pytest.fixture(scope="module")
 def written(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A full and a mini dump, taken in the last callback of a crash dump."""
-    wine, folder = session.provided(), tmp_path_factory.mktemp("written")
+    return session.twice(lambda: write_dumps(machine, tmp_path_factory.mktemp("written")))
+
+
+def write_dumps(machine: Machine, folder: Path) -> dict[str, Path]:
+    """One session of the engine."""
+    wine = session.provided()
     files = {kind: folder / f"{kind}.dmp" for kind in ("f", "m")}
     last = machine.filters["dump_beta.sys"].address("DumpFinish")
     commands = [".reload", f"bp {last:#x}", "g", "r rip"]

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import IO, Callable, TypeVar
 
 import pytest
 
@@ -25,6 +25,7 @@ from .provision import MissingPartError, Wine, provide, stop_server, windows_pat
 COM1 = "com:port=com1,baud=115200"
 COMMAND = "\x1e "  # in front of each command that the host runs
 T = TypeVar("T")
+_LOCKS: list[IO[str]] = []
 
 
 class FailedError(AssertionError):
@@ -37,11 +38,17 @@ def provided() -> Wine:
     try:
         if sys.platform != "linux":
             raise MissingPartError("these tests run on Linux")
-        return provide()
+        wine = provide()
     except MissingPartError as missing:
         if os.environ.get("CI") == "true":
             pytest.fail(str(missing))
         pytest.skip(str(missing))
+    import fcntl  # not on Windows
+
+    # one prefix has one COM1: test runs take turns; the lock goes with the process
+    _LOCKS.append((wine.folder / "lock").open("w"))
+    fcntl.flock(_LOCKS[0], fcntl.LOCK_EX)
+    return wine
 
 
 def twice(run: Callable[[], T]) -> T:
