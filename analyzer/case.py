@@ -6,7 +6,7 @@ Invariant: each input is either read or named as unusable; none is dropped witho
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: called with what is being done, how much of it is done and how much there is
 Progress = Callable[[str, int, int], None]
+#: compares records with what is known from elsewhere
+Judge = Callable[[Records], Iterable[Anomaly]]
 
 FAIL_ON = ("error", "warning", "never")
 #: so many unusable files are named in a sentence
@@ -87,12 +89,18 @@ class Case:
         return f"<Case: {', '.join(counts) or 'no records'}>"
 
 
-def open_case(paths: Sequence[Any], progress: Progress | None = None, **options: Any) -> Case:
+def open_case(
+    paths: Sequence[Any],
+    progress: Progress | None = None,
+    judges: Sequence[Judge] = (),
+    **options: Any,
+) -> Case:
     """Reads the files, merges what they tell and runs the checks.
 
     A path may be a folder or a zip archive; what is in it and no input is listed and passed over. A
     file that cannot be used raises when it is the only one; beside others that can be used it
-    becomes the finding ``input-unusable``. ``options`` go to the sources that know them.
+    becomes the finding ``input-unusable``. ``judges`` say more about the records before the checks
+    run; ``options`` go to the sources that know them.
     """
     if not paths:
         raise UsageError("no file was given")
@@ -106,6 +114,8 @@ def open_case(paths: Sequence[Any], progress: Progress | None = None, **options:
     if progress is not None:
         progress("checking", len(gathered.inputs), len(gathered.inputs))
     records.add(*crashes.group(records))
+    for judge in judges:
+        records.add(*judge(records))
     records.add(*checks.run(records))
     return Case(records)
 

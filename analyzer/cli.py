@@ -35,7 +35,7 @@ _TRACE_OPTIONS = {
     "manifests": "instrumentation manifest (.man)",
     "tmf": "TMF file of WPP messages, or a folder of them",
     "mapping": "TOML file: which events are callbacks of a filter",
-    "baseline": "capture of a good run, to compare a capture with",
+    "baseline": "what is normal: a capture of a good run, or a file of 'dumpstart baseline'",
 }
 
 
@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
     population.scan_options(_command(commands, _scan, "analyze many cases into a data set"))
+    population.study_options(_command(commands, _population, "what goes with slow or failed dumps"))
+    population.baseline_options(_command(commands, _baseline, "save what is normal for a fleet"))
     live.capture_options(_command(commands, _capture, "record callbacks in a live kernel debugger"))
     live.script_options(_command(commands, _script, "a WinDbg script that records callbacks"))
     explain = _command(commands, _explain, "what a finding means and what to do")
@@ -217,6 +219,16 @@ def _scan(arguments: Any) -> int:
     return 0
 
 
+def _population(arguments: Any) -> int:
+    _write(arguments, population.study(arguments))
+    return 0
+
+
+def _baseline(arguments: Any) -> int:
+    _write(arguments, population.baseline(arguments))
+    return 0
+
+
 def _capture(arguments: Any) -> int:
     return live.capture(arguments, lambda text: print(text, file=sys.stderr))
 
@@ -254,6 +266,8 @@ def _open(arguments: Any) -> Any:
     paths, target = list(_expanded(arguments.paths)), arguments.output
     _keep_inputs(paths, target)
     options = {name: getattr(arguments, name) for name in _TRACE_OPTIONS}
+    if options["baseline"]:
+        options["judges"], options["baseline"] = population.judges(options["baseline"])
     if not _terminal(sys.stderr):
         case = open_case(paths, **options)
     else:

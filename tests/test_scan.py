@@ -142,9 +142,7 @@ def test_folder_as_a_case(tmp_path, sample):
     for name in ("a", "b"):
         (tmp_path / "in" / name).mkdir(parents=True)
         (tmp_path / "in" / name / "DumpStack.log").write_bytes(log(3))
-        (tmp_path / "in" / name / "x.reg").write_bytes(
-            sample("logs/crash-control.reg").read_bytes()
-        )
+        (tmp_path / "in" / name / "x.reg").write_bytes(control)
     (tmp_path / "in" / "single.log").write_bytes(log(4))
     counts = run([tmp_path / "in"], tmp_path / "out", per="folder")
     assert (counts.places, counts.analysed, counts.copies) == (3, 2, 1)

@@ -20,6 +20,7 @@ from . import (
     rules_case,
     rules_dump,
     rules_etw,
+    rules_fleet,
     rules_live,
     rules_logs,
     storage,
@@ -36,6 +37,7 @@ RULES: dict[str, Rule] = {
     **rules_etw.RULES,
     **rules_live.RULES,
     **rules_case.RULES,
+    **rules_fleet.RULES,
 }
 
 #: each looks at the records of one source

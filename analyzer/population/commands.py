@@ -28,6 +28,22 @@ def scan_options(parser: Any) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
+def study_options(parser: Any) -> None:
+    """Options of ``dumpstart population``."""
+    parser.add_argument("folder", metavar="DIR", help="data set of 'dumpstart scan'")
+    parser.add_argument(
+        "--labels", metavar="CSV", help="more traits: columns case or location, ..."
+    )
+    parser.add_argument("--format", choices=("text", "json", "html"), default="text")
+    parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
+
+
+def baseline_options(parser: Any) -> None:
+    """Options of ``dumpstart baseline``."""
+    parser.add_argument("folder", metavar="DIR", help="data set of 'dumpstart scan'")
+    parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
+
+
 def redact_option(parser: Any) -> None:
     """The option that leaves out what names people and machines."""
     parser.add_argument(
@@ -75,3 +91,40 @@ def _as_text(counts: Any) -> Iterator[str]:
         yield f"  {outcome}: {clean(location, 200)}: {said}\n"
     if sum(others.values()) > 20:
         yield "  The table cases lists all, with the reason.\n"
+
+
+def study(arguments: Any) -> Iterator[str]:
+    """The report of a population in the format that was asked for."""
+    from . import report
+    from .dataset import DataSet
+    from .study import Study, label, locate, table_of
+
+    data = DataSet(arguments.folder).read()
+    table = table_of(data)
+    if arguments.labels:
+        label(table, data, arguments.labels)
+    made = Study(table)
+    locate(made, data)
+    writers = {"text": report.text, "json": report.as_json, "html": report.html}
+    return writers[arguments.format](made)
+
+
+def baseline(arguments: Any) -> Iterator[str]:
+    """The baseline of a population as JSON."""
+    from .baseline import of_study
+    from .dataset import DataSet
+    from .study import Study, table_of
+
+    made = of_study(Study(table_of(DataSet(arguments.folder).read())))
+    return iter([json.dumps(made) + "\n"])
+
+
+def judges(paths: list[str]) -> tuple[list[Any], list[str]]:
+    """Judges by the fleet's baselines among the files, and the files that are none."""
+    from functools import partial
+
+    from .baseline import is_baseline, judge, load
+
+    fleet = [path for path in paths if is_baseline(path)]
+    made = [partial(judge, baseline=load(path), path=path) for path in fleet]
+    return made, [path for path in paths if path not in fleet]

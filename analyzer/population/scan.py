@@ -31,6 +31,7 @@ _CHUNK_BYTES = 64 << 20
 _BATCH_CASES = 500
 _BATCH_BYTES = 64 << 20
 _BATCH_SECONDS = 30.0
+_DASK_WAIT = "20s"
 
 
 class Job(NamedTuple):
@@ -160,7 +161,7 @@ class Workers:
         if self.scheduler:
             client = need("distributed", "dask").Client
             try:
-                self._client = client(self.scheduler, timeout="20s", set_as_default=False)
+                self._client = client(self.scheduler, timeout=_DASK_WAIT, set_as_default=False)
             except (OSError, ValueError) as error:
                 problem = f"the scheduler cannot be reached: {error}"
                 raise InputError(self.scheduler, problem) from None

@@ -1,0 +1,139 @@
+"""What is normal for a fleet, saved, and one case judged against it.
+
+Invariant: a measure of fewer than 20 cases judges nothing, and that is said. The limits are robust:
+six scaled median absolute deviations of the logarithm around the median.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..records import Anomaly, Origin, Records
+from .measures import Measure, measure, of_records, traits
+from .report import amount
+
+if TYPE_CHECKING:
+    from .study import Study
+
+KEY = "dumpstart_baseline"
+SCHEMA_NUMBER = 1
+ENOUGH = 20
+_FAR = 6.0
+#: a spread below this is taken for it: no fleet is as even as a few equal values look
+_LEAST_SPREAD = 0.02
+
+
+def of_study(study: Study) -> dict[str, Any]:
+    """The baseline of a population."""
+    import numpy as np
+
+    from .statistics import spread
+
+    rows = []
+    for key, values in study.measures.items():
+        x = values.to_numpy(float)
+        row: dict[str, Any] = {**key._asdict(), "cases": len(x)}
+        if key.unit == "yes":
+            row["share"] = float(x.mean())
+        else:
+            x = x[x > 0]
+            if not len(x):
+                continue
+            middle, wide = spread(np.log(x))
+            row.update(median=math.exp(middle), spread=max(wide, _LEAST_SPREAD), cases=len(x))
+        rows.append(row)
+    versions = {
+        name[len("version of ") :]: {str(k): int(n) for k, n in values.value_counts().items()}
+        for name, values in study.traits.items()
+        if name.startswith("version of ")
+    }
+    return {
+        KEY: SCHEMA_NUMBER,
+        "cases": study.table.outcomes.get("analysed", 0),
+        "measures": rows,
+        "versions": versions,
+    }
+
+
+def is_baseline(path: str) -> bool:
+    """True for a file that :func:`of_study` made, by its first bytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).lstrip().startswith(b'{"' + KEY.encode() + b'"')
+    except OSError:
+        return False  # the source says what is wrong with it
+
+
+def load(path: str) -> dict[str, Any]:
+    """A baseline from its file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            said = json.load(file)
+        if said[KEY] != SCHEMA_NUMBER:
+            problem = f"the baseline has schema {said[KEY]}, this version reads {SCHEMA_NUMBER}"
+            raise InputError(path, problem, advice="save it again")
+        for row in said["measures"]:
+            Measure(row["name"], row["subject"], row["unit"], row["worse"])
+            float(row["share"] if row["unit"] == "yes" else row["median"] * row["spread"])
+            int(row["cases"])
+        for known in said["versions"].values():
+            sum(known.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"the baseline cannot be read: {error}") from None
+    result: dict[str, Any] = said
+    return result
+
+
+def judge(records: Records, baseline: dict[str, Any], path: str) -> Iterator[Anomaly]:
+    """What of one case is not as in the fleet."""
+    frames = of_records(records)
+    known = {(r["name"], r["subject"]): r for r in baseline["measures"]}
+    small = []
+    for key, values in measure(frames).items():
+        row = known.get((key.name, key.subject))
+        subject = f" in {key.subject}" if key.subject else ""
+        if row is None or row["cases"] < ENOUGH:
+            small.append(f"{key.name}{subject} = {0 if row is None else row['cases']} cases")
+            continue
+        value = float(values.iloc[0])
+        if key.unit == "yes":
+            if value and row["share"] <= 0.01:
+                text = f"{key.name}{subject}: this happened here, and in {row['share']:.2%} of "
+                yield _anomaly("fleet-rare-failure", text, row, key, path)
+            continue
+        if value <= 0:
+            continue
+        distance = math.log(value / row["median"]) / row["spread"]
+        if (distance if key.worse == "more" else -distance) > _FAR:
+            text = f"{key.name}{subject} is {amount(key, value)}; the median is "
+            text += f"{amount(key, row['median'])} in "
+            yield _anomaly("fleet-slower", text, row, key, path)
+    for name, values in traits(frames).items():
+        driver = name.partition("version of ")[2]
+        seen = baseline["versions"].get(driver) if driver else None
+        if seen and sum(seen.values()) >= ENOUGH and values.iloc[0] not in seen:
+            yield Anomaly(
+                "fleet-unknown-version",
+                f"{driver} has version {values.iloc[0]}, which none of the {sum(seen.values())} "
+                f"cases with this driver in the baseline has ({len(seen)} versions).",
+                Origin(path, "compared with a fleet"),
+                driver,
+            )
+    if small:
+        yield Anomaly(
+            "fleet-too-few",
+            f"{len(small)} measures were not judged: the baseline has fewer than {ENOUGH} cases "
+            "of each.",
+            Origin(path, "compared with a fleet"),
+            evidence=tuple(small),
+        )
+
+
+def _anomaly(rule: str, text: str, row: dict[str, Any], key: Measure, path: str) -> Anomaly:
+    text = f"{text[0].upper()}{text[1:]}{row['cases']:,} cases of the baseline."
+    cases = f"cases = {row['cases']}"
+    return Anomaly(rule, text, Origin(path, "compared with a fleet"), key.subject, (cases,))
