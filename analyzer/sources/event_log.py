@@ -220,8 +220,8 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
             cut = f", the file ends inside a chunk of which {counts.from_cut_chunk} were read"
         yield Anomaly(
             "event-log-damaged",
-            f"{counts.lost} records cannot be read, {counts.decoded} can "
-            f"({counts.damaged_chunks} damaged chunks{cut}).",
+            f"{counts.lost} of {counts.lost + counts.decoded} records cannot be read "
+            f"(damaged chunks: {counts.damaged_chunks}{cut}).",
             Origin(path, "chunk walk"),
             evidence=tuple(
                 filter(
