@@ -105,7 +105,10 @@ def run_attached(
         return target.end()
 
 
-@pytest.mark.parametrize(("scenario", "timeout"), [("failing", "60"), ("hang", "5")])
+@pytest.mark.parametrize(
+    ("scenario", "timeout"),
+    [("failing", "60"), pytest.param("hang", "5", marks=pytest.mark.live)],  # live: to save time
+)
 def test_capture_through_ntoseye(scenario: str, timeout: str, tmp_path: Path) -> None:
     """``dumpstart capture --ntoseye``: every status and exact duration, and the findings."""
     path = tmp_path / "capture.jsonl"
@@ -119,6 +122,7 @@ def test_capture_through_ntoseye(scenario: str, timeout: str, tmp_path: Path) ->
     expect.runs_on(scenario, report)
 
 
+@pytest.mark.live
 def test_ntoseye_keeps_the_contract(tmp_path: Path) -> None:
     """``-m live tests/test_live_contract.py`` passes on the ntoseye backend."""
     file = str(TESTS / "test_live_contract.py")
