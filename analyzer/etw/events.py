@@ -89,9 +89,10 @@ class EventTable:
 
     # -- a list of records, as far as others need one -----------------------------------------
 
-    def joined(self, rows: Any) -> EventTable:
+    def joined(self, rows: Any) -> Any:
         """A table of these and other events (a list of records or another table)."""
-        rows = getattr(rows, "table", rows)  # the unread events of a dump
+        if hasattr(rows, "table"):  # the unread events of a dump stay unread
+            return rows.joined(self)
         if isinstance(rows, EventTable):
             return EventTable(rows.traces + self.traces, rows._extra + self._extra, self._wanted)
         return EventTable(self.traces, list(rows) + self._extra, self._wanted)

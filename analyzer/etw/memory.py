@@ -28,6 +28,7 @@ from .trace import Trace
 _LINK = 0x38
 _MAX_BUFFERS = 1 << 16
 _MAX_SESSIONS = 256
+MAX_BYTES = 256 << 20  #: of the buffers of all sessions; Windows keeps a few MB of each
 _HEADER = struct.Struct("<IIIiqqQHHIIHHQQ")
 QPC_FREQUENCY = 0xFFFFF78000000300  #: KUSER_SHARED_DATA.QpcFrequency, x64 and ARM64
 _KERNEL = 0xFFFF8000_00000000
@@ -50,25 +51,31 @@ CONTEXTS = (Context(0x60, 0x98, 0xD8, 0x140, 0x328),)
 def sessions(
     target: Target, pages: Iterable[tuple[int, Any]], frequency: int | None = None
 ) -> Iterator[Trace]:
-    """A trace for each session; ``pages`` are runs of whole pages as (file offset, bytes)."""
+    """A trace for each session; ``pages`` are runs of whole pages as (file offset, bytes).
+
+    Of all sessions together MAX_BYTES are read; what is beyond is noted with ``target.stopped``.
+    """
     if target.pointer_size != 8:
         return
     if frequency is None:
         told = target.unpack("Q", QPC_FREQUENCY)
         frequency = 0 if isinstance(told, Absent) else told[0]
     seen: set[int] = set()
-    count = 0
+    count, left = 0, MAX_BYTES
     for header in _candidates(pages):
         own = _own_address(target, header)
         if own is None or own in seen:
             continue
-        ring, head = _ring(target, own, header)
+        ring, head = _ring(target, own, header, seen)
         seen.update(ring)
         if head is None:
             continue
-        yield _trace(target, header, ring, head, frequency)
+        trace = _trace(target, header, ring, head, frequency, left)
+        yield trace
         count += 1
-        if count >= _MAX_SESSIONS:
+        left -= len(trace.data)
+        if left < BUFFER_HEADER_SIZE or count >= _MAX_SESSIONS:
+            target.stopped(f"{count} ETW sessions were read from memory")
             return
 
 
@@ -106,13 +113,15 @@ def _read_header(target: Target, address: int) -> tuple[int, ...] | None:
 
 
 def _ring(
-    target: Target, own: int, header: tuple[int, ...]
+    target: Target, own: int, header: tuple[int, ...], seen: set[int]
 ) -> tuple[dict[int, tuple[int, ...]], int | None]:
     """Buffers of the ring by address, and the list head: the one link that is in no buffer."""
     ring: dict[int, tuple[int, ...]] = {own: header}
     head: int | None = None
     link = header[13]
     while link - _LINK != own and len(ring) < _MAX_BUFFERS:
+        if link - _LINK in seen:
+            return ring, None  # of another list; each buffer is walked once, so lies cost no time
         found = _read_header(target, link - _LINK)
         if found is not None and found[0] == header[0] and found[8] == header[8]:
             if link - _LINK in ring:
@@ -129,15 +138,22 @@ def _ring(
 
 def _trace(
     target: Target, header: tuple[int, ...], ring: dict[int, tuple[int, ...]], head: int,
-    frequency: int,
+    frequency: int, left: int,
 ) -> Trace:  # fmt: skip
     session = _session(target, header[0], header[8], head, frequency)
-    pieces, rows, addresses, at = [], [], [], 0
+    pieces: list[bytes] = []
+    rows: list[tuple[int, ...]] = []
+    addresses: list[int] = []
+    at = 0
     account = Account(0)
     for address, found in ring.items():
         size, saved, current, _, stamp, sequence, _, cpu, logger, state, _, flags, kind = found[:13]
         length = saved if current > size else current
         length = min(max(length, BUFFER_HEADER_SIZE), size)
+        if at + length > left:
+            account.note("cut", at, 0, "the buffers together are too large; the rest is left out")
+            target.stopped(f"of ETW session {session.name} only {len(rows)} buffers were read")
+            break
         raw = b"".join(_readable(target, address, length))
         if len(raw) < length:
             account.note(

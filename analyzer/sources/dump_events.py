@@ -1,7 +1,8 @@
 """The ETW events inside a kernel dump, read only when somebody asks for them.
 
 Invariant: a minidump is judged without numpy unless its trace buffers name a provider that speaks
-of the dump stack; then its story is told like that of a trace file.
+of the dump stack; then its story is told like that of a trace file. Memory is searched for sessions
+only when somebody asks for the events.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..records import Anomaly, Event, Records
 if TYPE_CHECKING:
     from ..etw.dumpblock import DumpBlock
     from ..etw.events import EventTable
+    from ..etw.trace import Trace
 
 #: provider -> ids of its events that speak of the dump stack; empty: every event does
 _TELLING: dict[str, range] = {
@@ -46,16 +48,23 @@ def _tells(data: bytes) -> bool:
 
 
 class DumpEvents:
-    """The events table of a dump; stands where a list of Event records could."""
+    """The events table of a dump; stands where a list of Event records could.
+
+    Of a dump with pages, looking for sessions takes reading all of them, so even how many events
+    there are is known only after somebody asked for events.
+    """
 
     def __init__(self, dump: KernelDump, before: Sequence[Event] = ()) -> None:
         self._blocks = dump.tag_data(secondary.ETW_BUFFERS)
+        has_pages = hasattr(dump, "page_data") and dump.pointer_size == 8
+        self._memory = dump if has_pages else None
         self._path = dump.path
         self._before = list(before)
+        self._others: list[Any] = []  # tables of other sources
+        self._saved: list[Trace] | None = None
         self._table: EventTable | None = None
-        size = sum(block.size for block, _ in self._blocks)
-        #: said in reports instead of a count, which would need the buffers read
-        self.summary = f"{size:,} bytes of ETW trace buffers"
+        #: False when there is no place in which this dump could have events
+        self.can_hold = bool(self._blocks) or has_pages
 
     def blocks(self) -> Iterator[DumpBlock]:
         """Each tagged block, taken apart into its sessions."""
@@ -64,39 +73,77 @@ class DumpEvents:
         for block, data in self._blocks:
             yield sessions(data, self._path, block.offset)
 
+    def sessions(self) -> list[Trace]:
+        """Those of the tagged blocks, then those that are in memory only."""
+        found = list(self.saved())
+        if self._memory is not None:
+            from ..etw import memory
+
+            saved = {trace.session.logger_id for trace in found}
+            dump: Any = self._memory
+            others = memory.sessions(dump, dump.page_data())
+            found += [trace for trace in others if trace.session.logger_id not in saved]
+        for trace in found:
+            trace.path = self._path  # in an archive it is known only after the dump was read
+        return found
+
+    def saved(self) -> list[Trace]:
+        """The sessions that Windows saved in tagged blocks at the crash."""
+        if self._saved is None:
+            self._saved = [trace for block in self.blocks() for trace in block.traces]
+        return self._saved
+
     @property
     def table(self) -> EventTable:
         """All sessions as one table."""
         if self._table is None:
             from ..etw.events import EventTable
 
-            traces = [trace for block in self.blocks() for trace in block.traces]
-            self._table = EventTable(traces, self._before)
+            table: Any = EventTable(self.sessions(), self._before)
+            for other in self._others:
+                table = table.joined(getattr(other, "table", other))
+            self._table = table
         return self._table
 
+    @property
+    def summary(self) -> str:
+        """Said in reports instead of a count, which would need everything read."""
+        told = [getattr(other, "summary", "") for other in self._others]
+        counts = [len(o) for o, text in zip(self._others, told) if not text]
+        size, count = sum(block.size for block, _ in self._blocks), len(self._before) + sum(counts)
+        own = f"{size:,} bytes of ETW trace buffers" if size else ""
+        rest = f"{count:,} event{'' if count == 1 else 's'}" if count else ""
+        return " and ".join(filter(None, [own, *told, rest]))
+
     def tells(self) -> bool:
-        """True when an event that speaks of the dump stack seems to be in the buffers."""
+        """True when an event that speaks of the dump stack seems to be in the blocks."""
         return any(_tells(bytes(data)) for _, data in self._blocks)
 
     @property
     def single(self) -> list[Event]:
         """Events of other sources that were joined to those of the dump."""
-        return list(self._before)
+        return [*self._before, *(event for other in self._others for event in other.single)]
 
     def where(self, **wanted: Any) -> EventTable:
         """The same table with only these events."""
         return self.table.where(**wanted)
 
-    def joined(self, rows: Any) -> Any:
-        """The table with other events beside it; still unread when those are a plain list."""
-        if isinstance(rows, list) and self._table is None:
+    def joined(self, rows: Any) -> DumpEvents:
+        """The table with other events beside it; nothing is read."""
+        if isinstance(rows, list):
             self._before = rows + self._before
-            return self
-        return self.table.joined(rows)
+        else:
+            self._others.append(rows)
+        self._table = None
+        return self
 
     def append(self, event: Event) -> None:
         """Adds one record of another source."""
-        self._before.append(event)
+        self.extend([event])
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Adds records of other sources."""
+        self._before += events
         self._table = None
 
     def rows(self) -> Iterator[Event]:
@@ -114,20 +161,23 @@ class DumpEvents:
         return len(self.table)
 
     def __bool__(self) -> bool:
-        return bool(self._blocks)
+        """False where no events are known, which costs no reading."""
+        if self._table is not None:
+            return bool(self._table)
+        return any((self._blocks, self._before, *self._others))
 
 
 def add_events(out: Records, dump: KernelDump, crash_ns: Any) -> None:
     """Puts the events table in place and tells what its events say about the dump stack."""
     events = DumpEvents(dump)
-    if not events:
+    if not events.can_hold:
         return
     out.tables["events"] = events  # type: ignore[assignment]
     if not events.tells():
         return
     from ..etw.story import tell
 
-    for trace in events.table.traces:
+    for trace in events.saved():
         for record in tell(trace, crash_ns=crash_ns if isinstance(crash_ns, int) else None):
             # Lost events are normal in live buffers: old ones are overwritten on purpose.
             if not isinstance(record, Anomaly) or not record.rule.startswith("etw-"):
