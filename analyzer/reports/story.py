@@ -83,13 +83,11 @@ _LONG_AGO_NS = 30 * 86400 * 10**9
 
 
 def is_case(records: Records) -> bool:
-    """True when sources of several kinds, or one that has no crash of its own, are to be told."""
+    """True when a log or the registry is among the sources: no dump tells the whole story."""
     kinds = [s.kind for s in records["sources"] if not is_absent(s.kind)]
     if not any(k == _LOG or k in EVENT_LOGS or k in _REGISTRIES for k in kinds):
         return False
-    if _DUMP in kinds and not records["crashes"]:
-        return False  # dumps of running systems
-    return len(kinds) > 1 or kinds[0] != _LOG
+    return _DUMP not in kinds or bool(records["crashes"])  # not for dumps of running systems
 
 
 def sentences(records: Records) -> list[str]:
@@ -167,7 +165,7 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
             "stack could not be loaded, and no source tells of a dump."
         )
     told = words.listed(dict.fromkeys(_piece(records, row) for row in rows[:3]))
-    return f"Whether {crash} left a dump is not determined: {told}, which does not say it."
+    return f"Whether {crash} left a dump is not determined; what there is does not say it: {told}."
 
 
 def _near(records: Records, findings: list[Finding], rows: list[Crash]) -> list[Finding]:
