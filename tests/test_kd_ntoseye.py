@@ -107,7 +107,7 @@ def run_attached(
 
 @pytest.mark.parametrize(
     ("scenario", "timeout"),
-    [("failing", "60"), pytest.param("hang", "5", marks=pytest.mark.live)],  # live: to save time
+    [("failing", "60"), pytest.param("hang", "10", marks=pytest.mark.live)],  # live: to save time
 )
 def test_capture_through_ntoseye(scenario: str, timeout: str, tmp_path: Path) -> None:
     """``dumpstart capture --ntoseye``: every status and exact duration, and the findings."""

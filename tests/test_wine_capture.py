@@ -55,7 +55,7 @@ def capture(name: str, folder: Path) -> Captured:
     hangs = any(call.hangs for call in scenario.calls)
     options = ["--connect", session.COM1, "--symbols", windows_path(symbols)]
     options += ["--output", windows_path(path), "--calls", str(count)]
-    options += ["--timeout", "8" if hangs else "60"]
+    options += ["--timeout", "15" if hangs else "60"]
     with simulated(name, tty=wine.port) as target:
         session.stop_server(wine)
         arguments = ["-m", "analyzer", "capture", *options]
