@@ -20,7 +20,7 @@ from .nodes import Node, at_link
 
 MAX_FILTERS = 64
 #: pointers from crashdmp's image out of all images that are tried as dump stack contexts
-MAX_POINTERS = 1024
+MAX_POINTERS = 256
 
 
 class Ring(NamedTuple):
