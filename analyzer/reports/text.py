@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
 
 from ..absence import Absent, is_absent
-from ..records import Filter, Records
+from ..records import Filter, Records, Stage
 from ..tables import rows_of
 from . import answer, history, story, words
 from .extension import Member, members
@@ -284,9 +284,20 @@ def _stages(records: Records) -> Iterator[str]:
             yield from wrapped(fields(s, "text") or field(s, "stage"), "    ", "  ")
         return
     yield "  elapsed ms  took ms  step"
-    for s in rows:
+    shown = [s for s, after in zip(rows, [*rows[1:], None]) if not _is_passed(s, after)]
+    for s in shown:
         times = f"  {field(s, 'elapsed_ms'):>10}  {field(s, 'duration_ms'):>7}  "
         yield from wrapped(fields(s, "text") or field(s, "stage"), " " * 25, times)
+    if len(shown) < len(rows):
+        left = words.counted(len(rows) - len(shown), "lower percentage")
+        yield f"  {left} without a time left out; 'dumpstart show stages' lists them."
+
+
+def _is_passed(stage: Stage, after: Stage | None) -> bool:
+    """True for "35%" without time and rate when "40%" follows."""
+    told = (stage.elapsed_ms, stage.duration_ms, stage.rate_mb_per_s)
+    percent = "memory-data-percent"
+    return after is not None and stage.stage == after.stage == percent and all(map(is_absent, told))
 
 
 def _requests(records: Records) -> Iterator[str]:
