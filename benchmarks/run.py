@@ -191,11 +191,34 @@ def measure_start(folder: Path, _: float, repeat: int) -> list[Row]:
     return [row]
 
 
+def measure_cases(folder: Path, _: float, __: int) -> list[Row]:
+    """Many cases by one process and by two, and whether kills change the rows."""
+    results = folder / "cases.json"
+    command = [sys.executable, str(HERE / "bench_scan.py"), "--results", str(results)]
+    subprocess.run([*command, "--folder", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    return case_rows(json.loads(results.read_text("utf-8")))
+
+
+def case_rows(result: dict[str, Any]) -> list[Row]:
+    """The lines of the result of bench_scan.py."""
+    one, two = result["runs"]
+    row = Row(what=f"scan {result['cases']:,} cases by two processes", ours=two["seconds"])
+    row.update(peer="one process", peer_seconds=one["seconds"], goal="none", met=None)
+    row["ratio"] = one["seconds"] / two["seconds"]
+    row["found"] = f"{sum(two['outcomes'].values())} cases"
+    flat = one["second_half_mib"] <= 1.1 * one["first_half_mib"]
+    what = "private memory of that by one process, second half, MiB"
+    memory = Row(what=what, ours=one["second_half_mib"], met=flat)
+    memory["goal"] = f"at most 1.1x the first half's ({one['first_half_mib']:.0f})"
+    return [row, memory]
+
+
 MEASURES = {
     "open": measure_open,
     "read": measure_read,
     "scan": measure_scan,
     "start": measure_start,
+    "cases": measure_cases,
 }
 
 

@@ -295,7 +295,8 @@ def test_duckdb_reads_it(dumps, tmp_path):
         join read_parquet('{0}/cases/*.parquet', union_by_name=true) c using ("case")
         order by f.ring_index
     """.format(tmp_path / "out")
-    rows = duckdb.connect().sql(query).fetchall()
+    with duckdb.connect() as connection:
+        rows = connection.execute(query).fetchall()
     case = analyzer.open(str(dumps / "deep" / "m.dmp"))
     assert [(row[1], row[2]) for row in rows] == [
         (row.filter, row.dump_start) for row in case.records["filters"]

@@ -65,8 +65,8 @@ def summary(study: Study) -> list[str]:
     lines.append(
         f"{counted(len(study.measures), 'measure')} compared by "
         f"{counted(len(study.traits), 'trait')} and time: {counted(study.tests, 'test')}, "
-        "corrected by Holm's method within a measure and by Bonferroni's over the measures; a difference is "
-        f"told when p is below {ALPHA} and the effect is not small."
+        "corrected by Holm's method within a measure and by Bonferroni's over the measures; a "
+        f"difference is told when p is below {ALPHA} and the effect is not small."
     )
     if study.too_small:
         groups = counted(study.too_small, "group")

@@ -8,10 +8,11 @@ costs only its own case.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import nullcontext
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, NamedTuple
 
 from .. import __version__
@@ -67,7 +68,8 @@ def _analyse(rows: Rows, job: Job, redacted: bool) -> None:
     location: Any = None if redacted else job.place.location
     said: dict[str, Any] = {"outcome": "analysed", "reason": None, "kinds": None, "left_out": 0}
     try:
-        with tempfile.TemporaryDirectory(prefix="dumpstart-") as folder:
+        is_remote = any(map(places.is_url, job.place.files))
+        with TemporaryDirectory(prefix="dumpstart-") if is_remote else nullcontext("") as folder:
             paths, names = _fetched(job.place, folder)
             records = open_case(paths).records
             said["kinds"] = "; ".join(
@@ -217,7 +219,9 @@ class Scan:
             try:
                 case, length = places.identity(place)
             except InputError as error:
-                case = "unread-" + _key(place.location).hex()[:25]
+                # A digest of a name could be guessed at, so a redacted one has none.
+                name = _key(place.location).hex()[:25]
+                case = f"unread-{self.counts.places:06d}" if self.redacted else f"unread-{name}"
                 bad = [(Job(place, case, 0), "failed", str(error))]
                 self._take(0, _unreadable(bad, self.redacted))
                 continue
