@@ -19,6 +19,7 @@ from typing import Any, Callable, TextIO
 from .errors import AnalyzerError, InputError, UsageError
 from .live import commands as live
 from .population import commands as population
+from .sources import export
 
 _EPILOG = """\
 exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
     events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
+    export.options(_command(commands, _export, "one ETW session as a trace for other tools"))
     population.scan_options(_command(commands, _scan, "analyze many cases into a data set"))
     population.study_options(_command(commands, _population, "what goes with slow or failed dumps"))
     population.baseline_options(_command(commands, _baseline, "save what is normal for a fleet"))
@@ -210,6 +212,10 @@ def _wanted_events(arguments: Any) -> dict[str, Any]:
     if wanted and arguments.table != "events":
         raise UsageError("--provider, --id, --from and --to are for the table events.")
     return wanted
+
+
+def _export(arguments: Any) -> int:
+    return export.run(arguments, lambda text: print(text, file=sys.stderr))
 
 
 def _scan(arguments: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import subprocess
 import sys
@@ -16,7 +17,12 @@ from generator.variants import VARIANTS
 from test_etw_memory import CONTEXT, POOL, machine
 
 import analyzer
-from analyzer.etw import memory
+from analyzer import cli
+from analyzer.errors import AnalyzerError
+from analyzer.etw import export, memory
+from analyzer.etw.dumpblock import SIGNATURE
+from analyzer.etw.dumpblock import sessions as saved_sessions
+from analyzer.etw.trace import Trace
 from analyzer.records import Records
 from analyzer.sources import collect
 from analyzer.sources.dump_events import DumpEvents
@@ -162,3 +168,120 @@ def test_each_buffer_of_lists_that_do_not_close_is_walked_once() -> None:
     # The last buffers come first, so that every later one leads into a list already walked.
     assert len(list(memory.sessions(target, runs[::-1]))) == 1
     assert reads < 10 * count
+
+
+# -- export -----------------------------------------------------------------------------------
+
+
+def exported(path: Path, out: Path, *options: str) -> int:
+    """The exit code of the command."""
+    return cli.main(["export", "--etl", str(path), "--output", str(out), *options])
+
+
+def peer_count(path: Path) -> int:
+    """Events as dissect.etl counts them."""
+    peer = pytest.importorskip("dissect.etl.etl")
+    with path.open("rb") as file:
+        return sum(1 for _ in peer.ETL(file))
+
+
+def test_a_session_of_a_minidump_is_read_back_by_dissect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The x64 triage dump has 107 events (INDEX.md), all of one session; a header is added."""
+    out = tmp_path / "out.etl"
+    path = shared_sample(TRIAGE.format("x64"))
+    assert exported(path, out, "--session", "eventlog-system") == 0
+    assert peer_count(out) == 108
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "108 events with the trace header" in said.err
+
+
+def test_a_session_in_memory_is_exported(planted: Path, tmp_path: Path) -> None:
+    """120 planted events, the same times for a reader of the .etl."""
+    out = tmp_path / "out.etl"
+    assert exported(planted, out) == 0
+    assert peer_count(out) == 121
+    assert analyzer.open(out).events["time"].iloc[1:].tolist() == (
+        analyzer.open(planted).events["time"].tolist()
+    )
+
+
+def test_a_trace_is_exported(tmp_path: Path) -> None:
+    """A trace file as it is, counted by dissect before and after."""
+    path = SAMPLE_TRACES / "traces" / "crash-callbacks.etl"
+    out = tmp_path / "out.etl"
+    assert exported(path, out) == 0
+    assert peer_count(out) == peer_count(path)
+
+
+def test_one_of_several_sessions_is_chosen_by_name_or_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --session one sentence lists them all, and nothing is written."""
+    path, out = shared_sample(TRIAGE.format("arm64")), tmp_path / "out.etl"
+    traces = DumpEvents.sessions(collect(str(path))["events"])  # type: ignore[arg-type]
+    assert len(traces) > 1
+    assert exported(path, out) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert all(f"'{t.session.name}' ({len(t):,} events)" in said for t in traces)
+    assert not out.exists()
+    for trace in traces:
+        for option in (trace.session.name.upper(), str(trace.session.logger_id)):
+            assert exported(path, out, "--session", option) == 0
+            assert len(Trace.open(str(out))) == len(trace) + 1
+    assert exported(path, out, "--session", "no such") == 2
+    assert "no session called 'no such'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("healthy-x64-kernel.dmp", "there is no ETW session in it"),
+     ("MANIFEST.toml", "ETW sessions are in traces"), ("no.dmp", "cannot be read")],
+)  # fmt: skip
+def test_files_without_a_session_are_refused(
+    tmp_path: Path, name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence and exit code 2."""
+    assert exported(SAMPLE_TRACES / name, tmp_path / "out.etl") == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+def test_the_input_is_not_overwritten(planted: Path) -> None:
+    """The output may not be the dump itself."""
+    before = planted.read_bytes()
+    assert exported(planted, planted) == 2
+    assert planted.read_bytes() == before
+
+
+def test_damaged_sessions_are_exported_or_refused_within_bounds(tmp_path: Path) -> None:
+    """400 damaged blocks: a small file that we read back, or one of our errors."""
+    session = struct.pack("<6I3Q", SIGNATURE, 5, 0x400, 1, 0x1000, 8, w.FILETIME_2024,
+                          w.FILETIME_2024, 1000) + "Acme".encode("utf-16-le") * 2  # fmt: skip
+    head = struct.pack("<IIIIQQ", 156250, 19042, 3000, 0, w.FILETIME_2024, 10_000_000)
+    events = w.event("8e805eb3-6a8f-4a1e-8f6a-1e4ab35e808e", 7, 1000, bytes(16)) * 3
+    end = 0x48 + len(events)
+    buffer = struct.pack("<IIIiqqQHHIIHHQQ", 0x1000, end, end, 0, 0, 0, 0, 0, 5, 3, end, 0x20, 0,
+                         0, 0) + events  # fmt: skip
+    block = head + session + buffer * 3
+    (whole,) = saved_sessions(block).traces
+    assert len(whole) == 9
+    rng, out = random.Random(3), tmp_path / "out.etl"
+    done = 0
+    for _ in range(400):
+        bad = bytearray(block)
+        for _ in range(rng.randrange(1, 6)):
+            at = rng.randrange(len(bad) if rng.random() < 0.5 else len(head + session) + 0x48)
+            bad[at] = rng.choice((0, 0xFF, rng.randrange(256)))
+        for trace in saved_sessions(bytes(bad)).traces:
+            try:
+                export.write(trace, str(out))
+            except AnalyzerError:
+                continue
+            assert out.stat().st_size < 64 << 20
+            done += 1
+    assert done > 300

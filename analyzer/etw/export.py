@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..absence import Absent
 from ..errors import InputError, UsageError
-from .buffers import blocks
+from .buffers import MAX_BUFFER, blocks
 from .layouts import (
     BUFFER_HEADER_SIZE,
     CLOCK_SYSTEM_TIME,
@@ -30,6 +30,28 @@ from .trace import Trace
 
 _HEADER = struct.Struct("<IIIiqqQHHIIHHQQ")
 _GENERIC, _KIND_HEADER = 0, 4
+#: all buffers of a file have one size, so one lying length would make all of them large
+_MOST_BYTES, _MOST_GROWTH = 1 << 30, 64
+
+
+def choose(traces: Sequence[Trace], wanted: str | None, path: str) -> Trace:
+    """The session with this name or number; without one, the only session there is."""
+    found = [t for t in traces if wanted is None or _is_called(t, wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not traces:
+        raise InputError(path, "there is no ETW session in it")
+    listed = ", ".join(
+        f"{t.session.logger_id} '{t.session.name}' ({len(t):,} events)" for t in traces
+    )
+    what = "no session" if not found else "more than one session"
+    called = "" if wanted is None else f" called '{wanted}'"
+    raise UsageError(f"{path}: it has {what}{called}; name one with --session: {listed}.")
+
+
+def _is_called(trace: Trace, wanted: str) -> bool:
+    session = trace.session
+    return wanted.casefold() == session.name.casefold() or wanted == str(session.logger_id)
 
 
 def write(trace: Trace, path: str) -> int:
@@ -37,6 +59,10 @@ def write(trace: Trace, path: str) -> int:
     both = trace.path and os.path.exists(path) and os.path.exists(trace.path)
     if both and os.path.samefile(path, trace.path):
         raise UsageError(f"{path}: the output would overwrite an input.")
+    total = _buffer_size(trace) * (len(trace.buffers.table) + 1)
+    if total > max(_MOST_BYTES, len(trace.data) * _MOST_GROWTH):
+        name = trace.session.name
+        raise InputError(trace.path, f"session '{name}' is damaged: as a trace, {total:,} bytes")
     try:
         with open(path, "wb") as file:
             for piece in pieces(trace):
@@ -46,13 +72,21 @@ def write(trace: Trace, path: str) -> int:
     return len(Trace.open(path))
 
 
+def _buffer_size(trace: Trace) -> int:
+    """Of all buffers of the new file; a size that Windows does not take is not believed."""
+    table = trace.buffers.table
+    size = max(trace.session.buffer_size, trace.buffers.nominal)
+    size = size if size <= MAX_BUFFER else 0
+    if len(table):
+        size = max(size, int(table["end"].max()))
+    size = max(size, len(_first_event(trace, 0, 0)) + BUFFER_HEADER_SIZE)
+    return (size + 0x3FF) & ~0x3FF
+
+
 def pieces(trace: Trace) -> Iterator[bytes]:
     """The bytes of the file, buffer by buffer."""
     table = trace.buffers.table
-    size = max(trace.session.buffer_size, trace.buffers.nominal, 0x400)
-    if len(table):
-        size = max(size, int(table["end"].max()))
-    size = (size + 0x3FF) & ~0x3FF
+    size = _buffer_size(trace)
     filled = np.flatnonzero(table["end"] >= BUFFER_HEADER_SIZE + 8)
     count = 0
     for block in blocks(trace.buffers, None, order=filled):
@@ -61,7 +95,7 @@ def pieces(trace: Trace) -> Iterator[bytes]:
         ):
             body = block.data[start:end].tobytes()
             if count == 0:
-                own = is_log_header(body[: struct.unpack_from("<H", body, 4)[0]]) if body else False
+                own = is_log_header(body[: int.from_bytes(body[4:6], "little")])
                 if not own:
                     yield _first(trace, size, len(filled))
                     count += 1
@@ -94,9 +128,21 @@ def _retold(body: bytes, size: int, buffers: int) -> bytes:
 
 def _first(trace: Trace, size: int, buffers: int) -> bytes:
     """A first buffer for a session without one."""
+    row = {"flags": 0, "stamp": _first_stamp(trace), "sequence": 0, "cpu": 0,
+           "logger": trace.session.logger_id & 0xFFFF}  # fmt: skip
+    return _buffer(_first_event(trace, size, buffers), row, size, _KIND_HEADER)
+
+
+def _first_stamp(trace: Trace) -> int:
+    session, clock = trace.session, trace.session.clock
+    ts = clock.reference_clock if clock.kind != CLOCK_SYSTEM_TIME else session.start_time
+    return min(max(ts, 0), (1 << 63) - 1)
+
+
+def _first_event(trace: Trace, size: int, buffers: int) -> bytes:
+    """The trace header as an event, padded."""
     session, clock = trace.session, trace.session.clock
     table = trace.buffers.table
-    ts = clock.reference_clock if clock.kind != CLOCK_SYSTEM_TIME else session.start_time
     processors = int(table["cpu"].max()) + 1 if len(table) else 1
     head: Any = TRACE_LOGFILE_HEADER64()
     head.BufferSize = size
@@ -116,9 +162,7 @@ def _first(trace: Trace, size: int, buffers: int) -> bytes:
     names = (session.name + "\0" + "\0").encode("utf-16-le", "replace")
     data = bytes(head) + names
     event = struct.pack(
-        "<HBBHHIIqII", 2, SYSTEM64, 0xC0, 0x20 + len(data), 0, 0, 0, max(ts, 0), 0, 0
+        "<HBBHHIIqII", 2, SYSTEM64, 0xC0, 0x20 + len(data), 0, 0, 0, _first_stamp(trace), 0, 0
     )
     body = event + data
-    body += b"\xff" * (-len(body) % 8)
-    row = {"flags": 0, "stamp": max(ts, 0), "sequence": 0, "cpu": 0, "logger": session.logger_id}
-    return _buffer(body, row, size, _KIND_HEADER)
+    return body + b"\xff" * (-len(body) % 8)
