@@ -23,7 +23,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.layouts import mindumpdef
 from analyzer.records import TABLES
 
-SECONDS = 2.0  #: what one damaged file may take
+SECONDS = 6.0  #: what one damaged file may take
 PRIVATE = 300 << 20  #: private memory it may take, in bytes
 HOSTILE = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1, 1 << 40)
 
