@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .image import Image, compile_guest
-from .machine import NT, PRCB, PROCESSOR_SIZE, PROCESSORS, THREAD, Machine
+from .kernel import PRCB, PROCESSOR_SIZE, PROCESSORS, THREAD
+from .machine import NT, Machine
 from .scenarios import SCENARIOS, TICKS_PER_SECOND
 from .wire import BREAK_IN, RESET, STATE_CHANGE, STATE_MANIPULATE, GoneError, ResetError, Wire
 

@@ -29,7 +29,7 @@ SHARED *Shared;
 ULONG Writes, Reads;
 MDL Mdl;
 
-static void failed(FILTER_CONTEXT *node, PVOID routine, NTSTATUS status)
+static void settled(FILTER_CONTEXT *node, PVOID routine, NTSTATUS status)
 {
     SHARED *s = Shared;
     if (s->Made < 64) {
@@ -78,7 +78,7 @@ __attribute__((noinline)) void CrashdmpLoadFilter(ULONG index)
 
 __attribute__((noinline)) void StartFilterDrivers(ULONG stack)
 {
-    EACH(node, stack) failed(node, node->Init.DumpStart, node->Init.DumpStart(&node->Extension));
+    EACH(node, stack) settled(node, node->Init.DumpStart, node->Init.DumpStart(&node->Extension));
 }
 
 __attribute__((noinline)) void TransferThroughFilters(ULONG stack, ULONG64 offset, int read)
@@ -86,13 +86,13 @@ __attribute__((noinline)) void TransferThroughFilters(ULONG stack, ULONG64 offse
     EACH(node, stack)
     {
         TRANSFER_ROUTINE *routine = read ? node->Init.DumpRead : node->Init.DumpWrite;
-        if (routine) failed(node, routine, routine(&node->Extension, &offset, &Mdl));
+        if (routine) settled(node, routine, routine(&node->Extension, &offset, &Mdl));
     }
 }
 
 __attribute__((noinline)) void FinishFilterDrivers(ULONG stack)
 {
-    EACH(node, stack) failed(node, node->Init.DumpFinish, node->Init.DumpFinish(&node->Extension));
+    EACH(node, stack) settled(node, node->Init.DumpFinish, node->Init.DumpFinish(&node->Extension));
 }
 
 __attribute__((noinline)) void CrashdmpWrite(ULONG stack)
@@ -111,7 +111,7 @@ __attribute__((noinline)) void CrashdmpWrite(ULONG stack)
 __attribute__((noinline)) void CrashdmpUnloadFilter(ULONG index)
 {
     FILTER_CONTEXT *node = Filters[index].Node;
-    failed(node, node->Init.DumpUnload, node->Init.DumpUnload(&node->Extension));
+    settled(node, node->Init.DumpUnload, node->Init.DumpUnload(&node->Extension));
     node->Link.Blink->Flink = node->Link.Flink;
     node->Link.Flink->Blink = node->Link.Blink;
     Filters[index].Node = 0;
