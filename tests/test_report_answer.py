@@ -221,3 +221,40 @@ def test_a_hundred_dumps_do_not_make_a_hundred_stories() -> None:
     said = sentences(made)
     assert sum(" was written." in sentence for sentence in said) == 3
     assert "97 more dumps were given." in said
+
+
+NOT_OF_A_DUMP = Absent("not-applicable", "this is not a step of writing a dump")
+
+
+def test_steps_of_a_trace_are_not_told_as_steps_of_the_dump_log() -> None:
+    """Loading the dump stack at start-up says nothing of a dump, and comes from the trace."""
+    trace = Origin("boot.etl", "event header")
+    said = answer(
+        make(records.Source, path="boot.etl", kind="etl", origin=trace),
+        make(records.Stage, stage="crash-dump-initialize", text="loading the crash dump stack",
+             elapsed_ms=NOT_OF_A_DUMP, duration_ms=12, status=0xC0000034,
+             status_name="STATUS_OBJECT_NAME_NOT_FOUND", origin=trace),
+        make(records.Stage, stage="create-dump-file", text="creating the dump file",
+             elapsed_ms=NOT_OF_A_DUMP, duration_ms=Absent("not-found"), origin=trace),
+    )  # fmt: skip
+    assert said.startswith(
+        "Whether a dump was written is not determined: no kernel dump was given. By the events of "
+        "a trace, loading the crash dump stack took 12 ms and ended with "
+        "STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034). The events of a trace tell of creating the dump "
+        "file, but not how long it took or how it ended. "
+    )
+    assert "log" not in said
+
+
+def test_the_last_step_of_a_dump_log_stays_the_last_beside_a_trace() -> None:
+    """A trace's step behind those of the log does not become the last step of the dump."""
+    log, trace = Origin("DumpStack.log", "line"), Origin("boot.etl", "event header")
+    said = answer(
+        make(records.Stage, text="Dump write started.", elapsed_ms=5, origin=log),
+        make(records.Stage, text="creating the dump file", elapsed_ms=NOT_OF_A_DUMP,
+             duration_ms=0, origin=trace),
+    )  # fmt: skip
+    assert said.startswith(
+        "The last step that the dump log tells is: Dump write started. By the events of a trace, "
+        "creating the dump file took less than 1 ms."
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..absence import Absent, first_present, is_absent
 from ..checks.rule import SEVERITIES
-from ..records import Callback, Finding, Machine, Records
+from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of
 from . import words
 
@@ -65,7 +65,7 @@ def _story(records: Records) -> list[str]:
         if len(dumps) > _MOST:
             said.append(f"{words.counted(len(dumps) - _MOST, 'more dump')} were given.")
         return said
-    return [*_written(records), *_filters(records), *_start(records)]
+    return [*_written(records), *_traced(records), *_filters(records), *_start(records)]
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
@@ -79,12 +79,35 @@ def _written(records: Records) -> list[str]:
     machines = [m for m in records["machine"] if m.origin.source in dumps]
     if machines:
         return [_dump(machines[0], records["findings"])]
-    stages = records["stages"]
+    stages = [stage for stage in records["stages"] if not _is_outside(stage)]
     if stages and not is_absent(stages[-1].text):
         last = words.field(stages[-1], "text").rstrip(".")
         return [f"The last step that the dump log tells is: {last}."]
     why = "the dump does not tell" if dumps else "no kernel dump was given"
     return [f"Whether a dump was written is not determined: {why}."]
+
+
+def _is_outside(stage: Stage) -> bool:
+    """True for a step that a trace tells, before the dump or after: no clock of the dump runs."""
+    return isinstance(stage.elapsed_ms, Absent) and stage.elapsed_ms.reason == "not-applicable"
+
+
+def _traced(records: Records) -> list[str]:
+    """The newest steps around the dump that ETW events tell."""
+    said = []
+    for stage in [stage for stage in records["stages"] if _is_outside(stage)][-_MOST:]:
+        what = words.field(stage, "text").rstrip(".")
+        known = []
+        if not is_absent(stage.duration_ms):
+            took = f"{stage.duration_ms:,} ms" if stage.duration_ms else "less than 1 ms"
+            known.append(f"took {took}")
+        if not is_absent(stage.status):
+            known.append(f"ended with {words.code(stage, 'status')}")
+        said.append(
+            f"By the events of a trace, {what} {words.listed(known)}." if known else
+            f"The events of a trace tell of {what}, but not how long it took or how it ended."
+        )  # fmt: skip
+    return said
 
 
 def dump_kind(machine: Machine) -> str:
