@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import generator
 import pytest
+from conftest import SAMPLE_TRACES
 
+import analyzer
 from analyzer import checks
 from analyzer.errors import InputError
+from analyzer.reports.answer import sentences
 from analyzer.sources import dump
 
 SPECS = [
@@ -62,3 +65,29 @@ def test_variant_gives_its_findings(name, tmp_path):
     assert specs
     for spec in specs:
         judge(spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "modules", "answer"),
+    [
+        (("acmeflt",), "1 module", "By the loaded modules, dump_dumpfve.sys is a"),
+        (
+            ("acmeflt", "dumpfve"),
+            "no modules",
+            "None of the 13 loaded modules is a crash dump filter, but crashdmp's list holds at ",
+        ),
+    ],
+)
+def test_a_filter_without_a_module_is_not_lost(tmp_path, hidden, modules, answer):
+    """crashdmp's list in this minidump has two members, whose nodes it does not hold."""
+    data = (SAMPLE_TRACES / "minidump-x64.dmp").read_bytes()
+    for name in hidden:
+        data = data.replace(f"dump_{name}".encode("utf-16-le"), f"xump_{name}".encode("utf-16-le"))
+    (tmp_path / "m.dmp").write_bytes(data)
+    records = analyzer.open(tmp_path / "m.dmp").records
+    assert sentences(records)[1].startswith(answer)
+    told = [f.text for f in records["findings"] if f.rule == "filter-count-differs"]
+    (text,) = told
+    assert text.startswith(f"The crash stack has {modules} taken for a filter, but crashdmp's list")
+    assert text.endswith(" has at least 2 filters.")
+    assert all(row.is_reconstructed for row in records["extensions"])

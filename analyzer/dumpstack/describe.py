@@ -74,7 +74,17 @@ def describe(
     for module in stack_modules:
         if module.role == FILTER and module.name not in done:
             ring_of = next((r for r in rings if r.stack == module.stack), None)
-            _module_rows(out, target, ring_of, module)
+            origin = module.origin._replace(how="known by its module alone", confidence="likely")
+            _unread_rows(out, target, ring_of, module.name, module.stack, origin)
+    named = {row.stack for row in out.filters}
+    nobody = Absent("not-found", "crashdmp's list has this filter, but no listed module is one")
+    for ring in rings:
+        if not ring.stack or ring.stack in named or ring.problem:
+            continue
+        for link, reason in ring.unread:
+            if reason.reason != "unknown-layout":
+                origin = target.origin("link in crashdmp's list of filters", link, "likely")
+                _unread_rows(out, target, ring, nobody, ring.stack, origin)
     return out
 
 
@@ -278,8 +288,10 @@ def _partition(info: Any) -> dict[str, Any]:
 # -- filters of which no node was read ---------------------------------------------------------
 
 
-def _module_rows(out: Described, target: Target, ring: Ring | None, module: Module) -> None:
-    """Rows of a filter of which only the image is known."""
+def _unread_rows(
+    out: Described, target: Target, ring: Ring | None, name: Any, stack: Any, origin: Origin
+) -> None:
+    """Rows of a filter of which only the image, or only the link to its node, is known."""
     if ring is None:
         why = Absent("not-in-dump", "the filter's node is not in this dump", _BIGGER)
         if hasattr(target, "pages"):  # all its memory was searched
@@ -292,9 +304,9 @@ def _module_rows(out: Described, target: Target, ring: Ring | None, module: Modu
     else:
         why = Absent("not-found", "no node of this filter was found", _BIGGER)
     known: dict[str, Any] = {
-        "filter": module.name,
-        "stack": module.stack,
-        "origin": module.origin._replace(how="known by its module alone", confidence="likely"),
+        "filter": name,
+        "stack": stack,
+        "origin": origin,
     }
     count = why if ring is None else ring_count(ring)
     out.filters.append(

@@ -167,7 +167,9 @@ def _filters(records: Records) -> list[str]:
             "dump-stack-missing",
         }
         if modules and not broken:
-            return [f"None of the {len(modules)} loaded modules is a crash dump filter."]
+            held = words.counted(count, "filter") if count else "at least one"
+            listed = f", but crashdmp's list holds {held}" if rows else ""
+            return [f"None of the {len(modules)} loaded modules is a crash dump filter{listed}."]
         return ["Which crash dump filters were loaded is not determined."]
     return said
 

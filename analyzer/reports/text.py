@@ -200,7 +200,7 @@ def _filter(one: Filter) -> Iterator[str]:
     if isinstance(one.ring_index, int):
         count = "" if is_absent(one.ring_count) else f" of {field(one, 'ring_count')}"
         place = f", number {one.ring_index + 1}{count} in call order"
-    yield f"  {field(one, 'filter')} ({field(one, 'stack')} stack{place})"
+    yield f"  {field(one, 'filter', 'filter not determined')} ({field(one, 'stack')} stack{place})"
     state = "" if is_absent(one.is_disabled) else "DISABLED" if one.is_disabled else "enabled"
     version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
     failing = words.code(one, "last_failing_status")

@@ -6,7 +6,7 @@ what a dump of this type can never tell is said in its source record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..absence import Absent
@@ -224,42 +224,45 @@ def _filters(
     described = describe(dump, modules, all_rings, failure, _wrote_dump(out, dump))
     out.add(*described.filters, *described.extensions, *described.callbacks)
     out.add(*structures(dump, modules, all_rings))
+    is_whole = all(note.rule != "modules-incomplete" for note in dump.file.anomalies)
     for ring in all_rings:
+        listed = sum(m.stack == ring.stack for m in filters) if is_whole else None
         stack = f"{ring.stack or 'dump'} stack"
-        head = ring.head if isinstance(ring.head, int) else 0
-        if ring.problem:
-            out.add(
-                Anomaly(
-                    "filter-ring-broken",
-                    f"The list of filters of the {stack} does not close: {ring.problem}.",
-                    dump.origin(ring.how, head),
-                    stack,
-                    (f"list head = {head:#018x}", f"filters read = {len(ring.nodes)}"),
-                )
+        for rule, text, place, evidence in _ring_faults(dump, ring, stack, listed):
+            out.add(Anomaly(rule, text, dump.origin(ring.how, place), stack, evidence))
+
+
+def _ring_faults(
+    dump: KernelDump, ring: Ring, stack: str, listed: int | None
+) -> Iterator[tuple[str, str, int, tuple[str, ...]]]:
+    """Rule, text, place and evidence; ``listed``: modules that are filters, None if unknown."""
+    head = ring.head if isinstance(ring.head, int) else 0
+    at_head = f"list head = {head:#018x}"
+    if ring.problem:
+        text = f"The list of filters of the {stack} does not close: {ring.problem}."
+        yield "filter-ring-broken", text, head, (at_head, f"filters read = {len(ring.nodes)}")
+    is_open = head and ring.stack and ring.members is None and not ring.problem
+    if is_open and listed is not None and listed < ring.least:
+        modules = f"{listed or 'no'} module{'' if listed == 1 else 's'}"
+        text = (
+            f"The {stack} has {modules} taken for a filter, but crashdmp's list has at least "
+            f"{ring.least} filters."
+        )
+        yield "filter-count-differs", text, head, (at_head,)
+    for link, reason in ring.unread:
+        at_link = (f"link = {link:#018x}",)
+        if reason.reason in ("not-in-dump", "file-cut") and hasattr(dump, "pages"):
+            text = (
+                f"The list of filters of the {stack} leads to {link:#x}, which this dump does not "
+                f"hold: {reason}. What that filter was given is not determined."
             )
-        for link, reason in ring.unread:
-            if reason.reason in ("not-in-dump", "file-cut") and hasattr(dump, "pages"):
-                out.add(
-                    Anomaly(
-                        "filter-node-not-in-dump",
-                        f"The list of filters of the {stack} leads to {link:#x}, which this dump "
-                        f"does not hold: {reason}. What that filter was given is not determined.",
-                        dump.origin(ring.how, head),
-                        stack,
-                        (f"link = {link:#018x}",),
-                    )
-                )
-            if reason.reason == "unknown-layout" and not ring.problem:
-                out.add(
-                    Anomaly(
-                        "filter-node-unrecognised",
-                        f"One entry in the list of filters of the {stack} is no filter node of a "
-                        f"known layout: {reason}.",
-                        dump.origin(ring.how, link),
-                        stack,
-                        (f"link = {link:#018x}",),
-                    )
-                )
+            yield "filter-node-not-in-dump", text, head, at_link
+        if reason.reason == "unknown-layout" and not ring.problem:
+            text = (
+                f"One entry in the list of filters of the {stack} is no filter node of a known "
+                f"layout: {reason}."
+            )
+            yield "filter-node-unrecognised", text, link, at_link
 
 
 def _wrote_dump(out: Records, dump: KernelDump) -> str:
