@@ -304,6 +304,8 @@ PAGE_TAIL = """
   dumpstart for one address at a time, as a caller of kdmp-parser must.
 - Each result is checked: filters found, bytes equal to what the generator wrote.
 - "By callbacks" is the second pass of the scan, which runs when the first found no filter.
+- Scanning many cases: seconds by the clock, start of the processes included; what else the machine
+  did counts. [How far it scales](scale.md) has processor seconds and the load.
 """
 
 
