@@ -26,6 +26,9 @@ FVE_NOT_ENCRYPTED = 0xC0210001
 FUNCTIONS = dict(zip(layouts.CALLBACKS, range(0x1000, 0x1200, 0x40)))
 CONTEXTS, NODES, OBJECTS = 0x0, 0x2000, 0x3000  # pages of the pool region
 
+#: BugCheckProgress while the pages are written: secondary data was sized (order of real dump logs)
+PROGRESS = 0x52
+
 
 class Stack:
     """The crash (or hibernation) dump stack of a machine."""
@@ -279,7 +282,7 @@ def place_crashdmp(m: Machine, crash: Stack, hibernation) -> None:
         )
         m.put(block, tail + 0x30, m.world.root | m.low_root_bits)
         m.put(block, tail + 0x38, 0xFFFFFFFF80000C38)
-        struct.pack_into("<I", block, progress_at, 0x44)
+        struct.pack_into("<I", block, progress_at, PROGRESS)
         static = bytearray(static)
         struct.pack_into("<I", static, 0x70, 0x20)
     world.write(copy, bytes(static))
@@ -298,7 +301,7 @@ def place_crashdmp(m: Machine, crash: Stack, hibernation) -> None:
         hibernation_stack_context=hibernation.address if hibernation else None,
         hibernation_filter_list_head=hibernation.head if hibernation else None,
         hibernation_pointer=context + hibernation_at,
-        progress=0x44 if m.wide else None,
+        progress=PROGRESS if m.wide else None,
         progress_address=context + progress_at if m.wide else None,
         bugcheck_address=context + 0xE8 if m.wide else None,
     )
