@@ -240,9 +240,7 @@ def test_mapping_file_for_a_vendors_own_events(tmp_path: Path) -> None:
      "[[event]]\nprovider='a'\nid=1\nrole='entry'\ncallback='Dump_Sart'",
      "[[event]]\nprovider='a'\nid=1\nrole='entry'\ncallback='Dump_Start'\nstaus_field='x'"],
 )  # fmt: skip
-def test_mapping_files_with_mistakes_are_refused_in_one_sentence(
-    tmp_path: Path, text: str
-) -> None:
+def test_mapping_files_with_mistakes_are_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     """Missing, unknown and misspelt keys are named."""
     path = tmp_path / "bad.toml"
     path.write_text(text)

@@ -101,9 +101,7 @@ def test_cut_trace_keeps_all_before_the_cut(share: float) -> None:
     cols = whole.index().columns
     ends = [
         whole.place(b, o)[0] + s
-        for b, o, s in zip(
-            cols["buffer"].tolist(), cols["offset"].tolist(), cols["size"].tolist()
-        )
+        for b, o, s in zip(cols["buffer"].tolist(), cols["offset"].tolist(), cols["size"].tolist())
     ]
     assert len(trace) == sum(end <= cut for end in ends)
     assert "etw-cut" in rules(trace)

@@ -62,13 +62,35 @@ def machine(buffers: int = 4, distance: int = 0x60, logger: int = 5) -> Memory:
         assert 4 * PAGE < end < 0x10000
         state = k % 2  # free buffers hold delivered events and count too
         following, before = links[(k + 2) % len(links)], links[k]
-        memory.put(address, struct.pack("<IIIiqqQHHIIHHQQ", 0x10000, end, end, 0, 0, k, 0, k,
-                                        logger, state, end, 0x20, 0, following, before) + body)
+        memory.put(
+            address,
+            struct.pack(
+                "<IIIiqqQHHIIHHQQ",
+                0x10000,
+                end,
+                end,
+                0,
+                0,
+                k,
+                0,
+                k,
+                logger,
+                state,
+                end,
+                0x20,
+                0,
+                following,
+                before,
+            )
+            + body,
+        )
     memory.put(CONTEXT, struct.pack("<IIII", logger, 0x10000, 0, 0x80000000) + bytes(0x3F0))
     memory.put(head, struct.pack("<QQ", links[1], links[-1]))
     name = "Acme-Session".encode("utf-16-le")
-    memory.put(CONTEXT + distance + 0x38,
-               struct.pack("<HHIQ", len(name), len(name) + 2, 0, CONTEXT + 0x800))
+    memory.put(
+        CONTEXT + distance + 0x38,
+        struct.pack("<HHIQ", len(name), len(name) + 2, 0, CONTEXT + 0x800),
+    )
     memory.put(CONTEXT + 0x800, name)
     if distance == 0x60:
         memory.put(CONTEXT + 0xD8, struct.pack("<I", 2))

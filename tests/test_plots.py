@@ -91,7 +91,8 @@ def test_no_global_state_is_touched() -> None:
     """Neither pyplot nor the settings of matplotlib are used: a user's own figures stay his."""
     code = (
         "import sys, matplotlib\n"  # to ask for the backend would import pyplot
-        "state = lambda: {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
+        "names = [k for k in matplotlib.rcParams if k != 'backend']\n"
+        "state = lambda: {k: matplotlib.rcParams[k] for k in names}\n"
         "before = state()\n"
         "from analyzer import plots; from analyzer.records import Records\n"
         "plots.timeline(Records()); plots.durations(Records())\n"

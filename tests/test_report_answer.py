@@ -240,7 +240,8 @@ def test_steps_of_a_trace_are_not_told_as_steps_of_the_dump_log() -> None:
     assert said.startswith(
         "Whether a dump was written is not determined: no kernel dump was given. By the events of "
         "a trace, loading the crash dump stack took 12 ms and ended with "
-        "STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034). The events of a trace tell of creating the dump "
+        "STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034). "
+        "The events of a trace tell of creating the dump "
         "file, but not how long it took or how it ended. "
     )
     assert "log" not in said

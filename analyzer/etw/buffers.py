@@ -221,8 +221,12 @@ def _one_by_one(
                 sane = onward is None or onward > follows
         if not sane:
             like = owner == logger and kind <= 15 and flags < 0x100 and not packed
-            if like and saved <= nominal and last <= nominal and max(saved, last) >= 0x48 and (
-                at + nominal >= size or _plausible(data, at + nominal, logger)
+            if (
+                like
+                and saved <= nominal
+                and last <= nominal
+                and max(saved, last) >= 0x48
+                and (at + nominal >= size or _plausible(data, at + nominal, logger))
             ):
                 account.note("header", at, 0, f"buffer size {bs:#x} read as {nominal:#x}")
                 bs = nominal
@@ -241,9 +245,7 @@ def _one_by_one(
             end = min(saved, MAX_BUFFER)
         else:
             end = min(_event_end(bs, saved, last), here)
-        rows.append(
-            (at, here, end, sequence, stamp, _cpu(cpu, flags), owner, flags, kind, state)
-        )
+        rows.append((at, here, end, sequence, stamp, _cpu(cpu, flags), owner, flags, kind, state))
         at += here
     return np.array(rows, BUFFER_DTYPE)
 
@@ -294,7 +296,9 @@ def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> in
 
 
 def blocks(
-    buffers: Buffers, account: Account | None = None, limit: int = GROUP_BYTES,
+    buffers: Buffers,
+    account: Account | None = None,
+    limit: int = GROUP_BYTES,
     order: Array | None = None,
 ) -> Iterator[Block]:
     """The event bytes in runs of about ``limit`` bytes; compressed buffers are expanded.

@@ -133,9 +133,7 @@ class Half(NamedTuple):
     event: Event
 
 
-def half_of(
-    rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]
-) -> Half | None:
+def half_of(rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]) -> Half | None:
     """The half call an event means; None when no rule fits."""
     provider = str(event.provider).lower()
     guid = str(event.provider_id).lower()

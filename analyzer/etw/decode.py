@@ -102,9 +102,7 @@ class Described(NamedTuple):
 class Decoder:
     """Everything known about the events of a trace."""
 
-    def __init__(
-        self, manifest_files: Sequence[str] = (), tmf_files: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, manifest_files: Sequence[str] = (), tmf_files: Sequence[str] = ()) -> None:
         self.messages: dict[tuple[str, int], wpp.Message] = {}
         for path in tmf_files:
             self.messages.update(wpp.load(path))
@@ -248,9 +246,7 @@ class Decoder:
             return self._kernel(parts, group, opcode, version, guid)
         return self._unknown(parts, guid, f"opcode {opcode}", "its MOF class")
 
-    def _kernel(
-        self, parts: Parts, group: int, opcode: int, version: int, guid: str
-    ) -> Described:
+    def _kernel(self, parts: Parts, group: int, opcode: int, version: int, guid: str) -> Described:
         name = mof.event_name(group, opcode)
         guid = guid or (mof.GROUPS[group].guid if group in mof.GROUPS else "")
         if group == 0 and opcode == 0:
@@ -309,4 +305,3 @@ def header_kind(kind: int) -> str:
 def is_narrow(kind: int) -> bool:
     """True for events of a 32-bit writer."""
     return kind in _NARROW
-

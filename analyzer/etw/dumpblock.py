@@ -85,9 +85,7 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
     )  # fmt: skip
 
 
-def _session(
-    raw: memoryview, at: int, build: int, mhz: int, boot: int, frequency: int
-) -> Any:
+def _session(raw: memoryview, at: int, build: int, mhz: int, boot: int, frequency: int) -> Any:
     """(Session, offset behind its header) or None."""
     if at + _SESSION.size > len(raw):
         return None
@@ -162,9 +160,7 @@ def _resume(raw: memoryview, at: int, info: Any) -> int:
     return best
 
 
-def _trace(
-    data: Any, info: Session, rows: list[tuple[int, ...]], path: str, base: int
-) -> Trace:
+def _trace(data: Any, info: Session, rows: list[tuple[int, ...]], path: str, base: int) -> Trace:
     table = np.array(rows, BUFFER_DTYPE) if rows else np.zeros(0, BUFFER_DTYPE)
     account = Account(int(table["stride"].sum()))
     account.buffers = len(table)

@@ -25,9 +25,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def frame(
-    trace: Trace, provider: str, event_id: int | None = None, name: str | None = None
-) -> Any:
+def frame(trace: Trace, provider: str, event_id: int | None = None, name: str | None = None) -> Any:
     """A DataFrame of one kind of event: time, process, thread, then a column per payload field.
 
     ``event_id`` is as in the events table (the hook id for kernel events), ``name`` an event name

@@ -179,8 +179,8 @@ def _fill_messages(
 
         # A message shorter than its options say holds the next event there: then it has no time.
         whole = out["size"][target] >= message_layout(value)[4]
-        out["ts"][target] = np.where(whole, long(time).view(np.int64), NO_TIME) if time > 0 else (
-            NO_TIME
+        out["ts"][target] = (
+            np.where(whole, long(time).view(np.int64), NO_TIME) if time > 0 else (NO_TIME)
         )
         out["tid"][target] = part[:, thread // 4] if thread > 0 else NO_ID
         out["pid"][target] = part[:, thread // 4 + 1] if thread > 0 else NO_ID

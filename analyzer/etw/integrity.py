@@ -21,9 +21,7 @@ _END = (1 << 63) - 1  # of time
 def lost_spans(trace: Trace) -> list[tuple[int, int]]:
     """Spans of the session clock in which events were lost, by the buffers that say so."""
     table = trace.buffers.table
-    flagged = (
-        table["flags"] & (ETW_BUFFER_FLAG_EVENTS_LOST | ETW_BUFFER_FLAG_BUFFER_LOST)
-    ) != 0
+    flagged = (table["flags"] & (ETW_BUFFER_FLAG_EVENTS_LOST | ETW_BUFFER_FLAG_BUFFER_LOST)) != 0
     out: list[tuple[int, int]] = []
     starts = trace.first_times()
     for k in np.flatnonzero(flagged).tolist():

@@ -306,8 +306,10 @@ def _systemtime(raw: bytes) -> str:
 def show(field: Field, value: Any) -> str:
     """One value in words, by its field's output type."""
     if isinstance(value, list):
-        return "[" + ", ".join(show(field, item) for item in value[:64]) + (
-            ", ...]" if len(value) > 64 else "]"
+        return (
+            "["
+            + ", ".join(show(field, item) for item in value[:64])
+            + (", ...]" if len(value) > 64 else "]")
         )
     if isinstance(value, dict):
         inner = {part.name: part for part in field.fields}

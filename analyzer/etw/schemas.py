@@ -113,6 +113,4 @@ def parse_event(blob: bytes, maps: Maps) -> Embedded | None:
     schema = Schema(
         _string(blob, at[0]), name, fields, message, "embedded schema", task_text, opcode_text
     )
-    return Embedded(
-        provider, event_guid, number, version, opcode, classic, schema, tuple(used)
-    )
+    return Embedded(provider, event_guid, number, version, opcode, classic, schema, tuple(used))

@@ -118,8 +118,7 @@ def parse_log_header(event: bytes, logger_id: int) -> Session | None:
         events_lost=head.EventsLost,
         buffers_lost=head.BuffersLost,
         buffers_written=head.BuffersWritten,
-        version=f"{head.MajorVersion}.{head.MinorVersion}.{head.SubVersion}."
-        f"{head.SubMinorVersion}",
+        version=f"{head.MajorVersion}.{head.MinorVersion}.{head.SubVersion}.{head.SubMinorVersion}",
         bias_minutes=struct.unpack_from("<i", bytes(head.TimeZone))[0],
     )
 

@@ -173,9 +173,7 @@ class _Story:
             return self._disk(trace, row, values)
         return []
 
-    def _kernel_io(
-        self, trace: Trace, row: Row, number: Any, status: int | None
-    ) -> Iterator[Any]:
+    def _kernel_io(self, trace: Trace, row: Row, number: Any, status: int | None) -> Iterator[Any]:
         if number == 1304:
             self._starts[row.event.process_id, row.event.thread_id] = row
         elif number == 1305:
@@ -324,5 +322,3 @@ def _stage(
         status_name=ntstatus.name(status) if status is not None else None, amount=amount,
         unit="bytes" if amount is not None else None, rate_mb_per_s=None, origin=row.event.origin,
     )  # fmt: skip
-
-

@@ -91,9 +91,7 @@ def walk(block: Block) -> Walk:
     types[message] = MESSAGE
     sizes = np.where(_PACKET[types], second, head.astype(np.uint16))
     ahead = slots + ((sizes.astype(np.int64) + 7) >> 3)
-    fits = (sizes >= _MIN_SIZE[types]) & (
-        slots * 8 + sizes <= np.repeat(block.ends[order], counts)
-    )
+    fits = (sizes >= _MIN_SIZE[types]) & (slots * 8 + sizes <= np.repeat(block.ends[order], counts))
     if not fits.all():
         slots, types, sizes = slots[fits], types[fits], sizes[fits]
         lanes, ahead = lanes[fits], ahead[fits]
