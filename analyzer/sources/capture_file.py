@@ -36,7 +36,7 @@ def collect(path: str, baseline: Sequence[str] = ()) -> Records:
             )
         )
     for other in baseline:
-        records.add(*compare(story, load(other)[0]))
+        records.add(*compare(path, records, other))
     return records
 
 
@@ -44,23 +44,24 @@ def load(path: str) -> tuple[Story, bool]:
     """The story of a capture, and whether its last line is whole."""
     story, is_whole = Story(path), True
     try:
-        for line in read(path):
-            is_whole = line.is_whole
-            if line.fact is not None:
-                story.take(line.fact, line.offset)
-            elif line.is_whole:
-                story.odd(line.offset)
+        for lines in read(path):
+            is_whole = lines.is_whole
+            for fact, offset in zip(lines.facts, lines.offsets):
+                if fact is not None:
+                    story.take(fact, offset)
+                elif is_whole or offset != lines.offsets[-1]:
+                    story.odd(offset)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(path, f"the file cannot be read: {reason}") from None
     return story, is_whole
 
 
-def compare(story: Story, before: Story) -> list[Anomaly]:
-    """Callbacks that took longer than in a baseline."""
+def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
+    """Callbacks of ``path`` that took longer than in a baseline."""
     found = []
-    usual = before.calls.durations(before.frequency)
-    for key, now in story.calls.durations(story.frequency).items():
+    usual = _durations(collect(baseline))
+    for key, now in _durations(records).items():
         then = usual.get(key)
         if now is not None and then is not None and timing.is_slower(now, then):
             found.append(
@@ -69,9 +70,19 @@ def compare(story: Story, before: Story) -> list[Anomaly]:
                     f"{key[1]} of {key[0]} took at least {now.low / 1e6:.3f} ms (median of "
                     f"{now.count}); in the baseline it took at most {then.high / 1e6:.3f} ms "
                     f"(median of {then.count}).",
-                    Origin(story.path, f"compared with {before.path}"),
+                    Origin(path, f"compared with {baseline}"),
                     key[0],
-                    (f"baseline = {before.path}",),
+                    (f"baseline = {baseline}",),
                 )
             )
     return found
+
+
+def _durations(records: Records) -> dict[tuple[str, str], timing.Statistics | None]:
+    """(filter, callback) -> statistics of its durations."""
+    bounds: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for row in records["callbacks"]:
+        if isinstance(row.duration_low_ns, int):
+            key = (str(row.filter or "an unnamed filter").lower(), row.callback)
+            bounds.setdefault(key, []).append((row.duration_low_ns, row.duration_high_ns))
+    return {key: timing.statistics(pairs) for key, pairs in bounds.items()}

@@ -9,8 +9,8 @@ the debugger.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, islice
 from typing import Any, Callable, NamedTuple
 
 #: raised only when an older reader would misunderstand a newer file
@@ -56,15 +56,23 @@ def hexadecimal(value: Any) -> str | None:
     return f"{value:#x}" if isinstance(value, int) else None
 
 
+def numbers(fact: Fact, names: Iterable[str]) -> list[int | None]:
+    """Numbers of a fact, None for each that is missing or is none."""
+    found: list[int | None] = []
+    for name in names:  # one loop, because millions of facts have several each
+        value: Any = fact.get(name)
+        if value.__class__ is str:
+            try:
+                value = int(value, 16)
+            except ValueError:
+                value = None
+        found.append(value if value.__class__ is int and 0 <= value <= _MAX else None)
+    return found
+
+
 def number(fact: Fact, name: str) -> int | None:
     """A number of a fact, None when it is missing or is none."""
-    value = fact.get(name)
-    if value.__class__ is str:  # this function is called for each number of millions of facts
-        try:
-            value = int(value, 16)  # type: ignore[arg-type]
-        except ValueError:
-            return None
-    return value if value.__class__ is int and 0 <= value <= _MAX else None  # type: ignore[operator]
+    return numbers(fact, (name,))[0]
 
 
 def text(fact: Fact, name: str) -> str | None:
@@ -119,16 +127,16 @@ class Writer:
                 self.problem = self.problem or f"the capture file cannot be written: {error}"
 
 
-class Line(NamedTuple):
-    """One line of a capture file."""
+class Lines(NamedTuple):
+    """Some lines of a capture file, in order."""
 
-    offset: int
-    fact: Fact | None  #: None: the line is no fact
-    is_whole: bool  #: False: the file ends inside it
+    facts: list[Fact | None]  #: None: the line is no fact
+    offsets: list[int]
+    is_whole: bool  #: False: the file ends inside the last one
 
 
-def read(path: str) -> Iterator[Line]:
-    """The lines of a capture file, in order. Raises OSError."""
+def read(path: str) -> Iterator[Lines]:
+    """The lines of a capture file that are not blank, in order. Raises OSError."""
     with open(path, "rb") as file:
         mark = file.read(3)
         coded = mark[:2] in (b"\xff\xfe", b"\xfe\xff")
@@ -143,10 +151,13 @@ def read(path: str) -> Iterator[Line]:
             batch = list(islice(lines, _BATCH))
             if not batch:
                 return
-            for line, fact in zip(batch, _decoded(batch)):
-                if fact is not None or not line.isspace():
-                    yield Line(offset, fact, line.endswith(b"\n"))
-                offset += len(line)
+            facts = _decoded(batch)
+            *offsets, offset = accumulate(map(len, batch), initial=offset)
+            if None in facts:
+                kept = [n for n, fact in enumerate(facts) if fact or not batch[n].isspace()]
+                batch, facts = [batch[n] for n in kept], [facts[n] for n in kept]
+                offsets = [offsets[n] for n in kept]
+            yield Lines(facts, offsets, not batch or batch[-1].endswith(b"\n"))
 
 
 def _decoded(batch: list[bytes]) -> list[Fact | None]:

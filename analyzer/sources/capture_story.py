@@ -180,12 +180,12 @@ class Story:
         self._event(fact, offset, "error", text(fact, "text") or "an error of the capture itself")
         self.anomalies.append(
             Anomaly(
-                text(fact, "rule") if fact.get("rule") == "capture-not-armed" else "capture-error",
+                "capture-not-armed" if fact.get("rule") == "capture-not-armed" else "capture-error",
                 (text(fact, "text") or "The capture met an error.").rstrip(".") + ".",
                 self._origin("noted while capturing", offset),
                 text(fact, "subject") or "",
             )
-        )  # type: ignore[arg-type]
+        )
         return True
 
     def _take_end(self, fact: Fact, offset: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple, Union
 
 from ..absence import Absent
 
@@ -40,12 +40,15 @@ class Noise(NamedTuple):
     samples: int
 
 
-class Span(NamedTuple):
-    """How long a call took, in ns."""
+#: how long a call took and the bounds of that, in ns
+Span = tuple[Union[int, Absent], Union[int, Absent], Union[int, Absent]]
 
-    value: int | Absent
-    low: int | Absent
-    high: int | Absent
+NO_RETURN = Absent("not-found", "its return was not seen")
+NO_ENTRY = Absent("not-found", "its entry was not seen")
+_NO_CLOCK = Absent("not-recorded", "the target's clock could not be read")
+_BACKWARDS = Absent("out-of-range", "the clock at the return is behind that of the entry")
+_NO_COST = Absent("not-recorded", "the debugger's own cost was not measured: an upper bound only")
+_IN_NOISE = Absent("not-recorded", "shorter than the noise of the debugger's stops")
 
 
 def noise_of(samples: Sequence[int]) -> Noise | None:
@@ -56,28 +59,19 @@ def noise_of(samples: Sequence[int]) -> Noise | None:
 
 def span(ticks: int, noise: Noise | None, clock: Frequency) -> Span:
     """The duration behind a raw difference of clocks that is not negative."""
-
-    def ns(value: int, hz: int) -> int:
-        return value * 1_000_000_000 // hz
-
     if noise is None:
-        why = Absent(
-            "not-recorded", "the debugger's own cost was not measured: an upper bound only"
-        )
-        return Span(why, 0, ns(ticks, clock.low))
-    low = ns(max(0, ticks - noise.high), clock.high)
-    high = ns(max(0, ticks - noise.low), clock.low)
+        return _NO_COST, 0, ticks * 1_000_000_000 // clock.low
+    high = max(0, ticks - noise.low) * 1_000_000_000 // clock.low
     if ticks <= noise.high:
-        return Span(
-            Absent("not-recorded", "shorter than the noise of the debugger's stops"), 0, high
-        )
-    return Span(ns(max(0, ticks - noise.middle), clock.hz), low, high)
+        return _IN_NOISE, 0, high
+    low = (ticks - noise.high) * 1_000_000_000 // clock.high
+    return (ticks - noise.middle) * 1_000_000_000 // clock.hz, low, high
 
 
 class Statistics(NamedTuple):
     """Robust statistics of one callback's durations, in ns."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuple
     low: int  #: median of the lower bounds
     high: int  #: median of the upper bounds
     spread: int  #: median absolute deviation, scaled to one standard deviation
@@ -111,9 +105,6 @@ def is_slower(now: Statistics, before: Statistics) -> bool:
     return now.low > before.high + margin
 
 
-NO_RETURN = Absent("not-found", "its return was not seen")
-NO_ENTRY = Absent("not-found", "its entry was not seen")
-_NO_CLOCK = Absent("not-recorded", "the target's clock could not be read")
 _HOST = Frequency(1_000_000_000, 1_000_000_000, 1_000_000_000, "the debugger's own clock")
 
 
@@ -137,17 +128,10 @@ class Clocks:
         else:
             self.how += "; the debugger's own cost not taken off"
 
-    def span(self, call: Any) -> tuple[Span, str]:
-        """The duration of a call and how it was found, "" when there is none."""
-        if not (call.has_entry and call.has_return):
-            why = NO_RETURN if call.has_entry else NO_ENTRY
-            return Span(why, why, why), ""
-        start, end = call.entry_tsc, call.back_tsc
-        if self.is_host:
-            start, end = call.entry_host, call.back_host
+    def span(self, start: int | None, end: int | None) -> Span:
+        """The duration between the clocks at an entry and at its return."""
         if start is None or end is None:
-            return Span(_NO_CLOCK, _NO_CLOCK, _NO_CLOCK), ""
+            return _NO_CLOCK, _NO_CLOCK, _NO_CLOCK
         if end < start:
-            why = Absent("out-of-range", "the clock at the return is behind that of the entry")
-            return Span(why, why, why), ""
-        return span(end - start, self.noise, self.clock), self.how
+            return _BACKWARDS, _BACKWARDS, _BACKWARDS
+        return span(end - start, self.noise, self.clock)

@@ -22,7 +22,7 @@ from ..layouts.ntdddump import (
 )
 from ..records import Anomaly, Extension, Origin, Records
 from . import windbg_text as words
-from .capture_file import compare, load
+from .capture_file import compare
 from .capture_format import Fact, decode, raw
 from .capture_story import Story
 
@@ -67,7 +67,7 @@ def collect(path: str, baseline: Sequence[str] = ()) -> Records:
         text = "The session in the log has no end: what happened after its last line is not known."
         records.add(Anomaly("capture-cut", text, origin))
     for other in baseline:
-        records.add(*compare(story, load(other)[0]))
+        records.add(*compare(path, records, other))
     return records
 
 
