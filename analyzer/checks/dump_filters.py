@@ -210,11 +210,13 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
     """Callbacks whose address is not in the image of their filter."""
     told: set[tuple[Any, ...]] = set()
     for record, name, address in _routines(seen):
-        own = seen.module(record.filter)
         key = (record.filter, record.stack, name, address)
-        if key in told or own is None or not has_range(own) or contains(own, address):
+        if key in told:  # a capture has millions of calls of one routine
             continue
         told.add(key)
+        own = seen.module(record.filter)
+        if own is None or not has_range(own) or contains(own, address):
+            continue
         holder = seen.module_at(address)
         if holder is not None:
             lies = f"in {holder.name}" + ("" if holder.loaded else ", which was unloaded")

@@ -146,11 +146,11 @@ def _timeline(records: Records) -> dict[str, Any]:
     told = timeline.build(records, MOST_ROWS)
     lanes: list[dict[str, Any]] = []
     for name, slices in told.lanes().items():
-        tracks = timeline.stacked(slices)
+        tracks = timeline.stacked(slices[:MOST_ROWS])
         items = [
             [s.start_ns, s.end_ns, track, s.kind, s.table, s.row, s.name, clean(s.detail, 200)]
             for s, track in zip(slices, tracks)
-        ][:MOST_ROWS]
+        ]
         lanes.append({"name": name, "tracks": max(tracks) + 1, "items": items, "all": len(slices)})
     kinds = {item[3] for lane in lanes for item in lane["items"]}
     missing = [words.counted(n, table[:-1]) for table, n in told.untimed.items()]
@@ -234,8 +234,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def _key(record: Any) -> tuple[str, str, str]:
-    stack = field(record, "stack", "unknown")
-    return record.origin.source, field(record, "filter", "filter not determined"), stack
+    return (record.origin.source, *words.owner(record))
 
 
 def _filter_facts(row: Any) -> Iterator[tuple[str, str]]:

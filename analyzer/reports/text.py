@@ -192,7 +192,7 @@ def _filters(records: Records) -> Iterator[str]:
 
 def _key(record: Any) -> Sequence[str]:
     """What joins a filter with its extension and callbacks."""
-    return (field(record, "filter", "filter not determined"), field(record, "stack", "unknown"))
+    return words.owner(record)
 
 
 def _filter(one: Filter) -> Iterator[str]:

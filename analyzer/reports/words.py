@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..absence import Absent, is_absent
@@ -41,6 +42,17 @@ def cell(kind: str, value: Any, missing: str = "-") -> str:
 def field(record: Any, name: str, missing: str = "-") -> str:
     """One field of a record as text."""
     return cell(FIELD_KINDS[type(record)][name], getattr(record, name), missing)
+
+
+def owner(record: Any) -> tuple[str, str]:
+    """Filter and stack, which join a filter with its extension and callbacks."""
+    return _owner(record.filter, record.stack)
+
+
+@lru_cache(maxsize=1024)
+def _owner(name: Any, stack: Any) -> tuple[str, str]:
+    """Kept, because millions of calls have the same few."""
+    return cell("Text", name, "filter not determined"), cell("Text", stack, "unknown")
 
 
 def fields(record: Any, *names: str) -> str:
