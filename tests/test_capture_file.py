@@ -403,5 +403,5 @@ def test_many_calls_load_fast(tmp_path):
 
 @pytest.mark.bench
 def test_a_million_calls_load_in_seconds(tmp_path):
-    """A million calls, two million lines."""
-    assert load_time(tmp_path, 1_000_000) < 60
+    """A million calls, two million lines: 18 to 23 s when measured on a busy machine."""
+    assert load_time(tmp_path, 1_000_000) < 40
