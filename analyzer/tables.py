@@ -186,7 +186,7 @@ def series_data(kind: str, column: list[Any]) -> Any:
     numbers = np.array([0 if v is None else v for v in column], dtype)
     if kind == "Time":
         times = numbers.view("M8[ns]")
-        times[missing] = np.datetime64("NaT")
+        times[missing] = np.datetime64("NaT", "ns")
         return pd.DatetimeIndex(times).tz_localize("UTC")
     if kind == "Flag":
         return pd.arrays.BooleanArray(numbers, missing)
