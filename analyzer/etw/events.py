@@ -339,7 +339,7 @@ def _frame_of_records(rows: Sequence[Event]) -> Any:
         plain = [0 if v is None else v for v in values]
         if kinds.get(label) == "time":
             times = np.array(plain, "i8").view("M8[ns]")
-            times[missing] = np.datetime64("NaT")
+            times[missing] = np.datetime64("NaT", "ns")
             out[label] = pd.DatetimeIndex(times).tz_localize("UTC")
         else:
             out[label] = pd.arrays.IntegerArray(np.array(plain, kinds.get(label, "i8")), missing)
