@@ -31,7 +31,9 @@ REGIONS = {8: (0xFFFFC08BE4000000, 0xFFFFF80610000000), 4: (0x85600000, 0x828000
 
 
 def needs(module: str) -> None:
-    """Skips where an oracle is not installed; in CI it must be."""
+    """Skips where an oracle is not installed; in CI it must be, where it can be."""
+    if module == "kdmp_parser" and sys.version_info >= (3, 13):
+        pytest.skip("kdmp-parser has no working wheel for this Python; older ones compare with it")
     if importlib.util.find_spec(module) is None:
         message = f"{module} is not installed (dependency group 'oracles')"
         if os.environ.get("CI") == "true":

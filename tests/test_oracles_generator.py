@@ -8,6 +8,7 @@ installed is skipped.
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def saved(tmp_path: Path, spec: Spec) -> tuple[str, Built]:
 )
 def test_kdmp_parser_agrees(dump_type: int, changes: dict[str, Any], tmp_path: Path) -> None:
     """kdmp-parser finds the type, the pages, and every translation but transition entries."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("kdmp-parser has no working wheel for this Python; older ones compare with it")
     kdmp_parser = pytest.importorskip("kdmp_parser")
     path, built = saved(tmp_path, Spec(dump_type=dump_type, **changes))
     parser = kdmp_parser.KernelDumpParser(path)
