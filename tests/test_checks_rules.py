@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import analyzer
 from analyzer import checks
 from analyzer.checks.rule import SEVERITIES
 from analyzer.errors import UsageError
@@ -33,7 +34,7 @@ def test_rule_is_complete(rule_id):
 def test_every_reported_id_has_a_rule():
     """No part of the package reports an anomaly under an id that no rule has."""
     reported = {}
-    for path in sorted((ROOT / "analyzer").rglob("*.py")):
+    for path in sorted(Path(analyzer.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(node, "func", None)
             if isinstance(node, ast.Call) and getattr(name, "id", "") in ("Anomaly", "broken"):
