@@ -1,8 +1,8 @@
 """The ETW block of a kernel dump: the live buffers of sessions, saved by Windows at the crash.
 
 Invariant: every byte of the block is block header, session header, buffer, or named as skipped.
-Layout seen on 52 real minidumps of builds 19041 to 22000; it is no .etl file: session headers and
-cut-off buffers follow each other without padding.
+Layout seen on the 12 of 52 real minidumps that have it (19041 to 22000); it is no .etl file:
+session headers and cut-off buffers follow each other without padding.
 """
 
 from __future__ import annotations
