@@ -547,13 +547,6 @@ def test_repeated_failing_calls_are_one_finding():
     assert "500 times" in text
 
 
-def test_failing_calls_of_a_trace_are_not_told_twice():
-    """What the trace reader says of a failing call is not repeated."""
-    records = changed("callbacks", status=0xC000000D)
-    records.add(Anomaly("etw-callback-failed", "Failed.", ORIGIN))
-    assert broken_rules(records) == ["etw-callback-failed"]
-
-
 def test_callback_in_another_module_names_it():
     """A callback that lies in another driver is told with that driver and its range."""
     records = healthy()

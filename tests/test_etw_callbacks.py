@@ -12,13 +12,14 @@ import etw_writer as w
 import pytest
 from conftest import REPOSITORY
 
+from analyzer import checks
 from analyzer.absence import Absent
 from analyzer.checks.rules_etw import RULES
 from analyzer.checks.rules_logs import RULES as LOG_RULES
 from analyzer.errors import InputError
 from analyzer.etw import callbacks, manifests, providers, story
 from analyzer.etw.trace import Trace
-from analyzer.records import Anomaly, Callback, Request, Stage
+from analyzer.records import Anomaly, Callback, Records, Request, Stage
 
 TICK = 10_000_000  # of the session clock, per second
 SECOND = TICK
@@ -61,6 +62,13 @@ def rules(records: list[Any]) -> list[str]:
     return sorted(record.rule for record in records if isinstance(record, Anomaly))
 
 
+def found(records: list[Any]) -> list[tuple[Any, Any]]:
+    """Rule id and text of the findings, by rule id."""
+    held = Records()
+    held.add(*records)
+    return sorted((finding.rule, finding.text) for finding in checks.run(held))
+
+
 def test_a_pair_gives_status_duration_and_extension() -> None:
     """Entry and return of Dump_Start become one record; nothing is wrong."""
     records = told([entry(BASE), back(BASE + 250)])
@@ -100,7 +108,20 @@ def test_failed_slow_and_repeated_calls() -> None:
         entry(BASE + 200, call=2), back(BASE + 200 + 2 * SECOND, call=2),
     ])  # fmt: skip
     assert [(c.call, c.status) for c in calls(records)] == [(0, 0xC00000A3), (1, 0)]
-    assert rules(records) == ["etw-callback-failed", "etw-callback-slow"]
+    assert rules(records) == ["etw-callback-slow"]
+    assert found(records) == [
+        ("etw-callback-slow", "Dump_Start of dump_acme.sys took 2.000 s."),
+        ("filter-callback-failed",
+         "Dump_Start of dump_acme.sys returned 0xc00000a3 (STATUS_DEVICE_NOT_READY)."),
+    ]  # fmt: skip
+
+
+def test_a_status_known_to_be_harmless_is_no_fault_in_a_trace() -> None:
+    """DiskCryptor's Dump_Start returns 0xc0210001 when the dump device is not encrypted."""
+    records = told([
+        entry(BASE, name="dump_dcrypt.sys"), back(BASE + 9, 0xC0210001, name="dump_dcrypt.sys"),
+    ])  # fmt: skip
+    assert [rule for rule, _ in found(records)] == ["filter-callback-failed-benign"]
 
 
 def test_entry_without_return_and_return_without_entry() -> None:

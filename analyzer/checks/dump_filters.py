@@ -164,8 +164,6 @@ def _has_no_callback(row: Filter) -> bool:
 
 def _calls(seen: Seen) -> Iterator[Anomaly]:
     """Failing calls that a source saw, one finding per callback and status however often called."""
-    if "etw-callback-failed" in seen.told:
-        return  # the trace's own words for the same calls
     failing: dict[tuple[Any, ...], list[Callback]] = {}
     for row in seen["callbacks"]:
         status = known(row.status)

@@ -89,16 +89,6 @@ _TRACE = (
 )
 _CALLBACKS = (
     Rule(
-        "etw-callback-failed",
-        "error",
-        "A callback of a dump filter returned a failure",
-        "The filter's own trace events tell a status that is not a success.",
-        "On Windows 7 a filter whose callback fails is left out for the rest of the dump; an "
-        "encrypting filter's data would then be written in plain text.",
-        "Look up the status in the driver's documentation; compare with DumpStack.log and the "
-        "dump.",
-    ),
-    Rule(
         "etw-callback-slow",
         "warning",
         "A callback of a dump filter was slow",

@@ -290,14 +290,6 @@ def _record(
                 )
             )  # fmt: skip
     status = back.status if back is not None else None
-    if status is not None and ntstatus.is_failure(status):
-        anomalies.append(
-            Anomaly(
-                "etw-callback-failed",
-                f"{_label(some)} returned {ntstatus.name(status)}.", origin, some.filter,
-                (f"status = {status:#010x}",),
-            )
-        )  # fmt: skip
     told = Absent("not-recorded", "the events do not tell it")
     extension = next(
         (h.extension for h in (entry, back) if h is not None and h.extension is not None), None

@@ -44,7 +44,6 @@ _CULPRITS: dict[str, str] = {
     "log-write-stalled": _CAUSE,
     "filter-callback-failed": _CAUSE,
     "filter-disabled": _CAUSE,
-    "etw-callback-failed": _CAUSE,
     "event-dump-driver-load-failed": _CAUSE,
     "case-outcome-contradictory": "The sources contradict each other: ",
     "event-dump-outcome-contradictory": "The events contradict each other: ",
