@@ -89,7 +89,8 @@ def main() -> int:
         if pip("install", "--quiet", *package, *groups):
             return 1
         failed = [" ".join(check) for check in CHECKS if lint and run(*check)]
-        code = run("python", "-m", "pytest", *pytest_options, cwd=where)
+        cores = ("-n", "auto", "--dist", "worksteal")  # "-n 0" after these takes it back
+        code = run("python", "-m", "pytest", *cores, *pytest_options, cwd=where)
         if code:
             failed.append("pytest")
     say("failed: " + "; ".join(failed) if failed else "all passed")
