@@ -1,34 +1,29 @@
-"""Speed and memory of the ETW reader, as ratios to other readers in the same run.
+"""Measures the ETW reader beside others: ``python benchmarks/bench_etw.py [--quick]``.
 
-usage: python benchmarks/bench_etw.py [--mb 300] [--big-mb 1024] [--trace FILE.etl ...]
-                                      [--cwalk PROGRAM]
-
---trace adds real files. --cwalk names a native program that prints JSON with "sec" for one walk
-with columns (called as PROGRAM -m 2 -r 3 FILE). Peers that are not installed are left out. Each
-peer reads for at most a few seconds and is compared by events per second of processor time, so that
-other work on the machine does not count; only the native program is timed by the clock.
+Each peer reads for at most a few seconds and is compared by events per second of processor time, so
+that other work on the machine hardly counts. The native walk (walk.c) is compiled when there is a
+gcc. Inputs: generated traces, and the largest of the real ones where they are at hand.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
+import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-import etw_writer as w
 import numpy as np
+from results import ROOT, Part, Row, compare, limit, run, samples  # this finds the next ones
+
+# isort: split
+import etw_writer as w
 
 PROVIDERS = [f"{k:08x}-6a8f-4a1e-8f6a-1e4ab35e808e" for k in range(0x10, 0x30)]
-LIMIT = 8.0
 COLUMNS = ("ts", "size", "type", "cpu", "tid", "pid", "provider", "id", "version", "opcode",
            "level", "keyword", "offset")  # fmt: skip
 
@@ -92,7 +87,7 @@ def grow(raw: bytes, target: Path, megabytes: int) -> None:
                 body.view(np.int64)[at] += span
 
 
-def ours(path: str, native: bool = True, runs: int = 5) -> tuple[int, float]:
+def ours(path: str, enough: float, native: bool = True) -> tuple[int, float]:
     """Events and best seconds for a time-ordered index of all header columns."""
     from analyzer.etw import compression
     from analyzer.etw.trace import Trace
@@ -101,39 +96,39 @@ def ours(path: str, native: bool = True, runs: int = 5) -> tuple[int, float]:
     if not native:
         compression.accelerator = lambda: ("", {})
     best, count = 1e9, 0
-    for _ in range(runs):
+    for _ in range(5):
         began = time.process_time()
         index = Trace.open(path).index()
         columns = [index.sorted(name) for name in COLUMNS]
         best = min(best, time.process_time() - began)
         count = len(columns[0])
-        if best > LIMIT:
+        if best > enough:
             break
     compression.accelerator = real
     return count, best
 
 
-def dissect_rate(path: str) -> float:
-    """Events per second of dissect.etl's bare iteration, 0 when it is not installed."""
+def dissect_rate(path: str, enough: float) -> float | None:
+    """Events per second of dissect.etl's bare iteration, None when it is not installed."""
     try:
         from dissect.etl.etl import ETL
     except ImportError:
-        return 0.0
+        return None
     count, began = 0, time.process_time()
     with open(path, "rb") as file:
         for _ in ETL(file):
             count += 1
-            if not count & 255 and time.process_time() - began > LIMIT:
+            if not count & 255 and time.process_time() - began > enough:
                 break
     return count / (time.process_time() - began)
 
 
-def etl_parser_rate(path: str) -> float:
-    """Events per second of etl-parser on the first megabytes; 0 when it fails or is missing."""
+def etl_parser_rate(path: str, megabytes: float) -> float | None:
+    """Events per second of etl-parser on the first megabytes; None when it fails or is missing."""
     try:
         from etl.etl import IEtlFileObserver, build_from_stream
     except ImportError:
-        return 0.0
+        return None
 
     class Count(IEtlFileObserver):  # type: ignore[misc]
         seen = 0
@@ -145,12 +140,12 @@ def etl_parser_rate(path: str) -> float:
         on_win_trace = tick
 
     with open(path, "rb") as file:
-        raw = file.read(4_000_000 // 65536 * 65536)
+        raw = file.read(max(1, int(megabytes * 1e6) // 65536) * 65536)
     counter, began = Count(), time.process_time()
     try:
         build_from_stream(raw).parse(counter)
     except Exception:  # noqa: BLE001  a peer that fails has no rate
-        return 0.0
+        return None
     return counter.seen / (time.process_time() - began)
 
 
@@ -189,68 +184,94 @@ def measured(mode: str, path: str) -> dict[str, float]:
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
-def report(path: str, cwalk: str) -> None:
-    """One file: our rate and the ratios."""
-    size = os.path.getsize(path) / 1e6
-    count, seconds = ours(path)
+def native_walk(folder: Path) -> str:
+    """The compiled walk.c; empty where there is no gcc."""
+    program, compiler = folder / "walk", shutil.which("gcc")
+    if compiler is None:
+        return ""
+    source = ROOT / "benchmarks" / "walk.c"
+    subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
+    return str(program)
+
+
+def native_rate(program: str, path: str, count: int) -> float | None:
+    """Events per second of the native walk; None where there is none or it counts other events."""
+    if not program:
+        return None
+    told = subprocess.run([program, path], check=True, capture_output=True, text=True).stdout
+    events, seconds = told.split()
+    return count / float(seconds) if int(events) == count else None
+
+
+def plain(path: Path, name: str, walk: str, quick: bool) -> list[Row]:
+    """An uncompressed file: the rate, beside each peer, and the memory."""
+    enough = 0.2 if quick else 8.0
+    size = path.stat().st_size
+    count, seconds = ours(str(path), enough)
     rate = count / seconds
-    print(f"\n{os.path.basename(path)}: {size:.0f} MB, {count:,} events")
-    print(f"  time-ordered index, {len(COLUMNS)} columns: {seconds:.3f} s, "
-          f"{rate / 1e6:.2f} M events/s, {size / seconds:.0f} MB/s")  # fmt: skip
+    text = f"time-ordered index of {len(COLUMNS)} columns, {name} of {size / 1e6:.0f} MB"
+    row = partial(compare, text, rate, "events/s")
+    memory = measured("index", str(path))["extra_mib"]
+    native = row("C walk with columns", native_rate(walk, str(path), count), 0.1)
+    return [
+        row("dissect.etl iterates", dissect_rate(str(path), enough), 25),
+        row("etl-parser", etl_parser_rate(str(path), 0.2 if quick else 4), 300),
+        native._replace(goal="at most 10 times its time"),
+        limit(f"memory of that index of {count:,} events", memory, "MiB",
+              (size + 80 * count) / 2**20, "the file and 80 bytes an event"),
+    ]  # fmt: skip
+
+
+def packed(path: Path, quick: bool) -> list[Row]:
+    """A compressed file, by the accelerator where there is one, and without."""
     from analyzer.etw.compression import accelerator
-    from analyzer.etw.trace import Trace
 
-    if Trace.open(path).session.compressed:
-        _, slow = ours(path, native=False)
-        print(f"  compressed: with {accelerator()[0] or 'no accelerator'} {seconds:.3f} s, "
-              f"pure Python {slow:.3f} s")  # fmt: skip
+    enough = 0.2 if quick else 8.0
+    peer = dissect_rate(str(path), enough)
+    text = f"the same, compressed, {path.stat().st_size / 1e6:.0f} MB"
+    rows = []
+    for name, native, least in ((accelerator()[0], True, 40), ("numpy alone", False, 5)):
+        if name:
+            count, seconds = ours(str(path), enough, native)
+            what = f"{text}, by {name}"
+            rows.append(compare(what, count / seconds, "events/s", "dissect.etl iterates", peer,
+                                least))  # fmt: skip
+    return rows
+
+
+def measure(folder: Path, quick: bool) -> Part:
+    """All rows of the ETW reader."""
+    walk, notes = native_walk(folder), NOTES
+    if not walk:
+        notes += "- The C walk is left out: it needs gcc, and there is none here.\n"
+    generated, compressed = folder / "generated.etl", folder / "compressed.etl"
+    grow(base_trace(), generated, 4 if quick else 300)
+    rows = plain(generated, "a generated trace", walk, quick)
+    grow(base_trace(w.XPRESS), compressed, 1 if quick else 15)
+    rows += packed(compressed, quick)
+    real = sorted((samples() / "etl").glob("*.etl"), key=lambda path: path.stat().st_size)
+    if real:
+        rows += plain(real[-1], "the largest real trace", walk, quick)
     else:
-        slow = seconds
-    for name, peer in (("dissect.etl iteration", dissect_rate(path)),
-                       ("etl-parser", etl_parser_rate(path))):  # fmt: skip
-        if peer:
-            pure = f" (pure Python {count / slow / peer:.1f} x)" if slow != seconds else ""
-            print(f"  {name}: {peer:,.0f} events/s; ours {rate / peer:.1f} x as fast{pure}")
-    if cwalk:
-        run = subprocess.run([cwalk, "-m", "2", "-r", "3", path], check=True, capture_output=True,
-                             text=True)  # fmt: skip
-        told = json.loads(run.stdout)
-        print(f"  native walk with columns: {told['sec']:.3f} s, {told['events']:,} events; "
-              f"ours takes {seconds / told['sec']:.1f} x")  # fmt: skip
-    memory = measured("index", path)
-    print(f"  memory of the index: {memory['extra_mib']:.0f} MiB; file size plus 80 bytes an event "
-          f"is {(size * 1e6 + 80 * count) / 2**20:.0f} MiB")  # fmt: skip
+        notes += "- Real traces are left out: none are here (`DUMPSTART_SHARED` names them).\n"
+    if not quick:
+        grow(base_trace(), generated, 1024)
+    told = measured("stream", str(generated))
+    text = f"memory of streaming {generated.stat().st_size / 1e6:.0f} MB in time order"
+    return Part([*rows, limit(text, told["peak_mib"], "MiB", 200)], notes)
 
 
-def main() -> None:
-    """Runs everything."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--mb", type=int, default=300)
-    parser.add_argument("--big-mb", type=int, default=1024)
-    parser.add_argument("--trace", nargs="*", default=[])
-    parser.add_argument("--cwalk", default="")
-    parser.add_argument("--child", nargs=2)
-    options = parser.parse_args()
-    if options.child:
-        child(*options.child)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "generated.etl"
-        grow(base_trace(), plain, options.mb)
-        report(str(plain), options.cwalk)
-        packed = Path(folder) / "compressed.etl"
-        grow(base_trace(w.XPRESS), packed, max(options.mb // 20, 4))
-        report(str(packed), options.cwalk)
-        for path in options.trace:
-            report(path, options.cwalk)
-        if options.big_mb:
-            grow(base_trace(), plain, options.big_mb)
-            size = plain.stat().st_size / 1e6
-            told = measured("stream", str(plain))
-            print(f"\nstreaming {size:.0f} MB in time order: {told['events']:,.0f} events in "
-                  f"{told['seconds']:.1f} s, {told['extra_mib']:.0f} MiB beyond the imports, "
-                  f"{told['peak_mib']:.0f} MiB in all")  # fmt: skip
+NOTES = """\
+- A rate is events per second of processor time, the best of up to five.
+- A peer reads for at most 8 seconds, etl-parser the first 4 MB.
+- dissect.etl and etl-parser hand out events as they stand in the file, without a table or an order.
+- The C walk is `benchmarks/walk.c`, compiled with gcc -O2: the same columns, in file order.
+- Memory of an index is the peak beyond the imports, with the pages of the mapped file.
+"""
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        sys.exit(run(measure, __doc__.splitlines()[0]))
