@@ -7,7 +7,9 @@ nothing here puts the source tree on the path.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
@@ -49,6 +51,39 @@ def make(record_type: Any, **fields: Any) -> Any:
     values = dict.fromkeys(record_type._fields)
     values["origin"] = Origin("machine.dmp", "header field")
     return record_type(**{**values, **fields})
+
+
+CHROMIUM = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update --disable-dev-shm-usage"
+).split()
+
+
+def missing(message: str) -> None:
+    """Skips what a machine is not fit for; in CI that fails, but on 3.9, which gets no selenium."""
+    if os.environ.get("CI") == "true" and sys.version_info >= (3, 10):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: Any) -> Iterator[Any]:
+    """One headless Chromium for all tests (Debian: chromium, chromium-driver)."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        missing("needs chromium and chromedriver; .ci/run installs them")
+    try:
+        from selenium import webdriver
+    except ImportError:
+        missing("needs selenium")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in [*CHROMIUM, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield made
+    made.quit()
 
 
 @pytest.fixture(name="shared_sample")

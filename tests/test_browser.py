@@ -1,13 +1,7 @@
-"""The HTML report in a real browser: headless Chromium, as a reader uses it.
-
-Needs Chromium and its driver (Debian: chromium, chromium-driver); without them these tests are
-skipped, but not in CI.
-"""
+"""The HTML report in a real browser: headless Chromium, as a reader uses it."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,32 +14,9 @@ from analyzer import records
 from analyzer.case import Case
 from analyzer.records import Origin, Records
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --disable-dev-shm-usage"
-).split()
 HOSTILE = (
     "<img src=x onerror=document.title='owned'></script><script>document.title='owned'</script>"
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: Any) -> Iterator[Any]:
-    """One browser for all tests of this file."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is missing; .ci/run installs it")
-        pytest.skip("needs chromium and chromedriver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield made
-    made.quit()
 
 
 class View:
@@ -92,6 +63,7 @@ class View:
 def view(browser: Any, tmp_path: Path) -> Iterator[View]:
     """A page; whatever a test does with it, the console stays empty."""
     made = View(browser, tmp_path)
+    made.console()  # what the pages before left
     yield made
     assert made.console() == []
 

@@ -87,7 +87,9 @@ def build(records: Records, events: int = MOST_EVENTS) -> Timeline:
                 untimed[table] = untimed.get(table, 0) + 1
             else:
                 slices.append(slice_)
-    shown, left_out = _events(records, clock, events)
+    shown, left_out, without = _events(records, clock, events)
+    if without:
+        untimed["events"] = without
     order = {lane: place for place, lane in enumerate(dict.fromkeys(s.lane for s in slices))}
     slices.sort(key=lambda s: (order[s.lane], s.start_ns, -s.end_ns))
     return Timeline(slices + shown, clock.words(), untimed, left_out)
@@ -163,7 +165,7 @@ def _callback(call: Any, row: int, clock: _Clock) -> Slice | None:
     start = clock.at(source, call.entry_time)
     if start is None:
         return None
-    cpu = "" if is_absent(call.processor) else f"processor {call.processor}"
+    cpu = "" if is_absent(call.processor) else f"(processor {call.processor})"
     lane = clock.lane(source, words.field(call, "filter", "a filter"), cpu)
     kind, length = _ntstatus(call.status), 0
     if not is_absent(call.duration_ns):
@@ -223,7 +225,8 @@ def _ntstatus(status: Any) -> str:
     return FAILED if ntstatus.is_failure(int(status) & 0xFFFFFFFF) else OK
 
 
-def _events(records: Records, clock: _Clock, most: int) -> tuple[list[Slice], int]:
+def _events(records: Records, clock: _Clock, most: int) -> tuple[list[Slice], int, int]:
+    """The events to show, how many more there are, how many of those looked at have no time."""
     rows: Any = records["events"]
     total, skipped = len(rows), 0
     zero = clock.crash
@@ -233,7 +236,9 @@ def _events(records: Records, clock: _Clock, most: int) -> tuple[list[Slice], in
         rows = late if len(late) else rows
         skipped = skipped if rows is late else 0
     shown = list(_moments(islice(iter(rows), most), clock, skipped))
-    return sorted(shown, key=lambda s: (s.lane, s.start_ns)), max(0, total - most)
+    looked_at = min(len(rows), most)
+    shown.sort(key=lambda s: (s.lane, s.start_ns))
+    return shown, max(0, total - looked_at), looked_at - len(shown)
 
 
 def _moments(rows: Iterable[Any], clock: _Clock, first: int) -> Iterator[Slice]:
@@ -241,7 +246,7 @@ def _moments(rows: Iterable[Any], clock: _Clock, first: int) -> Iterator[Slice]:
         at = clock.at(event.origin.source, event.time)
         if at is None:
             continue
-        cpu = "" if is_absent(event.processor) else f"processor {event.processor}"
+        cpu = "" if is_absent(event.processor) else f"(processor {event.processor})"
         lane = clock.lane(event.origin.source, "events", cpu)
         provider = words.field(event, "provider", "unknown provider")
         name = words.field(event, "name", "") or f"event {words.field(event, 'event_id')}"
