@@ -138,13 +138,13 @@ TOLD = {
     ),
     "progress-0x46": Told(
         f"The crash with {CODE} at 2026-03-01 10:20:30 UTC left no complete dump as far as told: "
-        "DumpStack.log breaks off after 'Progress 0x00000046: dump complete callbacks done, dump "
+        "DumpStack.log breaks off after 'Progress 0x00000046: dump complete callbacks called, dump "
         "is being closed' and System.xml has event 161 (creating the dump failed).",
         (
             (
                 "The culprit is not named by any source, only the step: Event 161 in System.xml "
                 "says "
-                "that the dump stopped at progress 0x46 (dump complete callbacks done, dump is "
+                "that the dump stopped at progress 0x46 (dump complete callbacks called, dump is "
                 "being "
                 "closed); the last one in DumpStack.log is the same: 0x46"
             ),

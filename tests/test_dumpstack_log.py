@@ -293,6 +293,71 @@ def test_cut_copy_is_not_a_dead_crash_path() -> None:
     assert records["stages"][-1].text == "Dumping physical me"
 
 
+def swapped(name: str, *pairs: tuple[str, str]) -> list[str]:
+    """The lines of a synthetic log with some exchanged."""
+    text = LOGS[name].rstrip(b"\0")[0x22:].decode("latin-1")
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    return text.split("\r\n")[:-1]
+
+
+def test_lines_of_logs_before_2025_are_understood() -> None:
+    """Complete callbacks without type, and the last progress mark behind the closing line."""
+    lines = swapped(
+        "healthy-kernel.log",
+        ("complete callbacks; Type: 0x04.", "complete callbacks."),
+        ("Finished invoking", "Finish invoking"),
+        ("Progress 0x00000053\r\nDump completed successfully.",
+         "Dump completed successfully.\r\nProgress 0x00000053"),
+    )  # fmt: skip
+    data = generator_logs.build(lines)
+    records = from_bytes("old.log", data, len(data))
+    assert rules(records) == []
+    assert stage(records, "dump-complete-callbacks").text.startswith("Finish invoking")
+    assert records["stages"][-1].stage == "progress-0x53"
+
+
+def test_lines_of_logs_of_2025_are_understood() -> None:
+    """A dump's identity, the largest transfer, and the rate that the log states itself."""
+    lines = swapped(
+        "healthy-kernel.log",
+        ("#BugCheckCode", "Dump Guid: {01234567-89ab-cdef-0123-456789abcdef}\r\n#BugCheckCode"),
+        ("Secondary Dump Size: 100000.", "Secondary Dump Size: 100000, MaxTransferSize: 65536."),
+        ("Pages written:262144", "Pages written:262144 MB/s:204"),
+        ("Elapsed BugCheck duration 00001550ms\r\n", ""),
+    )  # fmt: skip
+    data = generator_logs.build(lines)
+    records = from_bytes("new.log", data, len(data))
+    assert rules(records) == []
+    assert records["machine"][0].dump_type == 6
+    assert stage(records, "dump-guid").text.endswith("cdef}")
+    assert stage(records, "write-memory-data").rate_mb_per_s == 204.0
+
+
+def test_header_of_a_log_that_was_never_closed() -> None:
+    """Logs that break off state the size of the file as length: that is no damage."""
+    data = bytearray(LOGS["driver-stuck.log"])
+    data[0x14:0x18] = len(data).to_bytes(4, "little")
+    records = from_bytes("stuck.log", bytes(data), len(data))
+    assert rules(records) == ["log-driver-stuck", "log-unfinished"]
+    found = anomaly(records, "log-driver-stuck")
+    assert found.origin.confidence == "likely"
+    assert "length in header = 12288, the whole file: it was never closed" in found.evidence
+
+
+def test_log_without_its_start_is_known_by_its_lines() -> None:
+    """A copy that lost its first lines, with a foreign line in their place, is still read."""
+    lines = swapped("healthy-kernel.log")
+    at = lines.index("Return from CRASHDUMP secondary callback.")
+    data = "\r\n".join(["pushed from the web", *lines[at:], ""]).encode()
+    records = from_bytes("cut.log", data, len(data))
+    stages = [row.stage for row in records["stages"]]
+    assert "dump-completed" in stages
+    assert "dump-start-upper-bound" not in stages  # its first time is not the log's first
+    assert rules(records) == ["log-header-damaged", "log-line-unrecognised"]
+
+
 def test_unknown_line_is_kept() -> None:
     """A line of no known kind is a stage and a finding, both with its offset."""
     records = read("conflict-markers.log")

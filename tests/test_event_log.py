@@ -214,7 +214,7 @@ def test_volmgr_161_as_published(tmp_path: Path) -> None:
     records = export(tmp_path, event)
     assert records["events"][0].text == (
         "\\Device\\x; status 0xc0000001 STATUS_UNSUCCESSFUL; BugCheckProgress 0x46: dump complete "
-        "callbacks done, dump is being closed"
+        "callbacks called, dump is being closed"
     )
     assert rules(records) == ["event-dump-failed"]
 

@@ -36,11 +36,12 @@ PROGRESS: dict[int, Progress] = {
     0x44: Progress("minidump written, secondary data comes next", "logs"),
     # between "Finish calling secondary multi-part..." and "Finish invoking secondary..."
     0x45: Progress("secondary data written", "logs"),
-    # after the dump complete callbacks, before "Dump ended"; also seen in volmgr 161
-    0x46: Progress("dump complete callbacks done, dump is being closed", "logs"),
+    # behind "Starting invoking dump complete callbacks", before "Dump ended": before "Finish
+    # invoking..." in logs of 2022 to 2024, after it in later ones; also seen in volmgr 161
+    0x46: Progress("dump complete callbacks called, dump is being closed", "logs"),
     # between "Starting get secondary..." and "Finish get secondary..."
     0x52: Progress("size of the secondary data asked for", "logs"),
-    # after "Dump ended", before "Dump completed successfully"; also seen in volmgr 161
+    # after "Dump ended", just before or behind "Dump completed successfully"; also in volmgr 161
     0x53: Progress("dump ended", "logs"),
 }
 

@@ -17,16 +17,20 @@ _HEX = "0x([0-9A-Fa-f]+)"
 _N = r"(\d{1,18})"
 _VERB = "(Calling|Return from|Writing)"
 _DRIVER = "(?P<driver>.*)"
-# the lines of two real logs and of three more quoted in public issues
+# at the end of two kinds of line since 2025
+_TRANSFER = r"(?:, MaxTransferSize: \d{1,18})?"
+_RATE = r"(?: MB/s: ?(\d{1,9}))?"
+# the lines of 22 real logs (2022 to 2025) and of three more quoted in public issues
 _LINES = [
     ("initialized", r"Dump stack initialized at UTC: (?P<utc>[^,]*), local time: .*"),
+    ("guid", r"Dump Guid: \{[0-9A-Fa-f-]{36}\}"),
     ("bugcheck", rf"#BugCheck(?P<field>Code|P[1-4]) {_HEX}"),
     ("progress", rf"Progress {_HEX}"),
     ("elapsed", r"Elapsed BugCheck duration (?P<ms>\d{1,12})ms"),
-    ("size", rf"Dump Type: (\d{{1,4}}), Total Dump Size: {_N}, Secondary Dump Size: {_N}\."),
+    ("size", rf"Dump Type: {_N}, Total Dump Size: {_N}, Secondary Dump Size: {_N}{_TRANSFER}\."),
     ("percent", r"Dumping physical memory to disk: +(\d{1,3})%"),
     ("rate", r"WriteBitmapDump: pages written = (\d{1,15}), MB per sec = (\d{1,9})\."),
-    ("pages", rf"Finish write of bitmap dump data\. Total pages: ?{_N} Pages written: ?{_N}"),
+    ("pages", rf"Finish write of bitmap dump data\. Total pages: ?{_N} Pages written: ?{_N}{_RATE}"),
     ("callback", rf"{_VERB} {_DRIVER} secondary callback( data| data done)?\."),
     ("part", rf"(Starting|Finish) {_DRIVER} multi-part secondary callback\."),
     ("ended", r"Dump ended at UTC: .*"),
@@ -53,8 +57,12 @@ _CLOSING = {
     "Finish calling secondary multi-part dump callbacks.": "multi-part-callbacks",
     "Finish invoking secondary dump callbacks.": "secondary-callbacks",
 }
-_COMPLETE = re.compile(rf"(Starting|Finished) invoking dump complete callbacks; Type: {_HEX}\.\s*$")
-# No log with a failure is public, so these two go by words; their stages are marked "likely".
+# later logs: "Starting ...; Type: 0x04." and "Finished ..."; those before: "Starting ...", "Finish"
+_COMPLETE = re.compile(
+    rf"(Starting|Finish(?:ed)?) invoking dump complete callbacks(?:; Type: {_HEX})?\.\s*$"
+)
+# One public log has such a line ("Dump file is too small - switching to minidump. Dump file size =
+# ..."), so these two go by words; their stages are marked "likely".
 _REDUCED = re.compile(r"(?i)\bswitch\w* to .*dump|\bretry\w*\b.*dump")
 _FAILED = re.compile(
     r"(?i)\b(fail\w*|error|unable|cannot|could not|insufficient|not enough|too small|abort\w*)\b"
@@ -98,7 +106,8 @@ def read_lines(path: str, text: LogText) -> Log:
     }
     log = Log(path, text, rows, facts)
     for line in text.lines:
-        if facts.get("completed"):
+        # 9 of 22 real logs have their last mark, Progress 0x53, behind the line that says completed
+        if facts.get("completed") and not line.text.startswith("Progress "):
             facts["behind"].append(line)
             continue
         words = line.text.rstrip()
@@ -178,6 +187,10 @@ def _initialized(log: Log, match: re.Match[str], offset: int) -> Row:
     return _add(log, "dump-stack-initialized", match, offset)
 
 
+def _guid(log: Log, match: re.Match[str], offset: int) -> Row:
+    return _add(log, "dump-guid", match, offset)
+
+
 def _bugcheck(log: Log, match: re.Match[str], offset: int) -> Row:
     """The code and its parameters are one stage, as long as their lines follow each other."""
     log.facts.setdefault(match["field"], int(match[2][:32], 16))
@@ -233,6 +246,7 @@ def _rate(log: Log, match: re.Match[str], offset: int) -> Row:
 def _pages(log: Log, match: re.Match[str], offset: int) -> Row:
     row = _touch(log, "write-memory-data", match.string, offset)
     row.amount, row.unit = int(match[2]), "pages"
+    row.rate = float(match[3]) if match[3] else None
     log.facts["pages"] = (int(match[1]), int(match[2]), row)
     return row
 
@@ -260,7 +274,7 @@ def _completed(log: Log, match: re.Match[str], offset: int) -> Row:
 
 Handler = Callable[[Log, "re.Match[str]", int], Row]
 _HANDLERS: dict[str, Handler] = {
-    "initialized": _initialized, "bugcheck": _bugcheck, "progress": _progress, "elapsed": _elapsed,
-    "size": _size, "percent": _percent, "rate": _rate, "pages": _pages, "callback": _callback,
+    "initialized": _initialized, "guid": _guid, "bugcheck": _bugcheck, "progress": _progress,
+    "elapsed": _elapsed, "size": _size, "percent": _percent, "rate": _rate, "pages": _pages, "callback": _callback,
     "part": _part, "ended": _ended, "completed": _completed,
 }  # fmt: skip

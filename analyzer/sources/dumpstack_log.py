@@ -96,7 +96,8 @@ def _stages(log: Log) -> Iterator[Stage]:
     before: int | None = None
     clocks = iter([row.elapsed for row in log.facts["clocks"]] + [None])
     after = next(clocks)
-    bound = log.facts["clocks"][0] if log.facts["clocks"] else None
+    # without the line that begins a log, its first time may be any
+    bound = log.facts["clocks"][0] if log.facts["clocks"] and "utc" in log.facts else None
     for row in log.rows:
         if row is bound:
             yield _dump_start_bound(log, row)

@@ -18,6 +18,12 @@ READ_LIMIT = 64 * 1024
 #: no line of a real log is longer than this; less room than this is left = the log is full
 LONGEST_LINE = 128
 _FIRST_LINE = "Dump stack initialized"
+#: words of lines that no other known kind of file has: a copy can have lost its start
+_WORDS = (
+    "Dump stack initialized at UTC",
+    "Elapsed BugCheck duration ",
+    " secondary callback data done.",
+)
 _LINE = re.compile(r"([^\r\n]*)(\r\n|\n|\r|$)")
 
 
@@ -38,6 +44,7 @@ class LogText(NamedTuple):
     stated_end: int | None  #: the length word of the header, None when it cannot be read
     is_end_confirmed: bool  #: the length word and the text agree
     is_cut: bool  #: the header announces more text than the file holds
+    is_unclosed: bool  #: the header still has the size of the file in place of a length
     original_end: int  #: where the text ends in the file as Windows wrote it
     end: int  #: where the text ends in this file
     room: int | None  #: bytes left for more text; None when the file's original size is not known
@@ -48,7 +55,7 @@ class LogText(NamedTuple):
 def is_log(data: bytes) -> bool:
     """True when the start of a file looks like this log, in any of its encodings."""
     head = _units(data[:READ_LIMIT])[0][:4096]
-    return layout.MAGIC in head or "Dump stack initialized at UTC" in head
+    return layout.MAGIC in head or any(words in head for words in _WORDS)
 
 
 def decode(data: bytes) -> LogText | None:
@@ -96,6 +103,9 @@ def decode(data: bytes) -> LogText | None:
 
     before = units[: max(magic, 0)].strip(" \r\n\t\0")
     inserted = [Line(bom, _text(before, encoding), True)] if before else []
+    leftover = lines(end, len(body))
+    # both logs of dumps that broke off: length = size of the file, zeros from the last line on
+    is_unclosed = stated == len(data) and has_filler and not confirmed and not leftover
     return LogText(
         encoding=encoding,
         version=_version(header),
@@ -103,11 +113,12 @@ def decode(data: bytes) -> LogText | None:
         stated_end=stated,
         is_end_confirmed=confirmed,
         is_cut=is_cut,
+        is_unclosed=is_unclosed,
         original_end=original(end),
         end=bom + (start + end) * size,
         room=_room(len(data), original(end), has_filler, bool(lone) or encoding != "8-bit"),
         lines=inserted + lines(0, end),
-        leftover=lines(end, len(body)),
+        leftover=leftover,
     )
 
 
