@@ -17,6 +17,7 @@ _HEX = "0x([0-9A-Fa-f]+)"
 _N = r"(\d{1,18})"
 _VERB = "(Calling|Return from|Writing)"
 _DRIVER = "(?P<driver>.*)"
+_PAGES = rf"Total pages: ?{_N} Pages written: ?{_N}"
 # at the end of two kinds of line since 2025
 _TRANSFER = r"(?:, MaxTransferSize: \d{1,18})?"
 _RATE = r"(?: MB/s: ?(\d{1,9}))?"
@@ -30,7 +31,7 @@ _LINES = [
     ("size", rf"Dump Type: {_N}, Total Dump Size: {_N}, Secondary Dump Size: {_N}{_TRANSFER}\."),
     ("percent", r"Dumping physical memory to disk: +(\d{1,3})%"),
     ("rate", r"WriteBitmapDump: pages written = (\d{1,15}), MB per sec = (\d{1,9})\."),
-    ("pages", rf"Finish write of bitmap dump data\. Total pages: ?{_N} Pages written: ?{_N}{_RATE}"),
+    ("pages", rf"Finish write of bitmap dump data\. {_PAGES}{_RATE}"),
     ("callback", rf"{_VERB} {_DRIVER} secondary callback( data| data done)?\."),
     ("part", rf"(Starting|Finish) {_DRIVER} multi-part secondary callback\."),
     ("ended", r"Dump ended at UTC: .*"),
@@ -275,6 +276,6 @@ def _completed(log: Log, match: re.Match[str], offset: int) -> Row:
 Handler = Callable[[Log, "re.Match[str]", int], Row]
 _HANDLERS: dict[str, Handler] = {
     "initialized": _initialized, "guid": _guid, "bugcheck": _bugcheck, "progress": _progress,
-    "elapsed": _elapsed, "size": _size, "percent": _percent, "rate": _rate, "pages": _pages, "callback": _callback,
-    "part": _part, "ended": _ended, "completed": _completed,
+    "elapsed": _elapsed, "size": _size, "percent": _percent, "rate": _rate, "pages": _pages,
+    "callback": _callback, "part": _part, "ended": _ended, "completed": _completed,
 }  # fmt: skip
