@@ -130,6 +130,9 @@ def make(machine: FakeMachine, is_dump: bool = False) -> Any:
 
     def command(text: str, *_: Any) -> Any:
         pykd.log.append(text)
+        if text == "||" and is_dump:  # as DbgEng 10.0.15063 prints it
+            return f".  0 64-bit Kernel bitmap dump: {machine.memory.path}\n"
+        return None
 
     def symbol(name: str) -> int:
         raise SymbolException(name)

@@ -12,10 +12,12 @@ import threading
 
 import fake_pykd
 import pytest
+from conftest import SAMPLE_TRACES
 from fake_machine import Call, Exception_, FakeMachine, Idle
 from test_live_capture import FVE, call
 
 import analyzer
+from analyzer import checks
 from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump
 from analyzer.errors import SessionError
@@ -23,6 +25,7 @@ from analyzer.live import instructions, look, ntoseye_target, pykd_target
 from analyzer.live.capture import Capture
 from analyzer.live.replay import ReplaySession
 from analyzer.live.session import CONTINUE, STOP, DumpSession
+from analyzer.reports.answer import sentences
 from analyzer.sources.capture_format import Writer
 
 HERE = 0xFFFFF80012340000
@@ -255,6 +258,37 @@ def test_real_minidumps_as_sessions(shared_sample, name):
         ]
         assert rows[0] == rows[1]
         assert len(rows[0]) == 1
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLE_TRACES.glob("*.dmp")), ids=lambda path: path.name)
+def test_dumps_as_sessions_answer_as_their_files(path):
+    """Looked at as a session, a dump gives the findings and the answer that analyze gives."""
+    found, told = look.records(DumpSession(open_dump(str(path)))), analyzer.open(path).records
+    found.add(*checks.run(found))
+    headers = [[one._replace(architecture=None) for one in s["machine"]] for s in (found, told)]
+    assert headers[0] == headers[1]  # a debugger does not tell how many levels page tables have
+    if path.name == "broken-x64-cut.dmp":  # the file's own reader knows how many pages are gone
+        assert sentences(found)[0] == sentences(told)[0]
+        assert sentences(found)[0].endswith("was written, but the file is cut short.")
+        return
+    assert sentences(found) == sentences(told)
+    texts = [sorted((one.rule, one.text) for one in side["findings"]) for side in (found, told)]
+    assert texts[0] == texts[1]
+
+
+def test_a_dump_on_another_machine(sample):
+    """Where the file cannot be read here, the engine's own account of it is told."""
+    session = DumpSession(open_dump(str(sample("healthy-x64-kernel.dmp"))))
+    session.path = "D:\\elsewhere.dmp"
+    session.bugcheck = lambda: (0xD1, 1, 2, 3, 4)
+    session.attributes = lambda: 0x10
+    found = look.records(session)
+    assert [row.kind for row in found["sources"]] == ["kernel dump"]
+    found.add(*checks.run(found))
+    assert sentences(found)[0] == (
+        "This is a kernel dump of bugcheck 0xD1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL), taken without a "
+        "crash of the machine."
+    )
 
 
 @pytest.mark.parametrize(

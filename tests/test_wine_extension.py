@@ -106,6 +106,7 @@ def test_the_report_inside_the_debugger(live: Session) -> None:
     assert "filter-callback-failed" in text
     assert "0xc0000001" in text
     assert max(len(line) for line in text.splitlines()) <= 80
+    assert "Whether a dump was written is not determined" in " ".join(answer(text))
 
 
 def test_the_machine_runs_on(live: Session) -> None:
@@ -138,7 +139,15 @@ def facts(text: str) -> dict[str, list[str]]:
         "routines": re.findall(r"^ +(Dump_\w+ +\S+\+0x[0-9a-f]+)", text, re.M),
         "stack": sorted(re.findall(rf"^ +{stack}(?! +unloaded)", text, re.M)),
         "crash": crash.group(0).split() if crash else [],
+        "answer": answer(text),
     }
+
+
+def answer(text: str) -> list[str]:
+    """The words of the sentences that a report begins with."""
+    found = re.search(r"^Answer:?\n(.*?)^\S", text, re.M | re.S)
+    assert found
+    return found.group(1).split()
 
 
 def test_a_synthetic_dump(sample: Find, tmp_path: Path) -> None:
@@ -149,6 +158,7 @@ def test_a_synthetic_dump(sample: Find, tmp_path: Path) -> None:
     assert len(own["fields"]) == 32  # two filters
     assert len(own["stack"]) == 4
     assert told == own
+    assert "A bitmap kernel dump of bugcheck 0xD1" in " ".join(own["answer"])
     # the engine reads time stamps from image headers, which this dump leaves out
     assert "module-copy-differs" not in report
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..layouts.mindumpdef import is_of_running_system
 from ..names import ntstatus
 from ..records import Anomaly, Machine
 from .evidence import Seen, broken, known
@@ -15,15 +16,12 @@ from .evidence import Seen, broken, known
 WHOLE_DUMP = "dump"  #: subject of what is said once per dump
 
 # DUMP_FILE_ATTRIBUTES of mindumpdef.h (Windows SDK)
-_LIVE_DUMP = 0x10
 _ATTRIBUTES = (
     (0x4, "dump-space-insufficient", "says that the space for the dump was too small (bit 2)"),
     (0x8, "dump-kernel-generated-triage", "says that the kernel made this small dump (bit 3)"),
     (0x40, "dump-filter-dump-file", "says that pages were filtered out on purpose (bit 6)"),
     (0x100, "dump-encrypted", "says that the dump data is encrypted (bit 8)"),
 )
-_NO_CRASH = (0, 0x161)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
-_M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
 _CRASHDMP = "crash dump driver"  # role of crashdmp.sys
 _FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
 
@@ -48,10 +46,7 @@ def check(seen: Seen) -> Iterator[Anomaly]:
 
 def is_live(machine: Machine) -> bool:
     """True for a dump of a running system."""
-    attributes, bugcheck = known(machine.attributes) or 0, known(machine.bugcheck)
-    return bool(attributes & _LIVE_DUMP) or (
-        bugcheck is not None and bugcheck & ~_M_VARIANT in _NO_CRASH
-    )
+    return is_of_running_system(machine.attributes, machine.bugcheck)
 
 
 def is_crash(seen: Seen) -> bool:

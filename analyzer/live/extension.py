@@ -209,8 +209,7 @@ def _show(command: str, say: Callable[[str, str | None], None]) -> None:
     from ..reports import write
 
     records = _records()
-    if command == "report":
-        records.add(*checks.run(records))
+    records.add(*checks.run(records))  # the answer depends on them, too
     lines = "".join(write(records, "text")).splitlines()
     titles = {
         "overview": ("Answer", "Crash and machine", "Dump stack"),

@@ -1,20 +1,22 @@
 """What a debugger's target holds right now, as records: the same walk and the same words as a dump.
 
-Invariant: changes nothing in the target. Standard library only.
+Invariant: changes nothing in the target; that a dump was written is said of an open dump alone.
+Standard library only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..absence import Absent
 from ..dumpstack import roles
-from ..dumpstack.context import last_failure
-from ..dumpstack.describe import Failure, describe, structures
 from ..dumpstack.scan import scan_chunks
-from ..dumpstack.walk import contexts, from_nodes, rings, unique
+from ..dumpstack.walk import Contexts, Ring, from_nodes, rings, unique
 from ..names import bugchecks
-from ..records import Machine, Origin, Records, Source
+from ..records import Machine, Module, Origin, Records, Source
+from ..sources import dump_stack
+from . import open_dump
 from .session import Session, plain
 
 
@@ -23,38 +25,70 @@ def records(session: Session) -> Records:
     out = Records()
     modules = roles.classify(session.modules(), session.unloaded())
     bugcheck = session.bugcheck()
-    crashdmp = next((m for m in modules if m.role == roles.CRASH_DUMP_DRIVER and m.loaded), None)
-    known = contexts(session, crashdmp, bugcheck if isinstance(bugcheck, Absent) else bugcheck[0])
-    recorded = session.recorded_rings()
-    found = rings(session, modules, known.context) if recorded is None else recorded
-    filters = [m for m in modules if m.role == roles.FILTER and m.stack and m.loaded]
-    stacks = {ring.stack for ring in found if ring.nodes}
-    if not stacks or not stacks >= {m.stack for m in filters}:
-        stack_modules = [m for m in modules if m.stack and m.loaded]
-        pieces = (
-            piece for start, size in session.regions() for piece in session.chunks(start, size)
-        )
-        nodes, more = scan_chunks(session, stack_modules, pieces)
-        found = unique([*found, *more, *from_nodes(session, stack_modules, nodes)])
-    failure = Failure(known.context, known.context, "likely", None)
-    if isinstance(known.context, int):
-        failure = Failure(*last_failure(session, known.context, filters))
-    described = describe(session, modules, found, failure, "")
-    out.add(_source(session, len(described.filters)), _machine(session, bugcheck), *modules)
-    out.add(*described.filters, *described.extensions, *described.callbacks)
-    out.add(*structures(session, modules, found))
+    code = bugcheck if isinstance(bugcheck, Absent) else bugcheck[0]
+    dump = open_dump.of(session) if session.is_dump else None
+    target = session if dump is None else dump
+    known = dump_stack.find_contexts(target, modules, code)
+    found = _rings(session, modules, known)
+    out.add(_machine(session, bugcheck) if dump is None else dump_stack.machine(dump), *modules)
+    dump_stack.context_rows(out, target, modules, known)
+    wrote, notes = "", []
+    if dump is not None:
+        dump_stack.stages(out, dump, known)
+        dump_stack.secondary_data(out, dump)
+        wrote, notes = dump_stack.wrote_dump(out, dump), dump.file.anomalies
+    dump_stack.filters(
+        out, target, modules, known, found, wrote,
+        is_whole=all(note.rule != "modules-incomplete" for note in notes),
+        has_pages=dump is not None and dump.has_pages,
+    )  # fmt: skip
+    dump_stack.context_copy(out, target, known)
+    out.add(_source(session, dump, out), *notes)
     return out
 
 
-def _source(session: Session, filters: int) -> Source:
+def _rings(session: Session, modules: list[Module], known: Contexts) -> list[Ring]:
+    recorded = session.recorded_rings()
+    found = rings(session, modules, known.context) if recorded is None else recorded
+    stack_modules = [m for m in modules if m.stack and m.loaded]
+    stacks = {ring.stack for ring in found if ring.nodes}
+    if stacks and stacks >= {m.stack for m in stack_modules if m.role == roles.FILTER}:
+        return found
+    pieces = (
+        piece for start, size in _joined(session.regions()) for piece in session.chunks(start, size)
+    )
+    nodes, more = scan_chunks(session, stack_modules, pieces)
+    return unique([*found, *more, *from_nodes(session, stack_modules, nodes)])
+
+
+def _joined(regions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Ranges in address order, neighbours as one: a node may lie across two of them."""
+    start = end = 0
+    for first, size in sorted(regions):
+        if first > end:
+            yield start, end - start
+            start, end = first, first
+        end = max(end, first + size)
+    yield start, end - start
+
+
+def _source(session: Session, dump: open_dump.OpenDump | None, out: Records) -> Source:
+    nodes = sum(isinstance(row.node, int) for row in out["filters"])
+    holds = ["modules"] + ([f"{nodes} crash dump filters"] if nodes else [])
+    lacks = "calls of the callbacks, until they are watched (!dumpstart arm)"
+    if session.is_dump:
+        lacks = "calls of the callbacks (no dump keeps them)"
+        if nodes < len(out["filters"]) and (dump is None or dump.has_pages):
+            lacks += "; filters' nodes that only a search of all memory finds (dumpstart analyze)"
+        holds.append("the file's header" if dump is not None else "what the debugger knows of it")
     return Source(
         session.path,
-        "debugger session",
-        f"through {session.backend}",
-        None,
+        "kernel dump" if session.is_dump else "debugger session",
+        f"through {session.backend}" if dump is None else out["machine"][0].dump_type_name,
+        None if dump is None else dump.file.size,
         session.architecture,
-        f"modules; {filters} crash dump filters" if filters else "modules",
-        "calls of the callbacks, until they are watched (!dumpstart arm)",
+        "; ".join(holds),
+        lacks,
         Origin(session.path, "the debugger's target"),
     )
 
@@ -66,6 +100,7 @@ def _machine(session: Session, bugcheck: tuple[int, ...] | Absent) -> Machine:
         build=session.build,
         architecture=session.architecture,
         processors=session.processors(),
+        attributes=session.attributes(),
         origin=Origin(session.path, "the debugger's target"),
     )
     numbers = plain(bugcheck)

@@ -22,6 +22,9 @@ from .session import CONTINUE, Callback, Session, Stop
 _CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "arm64"}
 #: a block of data in the engine's account of a minidump
 _BLOCK = re.compile(r"^ +([0-9a-f]{8}`?[0-9a-f]{8}) - ([0-9a-f]{8}`?[0-9a-f]{8}) at offset ", re.M)
+#: the dump in the list of what the debugger has open; the current one has a dot
+_OPEN = re.compile(r"^\.\s*\d+\s[^:\n]*: ?(.+)$", re.M)
+_ATTRIBUTES = re.compile(r"^Attributes +([0-9a-f]{1,8})\s*$", re.M)
 #: how long the break-in of a time limit may take before it is asked for again
 _GRACE = 30.0
 
@@ -46,7 +49,8 @@ class PykdSession(Session):
         self._pykd = _pykd()
         self.path = path
         self._is_owner = is_owner  #: True: this program opened the session and must leave it
-        self._can_run = can_run and not self._ask(self._pykd.isDumpAnalyzing, False)
+        self.is_dump = bool(not can_run or self._ask(self._pykd.isDumpAnalyzing, False))
+        self._can_run = not self.is_dump
         self._breakpoints: dict[int, Any] = {}
         self._next = 1
         self._handler: Any = None
@@ -90,8 +94,7 @@ class PykdSession(Session):
         return self._modules
 
     def unloaded(self) -> Sequence[Module]:
-        text = self._ask(self._pykd.dbgCommand, None, "lm") or ""
-        lines = iter(str(text).splitlines())
+        lines = iter(self._command("lm").splitlines())
         for line in lines:
             if line.startswith("Unloaded modules"):
                 break
@@ -156,6 +159,14 @@ class PykdSession(Session):
             return Absent("not-recorded", "the engine knows no bugcheck")
         return tuple(int(value) & 0xFFFF_FFFF_FFFF_FFFF for value in values)
 
+    def attributes(self) -> int | Absent:
+        found = _ATTRIBUTES.search(self._command(".dumpdebug")) if self.is_dump else None
+        return int(found.group(1), 16) if found else super().attributes()
+
+    def _command(self, text: str) -> str:
+        """What a command of the debugger prints."""
+        return str(self._ask(self._pykd.dbgCommand, None, text) or "")
+
     def resolve(self, expression: str) -> int | Absent:
         found = self._plain(expression)
         if isinstance(found, int):
@@ -175,8 +186,7 @@ class PykdSession(Session):
         Not from findMemoryRegion, which refuses kernel targets.
         """
         left = 1 << 26
-        text = "" if self._can_run else self._ask(self._pykd.dbgCommand, None, ".dumpdebug")
-        for first, last in _BLOCK.findall(str(text or "")):
+        for first, last in _BLOCK.findall(self._command(".dumpdebug") if self.is_dump else ""):
             start, end = (int(word.replace("`", ""), 16) for word in (first, last))
             size = end + 1 - start
             if 0 < size <= left:
@@ -317,7 +327,11 @@ def dump(path: str, symbols: str | None = None) -> PykdSession:
 
 def inside() -> PykdSession:
     """What the debugger that runs this code is attached to."""
-    return PykdSession("the debugger's target", is_owner=False)
+    session = PykdSession("the debugger's target", is_owner=False)
+    found = _OPEN.search(session._command("||")) if session.is_dump else None
+    if found:
+        session.path = found.group(1).strip()
+    return session
 
 
 def _symbols(pykd: Any, symbols: str | None) -> None:

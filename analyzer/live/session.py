@@ -16,6 +16,7 @@ Standard library only.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
@@ -71,9 +72,11 @@ class Session(Target):
     backend = "none"
     #: of: registers, msr, run, module-events, symbols
     capabilities: frozenset[str] = frozenset()
+    is_dump = False  #: True: ``path`` is a dump, which does not run
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self._borders: list[int] | None = None  #: of the regions, in order
 
     # -- what a backend gives ------------------------------------------------------------------
 
@@ -99,6 +102,10 @@ class Session(Target):
 
     def bugcheck(self) -> tuple[int, ...] | Absent:
         """Code and four parameters of the crash under way."""
+        return Absent("not-recorded", f"{self.backend} does not tell it")
+
+    def attributes(self) -> int | Absent:
+        """The attribute word in the header of an open dump."""
         return Absent("not-recorded", f"{self.backend} does not tell it")
 
     def resolve(self, expression: str) -> int | Absent:
@@ -128,6 +135,24 @@ class Session(Target):
     def regions(self) -> Iterator[tuple[int, int]]:
         """(address, size) of memory to scan when the walk finds nothing: minidumps only."""
         return iter(())
+
+    def chunks(self, address: int, size: int) -> Iterator[tuple[int, bytes]]:
+        """As for any target; in a minidump the pieces end where its blocks do, not its pages."""
+        if self._borders is None:
+            blocks = self.regions() if self.is_dump else ()
+            self._borders = sorted({edge for start, n in blocks for edge in (start, start + n)})
+        inside = self._borders[bisect_right(self._borders, address) :]
+        end, held = address + size, (address, b"")
+        for edge in (*(edge for edge in inside if edge < end), end):
+            for start, data in super().chunks(address, edge - address):
+                if start != held[0] + len(held[1]):
+                    if held[1]:
+                        yield held
+                    held = start, b""
+                held = held[0], held[1] + data
+            address = edge
+        if held[1]:
+            yield held
 
     def recorded_rings(self) -> list[Ring] | None:
         """The lists of filters where they are known already; None: walk the memory."""
@@ -200,6 +225,7 @@ class DumpSession(Session):
     """Any target that does not run, such as a dump file, in the shape of a session."""
 
     backend = "dump"
+    is_dump = True
 
     def __init__(self, target: Any) -> None:
         super().__init__()
