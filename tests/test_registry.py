@@ -15,8 +15,9 @@ import pytest
 
 from analyzer.absence import Absent
 from analyzer.checks import rules_logs
-from analyzer.errors import AnalyzerError, InputError, UsageError
+from analyzer.errors import AnalyzerError, InputError, UnsupportedError, UsageError
 from analyzer.records import Records
+from analyzer.sources import kind_of
 from analyzer.sources.registry import collect
 
 CONTROL = r"HKLM\SYSTEM\CurrentControlSet\Control\CrashControl"
@@ -99,6 +100,28 @@ def test_healthy_hive_has_only_information(tmp_path: Path) -> None:
     records = read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
     assert rules(records) == ["registry-third-party-filter"]
     assert records["sources"][0].subtype == "control set ControlSet001"
+
+
+def test_hive_whose_newest_changes_are_in_its_logs(tmp_path: Path) -> None:
+    """A hive of a machine that crashed: begun and finished writes differ, and that is said."""
+    data = bytearray(hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
+    data[4:8] = (205).to_bytes(4, "little")
+    records = read(tmp_path, bytes(data))
+    found = next(a for a in records.anomalies if a.rule == "registry-changes-elsewhere")
+    assert found.evidence == ("writes begun = 205", "writes finished = 1")
+
+
+def test_hive_of_a_user_is_refused(tmp_path: Path) -> None:
+    """A hive without control sets is not the SYSTEM hive; it has no finding about CrashControl."""
+    with pytest.raises(UnsupportedError, match="not the SYSTEM hive"):
+        read(tmp_path, hive_writer.write({"Software": {}}))
+
+
+def test_transaction_log_is_named() -> None:
+    """SYSTEM.LOG1 starts like a hive; its type tells."""
+    data = bytearray(hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
+    data[0x1C] = 6
+    assert kind_of(bytes(data)).name == "a registry transaction log"
 
 
 def test_hive_is_what_regipy_reads(tmp_path: Path) -> None:

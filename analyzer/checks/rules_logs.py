@@ -188,7 +188,7 @@ _EVENT = (
         "error",
         "Crash dump initialization failed",
         "volmgr event 46.",
-        "The crash dump stack is not ready; the next crash leaves no dump.",
+        "The crash dump stack was not ready; a crash before it is set up again leaves no dump.",
         "Check that a page file or a dedicated dump file exists on a local disk that supports "
         "dumps.",
     ),
@@ -197,7 +197,7 @@ _EVENT = (
         "error",
         "The dump device is gone",
         "volmgr event 156.",
-        "The disk that should take the dump was removed or failed.",
+        "The disk that should take the dump was removed, or failed.",
         "Check the disk and its controller.",
     ),
     Rule(
@@ -239,9 +239,9 @@ _EVENT = (
         "The kernel logged a failure of the dump stack",
         "Microsoft-Windows-Kernel-Dump event 4 to 9. Event 7 comes from starting the hibernation "
         "stack, which starts the filters.",
-        "A filter's Dump_Start can be the cause for event 7, a filter's DriverEntry for 5, 6 and "
-        "9. "
-        "The event does not name the driver.",
+        "A filter's DriverEntry can be the cause for 5, 6 and 9, the start of the storage driver's "
+        "copy for 7. On Windows 7 a failing Dump_Start alone does not make the stack fail; whether "
+        "it does on later versions is not known. The event does not name the driver.",
         "Look for volmgr event 45 or 46 at the same time: its data name the step.",
     ),
     Rule(
@@ -341,6 +341,17 @@ _REGISTRY = (
         "The key of the current control set was not found.",
         "The dump configuration is not known.",
         "Export HKLM\\SYSTEM\\CurrentControlSet\\Control\\CrashControl, or give the SYSTEM hive.",
+    ),
+    Rule(
+        "registry-changes-elsewhere",
+        "info",
+        "The newest changes are not in the registry hive",
+        "The numbers of begun and finished writes in the hive's header differ: it was copied from "
+        "a running or a crashed Windows. The transaction logs beside it (SYSTEM.LOG1, .LOG2) have "
+        "the rest; this tool does not read them.",
+        "A setting that was changed shortly before may be shown with its older value.",
+        "Where a setting matters, export HKLM\\SYSTEM\\CurrentControlSet\\Control\\CrashControl on "
+        "the machine.",
     ),
     Rule(
         "registry-damaged",

@@ -65,6 +65,11 @@ def _is_text(head: bytes) -> bool:
     return odd * 20 < len(text)
 
 
+def _is_hive_log(head: bytes) -> bool:
+    """A transaction log has the hive's signature, and 1, 2 or 6 where the hive has 0."""
+    return head[:4] == b"regf" and head[0x1C:0x20] in (b"\1\0\0\0", b"\2\0\0\0", b"\6\0\0\0")
+
+
 def _is_dumpstack_log(head: bytes) -> bool:
     from .dumpstack_text import is_log
 
@@ -116,6 +121,7 @@ Recogniser = Union[tuple[bytes, ...], Callable[[bytes], bool]]
 KINDS: list[tuple[Recogniser, Kind]] = [
     ((b"PAGEDU64", b"PAGEDUMP"), Kind("kernel dump", "dump")),
     ((b"ElfFile\0",), Kind("evtx", "event_log")),
+    (_is_hive_log, Kind("a registry transaction log", "", "open the hive itself (SYSTEM)")),
     ((b"regf",), Kind("registry hive", "registry")),
     (_is_etl, Kind("etl", "etl", options=("manifests", "tmf", "mapping"))),
     (

@@ -41,6 +41,8 @@ def collect(path: str) -> Records:
     records.anomalies.extend(registry_findings.draw(path, registry, control))
     if registry.damage:
         records.add(_damage(path, registry))
+    if registry.sequences and registry.sequences[0] != registry.sequences[1]:
+        records.add(_behind(path, *registry.sequences))
     return records
 
 
@@ -78,6 +80,16 @@ def _service_settings(path: str, service: KeyValues) -> Iterator[Setting]:
             words = meaning_of("service " + value.name, value.data, service)
             origin = Origin(path, value.where)
             yield Setting(service.path, value.name, text_of(value.data), words, origin)
+
+
+def _behind(path: str, begun: int, finished: int) -> Anomaly:
+    return Anomaly(
+        "registry-changes-elsewhere",
+        "Windows had not written the newest changes into this hive when it was copied; they are in "
+        "its transaction logs, which are not read.",
+        Origin(path, "header fields", file_offset=4),
+        evidence=(f"writes begun = {begun}", f"writes finished = {finished}"),
+    )
 
 
 def _damage(path: str, registry: Registry) -> Anomaly:

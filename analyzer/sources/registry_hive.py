@@ -32,6 +32,7 @@ MOST_CONTROL_SETS = 16
 LARGEST_VALUE = 1 << 16
 #: cells are addressed from the end of the hive's header
 _BASE = 0x1000
+_SEQUENCES = struct.Struct("<4xII")
 _VALUE = struct.Struct("<2sHIIIH")  # CM_KEY_VALUE: "vk", name length, size, data, type, flags
 _IN_PLACE = 0x80000000
 _ASCII_NAME = 1
@@ -55,6 +56,8 @@ def read(path: str) -> Registry:
         )
     opener: Any = RegistryHive  # untyped
     registry = Registry("registry hive")
+    with open(path, "rb") as file:
+        registry.sequences = _SEQUENCES.unpack(file.read(12).ljust(12, b"\0"))
     with _quiet():
         try:
             hive = opener(path)
@@ -68,6 +71,11 @@ def read(path: str) -> Registry:
             sets = [(name, node) for name, node in children if _SET.fullmatch(name)]
             for name, node in sets[:MOST_CONTROL_SETS]:
                 _control_set(registry, data, name, node)
+    if not (sets or select or registry.damage):
+        raise UnsupportedError(
+            path, "is a registry hive without control sets, so it is not the SYSTEM hive",
+            advice="open C:\\Windows\\System32\\config\\SYSTEM instead",
+        )  # fmt: skip
     return registry
 
 

@@ -47,6 +47,7 @@ class Registry:
         self.sets: dict[str, str] = {}  #: control set in lower case -> as spelled
         self.select: KeyValues | None = None
         self.damage: list[str] = []
+        self.sequences: tuple[int, int] | None = None  #: of a hive: begun and finished writes
 
     def key(self, below_hive: str, path: str) -> KeyValues | None:
         """Makes and files the key when it is a wanted one; ``below_hive`` has no hive name."""
