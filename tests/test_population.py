@@ -16,7 +16,7 @@ import population  # noqa: E402
 
 from analyzer.cli import main  # noqa: E402
 from analyzer.errors import InputError  # noqa: E402
-from analyzer.population import baseline, measures, report, scan, statistics, study  # noqa: E402
+from analyzer.population import baseline, measures, notebook, report, scan, statistics, study  # noqa: E402
 from analyzer.population.dataset import DataSet  # noqa: E402
 from analyzer.population.measures import Measure  # noqa: E402
 from analyzer.tables import SCHEMA  # noqa: E402
@@ -213,6 +213,60 @@ def test_command(fleet, capsys, form):
         said = json.loads(out)
         assert said["cases"] == 300
         assert sum(said["outcomes"].values()) == 300
+
+
+@pytest.mark.slow
+def test_notebook_of_a_population(fleet, tmp_path, capsys):
+    """The notebook of the user's own folder runs to its end and shows both planted causes."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    path = tmp_path / "fleet's.ipynb"
+    assert main(["population", str(fleet), "--format", "ipynb", "--output", str(path)]) == 0
+    made = nbformat.read(path, as_version=4)
+    nbformat.validate(made)
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(made, timeout=120, resources=place).execute()
+    outputs = [out for cell in made.cells if cell.cell_type == "code" for out in cell.outputs]
+    assert [out for out in outputs if out.get("name") == "stderr"] == []
+    said = "".join(out.text for out in outputs if out.output_type == "stream")
+    assert main(["population", str(fleet)]) == 0
+    assert said == capsys.readouterr().out  # what the text report says
+    images = [out.data["image/png"] for out in outputs if "image/png" in out.get("data", {})]
+    assert len(images) == 2  # one a planted cause
+    assert all(len(image) > 12_000 for image in images)  # an empty figure has 4 to 8 KB
+
+
+def test_figure_shows_the_cases_of_the_difference(studied):
+    """The two sides of a figure hold the cases that the sentence counts, with their medians."""
+    for found in studied.differences:
+        inside, others = studied.sides(found)
+        assert (len(inside), len(others)) == (found.cases, found.others)
+        assert inside.median() == pytest.approx(found.inside)
+        labels = [t.get_text() for t in notebook.figure(studied, found).axes[0].get_yticklabels()]
+        assert f"{found.cases} cases" in labels[0]
+
+
+def test_figure_of_shares_and_of_time():
+    """Shares of failures are bars, a change over time sets the cases before and after apart."""
+    table = made(6)
+    bad = (table._traits["disk"][0] == "v3").to_numpy(bool)
+    table._measures[FAILED][0][bad] = 1.0
+    when = table._times[0]
+    later = (when > 5 * 10**17).to_numpy()
+    table._measures[SPEED][0][later] *= 0.5
+    done = study.Study(table)
+    found = {row.trait: row for row in done.differences}
+    bars = notebook.figure(done, found["disk"]).axes[0].patches
+    assert round(bars[0].get_width()) == 100
+    inside, others = done.sides(found["time"])
+    assert (len(inside), len(others)) == (found["time"].cases, found["time"].others)
+
+
+def test_frame_has_a_row_a_case(studied):
+    """Measures and traits stand side by side, a row a case."""
+    frame = studied.frame()
+    assert frame.index.is_unique
+    assert frame[f"{START.name} {START.subject}"].count() == len(studied.measures[START])
+    assert {"disk", f"version of {population.FILTER}", "time"} <= set(frame.columns)
 
 
 def test_html_escapes(studied):

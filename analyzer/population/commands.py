@@ -34,7 +34,7 @@ def study_options(parser: Any) -> None:
     parser.add_argument(
         "--labels", metavar="CSV", help="more traits: columns case or location, ..."
     )
-    parser.add_argument("--format", choices=("text", "json", "html"), default="text")
+    parser.add_argument("--format", choices=("text", "json", "html", "ipynb"), default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
 
 
@@ -95,16 +95,12 @@ def _as_text(counts: Any) -> Iterator[str]:
 
 def study(arguments: Any) -> Iterator[str]:
     """The report of a population in the format that was asked for."""
-    from . import report
-    from .dataset import DataSet
-    from .study import Study, label, locate, table_of
+    from . import notebook, report
+    from .study import of_folder
 
-    data = DataSet(arguments.folder).read()
-    table = table_of(data)
-    if arguments.labels:
-        label(table, data, arguments.labels)
-    made = Study(table)
-    locate(made, data)
+    made = of_folder(arguments.folder, arguments.labels or "")
+    if arguments.format == "ipynb":
+        return notebook.notebook(arguments.folder, arguments.labels or "")
     writers = {"text": report.text, "json": report.as_json, "html": report.html}
     return writers[arguments.format](made)
 
@@ -112,11 +108,9 @@ def study(arguments: Any) -> Iterator[str]:
 def baseline(arguments: Any) -> Iterator[str]:
     """The baseline of a population as JSON."""
     from .baseline import of_study
-    from .dataset import DataSet
-    from .study import Study, table_of
+    from .study import of_folder
 
-    made = of_study(Study(table_of(DataSet(arguments.folder).read())))
-    return iter([json.dumps(made) + "\n"])
+    return iter([json.dumps(of_study(of_folder(arguments.folder))) + "\n"])
 
 
 def judges(paths: list[str]) -> tuple[list[Any], list[str]]:

@@ -150,7 +150,18 @@ def label(table: Table, data: DataSet, path: str) -> None:
             table.label(name, labels[name].dropna())
 
 
-def locate(study: Study, data: DataSet) -> None:
+def of_folder(folder: str, labels: str = "") -> Study:
+    """The study of a data set, with the traits of a CSV file if one is named."""
+    data = DataSet(folder).read()
+    table = table_of(data)
+    if labels:
+        label(table, data, labels)
+    made = Study(table)
+    _locate(made, data)
+    return made
+
+
+def _locate(study: Study, data: DataSet) -> None:
     """Where the cases lie that the report names."""
     wanted = {row.case for row in study.outliers}
     if wanted:
@@ -304,6 +315,28 @@ class Study:
             median = float(x[index] / math.exp(work[index] - middle))
             row = Outlier(key, str(cases[index]), float(x[index]), median, abs(distance[index]))
             self.outliers.append(row)
+
+    def sides(self, found: Difference) -> tuple[Any, Any]:
+        """The values of a difference's measure: of the cases that stand out, and of the others."""
+        values = self.measures[found.measure]
+        if found.trait == "time":
+            trait = self.times.reindex(values.index)
+            inside = trait >= found.since
+        else:
+            trait = self.traits[found.trait].reindex(values.index)
+            inside = trait.astype("string") == found.value
+        known = trait.notna().to_numpy(bool)
+        inside = inside.fillna(False).to_numpy(bool)
+        return values[known & inside], values[known & ~inside]
+
+    def frame(self) -> pd.DataFrame:
+        """A row a case: its measures, its traits and the time of its crash."""
+        import pandas as pd
+
+        columns = {f"{m.name} {m.subject}".strip(): x for m, x in self.measures.items()}
+        when = pd.to_datetime(self.times, unit="ns", utc=True)
+        frame = pd.DataFrame({"time": when, **self.traits, **columns})
+        return frame.rename_axis("case")
 
     def distributions(self) -> list[dict[str, Any]]:
         """Each measure over all cases and over the values of each trait."""
