@@ -124,7 +124,8 @@ def main() -> int:
             STORED.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
     if options.write:
         PAGE.write_text(page(stored), "utf-8")
-        SCALE.write_text(scale(stored, SCALE.read_text("utf-8")), "utf-8")
+        if "scan" in stored:
+            SCALE.write_text(scale(stored, SCALE.read_text("utf-8")), "utf-8")
     return missed
 
 
