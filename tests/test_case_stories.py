@@ -64,8 +64,9 @@ TOLD = {
             "Dump_Start of dump_acmeflt.sys was called and returned STATUS_UNSUCCESSFUL",
             (
                 "The most probable culprit: MEMORY.DMP shows that the filter dump_acmeflt.sys was "
-                "switched off after a failure, and CrashControl.reg registers it as number 2, "
-                "DumpStack.log says that the dump was written"
+                "switched off after a failure (by a state word whose place is inferred on this "
+                "Windows), and CrashControl.reg registers it as number 2, DumpStack.log says that "
+                "the dump was written"
             ),
             "the dump may hold memory in plain text",
         ),

@@ -21,6 +21,7 @@ from .evidence import known
 _PORT_WRITE = 0x5001
 _NO_SPACE = (0xC000007F, 0xC0000099)  # DISK_FULL, ALLOTTED_SPACE_EXCEEDED
 _SMALL_DUMP = 4
+_KERNEL_DUMPS = (2, 6, 8)  # kernel memory only: summary, bitmap kernel, range kernel
 #: CrashDumpEnabled that asks for more than a small dump
 _LARGER = {
     "1": "a complete or active memory dump",
@@ -43,14 +44,19 @@ def check(records: Records, anomalies: Sequence[Anomaly]) -> Iterator[Anomaly]:
 
 def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
     for anomaly in seen.told("log-driver-stuck"):
-        rows = [r for r in seen.others(anomaly) if r.outcome in (FAILED, None)]
-        if not rows:
+        others = seen.others(anomaly)
+        # that a crash was logged does not say how its dump ended; a dump that is cut short does
+        rows = [r for r in others if r.outcome == FAILED]
+        rows += [r for r in others if r.outcome is None and r.tells == "kernel dump"]
+        if not rows or any(r.outcome in (WRITTEN, SMALLER) for r in others):
             continue
-        second = min(rows, key=lambda row: row.outcome is None)
-        words = _told(second)
+        second = rows[0]
+        words = f"has {_told(second)}"
+        if second.tells == "kernel dump":
+            words = f"is a {_told(second)}"
         text = (
             f"{called(anomaly.origin.source)} ends with the call of {anomaly.subject}, which never "
-            f"returned, and {called(second.origin.source)} has {words} of the same crash: the "
+            f"returned, and {called(second.origin.source)} {words} of the same crash: the "
             f"crash path most probably died or hung in the secondary callback of "
             f"{anomaly.subject}."
         )
@@ -66,7 +72,12 @@ def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
 
 def _told(row: Crash) -> str:
     says = {FAILED: "dump failed", WRITTEN: "dump written", SMALLER: "smaller dump written"}
-    return f"{row.tells} ({says[str(row.outcome)]})" if row.outcome else str(row.tells)
+    told = [says[str(row.outcome)]] if row.outcome else []
+    if row.tells == "kernel dump" and not row.outcome:
+        told.append("cut short")
+    if row.origin.confidence == "guess":
+        told.append("taken for this crash by a guess")
+    return f"{row.tells} ({', '.join(told)})" if told else str(row.tells)
 
 
 def _stalled(seen: CaseSeen) -> Iterator[Anomaly]:
@@ -104,12 +115,13 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
             (other.origin, "PageFileTooSmall is set")
             for other in seen.told("registry-page-file-too-small")
         ]
+        needed = _needed(seen, anomaly.origin.source)
         for registry in seen.registries:
             for setting in seen.settings(registry, "DumpFileSize"):
                 size = str(setting.value)
-                if size not in ("0", "0x0"):
-                    words = f"DumpFileSize is {int(size, 0):,} MB" if _is_number(size) else size
-                    said.append((setting.origin, words))
+                # a size that would have been enough, or was set later, agrees with nothing
+                if _is_number(size) and 0 < int(size, 0) << 20 < needed:
+                    said.append((setting.origin, f"DumpFileSize is {int(size, 0):,} MB"))
         said += [
             (other.origin, "event 161 says that there was no space")
             for other in seen.told("event-dump-failed")
@@ -118,12 +130,7 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
         said = [pair for pair in said if pair[0].source != anomaly.origin.source]
         if not said:
             continue
-        needed = [
-            m.required_dump_space
-            for m in seen.records["machine"]
-            if m.origin.source == anomaly.origin.source and not is_absent(m.required_dump_space)
-        ]
-        need = f" ({int(needed[0]):,} bytes announced)" if needed else ""
+        need = f" ({needed:,} bytes were announced)" if needed else ""
         words = listed([f"in {called(origin.source)} {text}" for origin, text in said[:3]])
         text = (
             f"{called(anomaly.origin.source)} says that the dump file was too small{need}, and "
@@ -131,6 +138,17 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
         )
         first = (anomaly.origin, str(anomaly.evidence[0]) if anomaly.evidence else anomaly.text)
         yield say("case-dump-too-small", text, anomaly.origin, "dump file", first, *said)
+
+
+def _needed(seen: CaseSeen, source: str) -> int:
+    """Bytes of the largest dump that was to be written, 0 when that is not known."""
+    sizes = [
+        stage.amount
+        for stage in seen.records["stages"]
+        if stage.origin.source == source and stage.stage == "dump-size"
+    ]
+    sizes += [m.required_dump_space for m in seen.records["machine"] if m.origin.source == source]
+    return max((int(size) for size in sizes if known(size) is not None), default=0)
 
 
 def _is_number(text: str) -> bool:
@@ -147,7 +165,7 @@ def _type_smaller(seen: CaseSeen) -> Iterator[Anomaly]:
         for registry in seen.registries:
             for setting in seen.settings(registry, "CrashDumpEnabled"):
                 wanted = _LARGER.get(str(setting.value))
-                if wanted is None:
+                if wanted is None or not _is_less(str(setting.value), machine.dump_type):
                     continue
                 kind = machine.dump_type_name
                 kind = "a smaller dump" if is_absent(kind) else str(kind)
@@ -162,6 +180,11 @@ def _type_smaller(seen: CaseSeen) -> Iterator[Anomaly]:
                 )
 
 
+def _is_less(asked: str, dump_type: object) -> bool:
+    """True for a kind of dump below the one that was asked for."""
+    return dump_type == _SMALL_DUMP or (asked == "1" and dump_type in _KERNEL_DUMPS)
+
+
 def _is_small_by_log(seen: CaseSeen, machine: Machine) -> bool:
     """Only a log tells the type that was written; a minidump file may be made of a larger dump."""
     is_log = seen.kinds.get(machine.origin.source) == "dumpstack.log"
@@ -170,14 +193,15 @@ def _is_small_by_log(seen: CaseSeen, machine: Machine) -> bool:
 
 def _switched_off(seen: CaseSeen) -> Iterator[Anomaly]:
     for anomaly in seen.told("registry-dump-disabled"):
-        rows = [row for row in seen.crashes if row.tells != "kernel dump"]
-        if rows:
+        left = {row.crash for row in seen.crashes if row.outcome in (WRITTEN, SMALLER)}
+        rows = [row for row in seen.crashes if row.crash not in left]
+        if rows and not any(row.tells in ("kernel dump", "dump log") for row in rows):
             row = rows[-1]
             yield say(
                 "case-dump-disabled",
                 f"CrashDumpEnabled is 0 in {called(anomaly.origin.source)}, and "
                 f"{called(row.origin.source)} tells of a crash ({_told(row)}): such a crash leaves "
-                "no dump.",
+                "no dump, unless the setting is newer.",
                 anomaly.origin,
                 "CrashDumpEnabled",
                 (anomaly.origin, "CrashDumpEnabled = 0"),

@@ -13,6 +13,7 @@ from ..records import Anomaly, Module, Setting
 from . import rules_case
 from .case_seen import IN_BOX, CaseSeen, listed, say, value
 from .crashes import SMALLER, WRITTEN, called
+from .dump_filters import WINDOWS_7
 
 _LOAD_FILTERS = 0x2005
 #: OBJECT_NAME_NOT_FOUND, OBJECT_PATH_NOT_FOUND, NO_SUCH_FILE
@@ -120,7 +121,10 @@ def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
 
 
 def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
+    live = {a.origin.source for a in seen.told("not-a-crash")}
     for anomaly in seen.told("filter-disabled"):
+        if anomaly.subject.endswith("(hibernation stack)") or anomaly.origin.source in live:
+            continue  # that stack did not write a dump
         module = anomaly.subject.split(" ")[0]
         name = re.sub(r"(?i)^(dump|hiber)_", "", module)
         entries = [
@@ -136,8 +140,8 @@ def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
             continue
         text = (
             f"{called(anomaly.origin.source)} shows that the filter {module} was switched off "
-            f"after a failure, and {listed(said[:3])}: the dump went on without it. If this "
-            "filter encrypts, the dump may hold memory in plain text."
+            f"after a failure{_how_sure(seen, anomaly)}, and {listed(said[:3])}: the dump went on "
+            "without it. If this filter encrypts, the dump may hold memory in plain text."
         )
         yield say(
             "case-filter-disabled",
@@ -148,6 +152,13 @@ def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
             *((e.origin, f"{e.name} = {e.value}") for e in entries),
             *((row.origin, f"{row.tells}: {row.outcome}") for row in rows),
         )
+
+
+def _how_sure(seen: CaseSeen, anomaly: Anomaly) -> str:
+    """Only on 32-bit Windows 7 it is proven where the state of a filter lies."""
+    rows = [m for m in seen.records["machine"] if m.origin.source == anomaly.origin.source]
+    proven = any(m.build in WINDOWS_7 and str(m.architecture).startswith("x86") for m in rows)
+    return "" if proven else " (by a state word whose place is inferred on this Windows)"
 
 
 def _place(entry: Setting) -> int:
@@ -172,8 +183,9 @@ def _hibernation(seen: CaseSeen) -> Iterator[Anomaly]:
             f"{called(last.origin.source)} has Kernel-Dump event 7: the dump stack for hibernation "
             f"could not be initialised{words}, and {called(registry)} registers "
             f"{listed([str(e.value) for e in others])} besides {IN_BOX}: hibernation and fast "
-            "startup fall back to a shutdown or the lock screen, and a dump filter is the first "
-            "suspect."
+            "startup fall back to a shutdown or the lock screen. The event does not name the "
+            "driver: the storage driver's copy can fail as well as a filter, and on Windows 7 a "
+            "failing Dump_Start alone does not make the stack fail."
         )
         yield say(
             "case-hibernation-fallback",

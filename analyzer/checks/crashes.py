@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..absence import Absent, is_absent
-from ..names import bugchecks
+from ..names import bugchecks, ntstatus
 from ..records import Anomaly, Crash, Event, Machine, Origin, Records
 from . import machine as machine_checks
 from .evidence import known
@@ -32,6 +32,8 @@ _UNTIL_START = 7 * 86400 * _SECOND
 _UNTIL_START_UNNAMED = 86400 * _SECOND
 #: 41 comes at the start, 1001 when a large dump has been copied
 _ONE_REPORT = 3600 * _SECOND
+#: a start logs one event 41; a copy of the log has the same time
+_ONE_LOGGING = 10 * _SECOND
 #: events of one start are logged together; writing out a large dump takes minutes
 _SAME_START = 900 * _SECOND
 #: a machine's log has dozens; comparing each with each must stay quick
@@ -112,7 +114,8 @@ def group(records: Records) -> list[Crash]:
         what = f"{called(first.source)}: {text} by crash."
         records.add(Anomaly("input-limit-reached", what, first, called(first.source)))
         pieces = [p for p in pieces if p.at_crash] + events[-MOST_EVENTS:]
-    for piece in sorted(pieces, key=_order):
+    stated = [p for p in pieces if p.at_crash and p.time is not None]
+    for piece in sorted(pieces, key=lambda piece: _order(piece, stated)):
         fits = [(fit, g) for g in groups for fit in [g.fit(piece)] if fit is not None]
         if fits:
             (rank, _, why), best = min(fits, key=lambda pair: pair[0][:2])
@@ -137,15 +140,22 @@ def group(records: Records) -> list[Crash]:
     ]
 
 
-def _order(piece: _Piece) -> tuple[int, int]:
-    """What states the crash first, then what only came after it, then what has no code."""
+def _order(piece: _Piece, stated: Iterable[_Piece]) -> tuple[int, bool, int]:
+    """What states the crash first, then what only came after it, then what has no code.
+
+    An event behind a crash goes before one that would be of it only if a clock was set.
+    """
+    is_odd = not piece.at_crash and not any(
+        0 <= (_apart(crash, piece) or -1) <= _UNTIL_START and _same_code(crash, piece)
+        for crash in stated
+    )
     if piece.at_crash:
         kind = 0 if piece.time is not None else 1
     elif piece.code is not None:
         kind = 2
     else:
         kind = 3 if piece.outcome is not None else 4
-    return kind, piece.time if piece.time is not None else 1 << 63
+    return kind, is_odd, piece.time if piece.time is not None else 1 << 63
 
 
 # -- pieces ------------------------------------------------------------------------------------
@@ -179,7 +189,10 @@ def _pieces(records: Records) -> Iterator[_Piece]:
 
 def _of_dump(row: Machine, told: set[str]) -> _Piece:
     outcome: str | None = None if told.intersection(_CUT) else WRITTEN
-    if (
+    status = known(row.writer_status)
+    if status is not None and ntstatus.is_failure(status):
+        outcome = FAILED  # Windows itself says so in the header
+    elif (
         outcome and (known(row.attributes) or 0) & 0xC
     ):  # insufficient dump file, kernel-generated triage dump
         outcome = SMALLER
@@ -243,6 +256,8 @@ def _contradicts(one: _Piece, other: _Piece) -> bool:
     if one.at_crash:
         return abs(apart) > _SAME_CLOCK
     # each start tells of one crash: the same bugcheck after another start is another crash
+    if one.tells == other.tells == "event 41":
+        return abs(apart) > _ONE_LOGGING
     return None not in (one.code, other.code) and abs(apart) > _ONE_REPORT
 
 

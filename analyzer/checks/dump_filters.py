@@ -14,6 +14,7 @@ from ..names import ntstatus
 from ..records import Anomaly, Callback, Filter
 from . import benign
 from .evidence import Seen, about, broken, contains, has_range, known, lines, place, span
+from .machine import is_live
 
 WINDOWS_7 = (7600, 7601)
 WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
@@ -85,7 +86,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
             "filter-disabled",
             f"The state of {subject} has bit 0 set. crashdmp sets it when DriverEntry, Dump_Start, "
             "Dump_Write or Dump_Finish returns a failing status, and then goes on without the "
-            "filter; if the filter encrypts, data of this dump may have gone out in plain text. "
+            f"filter; {_concerns(seen, row)}. "
             "This is proven on Windows 7 x86; where the state lies is inferred on later versions.",
             row,
             subject,
@@ -100,6 +101,17 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
                 "recognised by its content."
             )
         yield _failed(text, row, name, status, "last_failing_routine", "last_failing_status")
+
+
+def _concerns(seen: Seen, row: Filter) -> str:
+    """What a disabled filter has to do with the file that shows it."""
+    if row.stack == "hibernation":
+        return (
+            "this stack did not write the dump: the failure is of a hibernation, or of its set-up"
+        )
+    if any(map(is_live, seen["machine"])):
+        return "the machine did not crash here, so the failure is of an earlier call"
+    return "if the filter encrypts, data of this dump may have gone out in plain text"
 
 
 def _is_call_of(call: Callback, row: Filter) -> bool:

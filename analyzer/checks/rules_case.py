@@ -111,14 +111,15 @@ _WRITING = (
         "log.",
         "Windows writes a smaller dump or none.",
         "Make the page file larger than the memory, or set a dedicated file larger than the "
-        f"memory: {DEDICATED}",
+        f"memory (33792 MB suit a machine with up to 32 GB): {DEDICATED}",
     ),
     Rule(
         "case-dump-disabled",
         "error",
         "The machine crashed while dumps were switched off",
-        "CrashDumpEnabled is 0, and another source tells of a crash.",
-        "This crash left no dump on purpose; the dump filters were not started.",
+        "CrashDumpEnabled is 0, another source tells of a crash, and none of a dump of it.",
+        "Unless the setting was made later, this crash left no dump on purpose, and the dump "
+        "filters were not started.",
         f"Switch automatic dumps on: reg add {CONTROL} /v CrashDumpEnabled /t REG_DWORD /d 7 /f",
     ),
     Rule(

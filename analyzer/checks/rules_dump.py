@@ -93,8 +93,8 @@ _FILTER = (
         "Bit 0 of the filter's state is set. crashdmp sets it when the filter's DriverEntry, "
         "Dump_Start, Dump_Write or Dump_Finish returns a failing status. This is proven on "
         "Windows 7 x86; on later versions the place of the state is inferred.",
-        "The dump goes on without the filter. If the filter encrypts, the data of this dump "
-        "may have gone to the disk in plain text.",
+        "What the stack of this filter writes goes on without it: a dump, or a hibernation file. "
+        "If the filter encrypts, that may have gone to the disk in plain text.",
         "Find the failing callback: the last failing routine if it is shown, the filter's own"
         " log, or a debugger with a breakpoint on its callbacks.",
     ),
@@ -268,7 +268,7 @@ _STORAGE = (
     Rule(
         "storage-requests-in-flight",
         "info",
-        "Storage requests were not finished when the machine crashed",
+        "Storage requests were not finished when the dump was made",
         "The list of recent requests has entries without an end time.",
         "It is normal for a busy disk. Their status fields mean nothing yet.",
         "Nothing, unless one of them was open for long.",

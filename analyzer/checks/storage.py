@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ..records import Anomaly, Request
 from .evidence import Seen, known, place
+from .machine import is_live
 
 #: A second: four times what 99 % of 3,247 requests in 52 real dumps stayed under (235 ms; the worst
 #: took 5,032 ms), and 64 clock ticks, so that the tick cannot make a request slow.
@@ -36,7 +37,8 @@ def check(seen: Seen) -> Iterator[Anomaly]:
     requests: list[Request] = seen["requests"]
     yield from _slow(requests)
     yield from _failed(requests)
-    yield from _in_flight(requests)
+    is_running = any(map(is_live, seen["machine"]))
+    yield from _in_flight(requests, "dump was taken" if is_running else "machine crashed")
 
 
 def _waited_ns(request: Request) -> int:
@@ -74,13 +76,13 @@ def _failed(requests: list[Request]) -> Iterator[Anomaly]:
         yield _finding("storage-request-failed", text, failed)
 
 
-def _in_flight(requests: list[Request]) -> Iterator[Anomaly]:
+def _in_flight(requests: list[Request], happened: str) -> Iterator[Anomaly]:
     waiting = [request for request in requests if request.in_flight is True]
     if waiting:
         longest = max(map(_waited_ns, waiting))
         text = (
             f"{len(waiting)} of {len(requests)} recorded storage requests were not finished when "
-            "the machine crashed"
+            f"the {happened}"
         )
         text += f"; the oldest had been open for {_ms(longest)}." if longest >= 0 else "."
         yield _finding("storage-requests-in-flight", text, [(r, _state(r)) for r in waiting])

@@ -161,15 +161,20 @@ def _time_key(event: Event) -> int:
 def _machines(events: list[tuple[Event, Decoded]]) -> Iterator[Machine]:
     """One row per bugcheck that the log names; 41 and 1001 of one crash give one row."""
     other = Absent("not-recorded", "an event log does not record it", "a kernel dump")
-    known: dict[tuple[int, ...], int] = {}
+    known: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
     # 1001 first: it is the one that was written for the crash
     for event, decoded in sorted(events, key=lambda pair: pair[0].event_id == 41):
         if not decoded.bugcheck:
             continue
         when = _time_key(event)
-        if decoded.bugcheck in known and abs(known[decoded.bugcheck] - when) < 3600 * 10**9:
+        told = known.setdefault(decoded.bugcheck, [])
+        # a start logs each of the two once, so two of one kind are two crashes
+        if any(
+            abs(before - when) < (10 if number == event.event_id else 3600) * 10**9
+            for before, number in told
+        ):
             continue
-        known[decoded.bugcheck] = when
+        told.append((when, event.event_id))
         code, *numbers = decoded.bugcheck
         fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
         fields.update(
