@@ -301,6 +301,26 @@ def test_filter_that_is_loaded_later(world, tmp_path):
     assert (row.dump_start, row.stack) == (BASE + 0x1000, "crash")
 
 
+def test_filter_that_is_loaded_later_gives_no_false_warning(world, tmp_path):
+    """crashdmp copies DumpData, and links the node into its list, only after DriverEntry."""
+    node = 0xFFFFC08BE7000000
+    data = (0x1234).to_bytes(8, "little")
+    early = node_bytes()[:0x28] + data + node_bytes()[0x30:]  # InitializationData.DumpData
+    script = [
+        Load("dump_late.sys", BASE, (driver_image(BASE, 0x500),)),
+        Call(BASE + 0x500, node + 0x40, second=node, writes=((node, early),)),
+    ]
+    world(script)[0].patch(node, bytes(0x40) + node_bytes()[0x40:])
+    case, _, _ = captured(tmp_path)
+    assert set(rules(case)) <= {"duration-uncalibrated"}
+    row = next(r for r in case.records["extensions"] if r.filter == "dump_late.sys")
+    assert row.extension == node + 0x40
+    assert row.dump_data.reason == "unset"
+    assert (row.dump_type, row.bytes_per_sector) == (1, 512)
+    counts = {r.ring_count for r in case.records["filters"] if r.stack == "crash"}
+    assert not any(isinstance(count, int) for count in counts)
+
+
 def test_routine_named_by_the_user(world, tmp_path):
     """--callback watches any address, known or not."""
     world([Call(0xFFFFF80012345678, status=5)])

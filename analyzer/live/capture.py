@@ -17,12 +17,12 @@ from ..dumpstack.describe import ring_count
 from ..dumpstack.nodes import Node
 from ..dumpstack.walk import filter_module
 from ..records import Module, Origin
-from ..sources.capture_format import Fact, header, hexadecimal
+from ..sources.capture_format import AT_DRIVER_ENTRY, DRIVER_ENTRY, Fact, header, hexadecimal
 from ..target import module_at
 from . import find
 from .routines import MANY, Routine, Writes
 from .session import Session, plain
-from .watch import DRIVER_ENTRY, Armed, Open, Watch
+from .watch import Armed, Open, Watch
 
 #: stops of the target's own that are continued without a call in between
 PATIENCE = 16
@@ -229,8 +229,8 @@ class Capture:
         if isinstance(node, Absent):
             self.watch.not_armed("No callback", routine.filter, node)
         else:
-            how = "argument of DriverEntry"
-            self._sink({**node_fact(node), "stack": routine.stack or "", "how": how})
+            fact: Fact = {"stack": routine.stack or "", "how": AT_DRIVER_ENTRY}
+            self._sink({**node_fact(node), **fact})
             self._arm_node(node, routine.filter, routine.stack)
 
 

@@ -15,12 +15,11 @@ from typing import Any, Callable
 from ..absence import Absent
 from ..layouts.crashdmp import node_layouts
 from ..names import bugchecks
-from ..sources.capture_format import Fact, hexadecimal
+from ..sources.capture_format import DRIVER_ENTRY, Fact, hexadecimal
 from . import instructions
 from .routines import MANY, Routine, Writes
 from .session import CONTINUE, STOP, Clock, Session, Stop, plain
 
-DRIVER_ENTRY = "DriverEntry"
 #: pairs of stops without anything between them that are taken to measure the debugger itself
 CALIBRATIONS = 32
 #: two stack pointers further apart are of two stacks

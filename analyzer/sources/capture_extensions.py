@@ -17,10 +17,15 @@ from ..layouts.crashdmp import NodeLayout, node_layouts
 from ..records import Anomaly, Extension, Origin
 from ..target import Target
 from .capture_calls import Call
-from .capture_format import Fact, number, raw
+from .capture_format import DRIVER_ENTRY, Fact, number, raw
 
 _OTHERWISE = Absent("not-recorded", "a capture tells the status of each call instead")
 NO_FAILURE = Failure(_OTHERWISE, _OTHERWISE, "certain", None)
+_NO_DATA_YET = Absent(
+    "unset",
+    "DriverEntry is what gives it; crashdmp copies it from FILTER_INITIALIZATION_DATA behind that",
+    "a call of the filter",
+)
 _NO_HEAD = Absent("not-recorded", "the capture does not tell it")
 WINDOWS_8 = 9200
 
@@ -53,6 +58,7 @@ class Extensions:
         self._target = target
         self._seen: list[_Seen] = []
         self.nodes: dict[int, Node] = {}
+        self.early: set[int] = set()  #: extensions of nodes that were read at DriverEntry
         self.anomalies: list[Anomaly] = []
 
     def layout(self, name: str | None = None) -> NodeLayout | None:
@@ -104,8 +110,9 @@ class Extensions:
         """The records: a node's own unless a call was given the same, then each change."""
         for row in described:
             first = next((s for s in self._seen if s.address == row.extension), None)
-            if first is None or self._row(first)[:-1] != row[:-1]:
-                yield row
+            known = _early(row) if row.extension in self.early else row
+            if first is None or self._row(first)[:-1] != known[:-1]:
+                yield known
         last: dict[int, tuple[Any, ...]] = {}
         for seen in self._seen:
             row = self._row(seen)
@@ -132,7 +139,13 @@ class Extensions:
         row = describe(self._target, (), [ring], NO_FAILURE, "").extensions[0]
         unnamed = Absent("not-recorded", "the capture names no filter")
         origin = Origin(self._target.path, seen.how, "certain", seen.offset, seen.address)
-        return row._replace(filter=routine.filter or unnamed, stack=routine.stack, origin=origin)
+        row = row._replace(filter=routine.filter or unnamed, stack=routine.stack, origin=origin)
+        return _early(row) if routine.callback == DRIVER_ENTRY else row
+
+
+def _early(row: Extension) -> Extension:
+    """An extension around DriverEntry: a DumpData of zero says nothing yet."""
+    return row._replace(dump_data=_NO_DATA_YET) if row.dump_data == 0 else row
 
 
 def _shown(value: Any) -> str:

@@ -22,6 +22,11 @@ _MAX = (1 << 64) - 1
 #: lines decoded at once
 _BATCH = 500
 
+#: a filter's first routine, which is given its node
+DRIVER_ENTRY = "DriverEntry"
+#: ``how`` of a node that was read when that returned
+AT_DRIVER_ENTRY = f"argument of {DRIVER_ENTRY}"
+
 Fact = dict[str, Any]
 
 

@@ -18,10 +18,11 @@ from ..dumpstack.walk import Ring, filter_module
 from ..records import Anomaly, Event, Filter, Machine, Module, Origin, Records, Source
 from .capture_calls import Calls
 from .capture_extensions import NO_FAILURE, Extensions, Recorded
-from .capture_format import SCHEMA, Fact, number, raw, text
+from .capture_format import AT_DRIVER_ENTRY, SCHEMA, Fact, number, raw, text
 from .capture_timing import Frequency
 
 _UNTOLD = Absent("not-recorded", "the capture does not tell it")
+_OUTDATED = Absent("not-recorded", "a filter was loaded after the list of filters was read")
 _KINDS = frozenset({"x64", "x86", "x86-pae", "arm64"})
 
 
@@ -34,6 +35,7 @@ class Story:
         self.header: Fact = {}
         self.machine: Fact = {}
         self.modules: list[Module] = []
+        self.late: set[str] = set()  #: names of modules that were loaded meanwhile
         self.nodes: list[tuple[Fact, Node, int]] = []
         self.end: Fact | None = None
         self.bugcheck: tuple[int | None, ...] = ()  #: code and parameters
@@ -122,9 +124,15 @@ class Story:
             original_match=None, load_order=len(self.modules),
             origin=self._origin("module list of the debugger", offset, base),
         )  # fmt: skip
-        self.modules.append(module)
         if fact.get("late"):
+            # An earlier image of this name was unloaded; nobody told of it.
+            self.modules = [
+                m._replace(loaded=m.loaded and str(m.name).lower() != name.lower())
+                for m in self.modules
+            ]
+            self.late.add(name)
             self._event(fact, offset, "module-load", f"{name} was loaded while the capture ran")
+        self.modules.append(module)
         return True
 
     def _take_node(self, fact: Fact, offset: int) -> bool:
@@ -135,6 +143,10 @@ class Story:
         node = Node(layout, address, data.ljust(layout.size, b"\0"), 0, offset)
         self.nodes.append((fact, node, offset))
         self.extensions.nodes[address] = node
+        if text(fact, "how") == AT_DRIVER_ENTRY:
+            self.extensions.early.add(address + layout.extension)
+        else:
+            self.extensions.early.discard(address + layout.extension)
         return True
 
     def _take_armed(self, fact: Fact, offset: int) -> bool:
@@ -259,7 +271,13 @@ class Story:
         described = describe(
             self.target, [m for m in modules if m not in missing], rings, NO_FAILURE, ""
         )
-        out.add(*described.filters)
+        late = {m.stack for m in stack_modules if m.role == roles.FILTER and m.name in self.late}
+        out.add(
+            *(
+                row._replace(ring_count=_OUTDATED) if row.stack in late else row
+                for row in described.filters
+            )
+        )
         self.calls.registered(described.callbacks)
         out.add(*self.extensions.rows(described.extensions), *self.extensions.anomalies)
         why = Absent("not-found", "the capture found no node of this filter")
