@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from conftest import make
 
 from analyzer.errors import UsageError
 from analyzer.live import routines, script
 from analyzer.live.routines import Routine, Writes
+from analyzer.records import Callback
 
 START = Routine("Dump_Start", "dump_x+0x1000", "dump_x.sys", "crash")
 WRITE = Routine("Dump_Write", "dump_x!DumpWrite", "dump_x.sys", "crash")
@@ -55,8 +57,8 @@ def test_what_can_fail_stands_in_catch(architecture):
 def test_the_clock_is_read_next_to_the_call():
     """At the entry the clock is read last, at the return first."""
     entry, _, back, _ = commands()
-    assert entry.endswith(".catch { rdmsr 10 }; gc")
-    assert back.split("; ")[1] == ".catch { rdmsr 10 }"
+    assert entry.endswith(".catch { rdmsr 0x10 }; gc")
+    assert back.split("; ")[1] == ".catch { rdmsr 0x10 }"
 
 
 def test_registers_of_each_architecture():
@@ -69,7 +71,7 @@ def test_registers_of_each_architecture():
 
 def test_writes_are_bounded_or_off():
     """After the first calls the breakpoint is switched off; off sets none."""
-    assert "(@$t2 <= 0n7)" in commands(writes=Writes(7, 0))[1]
+    assert "(@$t0 <= 0n7)" in commands(writes=Writes(7, 0))[1]
     assert not any("DumpWrite" in text for text in commands(writes=Writes(0, 0)))
 
 
@@ -77,6 +79,60 @@ def test_symbols_wait_for_their_module():
     """A symbol is set with bu, which waits for its module; an offset with bp."""
     lines = list(script.write([START, WRITE], "x64", writes=Writes(1, 0)))
     assert [line.split()[0] for line in lines if re.match(r"b[pu]\d", line)] == ["bp71", "bu72"]
+
+
+def test_names_of_a_dump_are_no_commands():
+    """A module's name comes from a dump: it ends no quote, no statement and formats nothing."""
+    evil = Routine("Dump_Start", "nt+0x10", 'dump_%s";.shell calc;\n.sys', 'x";q')
+    armed = next(line for line in script.write([evil], "x64") if " armed " in line)
+    assert armed == (
+        '.catch { .printf "dumpstart:1 armed id=1 filter=dump__s__.shell_calc__.sys stack=x__q '
+        'callback=Dump_Start routine=%I64x\\n", nt+0x10 }'
+    )
+
+
+def test_module_names_are_the_debuggers():
+    """What is no part of a name stands as "_" in the name of a module."""
+    row = make(Callback, callback="Dump_Start", routine=1, symbol="dump_my-flt 2.x+0x1000")
+    row = row._replace(filter="dump_my-flt 2.x.sys", stack="crash")
+    assert routines.of_callbacks([row])[0].expression == "dump_my_flt_2_x+0x1000"
+
+
+def test_no_more_breakpoints_than_a_kernel_debugger_holds():
+    """31 routines and their returns are more than 32: the machine would not go on."""
+    many = [START._replace(expression=f"dump_x+{n:#x}") for n in range(31)]
+    with pytest.raises(UsageError, match="32 breakpoints"):
+        list(script.write(many, "x64"))
+    assert sum(line.startswith("bp") for line in script.write(many[:30], "x64")) == 30
+
+
+def test_every_counter_counts_one_routine():
+    """$t0 to $t19 are all there are; nothing shares one."""
+    many = [WRITE._replace(expression=f"dump_x+{n:#x}") for n in range(21)]
+    lines = list(script.write(many[:20], "x64", writes=HUNDRED))
+    assert len({line.split()[1] for line in lines if line.startswith("r @$t")}) == 20
+    with pytest.raises(UsageError, match="only of 20"):
+        list(script.write(many, "x64", writes=HUNDRED))
+
+
+def test_a_place_is_watched_once():
+    """A second breakpoint at a place would take the place of the first."""
+    lines = list(script.write([START, START._replace(expression="DUMP_X+0x1000")], "x64"))
+    assert sum(line.startswith("bp") for line in lines) == 1
+
+
+def test_the_last_writes_are_refused():
+    """A script cannot know which calls are the last."""
+    with pytest.raises(UsageError, match="the last"):
+        list(script.write([WRITE], "x64", writes=Writes(5, 5)))
+
+
+def test_a_log_with_a_space_is_quoted():
+    """WinDbg's .logopen wants quotes then; other marks are refused."""
+    assert '.logopen /t "C:\\my logs\\x.log"' in script.write([START], "x64", "C:\\my logs\\x.log")
+    for log in ('a"b', "a;b", "a\nb", " "):
+        with pytest.raises(UsageError):
+            list(script.write([START], "x64", log))
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,60 @@ def test_call_that_never_returns(opened):
     assert "callback-never-returned" in rules(opened(cut))
 
 
+CLOSED = "kd> Closing open log file 'x_0f3c_2026-11-22_09-15-18-000.txt'\n"
+
+
+def test_a_log_that_was_closed_is_not_cut(opened):
+    """What the engine writes at .logclose is the end of a script's session."""
+    case = opened(SCRIPT_RUN + CLOSED)
+    assert "capture-cut" not in rules(case)
+    assert "the log was closed" in case.records["sources"][0].subtype
+
+
+def test_a_restart_of_the_target_is_an_end(opened):
+    """Behind it nothing of the crash can follow."""
+    text = "Shutdown occurred at (Sun Nov 22 09:20:01.002 2026 (UTC + 0:00))...unloading all "
+    assert "capture-cut" not in rules(opened(SCRIPT_RUN + text + "symbol tables.\n"))
+
+
+@pytest.mark.parametrize("more", ["dumpstart:1 enter id=1\n", "dumpstart:1 script version=0.1.0\n"])
+def test_what_follows_an_end_is_cut_again(opened, more):
+    """A log that was closed, opened again and then cut says so."""
+    assert "capture-cut" in rules(opened(SCRIPT_RUN))
+    assert "capture-cut" in rules(opened(SCRIPT_RUN + CLOSED + more))
+
+
+def test_callbacks_that_the_debugger_did_not_find(opened):
+    """A script tells how many it sets; a module that is not loaded leaves some out."""
+    text = SCRIPT_RUN.replace("target=x64", "target=x64 routines=3")
+    found = [f.text for f in opened(text).records["findings"] if f.rule == "capture-not-armed"]
+    assert len(found) == 1
+    assert found[0].startswith("2 of 3 callbacks are not watched")
+    assert "capture-not-armed" not in rules(opened(text.replace("routines=3", "routines=1")))
+
+
+def test_an_x86_script_run(opened):
+    """The argument lies on the stack: the script evaluates it, as DbgEng 10.0.15063 prints that."""
+    text = """dumpstart:1 script version=0.1.0 target=x86
+dumpstart:1 machine architecture=x86 pointer_size=4
+dumpstart:1 armed id=1 filter=dump_x.sys stack=crash callback=Dump_Start routine=8b0b1000
+dumpstart:1 enter id=1
+Evaluate expression: -2080374784 = 84000000
+84000000  01 00 00 00 00 30 10 85-81 ed 00 00 00 00 00 00  .....0..........
+84000010  0c 00 00 00 ff 00 00 00-3f 00 00 00 00 02 00 00  ........?.......
+84000020  00 60 4b 70 74 00 00 00-18 00 00 00 00 00 00 00  .`Kpt...........
+84000030  78 56 34 12 00 00 00 00-00 00 00 00 00 00 00 00  xV4.............
+84000040  10 22 0b 8b 00 00 00 00-50 00 00 00 00 00 00 00  ."......P.......
+dumpstart:1 leave id=1
+eax=0
+"""
+    case = opened(BANNER + text)
+    row = case.records["extensions"][0]
+    assert (row.extension, row.dump_type, row.device_object) == (0x84000000, 1, 0x85103000)
+    assert (row.cylinders, row.bytes_per_sector, row.disk_size) == (0xED81, 512, 0x74704B6000)
+    assert case.records["callbacks"][0].extension == 0x84000000
+
+
 def test_echoed_commands_are_not_taken_for_their_output(opened):
     """A host that shows what was typed adds no call."""
     echoed = 'kd> .echo dumpstart:1 enter id=1\nbp71 x "dumpstart:1 enter id=1; gc"\n'

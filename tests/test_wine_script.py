@@ -108,6 +108,12 @@ def test_the_failing_status_gives_its_finding(ran: Ran) -> None:
     assert any("0xC0000001" in f.text or "0xc0000001" in f.text for f in found)
 
 
+def test_the_log_has_an_end(ran: Ran) -> None:
+    """The engine writes that it closes the log; nothing was cut, and every callback was found."""
+    rules = {f.rule for f in ran.case.records["findings"]}
+    assert not rules & {"capture-cut", "capture-not-armed", "capture-damaged"}
+
+
 def test_the_machine_runs_on(ran: Ran) -> None:
     """No statement of the script kept the machine standing, no breakpoint is left."""
     made = [(name, callback, status) for name, callback, status, _ in ran.report["made"]]

@@ -49,15 +49,20 @@ def of_callbacks(rows: Iterable[Callback]) -> list[Routine]:
     found: dict[tuple[str, str], Routine] = {}
     for row in rows:
         if isinstance(row.symbol, str) and isinstance(row.callback, str) and row.routine:
+            # What is no part of a name stands as "_" in the debugger's name of a module.
+            module, plus, offset = row.symbol.rpartition("+")
             made = Routine(
                 row.callback,
-                row.symbol,
+                re.sub(r"[^\w$]", "_", module) + plus + offset,
                 row.filter if isinstance(row.filter, str) else None,
                 row.stack if isinstance(row.stack, str) else None,
             )
             if _EXPRESSION.fullmatch(made.expression):
                 found.setdefault((made.callback, made.expression), made)
     return list(found.values())
+
+
+_ALL = 1 << 62
 
 
 class Writes(NamedTuple):
@@ -71,13 +76,18 @@ class Writes(NamedTuple):
         """True when no such call is watched at all."""
         return not (self.first or self.last)
 
+    @property
+    def is_all(self) -> bool:
+        """True when every such call is."""
+        return self.first >= _ALL
+
 
 def parse_writes(text: str) -> Writes:
     """``first:100,last:50``, one of them, ``all`` or ``off``."""
     if text == "off":
         return Writes(0, 0)
     if text == "all":
-        return Writes(1 << 62, 0)
+        return Writes(_ALL, 0)
     counts = {"first": 0, "last": 0}
     for part in text.split(","):
         match = re.fullmatch(r"(first|last):(\d{1,9})", part.strip())

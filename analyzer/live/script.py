@@ -10,6 +10,7 @@ Sources: docs/live.md ("Breakpoint scripts") says which statements ran on a real
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,12 +32,18 @@ class _Words(NamedTuple):
 
 
 ARCHITECTURES = {
-    "x64": _Words("rcx", "@rcx", "@$ra", "eax", 0x58, ".catch { rdmsr 10 }"),
-    "x86": _Words("", "poi(@esp+4)", "poi(@esp)", "eax", 0x50, ".catch { rdmsr 10 }"),
+    # The return address is read from the stack: @$ra has the engine walk it, which needs more of
+    # the module and takes longer.
+    "x64": _Words("rcx", "@rcx", "poi(@rsp)", "eax", 0x58, ".catch { rdmsr 0x10 }"),
+    "x86": _Words("", "poi(@esp+4)", "poi(@esp)", "eax", 0x50, ".catch { rdmsr 0x10 }"),
     "arm64": _Words("x0", "@x0", "@lr", "x0", 0x58, ""),
 }
 #: number of the first breakpoint: out of the way of the user's own
 _FIRST_ID = 70
+#: $t0 to $t19 count the calls of routines that are watched for a while
+_COUNTERS = 20
+#: a kernel debugger holds 32 breakpoints (WinDbg's documentation); two are left for returns
+_MOST = 30
 
 
 def write(
@@ -51,53 +58,77 @@ def write(
         raise UsageError(f"architecture is one of {', '.join(ARCHITECTURES)}, not '{architecture}'")
     if not routines:
         raise UsageError("there is no callback to watch; name one with --callback")
-    if any(mark in log for mark in '"\r\n;'):
+    if any(mark in log for mark in '"\r\n;') or not log.strip():
         raise UsageError(f"'{log}' cannot be the name of a log")
+    if writes.last:
+        raise UsageError("a script cannot know which calls are the last: give first:N, all or off")
+    # A second breakpoint at a place takes the place of the first.
+    once = {r.expression.lower(): r for r in reversed(routines)}
+    routines = list(reversed(once.values()))
+    chosen = [r for r in routines if not (r.callback in MANY and writes.is_off)]
+    counted = [r for r in chosen if r.callback in MANY and not writes.is_all]
+    if len(chosen) > _MOST:
+        raise UsageError(
+            f"{len(chosen)} callbacks are too many: a kernel debugger holds 32 breakpoints; "
+            "use --writes off, or name those that matter with --callback"
+        )
+    if len(counted) > _COUNTERS:
+        raise UsageError(
+            f"calls of {len(counted)} routines cannot be counted, only of {_COUNTERS}; "
+            "use --writes off or --writes all"
+        )
     kinds = ARCHITECTURES[architecture]
     yield f"$$ Made by dumpstart {__version__} for {architecture}. Run it with  $$<THIS_FILE"
-    yield "$$ then continue the target with  g  and give the log to  dumpstart analyze"
-    yield f".logopen /t {log}"
-    yield f".echo {TAG}script version={__version__} target={architecture}"
+    yield "$$ then continue the target with  g  and when it is done close the log with  .logclose"
+    yield "$$ and give it to  dumpstart analyze"
+    yield f'.logopen /t "{log}"' if " " in log else f".logopen /t {log}"
+    yield ".expr /s masm"
+    yield f".echo {TAG}script version={__version__} target={architecture} routines={len(chosen)}"
     width = 4 if architecture == "x86" else 8
     yield f".echo {TAG}machine architecture={architecture} pointer_size={width}"
     if tsc_hz:
         yield f".echo {TAG}clock hz={tsc_hz} how=given"
     for command in ("vertarget", "lm m nt", "lm m crashdmp", "lm m dump_*", "lm m hiber_*"):
         yield f".catch {{ {command} }}"
-    for number, routine in enumerate(routines, 1):
-        if routine.callback in MANY and writes.is_off:
-            continue
+    for number, routine in enumerate(chosen, 1):
         yield from _armed(number, routine)
-        yield from _breakpoint(number, routine, kinds, writes)
+        counter = f"@$t{counted.index(routine)}" if routine in counted else ""
+        yield from _breakpoint(number, routine, kinds, writes.first, counter)
     yield "bl"
 
 
 def _armed(number: int, routine: Routine) -> Iterator[str]:
-    words = f"armed id={number:x} filter={routine.filter or '-'} stack={routine.stack or '-'} "
-    words += f"callback={routine.callback}"
+    # A name comes from a dump; in a script it must be no format, no quote and no second command.
+    named = [re.sub(r"[^\w.$-]", "_", text or "-") for text in (routine.filter, routine.stack)]
+    words = f"armed id={number:x} filter={named[0]} stack={named[1]} callback={routine.callback}"
     expression = routine.expression
     yield f'.catch {{ .printf "{TAG}{words} routine=%I64x\\n", {expression} }}'
 
 
-def _breakpoint(number: int, routine: Routine, kinds: _Words, writes: Writes) -> Iterator[str]:
+def _breakpoint(
+    number: int, routine: Routine, kinds: _Words, most: int, counter: str
+) -> Iterator[str]:
+    """``counter``: what counts the calls of a routine that is given up after ``most`` of them."""
     place = _FIRST_ID + number
     clock = f"{kinds.clock}; " if kinds.clock else ""
     # The target's clock is the last thing read at an entry and the first at a return.
     back = f".echo {TAG}leave id={number:x}; {clock}.echotime; r {kinds.result}; gc"
     first = f"r {kinds.first}; " if kinds.first else f".catch {{ ? {kinds.extension} }}; "
+    # Each write is given the extension that Dump_Start was given: printing it takes its time.
+    is_one = routine.callback not in MANY
+    data = f".catch {{ db {kinds.extension} L{kinds.length:#x} }}; " if is_one else ""
     entry = (
-        f".echo {TAG}enter id={number:x}; .echotime; {first}"
-        f".catch {{ db {kinds.extension} L{kinds.length:x} }}; "
+        f".echo {TAG}enter id={number:x}; .echotime; {first}{data}"
         f'.catch {{ bp /1 {kinds.back} \\"{back}\\" }}; {clock}gc'
     )
-    if routine.callback in MANY and writes.first < 1 << 62:
+    if counter:
         # After so many calls the breakpoint is switched off: each stop costs milliseconds.
         entry = (
-            f"r @$t{number % 20} = @$t{number % 20} + 1; "
-            f".if (@$t{number % 20} <= 0n{writes.first}) {{ {entry} }} "
-            f".else {{ .echo {TAG}disarmed id={number:x} why=first_{writes.first}_calls; "
+            f"r {counter} = {counter} + 1; "
+            f".if ({counter} <= 0n{most}) {{ {entry} }} "
+            f".else {{ .echo {TAG}disarmed id={number:x} why=first_{most}_calls; "
             f".catch {{ bd {place} }}; gc }}"
         )
-        yield f"r @$t{number % 20} = 0"
+        yield f"r {counter} = 0"
     kind = "bu" if "!" in routine.expression else "bp"
     yield f'{kind}{place} {routine.expression} "{entry}"'

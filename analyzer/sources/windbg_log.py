@@ -115,6 +115,8 @@ class _Log:
         self._open: list[tuple[Any, int]] = []  #: (id, number) of script calls under way
         self._block: list[words.Member] = []
         self._block_at = 0
+        self._wanted = self._armed = 0  #: routines of scripts, and those that were found
+        self._script_at = 0
 
     def line(self, line: str, offset: int) -> None:
         """One line."""
@@ -140,6 +142,12 @@ class _Log:
         """The log is over."""
         self._flush()
         self._end_block()
+        missing = self._wanted - self._armed
+        if missing > 0:
+            text = f"{missing} of {self._wanted} callbacks are not watched: the debugger did not "
+            text += "find them, as when their module is not loaded"
+            error = {"fact": "error", "rule": "capture-not-armed", "text": text}
+            self.story.take(error, self._script_at)
         if self._bugcheck.values:
             self.story.bugcheck = tuple(self._bugcheck.values)
 
@@ -159,8 +167,13 @@ class _Log:
             **{name: value.replace("`", "") for name, value in _PAIR.findall(rest)},
         }
         if kind in ("enter", "leave"):
+            self.story.end = None  # of a log that was closed and opened again
             self._begin(fact, offset)
         elif kind == "script":
+            self.story.end = None
+            count = str(fact.get("routines", ""))
+            self._wanted += int(count) if count.isdecimal() and len(count) < 4 else 0
+            self._script_at = offset
             self.story.take({"dumpstart": "capture", "backend": "WinDbg script", **fact}, offset)
         else:
             if kind == "clock":
@@ -170,6 +183,7 @@ class _Log:
             for name in ("filter", "stack"):
                 if fact.get(name) == "-":
                     del fact[name]
+            self._armed += kind == "armed" and self._wanted > 0
             self.story.take(fact, offset)
 
     def _begin(self, fact: Fact, offset: int) -> None:
@@ -207,8 +221,13 @@ class _Log:
             if memory[0] == address + len(held) and len(held) < _LONGEST:
                 fact["ext"] = (held + memory[1]).hex()
                 return True
-        found = words.registers(line)
         is_call = fact["fact"] == "call"
+        value = words.evaluated(line)
+        if value is not None and is_call:  # x86: the argument is on the stack
+            mask = (1 << 8 * self.story.target.pointer_size) - 1
+            fact.setdefault("extension", hex(value & mask))
+            return True
+        found = words.registers(line)
         for name in _FIRST if is_call else _RESULTS:
             if name in found:
                 key = "extension" if is_call else "status"
@@ -249,6 +268,11 @@ class _Log:
             return
         if not line[0].isspace() and not line.startswith("Timestamp"):
             self._is_unloaded = False
+        ended = words.ending(line)
+        if ended:
+            if self.story.header and self.story.end is None:
+                self.story.take({"fact": "end", "reason": ended}, offset)
+            return
         told = words.version(line)
         if told:
             self.story.take({"fact": "machine", **told}, offset)

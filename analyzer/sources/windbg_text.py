@@ -41,6 +41,12 @@ _TIME = re.compile(
     r"^Debugger \(not debuggee\) time: \w{3} (\w{3}) +(\d{1,2}) (\d\d):(\d\d):(\d\d)\.(\d{3}) "
     r"(\d{4}) \(UTC ([+-]) (\d{1,2}):(\d\d)\)"
 )
+_EVALUATED = re.compile(rf"^Evaluate expression: -?\d{{1,20}} = ({_ADDRESS})\s*$", re.I)
+#: how a line begins behind which a session has an end
+_ENDINGS = {
+    "Closing open log file": "the log was closed",
+    "Shutdown occurred at": "the target was shut down",
+}
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _MEMBER = re.compile(r"^( *)\+0x([0-9a-f]{1,6}) (\w{1,64}) +:[ ]?(.*)$")
 _VALUE = re.compile(
@@ -217,6 +223,17 @@ def echo_time(line: str) -> int | None:
     shift = timedelta(hours=int(hours), minutes=int(minutes))
     time += -shift if sign == "+" else shift
     return (time - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * 1000
+
+
+def evaluated(line: str) -> int | None:
+    """The value of ``?``: ``Evaluate expression: -2080374784 = 83ff0000``."""
+    match = _EVALUATED.match(line)
+    return number(match.group(1)) if match else None
+
+
+def ending(line: str) -> str:
+    """Why nothing more can follow in a session; empty for any other line."""
+    return next((why for start, why in _ENDINGS.items() if line.startswith(start)), "")
 
 
 class Member(NamedTuple):
