@@ -63,7 +63,7 @@ TOLD = {
             "Disabled: dump_acmeflt.sys.",
             "Dump_Start of dump_acmeflt.sys was called and returned STATUS_UNSUCCESSFUL",
             (
-                "The most probable culprit: MEMORY.DMP shows that the filter dump_acmeflt.sys was "
+                "What went wrong: MEMORY.DMP shows that the filter dump_acmeflt.sys was "
                 "switched off after a failure (by a state word whose place is inferred on this "
                 "Windows), and CrashControl.reg registers it as number 2, DumpStack.log says that "
                 "the dump was written"
@@ -105,7 +105,7 @@ TOLD = {
             (
                 "Dump_Start of every loaded filter had likely been called and had returned; "
                 "all "
-                "calls together took at most 1500 ms"
+                "calls together then took at most 1500 ms"
             ),
             (
                 "The most probable culprit: DumpStack.log ends with the call of badnic, which "
@@ -231,6 +231,7 @@ TOLD = {
             "the secondary callback of badnic",
         ),
         ("case-driver-stuck", "event-dump-failed", "log-driver-stuck", "log-unfinished"),
+        (r"To collect: the memory dump, if there is one: C:\Windows\MEMORY.DMP",),
     ),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import generator_cases as cases
 import generator_logs as logs
+import generator_traces as traces
 import pytest
 from generator import VARIANTS, Spec, build, faults, stack
 
@@ -205,3 +206,138 @@ def test_a_failed_hibernation_stack_does_not_name_a_filter(case: Any) -> None:
     made = case(**{name.replace(".", "__"): data for name, data in story.files.items()})
     assert "first suspect" not in made.text("case-hibernation-fallback")
     assert "does not name the driver" in made.text("case-hibernation-fallback")
+
+
+# -- what the answer says of filters and calls -------------------------------------------------
+
+
+def test_a_damaged_list_is_not_told_as_the_whole_one(case: Any) -> None:
+    """Neither how many filters there are nor their call order follows from a ring that loops."""
+    dump, _ = cases.dump("ring-loop")
+    said = case(MEMORY__DMP=dump).answer
+    assert (
+        "2 crash dump filters were found in the dump stack: dump_dumpfve.sys and dump_acmeflt.sys; "
+        "how many crashdmp's list holds is not determined." in said
+    )
+    assert "in call order" not in said
+
+
+def test_a_module_that_the_list_lacks_is_said_to_be_missing_there(case: Any) -> None:
+    """The list was read to its end, so that the filter is not in it is known."""
+    dump, _ = cases.dump("filter-missing")
+    said = case(MEMORY__DMP=dump).answer
+    assert "dump_acmeflt.sys is loaded too, but not in crashdmp's list of filters." in said
+
+
+def test_a_callback_that_is_null_does_not_exist(case: Any) -> None:
+    """That a filter has none is more than that it was not called."""
+    dump, _ = cases.dump("no-callbacks")
+    assert "Dump_Start of a filter does not exist" in case(MEMORY__DMP=dump).answer
+
+
+def test_no_call_is_open_in_a_live_dump(case: Any) -> None:
+    """A running system calls no Dump_Start for its dump: that is known, not undetermined."""
+    dump, _ = cases.dump("live-dump")
+    said = case(live__dmp=dump).answer
+    assert "No Dump_Start was called for this dump: the machine was running." in said
+    assert "whether it was called" not in said
+
+
+def test_a_live_dump_does_not_tell_of_a_crash(case: Any) -> None:
+    """Its filters are those of another moment than the crash that the event log tells."""
+    dump, _ = cases.dump("live-dump")
+    log = events().volmgr(START + "1:40", 162).xml()
+    assert "were in the dump stack" not in case(live__dmp=dump, System__xml=log).answer
+
+
+def test_likely_is_said_once(case: Any) -> None:
+    """Nodes that no list leads to: one word for what is not proven is enough."""
+    dump, _ = cases.dump("nodes-only")
+    said = case(MEMORY__DMP=dump).answer
+    assert "was likely called" in said
+    assert "Likely, not proven" not in said
+
+
+def test_two_dumps_of_a_crash_do_not_contradict_each_other(case: Any) -> None:
+    """What the memory dump tells of Dump_Start is not undetermined because of the minidump."""
+    said = case(MEMORY__DMP=DUMP, mini__dmp=MINIDUMP, DumpStack__log=LOG).answer
+    assert "was likely called" in said
+    assert "whether it was called" not in said
+
+
+def test_calls_of_a_capture_are_told_as_those_of_the_capture(case: Any) -> None:
+    """A capture without a bugcheck beside a dump: whose calls are told, and that it may differ."""
+    said = case(MEMORY__DMP=DUMP, run__jsonl=traces.capture(9), DumpStack__log=LOG).answer
+    assert "By MEMORY.DMP: Dump_Start of dump_dumpfve.sys and dump_acmeflt.sys was likely" in said
+    assert "By run.jsonl: Dump_Start of dump_dumpfve.sys was called, returned" in said
+    assert "Whether run.jsonl is of the same crash is not determined" in said
+
+
+def test_calls_of_a_capture_are_told_when_there_is_no_crash(case: Any) -> None:
+    """Beside a registry export a capture is still the one source that tells of Dump_Start."""
+    registry = cases.registry(["dumpfve.sys"])
+    said = case(run__jsonl=traces.capture(9), CrashControl__reg=registry).answer
+    assert "Dump_Start of dump_dumpfve.sys was called, returned" in said
+
+
+def test_the_bound_of_a_log_is_not_told_as_proven(case: Any) -> None:
+    """That the filters are started before the log begins is inferred from its words."""
+    said = case(MEMORY__DMP=DUMP, DumpStack__log=LOG).answer
+    assert "Likely, not proven: All Dump_Start calls together took at most 1500 ms" in said
+
+
+# -- what is missing ---------------------------------------------------------------------------
+
+
+def test_a_dump_that_was_given_is_not_said_to_be_missing(case: Any) -> None:
+    """An encrypted dump is a memory dump; it does not show the filters."""
+    dump, _ = cases.dump("encrypted")
+    said = case(MEMORY__DMP=dump, CrashControl__reg=cases.registry(["dumpfve.sys"])).answer
+    assert "MEMORY.DMP is a bitmap kernel dump (but its memory is encrypted)" in said
+    assert "(no memory dump)" not in said
+    assert "FILTER_EXTENSION (the dump given does not show them)" in said
+
+
+def test_a_minidump_leaves_the_memory_dump_to_be_collected(case: Any) -> None:
+    """What a minidump cannot hold is asked for where it would be."""
+    log = cases.log(logs.kernel(), CRASH)
+    registry = cases.registry(["dumpfve.sys", "acmeflt.sys"], "acmeflt")
+    files = {"mini__dmp": MINIDUMP, "DumpStack__log": log, "c__reg": registry}
+    said = case(**files, System__xml=events().xml()).answer
+    assert "FILTER_EXTENSION (a minidump does not hold them)" in said
+    assert r"the memory dump, if there is one: C:\Windows\MEMORY.DMP" in said
+    assert "Nothing that files can tell is missing" not in said
+
+
+def test_an_event_of_months_later_does_not_explain_the_crash(case: Any) -> None:
+    """That the stack did not load in September says nothing of a crash in March."""
+    log = cases.EventLog().power("2026-03-01T10:21:05", cases.CRASH)
+    log.volmgr("2026-09-03T08:00:10", 45, 0x2005, 0xC0000034)
+    registry = cases.registry(["dumpfve.sys", "oldvendor.sys"])
+    said = case(System__xml=log.xml(), CrashControl__reg=registry).answer
+    assert "most probably left no dump" not in said
+    assert "most probable culprit" not in said
+
+
+def test_a_crash_that_left_its_dump_has_no_culprit(case: Any) -> None:
+    """A filter that was switched off did not cost the dump, and did not crash the machine."""
+    dump, _ = cases.dump("filter-failed")
+    said = case(MEMORY__DMP=dump, DumpStack__log=LOG).answer
+    assert "What went wrong: MEMORY.DMP shows that the filter dump_acmeflt.sys" in said
+    assert "culprit" not in said
+
+
+def test_crashes_that_only_the_clock_tells_apart_may_be_one(case: Any) -> None:
+    """The events two hours before the log have its code and all its parameters."""
+    log = cases.EventLog().power("2026-03-01T08:21:05", cases.CRASH)
+    made = case(System__xml=log.xml(), DumpStack__log=logs.files()["healthy-kernel.log"])
+    assert (
+        "Crashes 1 and 2 have the same bugcheck code and parameters: if a clock was wrong, they "
+        "may be one." in made.answer
+    )
+
+
+def test_a_sentence_does_not_end_at_a_number(case: Any) -> None:
+    """The first finding is quoted to its end: "READ(10) no. 4" is one name."""
+    dump, _ = cases.dump("request-slow")
+    assert "READ(10) no. 4, took 12,000.0 ms." in case(MEMORY__DMP=dump).answer

@@ -104,7 +104,7 @@ def test_filters_with_the_same_outcome_share_a_sentence() -> None:
 def test_disabled_filters_are_named() -> None:
     """A disabled filter is the first thing a reader asks for."""
     rows = [
-        make(records.Filter, filter="a.sys", stack="crash", node=1, is_disabled=True),
+        make(records.Filter, filter="a.sys", stack="crash", node=1, is_disabled=True, ring_count=2),
         make(records.Filter, filter="b.sys", stack="crash", node=2, is_disabled=False),
     ]
     said = answer(*rows)
@@ -116,8 +116,8 @@ def test_filter_modules_stand_in_for_the_list() -> None:
     """Where the ring is unknown, the module list is quoted as such."""
     module = make(records.Module, name="dump_x.sys", role="dump filter", stack="crash", loaded=True)
     assert (
-        "By the loaded modules, dump_x.sys is a crash dump filter; crashdmp's list of filters "
-        "itself is not determined." in answer(module)
+        "By the loaded modules, dump_x.sys is taken for a crash dump filter; crashdmp's list of "
+        "filters itself is not determined." in answer(module)
     )
 
 
@@ -125,7 +125,7 @@ def test_the_count_of_the_list_is_told_where_the_node_is_not() -> None:
     """A small dump can prove how many filters there were without holding their nodes."""
     only = make(records.Filter, filter="dump_x.sys", stack="crash", ring_count=1)
     said = answer(only)
-    assert "dump_x.sys is a crash dump filter; crashdmp's list holds 1 filter." in said
+    assert "dump_x.sys is taken for a crash dump filter; crashdmp's list holds 1 filter." in said
 
 
 def test_a_count_that_differs_from_the_nodes_is_told() -> None:
@@ -156,7 +156,7 @@ def test_a_cut_dump_is_not_said_to_be_whole(handmade: Records) -> None:
     """A finding on the file changes the sentence about the dump."""
     handmade.add(make(records.Finding, rule="dump-file-cut", severity="error", text="It ends."))
     said = " ".join(sentences(handmade))
-    assert "was written, but the file is cut short." in said
+    assert "but the file is cut short; whether it was ever written to its end is not" in said
     assert "The checks found 1 error; the first: It ends." in said
 
 

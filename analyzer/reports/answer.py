@@ -8,11 +8,16 @@ the format to escape.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..absence import Absent, first_present, is_absent
+from ..checks import benign
+from ..checks.crashes import called
+from ..checks.dump_filters import WINDOWS_7
 from ..checks.rule import SEVERITIES
+from ..dumpstack import roles
 from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of
 from . import words
@@ -25,6 +30,7 @@ _BUT = {
     "writer-status-failed": "its writer reports a failure",
     "dump-space-insufficient": "there was not enough space for all of it",
 }
+_CUT = ("dump-file-cut", "triage-marker-missing")
 _SURE = {"likely": "Likely, not proven: ", "guess": "A guess: "}
 _MOST = 3  #: of one kind in a sentence
 
@@ -128,16 +134,25 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     rules = {f.rule for f in own}
     if "not-a-crash" in rules:
         return f"This is a {kind}{crash}, taken without a crash of the machine."
-    but = [text for rule, text in _BUT.items() if rule in rules]
+    but = what_is_wrong(rules)
+    if rules.intersection(_CUT):
+        end = "whether it was ever written to its end is not determined"
+        return f"This is a {kind}{crash}, but {but}; {end}."
     article = "An" if kind[:1].lower() in "aeiou" else "A"
-    return f"{article} {kind}{crash} was written" + (f", but {words.listed(but)}." if but else ".")
+    return f"{article} {kind}{crash} was written" + (f", but {but}." if but else ".")
+
+
+def what_is_wrong(rules: Iterable[Any]) -> str:
+    """What limits a dump with these findings, in words that follow "but"; "" for a whole one."""
+    return words.listed(text for rule, text in _BUT.items() if rule in rules)
 
 
 def _filters(records: Records) -> list[str]:
     """The filters of the crash stack: those whose node was found, then those known as modules."""
     rows = [f for f in records["filters"] if f.stack != "hibernation"]
     modules = [m for m in records["modules"] if m.stack != "hibernation" and m.loaded is not False]
-    nodes = _unique(f.filter for f in rows if not is_absent(f.node))
+    found = [f for f in rows if not is_absent(f.node)]
+    nodes = _unique(f.filter for f in found)
     others = _unique(f.filter for f in rows) or _unique(
         m.name for m in modules if m.role == "dump filter"
     )
@@ -147,12 +162,24 @@ def _filters(records: Records) -> list[str]:
     if nodes:
         one = len(nodes) == 1
         what = "One crash dump filter was" if one else f"{len(nodes)} crash dump filters were"
-        order = "" if one else ", in call order"
+        if count is None:  # a damaged list, or one whose head was not found
+            what += " found"
+        order = "" if one or count is None else ", in call order"
         said.append(f"{what} in the dump stack{order}: {_some(nodes)}")
-        said[-1] += "." if count in (None, len(nodes)) else f"; crashdmp's list holds {count}."
-    if others:
-        what = "is a crash dump filter" if len(others) == 1 else "are crash dump filters"
-        said.append(f"By the loaded modules, {_some(others)} {what}")
+        if count is None:
+            said[-1] += "; how many crashdmp's list holds is not determined."
+        else:
+            said[-1] += "." if count == len(nodes) else f"; crashdmp's list holds {count}."
+    is_read = count is not None and len(nodes) == len(found) == count
+    if others and is_read:
+        are = "is" if len(others) == 1 else "are"
+        said.append(f"{_some(others)} {are} loaded too, but not in crashdmp's list of filters.")
+    elif others:
+        are = "is" if len(others) == 1 else "are"
+        if not all(roles.split_prefix(name)[1] in roles.KNOWN_FILTERS for name in others):
+            are += " taken for"
+        what = "a crash dump filter" if len(others) == 1 else "crash dump filters"
+        said.append(f"By the loaded modules, {_some(others)} {are} {what}")
         if not nodes and count is None:
             said[-1] += "; crashdmp's list of filters itself is not determined"
         elif not nodes:
@@ -161,6 +188,9 @@ def _filters(records: Records) -> list[str]:
     disabled = _unique(f.filter for f in rows if f.is_disabled is True)
     if disabled:
         said.append(f"Disabled: {_some(disabled)}.")
+        systems = {(m.build, str(m.architecture)[:3]) for m in records["machine"]}
+        if any(build not in WINDOWS_7 or arch != "x86" for build, arch in systems):
+            said.append("That is told by a state word whose place is inferred on this Windows.")
     if not said:
         broken = {f.rule for f in records["findings"]} & {
             "modules-incomplete",
@@ -178,10 +208,17 @@ def _start(records: Records) -> list[str]:
     calls = [
         c for c in records["callbacks"] if c.callback == "Dump_Start" and c.stack != "hibernation"
     ]
+    live = {f.origin.source for f in records["findings"] if f.rule == "not-a-crash"}
+    of_crash = _known_best(records, [c for c in calls if c.origin.source not in live])
+    sources = list(dict.fromkeys(c.origin.source for c in of_crash))
     groups: dict[tuple[str, str, str], list[str]] = {}
-    for call in calls:
+    for call in of_crash:
         known, unknown = _call(call)
         sure = _SURE.get(call.origin.confidence, "") if known else ""
+        if call.was_called == "likely" and is_absent(call.status):
+            sure = ""  # the words say it
+        if len(sources) > 1:
+            sure = f"By {_file(call.origin.source)}: {sure[:1].lower()}{sure[1:]}"
         groups.setdefault((sure, known, unknown), []).append(
             words.field(call, "filter", "a filter")
         )
@@ -191,6 +228,14 @@ def _start(records: Records) -> list[str]:
         told = f" {known}" if known else ":"
         said.append(f"{sure}{subject}{told}" + (";" if known and unknown else ""))
         said[-1] += (f" {unknown}" if unknown else "") + "."
+    bound = {row.origin.source for row in records["crashes"]}
+    unbound = [s for s in sources if s not in bound][:_MOST] if bound else []
+    said += [
+        f"Whether {_file(source)} is of the same crash is not determined: it names no bugcheck."
+        for source in unbound
+    ]
+    if len(of_crash) < len(calls) and not of_crash:
+        said.append("No Dump_Start was called for this dump: the machine was running.")
     if len(groups) > _MOST:
         said.append(
             f"{len(groups) - _MOST} more outcomes of Dump_Start are in the callbacks table."
@@ -201,7 +246,9 @@ def _start(records: Records) -> list[str]:
             "determined: no source tells of a filter's callbacks."
         )
     bounds = [s for s in records["stages"] if s.stage == "dump-start-upper-bound"]
-    said += [words.field(stage, "text").rstrip(".") + "." for stage in bounds[:_MOST]]
+    for stage in bounds[:_MOST]:
+        sure = _SURE.get(str(stage.origin.confidence), "")
+        said.append(sure + words.field(stage, "text").rstrip(".") + ".")
     if any(e.is_reconstructed is True for e in records["extensions"]):
         said.append(
             "The FILTER_EXTENSION it would be given is reconstructed from the dump stack context."
@@ -209,12 +256,32 @@ def _start(records: Records) -> list[str]:
     return said
 
 
+def _known_best(records: Records, calls: list[Callback]) -> list[Callback]:
+    """Without the calls of which another source of the same crash tells more."""
+    crash_of = {row.origin.source: row.crash for row in records["crashes"]}
+
+    def place(call: Callback) -> tuple[Any, str]:
+        source = call.origin.source
+        return crash_of.get(source, source), benign.plain_name(str(call.filter))
+
+    told = {place(call) for call in calls if _tells(call)}
+    return [call for call in calls if _tells(call) or place(call) not in told]
+
+
+def _tells(call: Callback) -> bool:
+    return not (is_absent(call.was_called) and is_absent(call.status))
+
+
+def _file(source: Any) -> str:
+    return words.clean(called(source), 60)
+
+
 def _call(call: Callback) -> tuple[str, str]:
     """What is known of one call, and what is not with the reason; both without a full stop."""
-    if call.was_called == "no":
-        return "was not called", ""
     if call.routine == 0:
         return "does not exist (the filter has no such callback)", ""
+    if call.was_called == "no":
+        return "was not called", ""
     known: list[str] = []
     unknown: list[str] = []
     reasons: list[Any] = []
@@ -251,7 +318,7 @@ def _verdict(records: Records) -> list[str]:
     serious = [words.counted(n, s) for s, n in counts[:2] if n]
     if not serious:
         return ["The checks found no error and no warning in what was given."]
-    first = words.field(findings[0], "text").partition(". ")[0].rstrip(".")
+    first = re.split(r"\.\s+(?=[A-Z])", words.field(findings[0], "text"))[0].rstrip(".")
     return [f"The checks found {words.listed(serious)}; the first: {first}."]
 
 

@@ -19,18 +19,16 @@ from ..checks.crashes import (
     called,
     logged,
 )
-from ..checks.rules_case import CONTROL
-from ..checks.rules_logs import ENABLE_LOG
 from ..records import Crash, Finding, Records
 from ..tables import rows_of
-from . import answer, words
+from . import answer, missing, words
+from .missing import DUMP, LOG, MINIDUMP, REGISTRIES
 
-_LOG, _DUMP = "dumpstack.log", "kernel dump"
-_REGISTRIES = ("registry hive", "registry export")
 _MOST = 3  #: crashes that are told, the newest
 _LONG = 900  #: of a finding's text or advice
 
 _CAUSE = "The most probable culprit: "
+_WRONG = "What went wrong: "  #: where it did not cost the dump
 #: rule -> how its text is introduced; the first rule that was broken is the culprit
 _CULPRITS: dict[str, str] = {
     "registry-simulate-error": "A failure is simulated on purpose: ",
@@ -38,12 +36,12 @@ _CULPRITS: dict[str, str] = {
     "case-driver-stuck": _CAUSE,
     "case-write-stalled": _CAUSE,
     "case-dump-too-small": _CAUSE,
-    "case-filter-disabled": _CAUSE,
+    "case-filter-disabled": _WRONG,
     "case-dump-disabled": "No dump was asked for: ",
     "log-driver-stuck": _CAUSE,
     "log-write-stalled": _CAUSE,
-    "filter-callback-failed": _CAUSE,
-    "filter-disabled": _CAUSE,
+    "filter-callback-failed": _WRONG,
+    "filter-disabled": _WRONG,
     "event-dump-driver-load-failed": _CAUSE,
     "case-outcome-contradictory": "The sources contradict each other: ",
     "event-dump-outcome-contradictory": "The events contradict each other: ",
@@ -79,14 +77,16 @@ _LOADING = (
     "case-filter-file-missing", "event-dump-driver-load-failed", "event-dump-init-failed",
 )  # fmt: skip
 _LONG_AGO_NS = 30 * 86400 * 10**9
+#: an event of the start after the crash shows the same state; a later one is another matter
+_SOON_AFTER_NS = 86400 * 10**9
 
 
 def is_case(records: Records) -> bool:
     """True when a log or the registry is among the sources: no dump tells the whole story."""
     kinds = [s.kind for s in records["sources"] if not is_absent(s.kind)]
-    if not any(k == _LOG or k in EVENT_LOGS or k in _REGISTRIES for k in kinds):
+    if not any(k == LOG or k in EVENT_LOGS or k in REGISTRIES for k in kinds):
         return False
-    return _DUMP not in kinds or bool(records["crashes"])  # not for dumps of running systems
+    return DUMP not in kinds or bool(records["crashes"])  # not for dumps of running systems
 
 
 def sentences(records: Records) -> list[str]:
@@ -96,6 +96,7 @@ def sentences(records: Records) -> list[str]:
     said: list[str] = []
     if len(found) > 1:
         said.append(f"The inputs are of {len(found)} crashes.")
+        said += _maybe_one(index)
     for number in found[-_MOST:]:
         said += _crash(records, index, number, len(found) == 1)
     if len(found) > _MOST:
@@ -104,11 +105,41 @@ def sentences(records: Records) -> list[str]:
         said.append("No source tells of a crash.")
         said += _configured(records)
     if len(found) != 1:
+        said += _of_no_crash(records)
         machine_wide = [f for f in _findings(records) if _is_of_machine(f)]
         said += _culprit(machine_wide, is_needed=False)
-    said += _unknown(records)
-    said += _next_steps(records)
+    said += missing.unknown(records)
+    said += missing.next_steps(records)
     return [*said, _verdict(records)]
+
+
+def _maybe_one(index: Index) -> Iterator[str]:
+    """Crashes that only the clock tells apart."""
+    named: dict[tuple[Any, ...], list[int]] = {}
+    for number, rows in index.by_number.items():
+        for row in rows:
+            key = (row.bugcheck, *(getattr(row, f"parameter{n}") for n in range(1, 5)))
+            if not any(map(is_absent, key)) and any(key[1:]):
+                numbers = named.setdefault(key, [])
+                numbers += [] if number in numbers else [number]
+    for numbers in named.values():
+        if len(numbers) > 1:
+            alike = words.listed(map(str, numbers[:6]))
+            yield (
+                f"Crashes {alike} have the same bugcheck code and parameters: if a clock was "
+                "wrong, they may be one."
+            )
+
+
+def _of_no_crash(records: Records) -> Iterator[str]:
+    """Calls that a trace or capture tells, of which no bugcheck says the crash."""
+    bound = {row.origin.source for row in records["crashes"]}
+    kinds = {s.path: s.kind for s in records["sources"]}
+    unbound = [path for path, kind in kinds.items() if path not in bound and kind != DUMP]
+    part = answer.of_sources(records, unbound)
+    for source in dict.fromkeys(call.origin.source for call in part["callbacks"]):
+        yield f"{_file(source)} names no bugcheck, so what it tells is of no certain crash."
+        yield from answer.filter_sentences(answer.of_sources(part, [source]))
 
 
 # -- one crash ---------------------------------------------------------------------------------
@@ -130,13 +161,13 @@ def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterat
     bound = {row.origin.source for row in records["crashes"]}
     own = {row.origin.source for row in rows}
     if is_only:  # a trace or capture is of no crash by itself, but of this case
-        own |= {s.path for s in records["sources"] if s.path not in bound}
+        own |= {s.path for s in records["sources"] if s.path not in bound and s.kind != DUMP}
     part = answer.of_sources(records, own)
     yield from _filters(records, part)
     outcomes = {row.outcome for row in rows}
     is_well = FAILED not in outcomes and not outcomes.isdisjoint((WRITTEN, SMALLER))
     findings = [f for f in findings if f.rule not in _LOADING] + ([] if is_well else near)
-    yield from _culprit(findings, is_needed=not is_well)
+    yield from _culprit(findings, not is_well, is_whole=is_well and SMALLER not in outcomes)
 
 
 def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash: str) -> str:
@@ -148,9 +179,9 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
         pieces = [_piece(records, row) for row in (min(good, key=_weight), min(bad, key=_weight))]
         return f"Whether {crash} left a dump is contradictory: {' but '.join(pieces)}."
     if good:
-        less = (
-            "a smaller dump than asked for" if any(r.outcome == SMALLER for r in good) else "a dump"
-        )
+        less = "a smaller dump than asked for"
+        if all(r.outcome == WRITTEN or not _is_small(records, r) for r in good):
+            less = "a dump"
         return f"{_capital(crash)} left {less}: {words.listed(pieces[:4])}."
     if bad:
         return (
@@ -175,7 +206,11 @@ def _near(records: Records, findings: list[Finding], rows: list[Crash]) -> list[
         return loading
     times = {_place(event.origin): event.time for event in logged(records)}
     ages = ((f, times.get(_place(f.origin))) for f in loading)
-    return [f for f, t in ages if not isinstance(t, int) or min(crash) - t <= _LONG_AGO_NS]
+    return [
+        f
+        for f, t in ages
+        if not isinstance(t, int) or -_SOON_AFTER_NS <= min(crash) - t <= _LONG_AGO_NS
+    ]
 
 
 def _place(origin: Any) -> tuple[Any, ...]:
@@ -213,13 +248,21 @@ def _weight(row: Crash) -> int:
     return order.index(str(row.tells)) if row.tells in order else len(order)
 
 
+def _is_small(records: Records, row: Crash) -> bool:
+    """False for a dump that lacked space and is still none of the small kind."""
+    machines = [m for m in records["machine"] if m.origin.source == row.origin.source]
+    return row.tells != "kernel dump" or any(m.dump_type == MINIDUMP for m in machines)
+
+
 def _piece(records: Records, row: Crash) -> str:
     """What one row says, in words."""
     source = _file(row.origin)
     if row.tells == "kernel dump":
         machines = [m for m in records["machine"] if m.origin.source == row.origin.source]
         kind = answer.dump_kind(machines[0]) if machines else "kernel dump"
-        return f"{source} is a {kind}" + ("" if row.outcome else " that is cut short")
+        own = {f.rule for f in records["findings"] if f.origin.source == row.origin.source}
+        but = answer.what_is_wrong(own)
+        return f"{source} is a {kind}" + (f" (but {but})" if but else "")
     if row.tells == "dump log":
         last = [s for s in records["stages"] if s.origin.source == row.origin.source]
         step = words.field(last[-1], "text").rstrip(".") if last else "nothing"
@@ -239,7 +282,7 @@ def _piece(records: Records, row: Crash) -> str:
 
 
 def _filters(records: Records, part: Records) -> Iterator[str]:
-    dumps = [s for s in part["sources"] if s.kind == _DUMP]
+    dumps = [s for s in part["sources"] if s.kind == DUMP]
     if dumps or part["filters"] or part["callbacks"]:
         yield from answer.filter_sentences(part)
         return
@@ -249,7 +292,7 @@ def _filters(records: Records, part: Records) -> Iterator[str]:
         source = _file(began[0].origin)
         yield (
             f"{source} begins after the filters are started, so Dump_Start of every loaded filter "
-            f"had likely been called and had returned; all calls together took at most "
+            f"had likely been called and had returned; all calls together then took at most "
             f"{began[0].elapsed_ms} ms (with screen, triage data and the dump port driver); what "
             "they returned is not in the log."
         )
@@ -283,7 +326,7 @@ def _is_of_machine(finding: Finding) -> bool:
     return str(finding.rule).startswith(_OF_THE_MACHINE)
 
 
-def _culprit(findings: Iterable[Finding], is_needed: bool) -> Iterator[str]:
+def _culprit(findings: Iterable[Finding], is_needed: bool, is_whole: bool = False) -> Iterator[str]:
     first: dict[str, Finding] = {}
     for finding in findings:
         first.setdefault(str(finding.rule), finding)
@@ -293,70 +336,10 @@ def _culprit(findings: Iterable[Finding], is_needed: bool) -> Iterator[str]:
             yield "No source points at a culprit."
         return
     found = first[rule]
-    yield _CULPRITS[rule] + words.clean(found.text, _LONG)
+    how = _WRONG if is_whole and _CULPRITS[rule] == _CAUSE else _CULPRITS[rule]
+    yield how + words.clean(found.text, _LONG)
     if not is_absent(found.advice):
         yield "What to do: " + words.clean(found.advice, _LONG)
-
-
-# -- what is missing ---------------------------------------------------------------------------
-
-
-def _kinds(records: Records) -> set[Any]:
-    return {s.kind for s in records["sources"] if not is_absent(s.kind)}
-
-
-def _unknown(records: Records) -> Iterator[str]:
-    """What the sources that were not given would tell."""
-    kinds = _kinds(records)
-    open_points = []
-    if not any(not is_absent(f.node) for f in records["filters"]):
-        open_points.append("the filters' own state and FILTER_EXTENSION (no memory dump)")
-    if not any(not is_absent(c.duration_ns) for c in records["callbacks"]):
-        open_points.append("how long a single Dump_Start took (only a debugger or trace tells)")
-    if _LOG not in kinds:
-        open_points.append("how far and how fast the dump was written (no DumpStack.log)")
-    if not kinds.intersection(EVENT_LOGS):
-        open_points.append("what Windows logged after the restart (no event log)")
-    if not kinds.intersection(_REGISTRIES):
-        open_points.append("how dumps are configured (no registry)")
-    if open_points:
-        yield f"Not known: {words.listed(open_points)}."
-
-
-def _next_steps(records: Records) -> Iterator[str]:
-    """What to collect or to switch on before the next crash, each with its command."""
-    kinds = _kinds(records)
-    rules = {f.rule for f in records["findings"]}
-    switch, collect = [], []
-    if "registry-dump-disabled" in rules or _asks_for_small(records):
-        switch.append(f"larger dumps: reg add {CONTROL} /v CrashDumpEnabled /t REG_DWORD /d 7 /f")
-    if "registry-log-disabled" in rules or (_LOG not in kinds and not kinds & set(_REGISTRIES)):
-        switch.append(f"the dump log: {ENABLE_LOG}")
-    if _DUMP not in kinds and records["crashes"]:
-        collect.append(r"the dump, if there is one: C:\Windows\MEMORY.DMP, C:\Windows\Minidump")
-    if _LOG not in kinds and records["crashes"] and "registry-log-disabled" not in rules:
-        collect.append(
-            "the hidden DumpStack.log in the root of the page file's drive: "
-            r"xcopy /h C:\DumpStack.log %USERPROFILE%\Desktop"
-        )
-    if not kinds.intersection(EVENT_LOGS):
-        collect.append("the event log: wevtutil epl System System.evtx")
-    if not kinds.intersection(_REGISTRIES):
-        collect.append(f"the settings: reg export {CONTROL} CrashControl.reg")
-    if switch:
-        # no full stop: it would be copied with the command
-        yield f"Before the next crash switch on {'; and '.join(switch)}"
-    if collect:
-        yield f"To collect: {'; '.join(collect)}"
-    if not switch and not collect:
-        yield "Nothing that files can tell is missing; only a live session would tell more."
-
-
-def _asks_for_small(records: Records) -> bool:
-    return any(
-        str(s.name).lower() == "crashdumpenabled" and str(s.value) == "3"
-        for s in records["settings"]
-    )
 
 
 def _verdict(records: Records) -> str:
