@@ -43,7 +43,7 @@ _RAW = np.dtype(
 _HEADER = struct.Struct("<II8xqq8xHHIIHH")
 MAX_BUFFER = 16 << 20  # Windows takes no larger ones
 RELEASE_BYTES = 32 << 20
-GROUP_BYTES = 4 << 20  # what fits a cache; also the unit of bounded memory
+GROUP_BYTES = 2 << 20  # what fits a cache; also the unit of bounded memory
 
 
 class Note(NamedTuple):
@@ -101,7 +101,7 @@ class Buffers(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A run of buffers as one 8-aligned byte array with at least 64 spare bytes at its end."""
+    """A run of buffers as one 8-aligned byte array, in rising order of position."""
 
     data: Array
     starts: Array  #: of the event bytes, relative to ``data``
@@ -178,7 +178,8 @@ def _uniform(data: Array, nominal: int, release: Release) -> Array | None:
     step = max(RELEASE_BYTES // nominal, 1)
     for low in range(0, count, step):
         raw[low : low + step] = mapped[low : low + step]
-        release(low * nominal, min((low + step) * nominal, size))
+        if low + step < count:  # the last part is needed next when the file is small
+            release(low * nominal, (low + step) * nominal)
     flags, saved, last = raw["flags"], raw["saved"], raw["last"]
     sane = (raw["size"] == nominal) & (saved <= nominal) & (last <= nominal)
     if not sane.all() or (flags & ETW_BUFFER_FLAG_COMPRESSED).any():
@@ -314,17 +315,17 @@ def blocks(
     cost = np.maximum(ends, table["stride"])[numbers] if len(numbers) else np.zeros(0, "i8")
     cuts = np.cumsum(cost)
     i, n = 0, len(numbers)
+    if n:
+        limit = int(cuts[-1]) // max(-(-int(cuts[-1]) // limit), 1) + 1  # groups of about one size
     while i < n:
         base = int(cuts[i - 1]) if i else 0
         j = max(i + 1, int(np.searchsorted(cuts, base + limit, side="right")))
-        if inside and j == n and j - i > 1:
-            j -= 1  # the last buffer has no spare bytes behind it: it alone is copied
         part = numbers[i:j]
         low = int(offsets[part[0]])
         high = int(offsets[part[-1]] + table["stride"][part[-1]])
-        if inside and high + 64 <= len(data):
+        if inside:
             starts = offsets[part] - low + BUFFER_HEADER_SIZE
-            yield Block(data[low : high + 64], starts, offsets[part] - low + ends[part], i, part)
+            yield Block(data[low:high], starts, offsets[part] - low + ends[part], i, part)
         else:
             yield _gather(buffers, part, i, packed, account)
         i = j
@@ -361,10 +362,10 @@ def _gather(
     slots = (need + 7) & ~7
     starts = np.concatenate(([0], np.cumsum(slots)[:-1])).astype(np.int64)
     ends = starts + need
-    out = np.full(int(slots.sum()) + 72, 0xFF, np.uint8)
+    out = np.full(int(slots.sum()), 0xFF, np.uint8)
     for at, piece in zip(starts.tolist(), pieces):
         out[at : at + len(piece)] = piece
-    return Block(out[: len(out) & ~7], starts, ends, first, part)
+    return Block(out, starts, ends, first, part)
 
 
 def sequence_gaps(table: Array) -> list[tuple[int, int, int]]:

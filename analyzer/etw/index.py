@@ -13,6 +13,7 @@ import numpy as np
 from .buffers import Block
 from .clock import NO_TIME
 from .layouts import (
+    BUFFER_HEADER_SIZE,
     EVENT32,
     EVENT64,
     FULL32,
@@ -48,13 +49,14 @@ COLUMNS: dict[str, str] = {
 }
 NO_ID = 0xFFFFFFFF  # thread or process not recorded
 
-_OTHER, _SYSTEM, _PERF, _EVENT, _CLASSIC, _MESSAGE = range(6)
-_CLASS = np.zeros(256, np.uint8)
-_CLASS[[1, 2, 3, 4]] = _SYSTEM
-_CLASS[[PERFINFO32, PERFINFO64]] = _PERF
-_CLASS[[EVENT32, EVENT64]] = _EVENT
-_CLASS[[FULL32, FULL64, INSTANCE32, INSTANCE64]] = _CLASSIC
-_CLASS[MESSAGE] = _MESSAGE
+_OTHER, _SYSTEM, _PERF, _EVENT, _CLASSIC, _MESSAGE = (1 << k for k in range(6))
+_ANY = (1 << 6) - 1
+_LAYOUT = np.full(256, _OTHER, np.uint8)  # one bit per header layout
+_LAYOUT[[1, 2, 3, 4]] = _SYSTEM
+_LAYOUT[[PERFINFO32, PERFINFO64]] = _PERF
+_LAYOUT[[EVENT32, EVENT64]] = _EVENT
+_LAYOUT[[FULL32, FULL64, INSTANCE32, INSTANCE64]] = _CLASSIC
+_LAYOUT[MESSAGE] = _MESSAGE
 _BUCKETS = 1 << 12
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -82,83 +84,121 @@ class Providers:
 
     def numbers(self, low: Array, high: Array) -> Array:
         """The numbers of many GUIDs given by their halves."""
-        bucket = (((low ^ (high >> np.uint64(7))) * _MIX) >> np.uint64(52)).astype(np.intp)
-        out = self._cached[bucket]
-        missed = np.flatnonzero((self._low[bucket] != low) | (self._high[bucket] != high))
-        if len(missed):
-            pairs = np.stack((low[missed], high[missed]), axis=1)
-            unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
-            found = np.array([self.number(a, b) for a, b in unique.tolist()], np.uint16)
-            out[missed] = found[inverse.reshape(-1)]
-            first = missed[np.unique(bucket[missed], return_index=True)[1]]
-            self._low[bucket[first]], self._high[bucket[first]] = low[first], high[first]
-            self._cached[bucket[first]] = out[first]
+        bucket = high >> np.uint64(7)
+        bucket ^= low
+        bucket *= _MIX
+        bucket >>= np.uint64(52)
+        bucket = bucket.view(np.int64)
+        missed = self._unlike(bucket, low, high)
+        # Few GUIDs make most events: a sample finds those, then all the others are looked up.
+        for step in (64, 1):
+            if len(missed) > step:
+                some = missed[::step]
+                places = bucket[some]
+                chosen = np.empty(_BUCKETS, np.int64)
+                chosen[places] = some
+                for k in some[chosen[places] == some].tolist():  # one for each place
+                    at, first, second = int(bucket[k]), int(low[k]), int(high[k])
+                    self._low[at], self._high[at] = first, second
+                    self._cached[at] = self.number(first, second)
+                missed = self._unlike(bucket, low, high)
+        out = self._cached.take(bucket)
+        if len(missed):  # GUIDs that share a place in the cache
+            pairs = zip(low[missed].tolist(), high[missed].tolist())
+            out[missed] = [self.number(a, b) for a, b in pairs]
         return out
+
+    def _unlike(self, bucket: Array, low: Array, high: Array) -> Array:
+        other = self._low.take(bucket) != low
+        other |= self._high.take(bucket) != high
+        return other.nonzero()[0]
 
 
 def columns(block: Block, walked: Walk, cpu: Array, providers: Providers) -> dict[str, Array]:
     """The columns of one block; ``cpu`` gives the processor of each buffer of the trace."""
-    n = len(walked.slots)
-    if not n:
+    if not len(walked.slots):
         return {name: np.zeros(0, kind) for name, kind in COLUMNS.items()}
-    out: dict[str, Array] = {name: np.empty(n, kind) for name, kind in COLUMNS.items()}
-    lanes, slots = walked.lanes, walked.slots
-    counts = np.bincount(lanes, minlength=len(block.numbers))  # events lie buffer by buffer
-    out["buffer"] = np.repeat(block.numbers.astype(np.int32), counts)
-    out["offset"] = ((slots - np.repeat((block.starts - 0x48) >> 3, counts)) << 3).astype(np.int32)
-    out["cpu"] = np.repeat(cpu[block.numbers], counts)
-    out["size"], out["type"] = walked.sizes, walked.types
-    # One copy of the first 64 bytes of each event; then every column is a strided view of it.
-    windows = np.ndarray((max(len(block.data) // 8 - 7, 0),), "V64", block.data, strides=(8,))
-    heads = windows[slots].view(np.uint64).reshape(-1, 8)
-    _fill(out, _CLASS[walked.types], heads, providers)
+    counts = walked.bounds[1:] - walked.bounds[:-1]  # events lie buffer by buffer
+    offset = walked.slots.astype(np.int32)
+    offset <<= 3
+    offset -= np.repeat((block.starts - BUFFER_HEADER_SIZE).astype(np.int32), counts)
+    out: dict[str, Array] = {
+        "buffer": np.repeat(block.numbers.astype(np.int32), counts),
+        "offset": offset,
+        "size": walked.sizes,
+        "type": walked.types,
+        "cpu": np.repeat(cpu[block.numbers], counts),
+    }
+    _fill(out, block.data[: len(block.data) & ~7].view(np.uint64), walked.slots, providers)
+    return {name: out[name] for name in COLUMNS}
+
+
+def _headers(words: Array, slots: Array, width: int) -> Array:
+    """The first ``width`` words of each event: one copy, of which every column is a view."""
+    windows = np.ndarray(
+        (max(len(words) - width + 1, 0),), f"V{8 * width}", words, strides=(8,)
+    )  # fmt: skip
+    inside = int(slots.searchsorted(len(windows)))
+    if inside == len(slots):
+        return windows[slots].view(np.uint64).reshape(-1, width)
+    out = np.zeros((len(slots), width), np.uint64)
+    out[:inside] = windows[slots[:inside]].view(np.uint64).reshape(-1, width)
+    for row in range(inside, len(slots)):  # short events at the very end
+        rest = words[slots[row] : slots[row] + width]
+        out[row, : len(rest)] = rest
     return out
 
 
-def _fill(out: dict[str, Array], classes: Array, q: Array, providers: Providers) -> None:
-    """Every column for the most common layout, then the others' rows over it."""
+def _fill(out: dict[str, Array], words: Array, slots: Array, providers: Providers) -> None:
+    """The columns whose place depends on the layout of the header."""
+    layout: Array = _LAYOUT.take(out["type"])
+    present = int(np.bitwise_or.reduce(layout))
+    kernel, provided = _SYSTEM | _PERF, _EVENT | _CLASSIC
+    q = _headers(words, slots, 8 if present & ~kernel else 3)
     d, w, b = q.view(np.uint32), q.view(np.uint16), q.view(np.uint8)
-    present = np.flatnonzero(np.bincount(classes, minlength=6)).tolist()
-    masks = {kind: True if len(present) == 1 else classes == kind for kind in present}
+    masks: dict[int, Array] = {}
 
-    def put(name: str, kind: int, value: Any) -> None:
-        if kind in masks:
-            np.copyto(out[name], value, where=masks[kind])
+    def put(name: str, layouts: int, value: Any) -> None:
+        """Sets a column for events of these layouts; what nobody sets is 0."""
+        if not present & layouts:
+            return
+        if not present & ~layouts:
+            out[name] = np.empty(len(slots), COLUMNS[name])
+            out[name][:] = value
+            return
+        if layouts not in masks:
+            masks[layouts] = (layout & layouts) != 0
+        out[name] = np.where(masks[layouts], value, out[name])
 
-    out["ts"][:] = q[:, 2].view(np.int64)
+    put("ts", _ANY, q[:, 2].view(np.int64))
     put("ts", _PERF, q[:, 1].view(np.int64))
-    out["tid"][:] = d[:, 2]
-    out["pid"][:] = d[:, 3]
-    for kind in (_PERF, _OTHER):
-        put("tid", kind, NO_ID)
-        put("pid", kind, NO_ID)
-    out["id"][:] = w[:, 3]  # the hook id of system and perfinfo headers
-    put("id", _EVENT, w[:, 0x28 // 2])
-    put("id", _CLASSIC, 0)
-    out["version"][:] = b[:, 0]
-    put("version", _EVENT, b[:, 0x2A])
-    put("version", _CLASSIC, b[:, 6])
-    out["opcode"][:] = b[:, 6]
-    put("opcode", _EVENT, b[:, 0x2D])
-    put("opcode", _CLASSIC, b[:, 4])
-    out["level"][:] = 0
-    put("level", _EVENT, b[:, 0x2C])
-    put("level", _CLASSIC, b[:, 5])
-    out["keyword"][:] = 0
-    put("keyword", _EVENT, q[:, 6])
-    out["provider"][:] = 0
-    if _EVENT in masks or _CLASSIC in masks:
-        if set(present) <= {_EVENT, _CLASSIC}:
-            out["provider"][:] = providers.numbers(q[:, 3].copy(), q[:, 4].copy())
-        else:
-            rows = np.flatnonzero((classes == _EVENT) | (classes == _CLASSIC))
-            out["provider"][rows] = providers.numbers(q[rows, 3], q[rows, 4])
-    if _OTHER in masks:
-        put("ts", _OTHER, NO_TIME)
-        for name in ("id", "version", "opcode"):
-            put(name, _OTHER, 0)
-    if _MESSAGE in masks:
-        rows = np.flatnonzero(classes == _MESSAGE)
+    put("tid", _ANY, d[:, 2])
+    put("tid", _PERF | _OTHER, NO_ID)
+    put("pid", _ANY, d[:, 3])
+    put("pid", _PERF | _OTHER, NO_ID)
+    for name in ("id", "version", "opcode", "level", "keyword", "provider"):
+        put(name, _ANY, 0)
+    put("id", kernel, w[:, 3])
+    put("version", kernel, b[:, 0])
+    put("opcode", kernel, b[:, 6])
+    if present & _CLASSIC:
+        put("version", _CLASSIC, b[:, 6])
+        put("opcode", _CLASSIC, b[:, 4])
+        put("level", _CLASSIC, b[:, 5])
+    if present & _EVENT:
+        put("id", _EVENT, w[:, 0x28 // 2])
+        put("version", _EVENT, b[:, 0x2A])
+        put("opcode", _EVENT, b[:, 0x2D])
+        put("level", _EVENT, b[:, 0x2C])
+        put("keyword", _EVENT, q[:, 6])
+    if not present & ~provided:
+        out["provider"] = providers.numbers(q[:, 3].copy(), q[:, 4].copy())
+    elif present & provided:
+        rows = (layout & provided).nonzero()[0]
+        out["provider"][rows] = providers.numbers(q[rows, 3], q[rows, 4])
+    put("ts", _OTHER, NO_TIME)
+    if present & _MESSAGE:
+        rows = (layout == _MESSAGE).nonzero()[0]
         _fill_messages(out, rows, d[rows], w[rows], providers)
 
 

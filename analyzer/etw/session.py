@@ -137,7 +137,7 @@ def describe_header(data: bytes, pointer: int) -> str:
     )
 
 
-def read_session(data: bytes) -> Session:
+def read_session(data: bytes | memoryview) -> Session:
     """The session of a file from its first bytes."""
     if len(data) < BUFFER_HEADER_SIZE + 8:
         return UNKNOWN

@@ -19,7 +19,7 @@ from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers, se
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
-from .layouts import EVENT32, EVENT64, EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING
+from .layouts import EVENT32, EVENT64, EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING, SYSTEM64
 from .manifests import MANIFEST_EVENT
 from .schemas import GUID as SCHEMA_GUID
 from .session import Session, parse_log_header, read_session
@@ -40,7 +40,7 @@ class Index(NamedTuple):
     def sorted(self, name: str) -> Array:
         """One column in time order."""
         column = self.columns[name]
-        return column if self.order is None else column[self.order]
+        return column if self.order is None else column.take(self.order)
 
 
 class Trace:
@@ -55,7 +55,7 @@ class Trace:
         self.providers = Providers()
         self.decoder = Decoder()
         self._cache: dict[int, bytes] = {}  # expanded buffers, most recent last
-        self._named: set[int] = set()
+        self._named = 1  # providers whose names were looked for
         self._places: list[tuple[int, int]] | None = None
         self.hook_groups: set[int] = set()  #: groups of kernel events seen in the first pass
         self.addresses: Array = None  #: of each buffer, when they were read from memory
@@ -87,7 +87,7 @@ class Trace:
             raise InputError(
                 path, "too short for a trace", expected="80 bytes", found=f"{len(data)} bytes"
             )
-        session = read_session(data[: 0x48 + 0x10000].tobytes())
+        session = read_session(memoryview(data)[: 0x48 + 0x10000])
         account = Account(len(data))
         buffers = read_buffers(
             data, session.buffer_size, session.compressed, account,
@@ -112,7 +112,8 @@ class Trace:
         if self._map is not None:
             table = self.buffers.table[block.numbers]
             high = int((table["offset"] + table["stride"]).max())
-            _release_pages(self._map, int(table["offset"].min()), high)
+            if high < len(self.data):  # the last pages cost no more than they are worth
+                _release_pages(self._map, int(table["offset"].min()), high)
 
     def _account(self, account: Account, block: Block, walked: Walk) -> None:
         table = self.buffers.table[block.numbers]
@@ -152,21 +153,25 @@ class Trace:
     def _summarise(
         self, summary: Array, block: Block, walked: Walk, cpu: Array
     ) -> dict[str, Array]:
-        summary[block.numbers, 0] = np.bincount(walked.lanes, minlength=len(block.numbers))
         cols = columns(block, walked, cpu, self.providers)
-        self._first_times(summary, cols)
+        counts = walked.bounds[1:] - walked.bounds[:-1]
+        summary[block.numbers, 0] = counts
+        self._first_times(summary, block.numbers[counts > 0], walked.bounds[:-1][counts > 0], cols)
         if self._summary is None:
             self._learn(block, walked, cols)
         return cols
 
-    def _first_times(self, summary: Array, cols: dict[str, Array]) -> None:
-        numbers = cols["buffer"]
+    def _first_times(
+        self, summary: Array, numbers: Array, first: Array, cols: dict[str, Array]
+    ) -> None:
         if not len(numbers):
             return
-        edges = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1])))
-        ts = cols["ts"]
-        low = np.minimum.reduceat(np.where(ts == NO_TIME, (1 << 63) - 1, ts), edges)
-        summary[numbers[edges], 1] = np.where(low == (1 << 63) - 1, NO_TIME, low)
+        low = np.minimum.reduceat(cols["ts"], first)
+        if (low == NO_TIME).any():
+            late = np.where(cols["ts"] == NO_TIME, (1 << 63) - 1, cols["ts"])
+            low = np.minimum.reduceat(late, first)
+            low[low == (1 << 63) - 1] = NO_TIME
+        summary[numbers, 1] = low
 
     def _finish(self, account: Account, summary: Array) -> None:
         seen = self.account
@@ -187,30 +192,32 @@ class Trace:
             at = int(walked.slots[k]) * 8
             return bytes(block.data[at : at + int(walked.sizes[k])].tobytes())
 
-        numbers = cols["provider"]
-        fresh = np.flatnonzero(np.bincount(numbers, minlength=1)).tolist()
-        for number in fresh:
-            if number not in self._named:
-                self._named.add(number)
-                k = int(np.argmax(numbers == number))
-                guid = self.providers.guids[number]
-                if number and guid == SCHEMA_GUID:
-                    self._schemas = number
-                if cols["type"][k] in (EVENT32, EVENT64):
-                    self.decoder.learn_name(guid, take_apart(event(k), EVENT64))
-        kernel = cols["id"][numbers == 0]
-        if len(kernel) and not kernel.all():
-            for k in np.flatnonzero((cols["id"] == 0) & (cols["type"] <= 2)).tolist():
-                self._another_header(event(k))
-        if len(kernel):
-            self.hook_groups.update(np.flatnonzero(np.bincount(kernel >> 8)).tolist())
+        numbers, ids, types = cols["provider"], cols["id"], cols["type"]
+        guids = self.providers.guids
+        for number in range(self._named, len(guids)):
+            k = int(np.argmax(numbers == number))
+            if guids[number] == SCHEMA_GUID:
+                self._schemas = number
+            if types[k] in (EVENT32, EVENT64):
+                self.decoder.learn_name(guids[number], take_apart(event(k), EVENT64))
+        self._named = len(guids)
+        groups = ids.view(np.uint8)[1::2]  # of kernel events; messages without a provider, too
+        if numbers.any():
+            groups = groups[numbers == 0]
+        seen = np.zeros(256, bool)
+        seen[groups] = True
+        self.hook_groups.update(seen.nonzero()[0].tolist())
+        if seen[0]:
+            for k in ((ids == 0) & (types <= SYSTEM64)).nonzero()[0].tolist():
+                if block.first or k:  # the very first is the session's own
+                    self._another_header(event(k))
         if self._schemas:
-            for k in np.flatnonzero(numbers == self._schemas).tolist():
+            for k in (numbers == self._schemas).nonzero()[0].tolist():
                 kind = int(cols["type"][k])
                 parts = take_apart(event(k), kind)
                 self.decoder.learn_schema(int(cols["opcode"][k]), parts.data)
-        for k in np.flatnonzero(cols["id"] == MANIFEST_EVENT).tolist():
-            if cols["type"][k] in (EVENT32, EVENT64):
+        for k in (ids == MANIFEST_EVENT).nonzero()[0].tolist():
+            if types[k] in (EVENT32, EVENT64):
                 guid = self.providers.guids[int(numbers[k])]
                 parts = take_apart(event(k), EVENT64)
                 self.decoder.learn_manifest(guid, int(cols["pid"][k]), parts.data)

@@ -4,8 +4,8 @@ Invariant: the result is exactly what following each event's Size from the start
 gives; damage ends a buffer's chain only until a later chain is found that runs to the buffer's end.
 
 Every 8-byte slot whose marker, type and size could be an event's is a candidate. In sound data the
-candidates are the events; where a candidate does not point at the next one (payload bytes that look
-like a header, or damage), only that buffer is walked one by one.
+candidates are the events, each pointing at the next; only where one does not (payload bytes that
+look like a header, damage, the end of a buffer) is there anything to decide one by one.
 """
 
 from __future__ import annotations
@@ -16,15 +16,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .buffers import Block
-from .layouts import END_OF_BUFFER, HEADER_SIZE, MARKER_MESSAGE, MARKER_TRACE, MESSAGE
+from .layouts import (
+    COMPACT64,
+    END_OF_BUFFER,
+    HEADER_SIZE,
+    MARKER_MESSAGE,
+    MARKER_TRACE,
+    MESSAGE,
+    PERFINFO32,
+)
 
 Array = Any
 
-_MIN_SIZE = np.full(256, 0xFFFF, np.uint16)  # smallest sound Size by type; unknown types never fit
-for _kind, _least in HEADER_SIZE.items():
-    _MIN_SIZE[_kind] = _least
-_PACKET = np.zeros(256, bool)  # types whose Size is in the second word
-_PACKET[[1, 2, 3, 4, 16, 17]] = True
+_KIND = np.zeros(1 << 16, np.uint8)  # type by the second half word, which holds type and marker
+_LEAST = np.zeros(256, np.uint16)  # smallest sound Size by type
+for _kind, _size in HEADER_SIZE.items():
+    _LEAST[_kind] = _size
+    if _kind != MESSAGE:  # 15 is our own number, not the disk's
+        _KIND[MARKER_TRACE << 8 | _kind] = _kind
+_KIND[MARKER_MESSAGE << 8 : (MARKER_MESSAGE + 1) << 8] = MESSAGE
+_PACKET = (1, 2, 3, 4, 16, 17)  # types whose Size is in the second word
+
+
+_LOST, _BROKEN, _MEETS, _ENDS = range(4)  # where the last of a run of candidates leads
 
 
 class Damage(NamedTuple):
@@ -42,172 +56,174 @@ class Walk(NamedTuple):
     slots: Array  #: position / 8
     sizes: Array  #: uint16
     types: Array  #: uint8, layouts numbers
-    lanes: Array  #: int32, which buffer of the block
+    bounds: Array  #: the rows of buffer k of the block are bounds[k] to bounds[k + 1]
     used: Array  #: bytes from the buffer's first event to the end of its last, per buffer
     damage: list[Damage]
 
 
 def _header(word: int) -> tuple[int, int]:
     """(type, size) of the event whose first 8 bytes are ``word``; (0, 0) when it is none."""
-    marker = word >> 24 & 0xFF
-    if marker == MARKER_TRACE:
-        kind = word >> 16 & 0xFF
-        if kind == MESSAGE:
-            return 0, 0
-        size = word >> 32 & 0xFFFF if _PACKET[kind] else word & 0xFFFF
-    elif marker == MARKER_MESSAGE:
-        kind, size = MESSAGE, word & 0xFFFF
-    else:
-        return 0, 0
-    return (kind, size) if size >= int(_MIN_SIZE[kind]) else (0, 0)
+    kind = int(_KIND[word >> 16 & 0xFFFF])
+    size = word >> 32 & 0xFFFF if kind in _PACKET else word & 0xFFFF
+    return (kind, size) if kind and size >= int(_LEAST[kind]) else (0, 0)
 
 
 def walk(block: Block) -> Walk:
     """All events of the block."""
-    data = block.data
-    words = data[: len(data) & ~7].view(np.uint64)
-    low, high = block.starts >> 3, block.ends >> 3
-    mark = np.ascontiguousarray(data[: len(words) * 8].view(np.uint16)[1::4])
-    mark &= np.uint16(0xAFE0)  # one test for 0xC000..0xC01F and 0x9000; the few others go below
-    slots = np.flatnonzero(mark == np.uint16(0x8000))
-
-    # Each candidate's buffer; those in buffer headers and behind the ends drop out.
-    order = _ascending(low, high)
-    begin, stop = np.searchsorted(slots, low[order]), np.searchsorted(slots, high[order])
-    counts = np.maximum(stop - begin, 0)
-    if int(counts.sum()) != len(slots):
-        edge = np.zeros(len(slots) + 1, np.int32)
-        np.add.at(edge, begin, 1)
-        np.add.at(edge, np.maximum(stop, begin), -1)
-        slots = slots[np.cumsum(edge[:-1]) > 0]
-    lanes = np.repeat(np.arange(len(order), dtype=np.int32), counts)
-
-    head = words[slots]
-    types = (head >> np.uint64(16)).astype(np.uint8)
-    second = (head >> np.uint64(32)).astype(np.uint16)
-    marker = (head >> np.uint64(24)).astype(np.uint8)
-    message = marker == MARKER_MESSAGE
-    types[(marker != MARKER_TRACE) | (types == MESSAGE)] = 0  # 15 is our own number, not the disk's
-    types[message] = MESSAGE
-    sizes = np.where(_PACKET[types], second, head.astype(np.uint16))
-    ahead = slots + ((sizes.astype(np.int64) + 7) >> 3)
-    fits = (sizes >= _MIN_SIZE[types]) & (slots * 8 + sizes <= np.repeat(block.ends[order], counts))
+    words = block.data[: len(block.data) & ~7].view(np.uint64)
+    mark = words.view(np.uint16)[1::4] & np.uint16(0xAFE0)
+    # One test for 0xC000..0xC01F and 0x9000; the few others that pass have no type below.
+    slots = (mark == np.uint16(0x8000)).nonzero()[0]
+    del mark
+    types, sizes = _types_and_sizes(words.take(slots))
+    fits = sizes >= _LEAST.take(types)
+    fits &= types != 0
     if not fits.all():
-        slots, types, sizes = slots[fits], types[fits], sizes[fits]
-        lanes, ahead = lanes[fits], ahead[fits]
-    if not len(order):
-        return Walk(slots, sizes, types, lanes, np.zeros(0, np.int64), [])
+        fit = fits.nonzero()[0]
+        slots, types, sizes = slots.take(fit), types.take(fit), sizes.take(fit)
+    ahead = sizes.astype(np.int64)
+    ahead += 7
+    ahead >>= 3
+    ahead += slots
 
-    # Between two events that point at each other nothing can be an event: drop what looks like one.
-    sound = np.ones(len(order), bool)
-    torn = np.flatnonzero((ahead[:-1] != slots[1:]) & (lanes[:-1] == lanes[1:]))
-    if len(torn):
-        alive = _drop_lookalikes(torn, slots, ahead, lanes, sound)
-        slots, types, sizes = slots[alive], types[alive], sizes[alive]
-        lanes, ahead = lanes[alive], ahead[alive]
+    low, ends = block.starts >> 3, block.ends
+    if len(low) > 1 and not (low[1:] >= ends[:-1] >> 3).all():
+        raise AssertionError("buffers of a block overlap")
+    first, past = slots.searchsorted(low), slots.searchsorted(ends >> 3)
+    dead, broken, used = _follow(words, slots, ahead, sizes, low, ends, first, past)
+    if not dead and not broken:
+        return Walk(slots, sizes, types, np.concatenate((first, [len(slots)])), used, [])
 
-    # A buffer is sound when its first candidate is at its start, each points at the next, and the
-    # last one is followed by nothing but the end.
-    bounds = np.searchsorted(lanes, np.arange(len(order) + 1, dtype=np.int32))
-    first, past = bounds[:-1], bounds[1:]
-    filled = past > first
-    tail = low.copy()
-    tail[filled] = ahead[past[filled] - 1]
-    sound[filled] &= slots[first[filled]] == low[filled]
-    open_end = (tail * 8 + 8) <= block.ends
-    sound[open_end] &= (
-        words[np.minimum(tail[open_end], len(words) - 1)] & np.uint64(END_OF_BUFFER)
-    ) == np.uint64(END_OF_BUFFER)
-    used = np.minimum(tail * 8, block.ends) - block.starts
-    if sound.all():
-        return Walk(slots, sizes, types, lanes, np.maximum(used, 0), [])
-
-    damage: list[Damage] = []
     alive = np.ones(len(slots), bool)
-    extra: list[tuple[int, int, int, int]] = []
-    for lane in np.flatnonzero(~sound).tolist():
-        f, p = int(first[lane]), int(past[lane])
-        used[lane] = _repair(
-            words, slots, ahead, f, p, int(low[lane]), int(block.ends[lane]), lane, alive, extra,
+    for start, stop in dead:
+        alive[start:stop] = False
+    damage: list[Damage] = []
+    extra: list[int] = []
+    for lane in broken:
+        f, p, end = int(first[lane]), int(past[lane]), int(ends[lane])
+        alive[f:p] = False
+        rows = f + (slots[f:p] * 8 + sizes[f:p] <= end).nonzero()[0]
+        kept, used[lane] = _repair(
+            words, slots[rows].tolist(), ahead[rows].tolist(), int(low[lane]), end, lane, extra,
             damage,
         )  # fmt: skip
-    slots, sizes, types, lanes = slots[alive], sizes[alive], types[alive], lanes[alive]
+        alive[rows[kept]] = True
+    keep = alive.nonzero()[0]
+    slots = slots.take(keep)
     if extra:
-        more = np.array(sorted(extra), np.int64).T
-        at = np.searchsorted(slots, more[0])
-        slots = np.insert(slots, at, more[0])
-        sizes = np.insert(sizes, at, more[1].astype(np.uint16))
-        types = np.insert(types, at, more[2].astype(np.uint8))
-        lanes = np.insert(lanes, at, more[3].astype(np.int32))
-    return Walk(slots, sizes, types, lanes, np.maximum(used, 0), damage)
+        slots = np.sort(np.concatenate((slots, np.array(extra, slots.dtype))))
+        types, sizes = _types_and_sizes(words.take(slots))
+    else:
+        types, sizes = types.take(keep), sizes.take(keep)
+    bounds = np.concatenate((slots.searchsorted(low), [len(slots)]))
+    return Walk(slots, sizes, types, bounds, used, damage)
 
 
-def _drop_lookalikes(torn: Array, slots: Array, ahead: Array, lanes: Array, sound: Array) -> Array:
-    """Which candidates stay; a buffer where the chain truly breaks is marked not sound."""
-    target = np.searchsorted(slots, ahead[torn])
-    clipped = np.minimum(target, len(slots) - 1)
-    hit = (slots[clipped] == ahead[torn]) & (lanes[clipped] == lanes[torn])
-    edges = np.zeros(len(slots) + 1, np.int32)
-    resume = 0
-    for at, to, meets, lane in zip(
-        torn.tolist(), target.tolist(), hit.tolist(), lanes[torn].tolist()
+def _types_and_sizes(heads: Array) -> tuple[Array, Array]:
+    halves = heads.view(np.uint16)
+    types = _KIND.take(halves[1::4])
+    packet = (types <= COMPACT64) | ((types & 0xFE) == PERFINFO32)  # what is no event has type 0
+    return types, np.where(packet, halves[2::4], halves[0::4])
+
+
+def _follow(
+    words: Array, slots: Array, ahead: Array, sizes: Array, low: Array, ends: Array, first: Array,
+    past: Array,
+) -> tuple[list[tuple[int, int]], list[int], Array]:  # fmt: skip
+    """Which candidates are no events, as ranges; the buffers to repair; bytes used per buffer.
+
+    Candidates that point at each other are a run; where the first one is an event, all are, and
+    only where the last one leads has to be looked at.
+    """
+    torn = np.empty(len(slots), bool)
+    np.not_equal(ahead[:-1], slots[1:], out=torn[:-1])
+    torn[past[past > 0] - 1] = True
+    torn[-1:] = True
+    last = torn.nonzero()[0]
+    leads = ahead[last]
+    limit = ends.take(low.searchsorted(slots[last], side="right") - 1, mode="clip")
+    target = slots.searchsorted(leads)
+    bad = slots[last] * 8 + sizes[last] > limit
+    meets = slots.take(target, mode="clip") == leads
+    over = (leads * 8 + 8 > limit) | _is_end(words.take(leads, mode="clip"))
+    how = np.where(bad, _BROKEN, np.where(over, _ENDS, np.where(meets, _MEETS, _LOST))).tolist()
+    lasts, tails, targets = last.tolist(), leads.tolist(), target.tolist()
+    begins = (
+        ((first < past) & (slots.take(first, mode="clip") == low)).tolist() if len(slots)
+        else [False] * len(low)
+    )  # fmt: skip
+
+    dead: list[tuple[int, int]] = []
+    broken: list[int] = []
+    used = []
+    j = decided = 0
+    for lane, (f, p, start, end) in enumerate(
+        zip(first.tolist(), past.tolist(), low.tolist(), ends.tolist())
     ):
-        if at < resume or not sound[lane]:
-            continue
-        if meets:
-            edges[at + 1] += 1
-            edges[to] -= 1
-            resume = to
-        else:
-            sound[lane] = False
-    return np.cumsum(edges[:-1]) == 0
+        if decided < f:
+            dead.append((decided, f))  # between buffers
+        decided, tail, state = f, start, _LOST
+        if begins[lane]:
+            while True:
+                if lasts[j] < decided:
+                    j = bisect_left(lasts, decided, j)
+                state, tail = how[j], tails[j]
+                if state != _MEETS:
+                    break
+                dead.append((lasts[j] + 1, targets[j]))
+                decided = targets[j]
+            decided = lasts[j] + 1
+        elif start * 8 + 8 > end or _is_end(int(words[start])):
+            state = _ENDS
+        if state == _LOST and not words[tail : end >> 3].any():
+            state = _ENDS  # never written, not damaged
+        if state != _ENDS:
+            broken.append(lane)
+        elif decided < p:
+            dead.append((decided, p))
+        decided = p
+        used.append(max(min(tail * 8, end) - start * 8, 0))
+    if decided < len(slots):
+        dead.append((decided, len(slots)))
+    return dead, broken, np.array(used, np.int64)
 
 
-def _ascending(low: Array, high: Array) -> Array:
-    """Blocks list their buffers in rising order of position; this only asserts it cheaply."""
-    if len(low) > 1 and not (low[1:] >= high[:-1]).all():
-        raise AssertionError("buffers of a block overlap")
-    return np.arange(len(low))
+def _is_end(word: Any) -> Any:
+    return word & END_OF_BUFFER == END_OF_BUFFER
 
 
 def _repair(
-    words: Array, slots: Array, ahead: Array, first: int, past: int, start: int, end: int,
-    lane: int, alive: Array, extra: list[tuple[int, int, int, int]], damage: list[Damage],
-) -> int:  # fmt: skip
-    """Walks one buffer; marks what is no event; returns the bytes used. Positions are slots."""
-    cand: list[int] = slots[first:past].tolist()
-    nexts: list[int] = ahead[first:past].tolist()
-    alive[first:past] = False
-    at, k, origin = start, 0, start
-    ends_well = [False]  # filled when first needed
+    words: Array, cand: list[int], nexts: list[int], start: int, end: int, lane: int,
+    extra: list[int], damage: list[Damage],
+) -> tuple[list[int], int]:  # fmt: skip
+    """Walks one buffer; returns which candidates are events and the bytes used."""
+    kept: list[int] = []
+    at, k = start, 0
+    ends_well: list[bool] = []  # filled when first needed
     while True:
         while at * 8 + 8 <= end:
-            if k < len(cand) and cand[k] < at:
-                k = bisect_left(cand, at, k)
+            k = bisect_left(cand, at, k)
             if k < len(cand) and cand[k] == at:
-                alive[first + k] = True
+                kept.append(k)
                 at = nexts[k]
-                k += 1
                 continue
-            word = int(words[at])
-            kind, size = _header(word)
+            kind, size = _header(int(words[at]))
             if not kind or at * 8 + size > end:
                 break
-            extra.append((at, size, kind, lane))  # sound, but outside the candidate test
+            extra.append(at)  # sound, but outside the candidate test
             at += (size + 7) >> 3
-        if at * 8 + 8 > end or int(words[at]) & END_OF_BUFFER == END_OF_BUFFER:
-            return min(at * 8, end) - origin * 8
+        if at * 8 + 8 > end or _is_end(int(words[at])):
+            return kept, min(at * 8, end) - start * 8
         if not words[at : end >> 3].any():  # never written, not damaged
-            return at * 8 - origin * 8
+            return kept, at * 8 - start * 8
         # Damage: go on at the first candidate whose chain runs to a clean end of the buffer.
-        if len(ends_well) != len(cand):
-            ends_well = _reaches_end(words, cand, nexts, end)
+        ends_well = ends_well or _reaches_end(words, cand, nexts, end)
         k = bisect_left(cand, at + 1)
         while k < len(cand) and not ends_well[k]:
             k += 1
         if k == len(cand):
             damage.append(Damage(lane, at * 8, end, 0))
-            return end - origin * 8
+            return kept, end - start * 8
         chain = 0
         j = k
         while j < len(cand) and ends_well[j] and chain < 1 << 16:
@@ -224,7 +240,7 @@ def _reaches_end(words: Array, cand: list[int], nexts: list[int], end: int) -> l
         if at * 8 + 8 > end:
             good[k] = at * 8 >= end - 7
             continue
-        if int(words[at]) & END_OF_BUFFER == END_OF_BUFFER:
+        if _is_end(int(words[at])):
             good[k] = True
             continue
         j = bisect_left(cand, at, k + 1)
