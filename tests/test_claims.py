@@ -341,3 +341,11 @@ def test_a_sentence_does_not_end_at_a_number(case: Any) -> None:
     """The first finding is quoted to its end: "READ(10) no. 4" is one name."""
     dump, _ = cases.dump("request-slow")
     assert "READ(10) no. 4, took 12,000.0 ms." in case(MEMORY__DMP=dump).answer
+
+
+def test_a_simulated_failure_that_did_not_happen_is_only_configured(case: Any) -> None:
+    """SimulateError is proven on Windows 7 alone; here the dump was written all the same."""
+    registry = cases.registry(["dumpfve.sys", "acmeflt.sys"], "acmeflt", SimulateError=0x2005)
+    made = case(MEMORY__DMP=DUMP, DumpStack__log=LOG, CrashControl__reg=registry)
+    assert "A simulated failure is configured: SimulateError is 0x2005: on Windows 7" in made.answer
+    assert "newer versions are not proven" in made.text("registry-simulate-error")

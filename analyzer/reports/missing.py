@@ -12,7 +12,7 @@ from typing import Any
 from ..absence import is_absent
 from ..checks.crashes import EVENT_LOGS
 from ..checks.rules_case import CONTROL
-from ..checks.rules_logs import ENABLE_LOG
+from ..checks.rules_registry import ENABLE_LOG
 from ..records import Callback, Records
 from . import words
 

@@ -31,7 +31,7 @@ _CAUSE = "The most probable culprit: "
 _WRONG = "What went wrong: "  #: where it did not cost the dump
 #: rule -> how its text is introduced; the first rule that was broken is the culprit
 _CULPRITS: dict[str, str] = {
-    "registry-simulate-error": "A failure is simulated on purpose: ",
+    "registry-simulate-error": "A simulated failure is configured: ",
     "case-filter-file-missing": _CAUSE,
     "case-driver-stuck": _CAUSE,
     "case-write-stalled": _CAUSE,

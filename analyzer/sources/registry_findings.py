@@ -56,9 +56,10 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
         yield _odd(origin, "EnableLogFile", log)
     elif not log:
         state = "is 0" if log == 0 else "is not set"
+        known = "" if log == 0 else "as far as is known "
         yield Anomaly(
             "registry-log-disabled",
-            f"EnableLogFile {state}: no DumpStack.log is written.",
+            f"EnableLogFile {state}: {known}no DumpStack.log is written.",
             origin,
             "EnableLogFile",
             (f"EnableLogFile {state}",),
@@ -67,8 +68,8 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
     if isinstance(simulated, int) and simulated:
         yield Anomaly(
             "registry-simulate-error",
-            f"SimulateError is {simulated:#x}: a failure is simulated when "
-            f"{locations.name(simulated)}.",
+            f"SimulateError is {simulated:#x}: on Windows 7 a failure is simulated when "
+            f"{locations.name(simulated)}; newer versions are not proven to obey it.",
             origin,
             "SimulateError",
             (f"SimulateError = {simulated:#x}",),
