@@ -207,6 +207,37 @@ def test_printing_opens_everything(view: View) -> None:
     assert len(view.browser.print_page()) > 10_000
 
 
+def test_paper_shows_every_column(view: View) -> None:
+    """On A4 nothing is wider than the sheet; wide tables become paragraphs with named values."""
+    view.open(worst())
+    view.js("window.dispatchEvent(new Event('beforeprint'))")
+    run = view.browser.execute_cdp_cmd
+    sheet = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    run("Emulation.setDeviceMetricsOverride", sheet)
+    run("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        wide = "[...document.querySelectorAll('td, th, svg, dd, li')].filter(e =>"
+        wide += " e.getBoundingClientRect().right > 719).map(e => e.textContent.slice(0, 60))"
+        assert view.js(wide) == []
+        shown = view.js("document.querySelector('#r-requests-3').innerText")
+        assert "SRB_STATUS_ERROR" in shown
+        name = "getComputedStyle(document.querySelector('#r-requests-3 td'), '::before').content"
+        assert view.js(name).startswith('"request')
+    finally:
+        run("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_narrow_windows_show_every_member(view: View) -> None:
+    """At 400 px no byte and no member of a FILTER_EXTENSION lies outside its box."""
+    view.open(worst(), width=400)
+    boxes = view.js(
+        "[...document.querySelectorAll('.extension .scroll, .bytes')]"
+        ".map(box => [box.scrollWidth - box.clientWidth, box.scrollHeight - box.clientHeight])"
+    )
+    assert len(boxes) == 4
+    assert max(boxes) == [0, 0]
+
+
 def test_thousand_requests_are_drawn_quickly(view: View) -> None:
     """A thousand items are on the page and zooming stays under a second."""
     made, at = Records(), 1_709_647_629_123_000_000

@@ -69,6 +69,14 @@
   window.addEventListener("beforeprint", function () {
     opened = all("details:not([open])");
     opened.forEach(function (box) { box.open = true; });
+    // A table that is too wide for paper is printed as one paragraph a row, each value with its name.
+    all("table.sortable").filter(function (table) { return table.tHead.rows[0].cells.length > 6; }).forEach(function (table) {
+      table.classList.add("paragraphs");
+      var names = [].map.call(table.tHead.rows[0].cells, function (cell) { return cell.textContent; });
+      all("tbody tr", table).forEach(function (row) {
+        [].forEach.call(row.cells, function (cell, place) { cell.dataset.name = names[place]; });
+      });
+    });
   });
   window.addEventListener("afterprint", function () { opened.forEach(function (box) { box.open = false; }); });
 
