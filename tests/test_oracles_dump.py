@@ -8,7 +8,6 @@ same. kdmp-parser runs in a process of its own: it prints on failures and can cr
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import itertools
 import json
 import os
@@ -20,7 +19,8 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from generator import Spec, build
+from generator import Spec
+from oracles import frames_for_kdmp, needs, saved, volatility_layers
 
 from analyzer.dumpfile import open_dump
 from analyzer.dumpfile.pagedump import PageDump
@@ -30,22 +30,9 @@ PAGE = 4096
 REGIONS = {8: (0xFFFFC08BE4000000, 0xFFFFF80610000000), 4: (0x85600000, 0x82800000)}
 
 
-def needs(module: str) -> None:
-    """Skips where an oracle is not installed; in CI it must be, where it can be."""
-    if module == "kdmp_parser" and sys.version_info >= (3, 13):
-        pytest.skip("kdmp-parser has no working wheel for this Python; older ones compare with it")
-    if importlib.util.find_spec(module) is None:
-        message = f"{module} is not installed (dependency group 'oracles')"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-
-
 def opened(spec: Spec, folder: Path) -> tuple[PageDump, dict[str, Any]]:
     """A synthetic dump, opened by our reader, and its truth."""
-    built = build(spec)
-    path = folder / "sample.dmp"
-    path.write_bytes(built.data)
+    path, built = saved(spec, folder)
     dump = open_dump(str(path))
     assert isinstance(dump, PageDump)
     return dump, built.truth
@@ -149,9 +136,7 @@ def test_kdmp_parser_and_we_agree(dump_type: int, unaligned: bool, tmp_path: Pat
     """Header, registers, every page, translations and modules of x64 dumps of six types."""
     needs("kdmp_parser")
     dump, truth = opened(Spec("x64", dump_type, unaligned=unaligned), tmp_path)
-    frames = [int(pfn) for pfn in truth["frames"]]
-    if dump_type in (5, 6):  # a known fault of the oracle: it loses the last bits of a bitmap
-        frames = [pfn for pfn in frames if pfn < (frames[-1] + 1) & ~7]
+    frames = frames_for_kdmp(dump_type, [int(pfn) for pfn in truth["frames"]])
     tried = addresses(dump, truth)
     job, result = tmp_path / "job.json", tmp_path / "result.json"
     work = {"path": dump.path, "frames": frames, "addresses": tried, "result": str(result)}
@@ -206,27 +191,10 @@ def test_kdmp_parser_and_we_agree(dump_type: int, unaligned: bool, tmp_path: Pat
 def test_volatility3_and_we_agree(arch: str, dump_type: int, tmp_path: Path) -> None:
     """Pages, translations with their reasons, reads over page edges and the module list."""
     needs("volatility3")
-    from volatility3.framework import contexts, exceptions
-    from volatility3.framework.layers import crash, intel, physical
+    from volatility3.framework import exceptions
 
     dump, truth = opened(Spec(arch, dump_type, unaligned=dump_type == 5), tmp_path)
-    context = contexts.Context()
-    context.config["file.location"] = Path(dump.path).as_uri()
-    context.config["dump.base_layer"] = "file"
-    context.config["virtual.memory_layer"] = "dump"
-    context.config["virtual.page_map_offset"] = dump.file.number("DirectoryTableBase")
-    context.config["virtual.kernel_virtual_offset"] = 0
-    layer = crash.WindowsCrashDump64Layer if arch == "x64" else crash.WindowsCrashDump32Layer
-    paging = {
-        "x64": intel.WindowsIntel32e,
-        "x86-pae": intel.WindowsIntelPAE,
-        "x86": intel.WindowsIntel,
-    }[arch]
-    context.add_layer(physical.FileLayer(context, "file", "file"))
-    pages = layer(context, "dump", "dump")
-    context.add_layer(pages)
-    virtual = paging(context, "virtual", "virtual")
-    context.add_layer(virtual)
+    pages, virtual = volatility_layers(dump.path, arch, dump.file.number("DirectoryTableBase"))
 
     frames = truth["frames"]
     theirs = {pfn: hashlib.sha256(pages.read(pfn << 12, PAGE)).hexdigest() for pfn in frames}
