@@ -13,7 +13,9 @@ pa = pytest.importorskip("pyarrow")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import population  # noqa: E402
+from conftest import make  # noqa: E402
 
+from analyzer import records  # noqa: E402
 from analyzer.cli import main  # noqa: E402
 from analyzer.errors import InputError  # noqa: E402
 from analyzer.population import baseline, measures, notebook, report, scan, statistics, study  # noqa: E402
@@ -407,3 +409,46 @@ def test_unplanted_cases_give_nothing(tmp_path):
         scan.scan([str(tmp_path / "in")], str(tmp_path / "out"), jobs=1, executor=executor)
     done = study.Study(study.table_of(DataSet(str(tmp_path / "out")).read()))
     assert done.differences == []
+
+
+def calls_of(statuses, driver):
+    """The measures of one case per status, with one Dump_Start each."""
+    frames = {table: pd.DataFrame(columns=names) for table, names in measures.NEEDED.items()}
+    rows = [
+        (f"c{n}", driver, "Dump_Start", "yes", None, None, status)
+        for n, status in enumerate(statuses)
+    ]
+    frames["callbacks"] = pd.DataFrame(rows, columns=measures.NEEDED["callbacks"])
+    return measures.measure(frames)
+
+
+@pytest.mark.parametrize(
+    ("driver", "status", "failed"),
+    [
+        ("dump_acmeflt.sys", 0xC0000001, 1.0),
+        ("dump_acmeflt.sys", 0x00000103, 0.0),  # STATUS_PENDING: a success code
+        ("dump_acmeflt.sys", 0x40000000, 0.0),  # informational
+        ("dump_dcrypt.sys", 0xC0210001, 0.0),  # DiskCryptor has nothing to encrypt
+    ],
+)
+def test_a_failure_is_what_crashdmp_takes_for_one(driver, status, failed):
+    """Success codes other than 0, and statuses a filter returns on purpose, are no failures."""
+    found = calls_of([status], driver)
+    key = measures.Measure("failure of Dump_Start", driver, "yes", "more")
+    assert found[key].tolist() == [failed]
+
+
+def test_twenty_cases_do_not_make_a_failure_rare():
+    """That none of 20 cases failed leaves room for one in seven: nothing is called rare."""
+    saved = {
+        "measures": [
+            {"name": "failed dump", "subject": "", "unit": "yes", "worse": "more", "cases": 20,
+             "share": 0.0}
+        ],
+        "versions": {},
+    }  # fmt: skip
+    made = records.Records()
+    made.add(make(records.Crash, crash=1, tells="dump log", outcome="failed"))
+    assert [a.rule for a in baseline.judge(made, saved, "x")] == ["fleet-too-few"]
+    saved["measures"][0]["cases"] = 100
+    assert [a.rule for a in baseline.judge(made, saved, "x")] == ["fleet-rare-failure"]

@@ -38,7 +38,8 @@ RULES = table(
             "fleet-too-few",
             "info",
             "The baseline has too few cases to judge by",
-            "The baseline has fewer than 20 cases of some of what this case was measured by.",
+            "The baseline has fewer than 20 cases of some of what this case was measured by, or "
+            "fewer than 100 of something that happens or does not.",
             "With so few cases nobody can tell what is usual, so these measures were not judged.",
             "Scan more cases and save the baseline again.",
         ),

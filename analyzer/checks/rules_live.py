@@ -12,10 +12,11 @@ _CALLS = (
     Rule(
         "callback-never-returned",
         "error",
-        "A callback of a dump filter was entered and did not return",
+        "A callback of a dump filter was entered, and no return was seen",
         "The breakpoint at its entry was hit and the one at its return address was not, as long as "
         "the capture went on.",
-        "Nothing else runs on a crashed machine: a callback that hangs ends the dump.",
+        "If it hangs, the dump ends with it: nothing else runs on a crashed machine. A capture "
+        "that was cut or stopped inside the call looks the same.",
         "Break in and look at the stack of that processor; compare with why the capture ended.",
     ),
     Rule(

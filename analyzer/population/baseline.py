@@ -1,7 +1,7 @@
 """What is normal for a fleet, saved, and one case judged against it.
 
-Invariant: a measure of fewer than 20 cases judges nothing, and that is said. The limits are robust:
-six scaled median absolute deviations of the logarithm around the median.
+Invariant: a measure of fewer than 20 cases (100 for failures) judges nothing, and that is said. The
+limits are robust: six scaled median absolute deviations of the logarithm around the median.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..records import Anomaly, Origin, Records
+from ..reports.words import counted
 from .measures import Measure, measure, of_records, traits
 from .report import amount
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 KEY = "dumpstart_baseline"
 SCHEMA_NUMBER = 1
 ENOUGH = 20
+#: that something happens in at most one of a hundred cases cannot be seen in fewer
+ENOUGH_FOR_RARE = 100
 _FAR = 6.0
 #: a spread below this is taken for it: no fleet is as even as a few equal values look
 _LEAST_SPREAD = 0.02
@@ -96,7 +99,8 @@ def judge(records: Records, baseline: dict[str, Any], path: str) -> Iterator[Ano
     for key, values in measure(frames).items():
         row = known.get((key.name, key.subject))
         subject = f" in {key.subject}" if key.subject else ""
-        if row is None or row["cases"] < ENOUGH:
+        enough = ENOUGH_FOR_RARE if key.unit == "yes" else ENOUGH
+        if row is None or row["cases"] < enough:
             small.append(f"{key.name}{subject} = {0 if row is None else row['cases']} cases")
             continue
         value = float(values.iloc[0])
@@ -126,8 +130,9 @@ def judge(records: Records, baseline: dict[str, Any], path: str) -> Iterator[Ano
     if small:
         yield Anomaly(
             "fleet-too-few",
-            f"{len(small)} measures were not judged: the baseline has fewer than {ENOUGH} cases "
-            "of each.",
+            f"{counted(len(small), 'measure')} {'was' if len(small) == 1 else 'were'} not judged: "
+            f"the baseline has fewer than {ENOUGH} cases of each, or fewer than {ENOUGH_FOR_RARE} "
+            "of something that happens or does not.",
             Origin(path, "compared with a fleet"),
             evidence=tuple(small),
         )

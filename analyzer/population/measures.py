@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..checks import benign
+from ..names import ntstatus
 from ..tables import SCHEMA, frame
 
 if TYPE_CHECKING:
@@ -64,7 +66,9 @@ def measure(frames: dict[str, pd.DataFrame]) -> dict[Measure, pd.Series]:
     judged = calls[calls["status"].notna() & calls["filter"].notna()]
     for (name, driver), rows in judged.groupby(["callback", "filter"]):
         key = Measure(f"failure of {name}", str(driver), "yes", "more")
-        found[key] = (rows["status"] != 0).astype(float).groupby(rows["case"]).max()
+        said = rows["status"].unique().tolist()
+        bad = [status for status in said if _is_failure(str(driver), str(name), int(status))]
+        found[key] = rows["status"].isin(bad).astype(float).groupby(rows["case"]).max()
     filters = frames["filters"]
     known = filters[filters["is_disabled"].notna() & filters["filter"].notna()]
     for driver, rows in known.groupby("filter"):
@@ -91,6 +95,11 @@ def measure(frames: dict[str, pd.DataFrame]) -> dict[Measure, pd.Series]:
         key = Measure("failed dump", "", "yes", "more")
         found[key] = failed.groupby(told["case"]).max()
     return found
+
+
+def _is_failure(driver: str, callback: str, status: int) -> bool:
+    """True for a status that crashdmp takes for a failure and no filter returns on purpose."""
+    return ntstatus.is_failure(status) and not benign.why(driver, callback, status)
 
 
 def _median(rows: pd.DataFrame, column: str) -> Any:
