@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import random
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any, Callable
 from xml.sax.saxutils import escape
@@ -372,6 +373,18 @@ def test_csv_export(tmp_path: Path) -> None:
     assert event.text.endswith("BugCheckProgress 0x53: dump ended")
     assert rules(records) == ["event-dump-failed", "event-payload-short"]
     assert records["sources"][0].subtype == "2 records read, 1 of the dump path, 0 damaged"
+
+
+def test_csv_line_without_end_is_read_in_pieces(tmp_path: Path) -> None:
+    """A line of 64 MB costs a few megabytes, and is counted as damage."""
+    path = tmp_path / "System.csv"
+    path.write_text("Level,Date and Time,Source,Event ID,Task Category\n" + "x" * (64 << 20))
+    tracemalloc.start()
+    records = event_log.collect(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
+    assert [a.rule for a in records.anomalies] == ["event-log-damaged"]
 
 
 def test_csv_export_of_powershell(tmp_path: Path) -> None:

@@ -126,6 +126,23 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
         sources.identify(str(tmp_path))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Opening a pipe that nobody writes to would never end."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="this is a pipe, not a file"):
+        sources.identify(str(tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize("signature", [b"PAGEDU64", b"PAGEDUMP"])
+def test_a_signature_before_zeros_is_no_dump(signature: bytes, tmp_path: Path) -> None:
+    """Bugcheck 0 of an empty header does not make it a dump of a running system."""
+    path = tmp_path / "MEMORY.DMP"
+    path.write_bytes(signature + bytes(1 << 16))
+    with pytest.raises(InputError, match="nothing but zeros follows the signature"):
+        sources.collect(str(path))
+
+
 def test_a_name_with_a_nul_is_refused() -> None:
     """Python's ValueError does not escape."""
     with pytest.raises(InputError, match="not a file name"):

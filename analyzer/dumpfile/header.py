@@ -79,6 +79,8 @@ class DumpFile:
         self.pointer_size = self.layout.pointer_size
         self.header_size = self.layout.size
         self.head = bytes(self.data[: self.header_size])
+        if not self.head[len(magic) :].strip(b"\0"):
+            raise InputError(path, "nothing but zeros follows the signature, so no dump is in it")
         self.fields: dict[str, Value] = {
             name: self._field(field) for name, field in mindumpdef.fields(self.layout).items()
         }

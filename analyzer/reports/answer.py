@@ -125,6 +125,7 @@ def dump_kind(machine: Machine) -> str:
 
 def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     kind = dump_kind(machine)
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
     crash = ""
     if not is_absent(machine.bugcheck) and machine.bugcheck:
         name = words.field(machine, "bugcheck_name", "")
@@ -133,13 +134,12 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     own = [f for f in findings if f.origin.source == machine.origin.source]
     rules = {f.rule for f in own}
     if "not-a-crash" in rules:
-        return f"This is a {kind}{crash}, taken without a crash of the machine."
+        return f"This is {article} {kind}{crash}, taken without a crash of the machine."
     but = what_is_wrong(rules)
     if rules.intersection(_CUT):
         end = "whether it was ever written to its end is not determined"
-        return f"This is a {kind}{crash}, but {but}; {end}."
-    article = "An" if kind[:1].lower() in "aeiou" else "A"
-    return f"{article} {kind}{crash} was written" + (f", but {but}." if but else ".")
+        return f"This is {article} {kind}{crash}, but {but}; {end}."
+    return f"{article.capitalize()} {kind}{crash} was written" + (f", but {but}." if but else ".")
 
 
 def what_is_wrong(rules: Iterable[Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from importlib import import_module
 from typing import Any, Callable, NamedTuple, Union
 
@@ -179,6 +180,8 @@ UNKNOWN = Kind("no file of a known kind", "", "kernel dumps start with PAGEDU64 
 def identify(path: str) -> Kind:
     """What the file is, by its first 64 KB; its name does not count."""
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for a writer
+            raise InputError(path, "this is a pipe, not a file")
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:

@@ -77,7 +77,7 @@ class Reader:
 
     def _chunk(self, start: int, chunk: bytearray, length: int) -> Iterator[tuple[int, str]]:
         if chunk[:8] != b"ElfChnk\0":
-            if any(chunk):
+            if chunk.strip(b"\0"):
                 self._damaged(start, "no chunk header")
                 self.lost += chunk.count(b"**\0\0")
             return

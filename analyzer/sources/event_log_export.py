@@ -72,7 +72,9 @@ class Export:
                 return
 
     def _csv(self, file: Any) -> Iterator[RawEvent]:
-        rows = csv.reader(line.replace("\0", "") for line in file)
+        # no line without end: what has none is read, and judged, in pieces
+        lines = iter(lambda: file.readline(LARGEST_EVENT), "")
+        rows = csv.reader(line.replace("\0", "") for line in lines)
         columns: dict[str, int] | None = None
         while True:
             try:

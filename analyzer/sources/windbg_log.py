@@ -36,6 +36,7 @@ _RESULTS = ("eax", "rax", "x0", "w0")
 _FIRST = ("rcx", "x0")
 #: what a debugger prints in one line is shorter
 _LONGEST_LINE = 4096
+_MOST_AT_ONCE = 1 << 24
 #: an extension is no longer than this
 _LONGEST = 0x100
 #: member of FILTER_EXTENSION as ``dt`` names it -> field of the record
@@ -89,7 +90,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         mark = file.read(2)
         file.seek(0)
         wide = mark in (b"\xff\xfe", b"\xfe\xff")
-        source: Any = file
+        # no line without end: what has none is read in pieces
+        source: Any = iter(lambda: file.readline(_MOST_AT_ONCE), b"")
         if wide:
             source = file.read().decode("utf-16", "replace").encode().splitlines(keepends=True)
         offset = 0
