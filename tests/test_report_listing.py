@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import make
 
+import analyzer
 from analyzer import records
 from analyzer.absence import Absent
 from analyzer.records import Records
@@ -16,11 +17,11 @@ from analyzer.reports import listing
 from analyzer.tables import SCHEMA
 
 
-def show(table: str, format: str, *rows: Any) -> str:
+def show(table: str, format: str, *rows: Any, width: int | None = None) -> str:
     """The listing of one table."""
     made = Records()
     made.add(*rows)
-    return "".join(listing.table(table, made, format))
+    return "".join(listing.table(table, made, format, width))
 
 
 def module(name: str, **fields: Any) -> Any:
@@ -122,3 +123,55 @@ def test_long_tables_are_streamed() -> None:
     assert len(lines) == 1 + 1501 + 1
     assert lines[1501] == "x" * 90
     assert lines[-1].startswith("1501 rows;")
+
+
+def test_a_table_that_fits_is_not_folded() -> None:
+    """A width changes nothing where there is room."""
+    rows = [module("a.sys", size=5, role="driver"), module("long.sys", size=1000, role="driver")]
+    assert show("modules", "text", *rows, width=80) == show("modules", "text", *rows)
+
+
+def test_rows_are_folded_at_the_width() -> None:
+    """Title and rows break at the same columns; what all rows share is named once, below."""
+    rows = [
+        module(f"{name}.sys", base=place << 12, size=place, role="driver", image_key="0" * 9 + name)
+        for place, name in ((1, "a"), (2, "b"))
+    ]
+    assert show("modules", "text", *rows, width=42).splitlines() == [
+        "name   base                size",
+        "  image_key",
+        "a.sys  0x0000000000001000     1",
+        "  000000000a",
+        "b.sys  0x0000000000002000     2",
+        "  000000000b",
+        "In all rows: role driver.",
+        "2 rows; --format csv or json shows all columns and where each row comes from.",
+    ]
+
+
+def test_long_values_are_wrapped_when_folded() -> None:
+    """A value that is longer than a line goes on below, and none of it is lost."""
+    text = " ".join(f"word{number}" for number in range(40))
+    stages = [make(records.Stage, stage=name, text=name + " " + text) for name in ("one", "two")]
+    lines = show("stages", "text", *stages, width=60).splitlines()
+    assert max(map(len, lines[:-1])) <= 60
+    assert " ".join(" ".join(lines[2:-1]).split()) == f"one one {text} two two {text}"
+
+
+def test_rows_that_are_all_the_same_are_counted() -> None:
+    """The first column stays, or there would be nothing to count."""
+    same = [module("a" * 30 + ".sys", role="driver", image_key="0" * 40) for _ in range(3)]
+    lines = show("modules", "text", *same, width=40).splitlines()
+    assert lines[:4] == ["name", *["a" * 30 + ".sys"] * 3]
+    assert " ".join(lines[4:-1]) == "In all rows: role driver, image_key " + "0" * 40 + "."
+    assert lines[-1].startswith("3 rows;")
+
+
+@pytest.mark.parametrize("table", ["modules", "callbacks", "requests", "extensions", "filters"])
+def test_samples_fit_a_terminal(table: str, sample: Any) -> None:
+    """At 80 columns every line fits and every column with a value is named."""
+    made = analyzer.open(sample("broken-x64-worst.dmp")).records
+    text = "".join(listing.table(table, made, "text", 80))
+    assert max(map(len, text.splitlines())) <= 80
+    shown = next(iter(listing.table(table, made, "text"))).split()
+    assert all(name in text.split() for name in shown)

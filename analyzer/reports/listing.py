@@ -1,7 +1,8 @@
 """One table as text, CSV or JSON (``dumpstart show``), and what the sources are (``info``).
 
-Invariant: CSV and JSON hold every column and row; text leaves out what no row has. A cell of a CSV
-never starts like a spreadsheet formula and never holds a control character.
+Invariant: CSV and JSON hold every column and row; text leaves out what no row has. On a
+terminal too narrow for it, text names columns with one value once and folds each row. A cell of a
+CSV never starts like a spreadsheet formula and never holds a control character.
 """
 
 from __future__ import annotations
@@ -9,24 +10,27 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
 from ..records import Records
 from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, reasons_text
-from .words import cell, clean, wrapped
+from .words import LIMIT, WIDTH, cell, clean, wrapped
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-
 _HEAD = 1000  # rows that decide which columns are shown, and their widths
+_CELL = 120  # characters of a value in a line
 
 
-def table(name: str, records: Records, format: str) -> Iterator[str]:
-    """The rows of one table in pieces."""
+def table(name: str, records: Records, format: str, width: int | None = None) -> Iterator[str]:
+    """The rows of one table in pieces; text keeps to a width if there is one."""
     rows = json_rows(name, records[name])
-    return {"text": _text, "csv": _csv, "json": _json}[format](name, rows)
+    if format == "text":
+        return _text(name, rows, width)
+    return {"csv": _csv, "json": _json}[format](name, rows)
 
 
 def sources(records: Records, format: str) -> Iterator[str]:
@@ -82,7 +86,7 @@ def _csv_cell(kind: str, value: Any) -> Any:
     return "'" + text if text[:1] in tuple("=+-@") else text
 
 
-def _text(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _text(name: str, rows: Iterable[dict[str, Any]], width: int | None) -> Iterator[str]:
     """Columns side by side; a single row is shown upright with the reasons of its gaps."""
     rows = iter(rows)
     head = list(islice(rows, _HEAD))
@@ -97,18 +101,56 @@ def _text(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
         places -= {"source", "confidence"}
     columns = [c for c in SCHEMA[name] if any(row[c.name] is not None for row in head)]
     columns = [c for c in columns if c.name not in places] or columns
-    lines = [[c.name for c in columns]] + [[_shown(row[c.name]) for c in columns] for row in head]
-    widths = [max(map(len, column)) for column in zip(*lines)]
+    sizes, limit = _sizes(columns, head, _CELL), _CELL
+    same = ""
+    lines = [range(len(columns))]
+    if width is not None and sum(sizes) + 2 * len(sizes) - 2 > width:
+        limit = LIMIT  # folded, there is room
+        if len(head) < _HEAD:  # these are all rows
+            first = head[0]
+            one = [c.name for c in columns if all(row[c.name] == first[c.name] for row in head)]
+            columns = [c for c in columns if c.name not in one] or columns[:1]
+            one = [name for name in one if name != columns[0].name]
+            same = ", ".join(f"{name} {_shown(first[name], limit)}" for name in one)
+        sizes = _sizes(columns, head, limit)
+        lines = list(_folded(sizes, width))
     numeric = [c.kind in ("Number", "Duration", "Real") for c in columns]
     count = -1
-    for cells in chain(lines, ([_shown(row[c.name]) for c in columns] for row in rows)):
-        parts = (
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(cells, widths, numeric)
-        )
-        yield "  ".join(parts).rstrip() + "\n"
+    titles = {c.name: c.name for c in columns}
+    for row in chain([titles], head, rows):
+        for line in lines:
+            cells = [_shown(row[columns[place].name], limit) for place in line]
+            parts = (
+                text.rjust(sizes[place]) if numeric[place] else text.ljust(sizes[place])
+                for place, text in zip(line, cells)
+            )
+            indent = "  " if line[0] else ""
+            text = indent + "  ".join(parts).rstrip()
+            if width is not None and len(text) > width and len(line) == 1:
+                text = textwrap.fill(
+                    cells[0], width, initial_indent=indent, subsequent_indent=indent + "  "
+                )
+            yield text + "\n"
         count += 1
+    if same:
+        same = f"In all rows: {same}."
+        yield textwrap.fill(same, width or WIDTH, break_long_words=False) + "\n"
     yield f"{count} rows; --format csv or json shows all columns and where each row comes from.\n"
+
+
+def _sizes(columns: Sequence[Any], rows: Iterable[dict[str, Any]], limit: int) -> list[int]:
+    return [max(len(c.name), *(len(_shown(row[c.name], limit)) for row in rows)) for c in columns]
+
+
+def _folded(sizes: Sequence[int], width: int) -> Iterator[range]:
+    """The places of the columns of each line of a row; all lines but the first are indented."""
+    start, used = 0, -2
+    for place, size in enumerate(sizes):
+        if used + 2 + size > width and place > start:
+            yield range(start, place)
+            start, used = place, 0
+        used += 2 + size
+    yield range(start, len(sizes))
 
 
 def _upright(name: str, row: dict[str, Any]) -> Iterator[str]:
@@ -118,15 +160,15 @@ def _upright(name: str, row: dict[str, Any]) -> Iterator[str]:
         reason = row["absent"].get(column.name)
         if value is None and reason is None:
             continue
-        text = _shown(value) if value is not None else f"not determined: {clean(reason)}"
+        text = _shown(value, _CELL) if value is not None else f"not determined: {clean(reason)}"
         lines = wrapped(text, " " * (width + 2), f"{column.name:<{width}}  ")
         yield "\n".join(lines) + "\n"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, limit: int) -> str:
     """A JSON value as a cell of text."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return cell("Flag", value)
-    return clean(f"{value:.6g}" if isinstance(value, float) else value, 120)
+    return clean(f"{value:.6g}" if isinstance(value, float) else value, limit)
