@@ -181,17 +181,41 @@ def test_session_log_without_its_end(opened):
     assert "capture-cut" in rules(log)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_encodings(opened, encoding):
-    """WinDbg writes UTF-8 or, with /u, UTF-16."""
-    assert opened(SCRIPT_RUN, encoding).records["callbacks"][0].status == 0xC000000D
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_encodings(opened, encoding, newline):
+    """WinDbg writes the code page, UTF-8 or, with /u, UTF-16; lines end as on Windows or not."""
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    text = mark + SCRIPT_RUN.replace("a driver prints", "Müller prints").replace("\n", newline)
+    case = opened(text, encoding)
+    assert case.records["callbacks"][0].status == 0xC000000D
+    assert case.records["extensions"][0].disk_size == 0x74704B6000
+
+
+@pytest.mark.parametrize("prompt", ["[Kernel]0: kd> ", "\x1b[36m1: kd:x86>\x1b[0m ", "lkd> "])
+def test_prompts_before_every_line(opened, prompt):
+    """Whatever stands before each line, a script's run is read as without it."""
+    rows = opened(SCRIPT_RUN).records["callbacks"]
+    case = opened(BANNER + "".join(prompt + x + "\n" for x in SCRIPT_RUN.splitlines()[2:]))
+    assert [row[:-1] for row in case.records["callbacks"]] == [row[:-1] for row in rows]
+
+
+def test_two_sessions_in_one_log(opened):
+    """Each session's calls are told; that the second was cut is not hidden by the first's end."""
+    first, second = list(facts([(5000, 0), (None, 0)])), list(facts([(6000, 7)], end=False))
+    log = opened(BANNER + "".join(f"{TAG}{encode(fact)}\n" for fact in [*first, *second]))
+    assert [row.status for row in log.records["callbacks"] if row.call is not None][::2] == [0, 7]
+    assert "capture-cut" in rules(log)
+    assert "callback-never-returned" in rules(log)
+    assert not {"capture-damaged", "filter-count-differs"} & set(rules(log))
 
 
 @pytest.mark.parametrize(
     "line",
     [
         "kd> text", "0: kd> text", "10: kd> text", "lkd> text", "?: kd> text", "kd> kd> text",
-        "1: kd:x86> text", '0: kd> <link cmd="!x">te</link>xt',
+        "1: kd:x86> text", "[Kernel]0: kd> text", "||0:1: kd> text", "12: lkd> text",
+        "\x1b[1;32m0: kd>\x1b[0m \x1b[33mtext\x1b[0m", '0: kd> <link cmd="!x">te</link>xt',
     ],
 )  # fmt: skip
 def test_prompts_and_markup(line):

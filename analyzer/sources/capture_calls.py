@@ -146,6 +146,11 @@ class Calls:
         self._lost[call] = text(fact, "why") or "its frame is gone"
         return True
 
+    def ended(self) -> None:
+        """A session is over: what is under way cannot return in the next one."""
+        self._lost.update(dict.fromkeys(self._open.values(), "its session ended"))
+        self._open.clear()
+
     def calibration(self, fact: Fact) -> bool:
         """Two stops one instruction apart: the debugger's own cost."""
         told = False

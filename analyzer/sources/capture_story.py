@@ -35,6 +35,7 @@ class Story:
         self.header: Fact = {}
         self.machine: Fact = {}
         self.modules: list[Module] = []
+        self._told: set[tuple[str, int | None, bool]] = set()  #: modules
         self.late: set[str] = set()  #: names of modules that were loaded meanwhile
         self.nodes: list[tuple[Fact, Node, int]] = []
         self.end: Fact | None = None
@@ -80,6 +81,8 @@ class Story:
 
     def _header(self, fact: Fact, offset: int) -> None:
         if self.header:  # a log may hold several sessions; the first names the source
+            self.end = None
+            self.calls.ended()
             return
         self.header = fact
         schema = number(fact, "schema")
@@ -124,6 +127,10 @@ class Story:
             original_match=None, load_order=len(self.modules),
             origin=self._origin("module list of the debugger", offset, base),
         )  # fmt: skip
+        key = (name.lower(), base, fact.get("loaded", True) is not False)
+        if key in self._told and not fact.get("late"):
+            return True  # a second session lists them again
+        self._told.add(key)
         if fact.get("late"):
             # An earlier image of this name was unloaded; nobody told of it.
             self.modules = [

@@ -7,6 +7,7 @@ same reader. Standard library only.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ _FIRST = ("rcx", "x0")
 #: what a debugger prints in one line is shorter
 _LONGEST_LINE = 4096
 _MOST_AT_ONCE = 1 << 24
+#: members that are looked at of what dt prints at once
+_LONGEST_BLOCK = 1000
 #: an extension is no longer than this
 _LONGEST = 0x100
 #: member of FILTER_EXTENSION as ``dt`` names it -> field of the record
@@ -92,8 +95,9 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         wide = mark in (b"\xff\xfe", b"\xfe\xff")
         # no line without end: what has none is read in pieces
         source: Any = iter(lambda: file.readline(_MOST_AT_ONCE), b"")
-        if wide:
-            source = file.read().decode("utf-16", "replace").encode().splitlines(keepends=True)
+        if wide:  # offsets are those of the decoded text
+            text = io.TextIOWrapper(file, "utf-16", "replace", newline="")
+            source = (line.encode("utf-8", "replace") for line in text)
         offset = 0
         for line in source:
             # a carriage return inside a line is progress that was printed over
@@ -133,7 +137,8 @@ class _Log:
         if member is not None:
             if not self._block:
                 self._block_at = offset
-            self._block.append(member)
+            if len(self._block) < _LONGEST_BLOCK:
+                self._block.append(member)
             return
         self._end_block()
         if self._pending is not None and self._fills(line):

@@ -14,8 +14,13 @@ from typing import NamedTuple
 
 from ..names import bugchecks
 
-#: "kd> ", "0: kd> ", "lkd> ", "?: kd> ", several of them, nothing typed behind them
-_PROMPTS = re.compile(r"^(?:(?:(?:\d{1,4}|\?): )?l?kd(?::[\w.]{1,10})?> ?)+")
+#: "kd> ", "0: kd> ", "lkd> ", "?: kd> ", "1: kd:x86> ", "[Kernel]0: kd> ", several of them
+_PROMPTS = re.compile(
+    r"^(?:(?:\[[\w -]{1,30}\] ?)?(?:\|{1,2}\d{1,4}:)?(?:(?:\d{1,4}|\?): ?)?"
+    r"l?kd(?::[\w.]{1,10})?> ?)+"
+)
+#: colours and the like that a terminal was told
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\))")
 #: markup that newer WinDbg leaves in copied text
 _MARKUP = re.compile(r"</?(?:link|exec|altlink|u|b|i|col|tbl|tr|td)(?: [^<>]{0,300})?>")
 _ADDRESS = r"(?:[0-9a-f]{8}`[0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{8})"
@@ -73,9 +78,11 @@ _ARGUMENTS = re.compile(
 
 def bare(line: str) -> str:
     """The line without markup and without the prompts in front of it."""
+    if "\x1b" in line:
+        line = _ANSI.sub("", line)
     if "<" in line:
         line = _MARKUP.sub("", line)
-    return _PROMPTS.sub("", line) if "kd" in line[:40] else line
+    return _PROMPTS.sub("", line) if "kd" in line[:80] else line
 
 
 def number(text: str) -> int:
