@@ -89,6 +89,7 @@ _IMAGES: dict[int, tuple[Field, ...]] = {
                "SignatureLevel:u8 SignatureType:u8 Reserved0:u16 DefaultBase:ptr Reserved1:u32 "
                "Reserved2:u32 Reserved3:u32 Reserved4:u32 FileName:wstr"),
 }  # fmt: skip
+_KERNEL_BASE = _fields("ImageBase:ptr")  # 8 bytes in PerfView's net.4.5.2 traces, like its baseline
 _TRANSFER = ("DiskNumber:u32 IrpFlags:x32 TransferSize:u32 Reserved:u32 ByteOffset:x64 "
              "FileObject:ptr Irp:ptr HighResResponseTime:u64")  # fmt: skip
 _FLUSH = "DiskNumber:u32 IrpFlags:x32 HighResResponseTime:u64 Irp:ptr"
@@ -110,7 +111,9 @@ _HEADERS: dict[int, tuple[Field, ...]] = {
     0x42: _fields("BuildLab:str"),
 }
 _IMAGE_ID: dict[int, tuple[Field, ...]] = {
-    0x00: _fields("ImageBase:ptr ImageSize:x32 Unknown:x32 TimeDateStamp:x32 "
+    # Two pointers: PerfView's baseline of net.4.5.2.x64 has ImageSize 1,404,928 and TimeDateStamp
+    # 1,343,270,522 for ntdll.dll.
+    0x00: _fields("ImageBase:ptr ImageSize:ptr ProcessId:pid TimeDateStamp:x32 "
                   "OriginalFileName:wstr"),
     0x24: _fields("ImageBase:ptr ProcessId:pid GuidSig:guid Age:u32 PdbFileName:utf8"),
     0x40: _fields("ImageSize:x32 TimeDateStamp:x32 OrigFileName:wstr FileDescription:wstr "
@@ -156,6 +159,8 @@ def _lookup(group: int, opcode: int, version: int) -> tuple[Field, ...] | None:
         return _PROCESS.get(version)
     if group == 0x05 and opcode in _LOAD:
         return _THREAD.get(version)
+    if group == 0x14 and opcode == 33:
+        return _KERNEL_BASE
     if (group == 0x14 and opcode in _IMAGE) or (group == 0x03 and opcode == 10):
         return _IMAGES.get(version)
     if group == 0x01:
