@@ -523,6 +523,11 @@ def test_a_restart_without_a_bugcheck_is_no_crash(tmp_path: Path) -> None:
     """Kernel-Power 41 with code 0 is a power loss, a reset or a hang."""
     events = generator_cases.EventLog().power("2026-03-01T18:00:00", None)
     assert crashes_of(tmp_path, {"e.xml": events.xml()}) == []
+    assert sentences(opened(tmp_path, {"e.xml": events.xml()}).records)[0] == (
+        "No source names a bugcheck, but e.xml tells of 1 restart without a shutdown, the last "
+        "before 2026-03-01 18:00:00 UTC: after a crash that left nothing, a hang, a reset or a "
+        "loss of power."
+    )
 
 
 # ---- cross-source checks at their limits ---------------------------------------------------------

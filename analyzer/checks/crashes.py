@@ -47,7 +47,8 @@ _VOLMGR = {161: FAILED, 162: WRITTEN, 163: None}
 _WER = {1000: FAILED, 1001: None, 1002: None, 1004: FAILED, 1005: None, 1006: FAILED}
 _WER_NAMES = ("microsoft-windows-wer-systemerrorreporting", "bugcheck", "save dump")
 #: these alone are no crash: power loss and reset log them too
-_RESTARTS = {("microsoft-windows-kernel-power", 41), ("eventlog", 6008)}
+#: a start after a crash, a hang, a reset or a loss of power: nothing tells them apart
+RESTARTS = {("microsoft-windows-kernel-power", 41), ("eventlog", 6008)}
 
 
 class _Piece(NamedTuple):
@@ -224,7 +225,7 @@ def _of_event(event: Event, row: Machine | None) -> _Piece | None:
     elif (
         (provider == "volmgr" and number in _VOLMGR)
         or (provider in _WER_NAMES and number in _WER)
-        or (provider, number) in _RESTARTS
+        or (provider, number) in RESTARTS
     ):
         nothing = (None, None)
         piece = _Piece(tells, None, None, None, None, False, None, nothing, event.origin)

@@ -13,6 +13,7 @@ from ..absence import is_absent
 from ..checks.crashes import (
     EVENT_LOGS,
     FAILED,
+    RESTARTS,
     SMALLER,
     WRITTEN,
     Index,
@@ -102,7 +103,7 @@ def sentences(records: Records) -> list[str]:
     if len(found) > _MOST:
         said.append("Older crashes are left out here; 'dumpstart show crashes' lists them.")
     if not found:
-        said.append("No source tells of a crash.")
+        said.append(_restarts(records) or "No source tells of a crash.")
         said += _configured(records)
     if len(found) != 1:
         said += _of_no_crash(records)
@@ -111,6 +112,24 @@ def sentences(records: Records) -> list[str]:
     said += missing.unknown(records)
     said += missing.next_steps(records)
     return [*said, _verdict(records)]
+
+
+def _restarts(records: Records) -> str:
+    """Restarts without a shutdown: all that a crash leaves whose dump was never begun."""
+    events = logged(records)
+    for kind in sorted(RESTARTS, reverse=True):  # Kernel-Power 41 first; 6008 is about the same
+        found = [e for e in events if (str(e.provider).lower(), e.event_id) == kind]
+        if found:
+            times = [e for e in found if not is_absent(e.time)]
+            last = max(times, key=lambda e: e.time) if times else None  # type: ignore[arg-type, return-value]
+            when = f", the last before {_time(last)} UTC" if last else ""
+            where = words.listed(dict.fromkeys(_file(e.origin) for e in found))
+            return (
+                f"No source names a bugcheck, but {where} tells of "
+                f"{words.counted(len(found), 'restart')} without a shutdown{when}: after a crash "
+                "that left nothing, a hang, a reset or a loss of power."
+            )
+    return ""
 
 
 def _maybe_one(index: Index) -> Iterator[str]:
@@ -226,6 +245,10 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _time(row: Any) -> str:
+    return words.field(row, "time")[:19].replace("T", " ")
+
+
 def _name(name: str, rows: list[Crash]) -> str:
     coded = next((row for row in rows if not is_absent(row.bugcheck)), None)
     timed = next((row for row in rows if not is_absent(row.time)), None)
@@ -236,7 +259,7 @@ def _name(name: str, rows: list[Crash]) -> str:
         is_named = title and not title.startswith("0x")
         name += f" with bugcheck 0x{coded.bugcheck:X}" + (f" ({title})" if is_named else "")
     if timed is not None:
-        when = words.field(timed, "time")[:19].replace("T", " ")
+        when = _time(timed)
         after = "" if not str(timed.tells).startswith("event") else "before "
         name += f" {after or 'at '}{when} UTC"
     return name
