@@ -349,3 +349,23 @@ def test_a_simulated_failure_that_did_not_happen_is_only_configured(case: Any) -
     made = case(MEMORY__DMP=DUMP, DumpStack__log=LOG, CrashControl__reg=registry)
     assert "A simulated failure is configured: SimulateError is 0x2005: on Windows 7" in made.answer
     assert "newer versions are not proven" in made.text("registry-simulate-error")
+
+
+# -- why something is not there ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["cut-header", "cut-map"])
+def test_what_a_cut_file_lacks_is_not_asked_of_a_bigger_dump(case: Any, where: str) -> None:
+    """Without its map of pages nobody knows what the dump held: the file has to be copied again."""
+    dump, _ = cases.dump(where)
+    made = case(MEMORY__DMP=dump)
+    text = made.text("modules-incomplete")
+    assert "the file ends before its map has" in text
+    assert "a complete memory dump would tell" not in text
+    assert "before any secondary data" in made.text("secondary-data-missing")
+
+
+def test_one_page_is_missing(case: Any) -> None:
+    """Sixteen bytes are one page, and the sentence has its number."""
+    dump, _ = cases.dump("cut-last")
+    assert case(MEMORY__DMP=dump).text("dump-file-cut").endswith("1 page is missing")

@@ -67,6 +67,8 @@ def test_an_interval_is_told_as_one() -> None:
     """Where only bounds are known, both are told."""
     bounded = call(was_called="yes", status=0, duration_low_ns=1000, duration_high_ns=2_000_000)
     assert "took between 1 us and 2 ms" in answer(bounded)
+    from_nothing = call(was_called="yes", status=0, duration_low_ns=0, duration_high_ns=2_000_000)
+    assert "took at most 2 ms" in answer(from_nothing)
 
 
 def test_the_missing_part_of_a_call_has_its_reason() -> None:
@@ -86,7 +88,9 @@ def test_a_filter_without_the_callback_is_no_unknown() -> None:
 
 def test_a_call_that_was_not_made() -> None:
     """The word no is an answer of its own."""
-    assert "Dump_Start of a.sys was not called." in answer(call(was_called="no"))
+    assert "Dump_Start of a.sys was not called while it was watched." in answer(
+        call(was_called="no", routine=1)
+    )
 
 
 def test_calls_of_the_hibernation_stack_are_not_of_the_crash() -> None:

@@ -23,6 +23,8 @@ from .pagemap import PAGE, Ints, MapResult, RunMap, from_bitmap, from_header_run
 from .paging import REASON, SCHEMES, Walker
 
 _MORE = "a complete memory dump"
+#: the shortest header of a map of pages
+_LEAST_MAP = 0x40
 
 
 class PageDump(KernelDump):
@@ -35,6 +37,10 @@ class PageDump(KernelDump):
         found = _page_map(file)
         for rule, text, offset in found.problems:
             file.note(rule, text, offset=offset)
+        #: frames that the part of the map that is there does not name may still be meant
+        self._is_map_cut = file.size < file.header_size + _LEAST_MAP or any(
+            rule == "dump-file-cut" for rule, _, _ in found.problems
+        )
         self.pages = found.pages
         self.first_page = self.pages.first
         self.end_of_pages = self.first_page + self.pages.pages * PAGE
@@ -44,7 +50,7 @@ class PageDump(KernelDump):
                 "dump-file-cut",
                 f"the file should hold {self.pages.pages:,} pages and end at "
                 f"{self.end_of_pages:,} bytes or later, but is {file.size:,} bytes long: "
-                f"{min(self.missing_pages, self.pages.pages):,} pages are missing",
+                f"{_missing(min(self.missing_pages, self.pages.pages))}",
                 offset=file.size,
                 evidence=(
                     f"pages stated = {self.pages.pages}",
@@ -53,7 +59,11 @@ class PageDump(KernelDump):
             )
         self.walker = self._choose_scheme()
         self._modules: list[Module] | None = None
-        self.read_secondary(self.end_of_pages)
+        if self._is_map_cut:
+            text = f"the file ends at {file.size:,} bytes, before any secondary data"
+            file.note("secondary-data-missing", text, offset=file.size)
+        else:
+            self.read_secondary(self.end_of_pages)
 
     # -- address translation -------------------------------------------------------------------
 
@@ -176,6 +186,8 @@ class PageDump(KernelDump):
                 reason = 4
             if reason:
                 name = REASON[reason]
+                if name == "not-in-dump" and self._is_map_cut:
+                    return Absent("file-cut", f"the file ends before its map has {at:#x}")
                 return Absent(
                     name, f"{REASONS[name]} ({at:#x})", _MORE if name == "not-in-dump" else ""
                 )
@@ -190,6 +202,8 @@ class PageDump(KernelDump):
         while left > 0:
             step = min(PAGE - (at & (PAGE - 1)), left)
             offset = self.walker._offset(at)
+            if offset < 0 and self._is_map_cut:
+                return Absent("file-cut", f"the file ends before its map has the frame of {at:#x}")
             if offset < 0:
                 return Absent("not-in-dump", f"the frame of {at:#x} is not stored", _MORE)
             if offset + step > self.file.size:
@@ -219,12 +233,16 @@ class PageDump(KernelDump):
             yield at, self.file.data[at : min(at + step, end)]
 
 
+def _missing(pages: int) -> str:
+    return "1 page is missing" if pages == 1 else f"{pages:,} pages are missing"
+
+
 def _page_map(file: DumpFile) -> MapResult:
     """Builds the page map of whatever header stands behind the dump header."""
     data, base = file.data, file.header_size
     kind = file.number("DumpType")
     empty = MapResult(RunMap(np.zeros(0, np.int64), np.zeros(0, np.int64), base))
-    if file.size < base + 0x40:
+    if file.size < base + _LEAST_MAP:
         if file.size >= base and kind != 1:
             text = f"the file ends at {file.size:,} bytes, before its map of pages"
             empty.problems.append(("dump-file-cut", text, file.size))

@@ -280,8 +280,8 @@ def _call(call: Callback) -> tuple[str, str]:
     """What is known of one call, and what is not with the reason; both without a full stop."""
     if call.routine == 0:
         return "does not exist (the filter has no such callback)", ""
-    if call.was_called == "no":
-        return "was not called", ""
+    if call.was_called == "no":  # only who watched the whole time can say it, and only of that
+        return "was not called while it was watched", ""
     known: list[str] = []
     unknown: list[str] = []
     reasons: list[Any] = []
@@ -300,7 +300,9 @@ def _call(call: Callback) -> tuple[str, str]:
         known.append(f"took {words.duration(call.duration_ns)}")
     elif not is_absent(call.duration_low_ns) and not is_absent(call.duration_high_ns):
         low, high = words.duration(call.duration_low_ns), words.duration(call.duration_high_ns)
-        known.append(f"took between {low} and {high}")
+        known.append(
+            f"took between {low} and {high}" if call.duration_low_ns else f"took at most {high}"
+        )
     else:
         unknown.append("how long it took")
         reasons.append(call.duration_ns)
