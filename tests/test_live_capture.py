@@ -347,6 +347,29 @@ def test_node_is_found_around_an_extension(world, tmp_path):
     assert (row.dump_finish, row.stack) == (BASE + 0x10D0, "crash")
 
 
+def test_no_more_breakpoints_than_an_engine_holds(world, tmp_path):
+    """With one too many the engine could not let the machine run on: the rest is told."""
+    places = [0xFFFFF80012340000 + 0x100 * number for number in range(40)]
+    machine, _ = world([Call(place, back=place + 0x50, status=3) for place in places])
+    most = 0
+
+    class Counting(dict):
+        def setdefault(self, *pair):
+            nonlocal most
+            held = super().setdefault(*pair)
+            most = max(most, len(self))
+            return held
+
+    machine.breakpoints = Counting()
+    machine.memory.modules = list
+    routines = [Routine("Dump_Start", f"{place:#x}") for place in places]
+    case, _, _ = captured(tmp_path, routines=routines)
+    told = [f for f in case.records["findings"] if f.rule == "capture-not-armed"]
+    assert len(told) == 40 - 26  # six are kept free for returns
+    assert len([c for c in calls(case) if c[3] == 3]) == 26
+    assert most == 32
+
+
 def test_unknown_symbol_is_told(world, tmp_path):
     """A routine that cannot be found is a finding."""
     world()

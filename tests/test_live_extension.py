@@ -13,6 +13,7 @@ from fake_machine import FakeMachine
 from test_live_capture import ACME, FVE, call
 
 import analyzer
+from analyzer.errors import SessionError
 from analyzer.live import extension, look, pykd_target
 from analyzer.reports import write
 
@@ -135,7 +136,7 @@ def test_arm_go_report_stop(console, dump, tmp_path):
     assert "STATUS_INVALID_PARAMETER" in shown
     assert "1 calls captured" in run("stop")
     assert machine.breakpoints == {}
-    case = analyzer.open(tmp_path / "dumpstart.jsonl")
+    case = analyzer.open(tmp_path / "dumpstart1.jsonl")
     assert [row.status for row in case.records["callbacks"] if row.call is not None] == [0xC000000D]
 
 
@@ -151,7 +152,7 @@ def test_the_session_log_is_a_capture(console, dump, tmp_path):
     text = "Opened log file 'x'\n" + "\n".join(line for line, _ in pykd.printed)
     log = tmp_path / "session.log"
     log.write_text(text)
-    one, other = analyzer.open(log), analyzer.open(tmp_path / "dumpstart.jsonl")
+    one, other = analyzer.open(log), analyzer.open(tmp_path / "dumpstart1.jsonl")
     for table in ("callbacks", "filters", "extensions", "modules", "machine"):
         assert [r[:-1] for r in one.records[table]] == [r[:-1] for r in other.records[table]]
     assert len(one.records["callbacks"]) > 2
@@ -163,6 +164,57 @@ def test_arm_twice_is_refused(console):
     run("arm", "--quiet")
     assert "watched already" in run("arm")
     assert run.code == 2
+
+
+def test_a_capture_is_never_written_over(console, tmp_path):
+    """A second session takes the next free name; a file that was named is refused."""
+    run, machine = console()
+    for number in (1, 2):
+        assert f"dumpstart{number}.jsonl" in run("arm", "--quiet")
+        run("stop")
+    held = (tmp_path / "dumpstart1.jsonl").read_bytes()
+    assert "is there already" in run("arm", "--output", str(tmp_path / "dumpstart1.jsonl"))
+    assert run.code == 2
+    assert (tmp_path / "dumpstart1.jsonl").read_bytes() == held
+    assert machine.breakpoints == {}
+
+
+def test_a_capture_file_that_cannot_be_written(console, tmp_path):
+    """One sentence, nothing armed, and the next try is not refused."""
+    run, machine = console()
+    said = run("arm", "--output", str(tmp_path / "no" / "x.jsonl"))
+    assert said.endswith("the capture cannot be written: no such file or directory.")
+    assert machine.breakpoints == {}
+    assert "watching" in run("arm", "--quiet")
+
+
+def test_a_capture_that_cannot_begin(console, monkeypatch):
+    """Nothing stays armed, and the next try is not refused."""
+    run, machine = console()
+    with monkeypatch.context() as patch:
+        patch.setattr(extension.Capture, "begin", broken)
+        assert "the engine is gone" in run("arm", "--quiet")
+    assert machine.breakpoints == {}
+    assert "watching" in run("arm", "--quiet")
+
+
+def broken(*_):
+    """What a capture does whose engine is gone."""
+    raise SessionError("the engine is gone")
+
+
+def test_nothing_to_watch_is_said(console, monkeypatch):
+    """Without a filter the user is told how to name a routine."""
+    run, machine = console()
+    monkeypatch.setattr(machine.memory, "modules", list)
+    assert "--callback [NAME=]WHERE" in run("arm", "--quiet")
+
+
+@pytest.mark.parametrize("line", extension.HELP.splitlines())
+def test_help_fits_the_window(line):
+    """80 columns, ASCII."""
+    assert len(line) <= 79
+    assert line.isascii()
 
 
 def test_arm_in_a_dump_is_refused(console):
@@ -177,7 +229,22 @@ def test_stop_without_arm(console):
     assert run("stop") == "dumpstart: nothing is being captured"
 
 
-@pytest.mark.parametrize("argv", [["bogus"], ["arm", "--nope"], ["arm", "--output"], ["arm", "x"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["bogus"],
+        ["arm", "--nope"],
+        ["arm", "--output"],
+        ["arm", "x"],
+        ["filters", "x"],
+        ["report", "--output", "y"],
+        ["--nope"],
+        ["arm", "--tsc-hz", "0"],
+        ["arm", "--callback", "0x0"],
+        ["arm", "--writes", "some"],
+        ["arm", "--callback=nt!a;b"],
+    ],
+)
 def test_wrong_use(console, argv):
     """Wrong use prints one line and changes nothing."""
     run, machine = console()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import make
+from conftest import SAMPLE_TRACES, make
 
+from analyzer.cli import main
 from analyzer.errors import UsageError
 from analyzer.live import routines, script
 from analyzer.live.routines import Routine, Writes
@@ -113,6 +114,20 @@ def test_every_counter_counts_one_routine():
     assert len({line.split()[1] for line in lines if line.startswith("r @$t")}) == 20
     with pytest.raises(UsageError, match="only of 20"):
         list(script.write(many, "x64", writes=HUNDRED))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("minidump-x64.dmp", [], "no callback of a filter is in what was given"),
+        ("healthy-x64-kernel.dmp", ["--architecture", "x86"], "what was given is of x64"),
+        ("healthy-x64-kernel.dmp", ["--callback", "0x0"], "no routine at address 0"),
+    ],
+)
+def test_a_script_that_cannot_be(name, options, words, capsys):
+    """Each wrong wish is answered with what is wrong."""
+    assert main(["script", str(SAMPLE_TRACES / name), *options]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_place_is_watched_once():

@@ -39,9 +39,9 @@ def capture_options(parser: Any) -> None:
     connect.add_argument("--replay", metavar="CAPTURE", help="play a capture again")
     parser.add_argument("--symbols", metavar="PATH", help="symbol path; none is needed")
     parser.add_argument(
-        "--timeout", metavar="S", type=float, default=3600, help="seconds (default: 3600)"
+        "--timeout", metavar="S", type=_seconds, default=3600, help="seconds (default: 3600)"
     )
-    parser.add_argument("--calls", metavar="N", type=int, help="stop after so many calls")
+    parser.add_argument("--calls", metavar="N", type=_whole, help="stop after so many calls")
     _shared_options(parser, "first:100")
 
 
@@ -54,7 +54,22 @@ def _shared_options(parser: Any, writes: str) -> None:
         "--writes", metavar="LIMIT", default=writes,
         help=f"first:N,last:N, all or off for calls of Dump_Write (default: {writes})",
     )  # fmt: skip
-    parser.add_argument("--tsc-hz", metavar="HZ", type=int, help="frequency of the target's TSC")
+    parser.add_argument("--tsc-hz", metavar="HZ", type=_whole, help="frequency of the target's TSC")
+
+
+def _whole(text: str) -> int:
+    """A number from 1."""
+    if not text.isdecimal() or not 0 < int(text) < 1 << 63:
+        raise ValueError(text)
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """A time that can be waited for."""
+    seconds = float(text)
+    if not 0 < seconds <= 1e7:
+        raise ValueError(text)
+    return seconds
 
 
 def script(arguments: Any, records: Records | None) -> Iterator[str]:
@@ -66,8 +81,16 @@ def script(arguments: Any, records: Records | None) -> Iterator[str]:
     architecture = arguments.architecture
     if records is not None:
         wanted += of_callbacks(records["callbacks"])
+        if not wanted:
+            raise UsageError(
+                "no callback of a filter is in what was given (a kernel dump has them, a minidump "
+                "seldom); name one with --callback"
+            )
         known = (m.architecture for m in records["machine"] if isinstance(m.architecture, str))
-        architecture = architecture or next(known, "").split("-")[0]
+        own = next(known, "").split("-")[0]
+        architecture = architecture or own
+        if own and own != architecture:
+            raise UsageError(f"--architecture is {architecture}, but what was given is of {own}")
     if not architecture:
         raise UsageError("give --architecture, or a dump of the machine")
     lines = writer.write(

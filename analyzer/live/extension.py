@@ -21,6 +21,7 @@ from ..sources.capture_story import Story
 from . import pykd_target
 from .capture import Capture
 from .routines import parse, parse_writes
+from .run import NOTHING
 
 HELP = """\
 !dumpstart [COMMAND] [OPTIONS]   what the crash dump filter drivers did
@@ -34,9 +35,9 @@ HELP = """\
   -?          this help
 
 options of arm:
-  --output FILE          capture file (default: dumpstart.jsonl in the
-                         temporary folder)
-  --callback [NAME=]WHERE   also watch module!symbol, module+0xOFFSET, 0xADDRESS
+  --output FILE          capture file (default: dumpstart1.jsonl, or the next
+                         number that is free, in the temporary folder)
+  --callback [NAME=]WHERE  also watch module!symbol, module+0xOFFSET, 0xADDRESS
   --writes LIMIT         first:100,last:50 | all | off (default first:100)
   --tsc-hz HZ            frequency of the target's TSC, if it is known
   --quiet                do not print each fact into the session log
@@ -73,6 +74,8 @@ def main(argv: Sequence[str], out: Callable[[str, str | None], None] | None = No
         if command not in COMMANDS:
             raise UsageError(f"there is no command '{command}'; they are {', '.join(COMMANDS[1:])}")
         rest = arguments[1:] if arguments and arguments[0] == command else arguments
+        if rest and command != "arm":
+            raise UsageError(f"'{command}' takes no options; !dumpstart -? lists all")
         if command == "arm":
             _arm(rest, say)
         elif command == "stop":
@@ -133,27 +136,41 @@ def _arm(arguments: Sequence[str], say: Callable[[str, str | None], None]) -> No
     session = pykd_target.inside()
     if "run" not in session.capabilities:
         raise UsageError("this is a dump: nothing runs, so nothing can be watched")
-    path = options.get("output") or os.path.join(tempfile.gettempdir(), "dumpstart.jsonl")
+    path = options.get("output") or _free_path()
     routines = [parse(text) for text in options["callback"]]
     writes = parse_writes(options.get("writes") or "first:100")
     hertz = options.get("tsc-hz") or ""
-    if hertz and not hertz.isdecimal():
-        raise UsageError("--tsc-hz is a number")
-    try:
-        writer = Writer(path, None if "quiet" in options else lambda line: say(line, None))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    if hertz and not (hertz.isdecimal() and int(hertz)):
+        raise UsageError("--tsc-hz is a number from 1")
+    writer = Writer.new(path, None if "quiet" in options else lambda line: say(line, None))
     State.facts, State.path, State.writer, State.session = [], path, writer, session
 
     def sink(fact: Fact) -> None:
         State.facts.append(fact)
         writer(fact)
 
-    State.capture = Capture(session, sink, writes)
-    State.capture.begin(routines, int(hertz) if hertz else None)
-    say(f"watching {len(State.capture.watch.armed)} callbacks, capture file {path}", None)
+    State.capture = capture = Capture(session, sink, writes)
+    try:
+        capture.begin(routines, int(hertz) if hertz else None)
+    except BaseException:
+        capture.finish("it could not begin")
+        session.close()
+        writer.close()
+        raise
+    say(ascii_only(f"watching {len(capture.watch.armed)} callbacks, capture file"), None)
+    say(ascii_only(f"  {path}"), None)
+    if not capture.watch.armed:
+        say(NOTHING, None)
     text, dml = link("report")
     say(f"continue with  g ; afterwards: {text}", f"continue with  g ; afterwards: {dml}")
+
+
+def _free_path() -> str:
+    """A file in the temporary folder that is not there yet: nothing is written over."""
+    folder, number = tempfile.gettempdir(), 1
+    while os.path.exists(path := os.path.join(folder, f"dumpstart{number}.jsonl")):
+        number += 1
+    return path
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:

@@ -157,4 +157,5 @@ def attach(address: str) -> NtoseyeSession:
         debugger = ntoseye.attach(backend="kd", connect=address, memory_source="kd")
         return NtoseyeSession(address, debugger)
     except Exception as error:
-        raise SessionError(f"ntoseye cannot attach: {error}") from error
+        why = " ".join(str(error).split())
+        raise SessionError(f"ntoseye cannot attach: {why}") from error

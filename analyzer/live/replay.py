@@ -24,6 +24,7 @@ class ReplaySession(Session):
     """Stops at each entry and return of the capture that has a breakpoint."""
 
     backend = "replay"
+    most_breakpoints = 1 << 30
     capabilities = frozenset({"registers", "msr", "run"})
 
     def __init__(self, path: str) -> None:

@@ -41,6 +41,8 @@ def parse(text: str) -> Routine:
         raise UsageError(f"'{expression}' is no module!symbol, module+0xOFFSET or 0xADDRESS")
     module = re.split(r"[!+]", expression)[0]
     is_address = re.fullmatch(r"0x[0-9A-Fa-f]+", expression) is not None
+    if is_address and not int(expression, 16):
+        raise UsageError("there is no routine at address 0")
     return Routine(callback, expression, None if is_address else module)
 
 

@@ -11,29 +11,34 @@ import socket
 import threading
 from typing import Any, Callable
 
-from ..errors import InputError, SessionError
+from ..errors import SessionError
 from ..sources.capture_format import Writer
 from .capture import Capture
 from .routines import parse, parse_writes
 from .session import Session
+
+NOTHING = "no filter was found; name a routine with --callback [NAME=]WHERE"
 
 
 def run(arguments: Any, say: Callable[[str], None]) -> int:
     """Runs the command; 0 when calls were captured, 1 when none was."""
     routines = [parse(text) for text in arguments.callback]
     writes = parse_writes(arguments.writes)
-    session = _open(arguments)
+    writer = Writer.new(arguments.output)  # before the target is stopped
     try:
-        try:
-            writer = Writer(arguments.output)
-        except OSError as error:
-            raise InputError(arguments.output, f"cannot be written: {error.strerror}") from None
+        session = _open(arguments)
+    except BaseException:
+        writer.discard()
+        raise
+    try:
         capture = Capture(session, writer, writes, arguments.calls)
         restore = _on_interrupt(capture)
         reason = "the capture failed"
         try:
             capture.begin(routines, arguments.tsc_hz)
             say(f"watching {len(capture.watch.armed)} callbacks; Ctrl+C ends the capture")
+            if not capture.watch.armed:
+                say(NOTHING)
             if capture.watch.armed or "module-events" in session.capabilities:
                 reason = capture.run(arguments.timeout)
             else:

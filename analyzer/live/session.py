@@ -72,6 +72,8 @@ class Session(Target):
     backend = "none"
     #: of: registers, msr, run, module-events, symbols
     capabilities: frozenset[str] = frozenset()
+    #: breakpoints that a kernel debugger can hold at once (WinDbg's documentation)
+    most_breakpoints = 32
     is_dump = False  #: True: ``path`` is a dump, which does not run
 
     def __init__(self) -> None:

@@ -22,6 +22,8 @@ from .session import CONTINUE, STOP, Clock, Session, Stop, plain
 
 #: pairs of stops without anything between them that are taken to measure the debugger itself
 CALIBRATIONS = 32
+#: breakpoints that are kept free for returns
+_FOR_RETURNS = 6
 #: two stack pointers further apart are of two stacks
 _STACK = 0x10000
 
@@ -86,6 +88,12 @@ class Watch:
         """Watches one routine; one that is watched already is left as it is."""
         before = self.armed.get(address)
         if before is not None and before.handle is not None:
+            return
+        if self._used() >= self.session.most_breakpoints - _FOR_RETURNS:
+            # One too many, and the engine could not let the target run on.
+            most = self.session.most_breakpoints
+            why = f"a kernel debugger holds {most} breakpoints; --writes off leaves more for others"
+            self.not_armed(routine.callback, routine.filter, why)
             return
         armed = Armed(self._next_id, routine, address, layout)
         self._next_id += 1
@@ -234,9 +242,19 @@ class Watch:
 
     # -- breakpoints at returns, calibration ---------------------------------------------------
 
+    def _used(self) -> int:
+        """How many breakpoints are set."""
+        set_ones = sum(armed.handle is not None for armed in self.armed.values())
+        return set_ones + len(self._returns) + len(self._calibrating)
+
     def _watch_return(self, back: int, armed: Armed) -> None:
         self._users.setdefault(back, set()).add(armed.address)
         if back not in self._returns:
+            if self._used() >= self.session.most_breakpoints:
+                under_way = {call.back for call in self._open}
+                idle = next((place for place in self._returns if place not in under_way), None)
+                if idle is not None:
+                    self._remove(self._returns.pop(idle))
             self._returns[back] = self.session.add_breakpoint(
                 back, partial(self._guard, partial(self._return, back))
             )
@@ -262,6 +280,8 @@ class Watch:
         if size is None or more is None:
             return
         place = back + size + more
+        if self._used() >= self.session.most_breakpoints:
+            return
         if place in (*self._returns, *self.armed, *self._calibrating):
             return
         state: dict[str, Any] = {}

@@ -8,10 +8,14 @@ the debugger.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice
 from typing import Any, Callable, NamedTuple
+
+from ..errors import InputError, UsageError
 
 #: raised only when an older reader would misunderstand a newer file
 SCHEMA = 1
@@ -20,7 +24,7 @@ TAG = f"dumpstart:{SCHEMA} "
 #: what a target's 64-bit words can hold
 _MAX = (1 << 64) - 1
 #: lines decoded at once
-_BATCH = 500
+BATCH = 500
 
 #: a filter's first routine, which is given its node
 DRIVER_ENTRY = "DriverEntry"
@@ -109,6 +113,24 @@ class Writer:
         self._echo = echo
         self.problem = ""
 
+    @classmethod
+    def new(cls, path: str, echo: Callable[[str], None] | None = None) -> Writer:
+        """A writer of a file that holds nothing yet: what a machine once did cannot be repeated."""
+        try:
+            if os.path.isfile(path) and os.path.getsize(path):
+                raise UsageError(f"{path} is there already; a capture is not written over it")
+            return cls(path, echo)
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise InputError(path, f"the capture cannot be written: {reason}") from None
+
+    def discard(self) -> None:
+        """Closes the file and removes it when nothing was written."""
+        self.close()
+        with contextlib.suppress(OSError):
+            if self._file is not None and not os.path.getsize(self._file.name):
+                os.unlink(self._file.name)
+
     def __call__(self, fact: Fact) -> None:
         line = encode(fact)
         try:
@@ -153,16 +175,23 @@ def read(path: str) -> Iterator[Lines]:
             source = file
         lines = iter(source)
         while True:
-            batch = list(islice(lines, _BATCH))
+            batch = list(islice(lines, BATCH))
             if not batch:
                 return
-            facts = _decoded(batch)
-            *offsets, offset = accumulate(map(len, batch), initial=offset)
-            if None in facts:
-                kept = [n for n, fact in enumerate(facts) if fact or not batch[n].isspace()]
-                batch, facts = [batch[n] for n in kept], [facts[n] for n in kept]
-                offsets = [offsets[n] for n in kept]
-            yield Lines(facts, offsets, not batch or batch[-1].endswith(b"\n"))
+            yield lines_of(batch, offset)
+            offset += sum(map(len, batch))
+
+
+def lines_of(batch: list[bytes], offset: int) -> Lines:
+    """Neighbouring lines, the first of them at this offset."""
+    facts = _decoded(batch)
+    offsets = list(accumulate(map(len, batch[:-1]), initial=offset))
+    is_whole = not batch or batch[-1].endswith(b"\n")
+    if None in facts:
+        kept = [n for n, fact in enumerate(facts) if fact or not batch[n].isspace()]
+        facts, offsets = [facts[n] for n in kept], [offsets[n] for n in kept]
+        is_whole = not kept or batch[kept[-1]].endswith(b"\n")
+    return Lines(facts, offsets, is_whole)
 
 
 def _decoded(batch: list[bytes]) -> list[Fact | None]:
