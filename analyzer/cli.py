@@ -196,11 +196,7 @@ def _show(arguments: Any) -> int:
 
         parquet.write(arguments.table, records[arguments.table], arguments.output)
         return 0
-    width = None
-    if arguments.output == "-" and _terminal(sys.stdout):
-        import shutil
-
-        width = max(40, shutil.get_terminal_size().columns)
+    width = listing.screen() if arguments.output == "-" and _terminal(sys.stdout) else None
     _write(arguments, listing.table(arguments.table, records, arguments.format, width))
     return 0
 

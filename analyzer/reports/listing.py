@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -23,6 +24,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 _HEAD = 1000  # rows that decide which columns are shown, and their widths
 _CELL = 120  # characters of a value in a line
+
+
+def screen() -> int:
+    """The columns of the terminal."""
+    return max(40, shutil.get_terminal_size().columns)
 
 
 def table(name: str, records: Records, format: str, width: int | None = None) -> Iterator[str]:

@@ -16,6 +16,7 @@ from ..absence import Absent, is_absent
 from ..records import Records
 from ..tables import rows_of
 from . import answer, words
+from .calls import grouped
 from .words import field
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|#(?=\w)")
@@ -75,20 +76,22 @@ def _filters(records: Records) -> Iterator[str]:
         return
     yield "### Callbacks of the filters\n\n"
     yield "| filter | callback | called | duration | status |\n|---|---|---|---|---|\n"
-    for call in calls[:_MOST]:
-        took = words.duration(call.duration_ns)
-        if took == "-" and not is_absent(call.duration_high_ns):
-            took = f"at most {words.duration(call.duration_high_ns)}"
+    found = grouped(enumerate(calls))
+    for one in found[:_MOST]:
+        call = one.first
         cells = [
             field(call, "filter"),
             field(call, "callback"),
-            field(call, "was_called"),
-            took,
+            one.called,
+            one.took,
             words.code(call, "status") or "-",
         ]
         yield "| " + " | ".join(map(text, cells)) + " |\n"
-    if len(calls) > _MOST:
-        yield f"\n{len(calls) - _MOST} more; `dumpstart show callbacks` lists them.\n"
+    shown = sum(one.calls for one in found[:_MOST])
+    if shown < len(calls):
+        yield f"\n{len(calls) - shown} more; `dumpstart show callbacks` lists them.\n"
+    elif len(found) < len(calls):
+        yield "\n`dumpstart show callbacks` lists each call.\n"
     yield "\n"
 
 

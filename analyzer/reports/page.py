@@ -20,12 +20,14 @@ from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
 from . import answer, timeline, words
+from .calls import Line, grouped
 from .extension import members
 from .words import clean, field
 
 MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
 MOST_EVENTS = 300  # a trace must not crowd the page
 MOST_FINDINGS = 500
+MOST_CALLS = 100  # lines of a filter's calls that are alike
 _ELSEWHERE = ("sources", "findings")  # tables that have their own section
 _RECORD_AT = re.compile(r"record at (0x[0-9a-f]{16})")
 _FILE_OFFSET = re.compile(r"file offset (0x[0-9a-f]+)")
@@ -214,6 +216,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
         filters = [(n, f) for n, f in enumerate(records["filters"]) if _key(f) == key]
         extensions = [(n, e) for n, e in enumerate(records["extensions"]) if _key(e) == key]
         calls = [(n, c) for n, c in enumerate(records["callbacks"]) if _key(c) == key]
+        alike = grouped(calls)[:MOST_CALLS]
         row: Any = filters[0][1] if filters else None
         state = "" if row is None or is_absent(row.is_disabled) else "enabled"
         yield {
@@ -225,10 +228,10 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
             "missing": [] if row is None else _missing([row]),
             "row": row_id("filters", filters[0][0]) if filters else "",
             "extensions": [_extension(records, n, e) for n, e in extensions],
-            "callbacks": [_call(n, c) for n, c in calls[:100]],
-            "calls_left": max(0, len(calls) - 100),
+            "callbacks": [_call(one) for one in alike],
+            "calls_left": len(calls) - sum(one.calls for one in alike),
             "calls_missing": _missing(
-                [c for _, c in calls[:100]], ("was_called", "status", "duration_ns")
+                (one.first for one in alike), ("was_called", "status", "duration_ns")
             ),
         }
 
@@ -257,18 +260,14 @@ def _filter_facts(row: Any) -> Iterator[tuple[str, str]]:
     yield "found by", f"{clean(row.origin.how)} ({clean(row.origin.confidence)})"
 
 
-def _call(number: int, call: Any) -> dict[str, Any]:
-    took = words.duration(call.duration_ns)
-    if took == "-" and not is_absent(call.duration_high_ns):
-        low = words.duration(call.duration_low_ns, "0 ns")
-        took = f"{low} to {words.duration(call.duration_high_ns)}"
+def _call(one: Line) -> dict[str, Any]:
     return {
-        "row": row_id("callbacks", number) if number < MOST_ROWS else "",
-        "callback": field(call, "callback"),
-        "routine": "NULL" if call.routine == 0 else words.fields(call, "symbol") or "-",
-        "called": field(call, "was_called"),
-        "took": took,
-        "status": words.code(call, "status") or "-",
+        "row": row_id("callbacks", one.row) if one.row < MOST_ROWS else "",
+        "callback": field(one.first, "callback"),
+        "routine": one.routine,
+        "called": one.called,
+        "took": one.took,
+        "status": words.code(one.first, "status") or "-",
     }
 
 

@@ -13,6 +13,7 @@ from ..absence import Absent, is_absent
 from ..records import Filter, Records, Stage
 from ..tables import rows_of
 from . import answer, history, story, words
+from .calls import grouped
 from .extension import Member, members
 from .words import aligned, clean, field, fields, wrapped
 
@@ -21,6 +22,7 @@ _RESET = "\x1b[0m"
 _LAST_REQUESTS = 5
 _MOST_RESIDUE = 12
 _MOST_OF_A_RULE = 5
+_MOST_CALLS = 100  # lines of calls that are alike
 _MOST_UNUSABLE = 20
 _PARAGRAPH = 2000  # longest text of a finding
 
@@ -259,18 +261,19 @@ def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
     if not calls:
         return
     yield "    callbacks"
+    found = grouped(enumerate(calls))
     table = [("callback", "routine", "called", "duration", "status")]
-    for c in calls[:100]:
-        took = words.duration(c.duration_ns)
-        if took == "-" and not is_absent(c.duration_high_ns):
-            took = f"<= {words.duration(c.duration_high_ns)}"
-        routine = "NULL" if c.routine == 0 else fields(c, "symbol") or field(c, "routine")
+    for one in found[:_MOST_CALLS]:
+        c = one.first
         status = fields(c, "status_name") or field(c, "status")
-        table.append((field(c, "callback"), routine, field(c, "was_called"), took, status))
+        table.append((field(c, "callback"), one.routine, one.called, one.took, status))
     yield from aligned(table, "      ")
-    if len(calls) > 100:
-        yield f"      and {len(calls) - 100} more calls; 'dumpstart show callbacks' lists them."
-    for c in calls[:100]:
+    shown = sum(one.calls for one in found[:_MOST_CALLS])
+    if shown < len(calls):
+        yield f"      and {len(calls) - shown} more calls; 'dumpstart show callbacks' lists them."
+    elif len(found) < len(calls):
+        yield "      'dumpstart show callbacks' lists each call."
+    for c in (one.first for one in found[:_MOST_CALLS]):
         if not is_absent(c.was_called) and c.was_called not in ("yes", "no"):
             text = f"{field(c, 'callback')} {field(c, 'was_called')} called: {clean(c.origin.how)}"
             yield from wrapped(text, "        ", "      ")

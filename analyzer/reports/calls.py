@@ -1,0 +1,57 @@
+"""Calls of callbacks as a few lines: those that agree in all but their times are one line.
+
+Invariant: every call is counted in exactly one line, and a line's times span those of its calls; a
+call that failed is never in a line with one that did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ..absence import is_absent
+from . import words
+
+
+class Line(NamedTuple):
+    """One call, or several that are alike."""
+
+    first: Any  #: the record of the first of them
+    row: int  #: where that stands in its table
+    calls: int
+    routine: str
+    called: str  #: "yes", "likely", "12x", ...
+    took: str  #: "2.4 ms", "24 to 36 us", "at most 8 ms", "-"
+
+
+def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:
+    """The lines for some calls with their rows, by the first call of each."""
+    groups: dict[Any, list[Any]] = {}  # first row, first call, count, shortest, longest
+    for row, c in calls:
+        timed = not is_absent(c.duration_ns)
+        ns = c.duration_ns if timed else c.duration_high_ns
+        bound = not timed and not is_absent(ns)
+        whose = (c.origin.source, c.filter, c.stack, c.callback, c.routine, c.symbol)
+        key = (*whose, c.was_called, c.status, timed, bound)
+        group = groups.get(key)
+        if group is None:
+            groups[key] = [row, c, 1, ns, ns]
+        else:
+            group[2] += 1
+            if timed or bound:
+                group[3], group[4] = min(group[3], ns), max(group[4], ns)
+    return [_line(*group) for group in groups.values()]
+
+
+def _line(row: int, first: Any, count: int, low: Any, high: Any) -> Line:
+    called = words.field(first, "was_called")
+    if count > 1:
+        called = f"{count}x" if called == "yes" else f"{called} ({count} rows)"
+    took = words.duration(high)
+    if is_absent(first.duration_ns) and not is_absent(high):
+        took = f"at most {took}"
+    elif low != high:
+        least, _, unit = words.duration(low).partition(" ")
+        took = f"{least} to {took}" if took.endswith(f" {unit}") else f"{least} {unit} to {took}"
+    routine = words.fields(first, "symbol") or words.field(first, "routine")
+    return Line(first, row, count, "NULL" if first.routine == 0 else routine, called, took)
