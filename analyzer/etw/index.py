@@ -89,29 +89,33 @@ class Providers:
         bucket *= _MIX
         bucket >>= np.uint64(52)
         bucket = bucket.view(np.int64)
-        missed = self._unlike(bucket, low, high)
-        # Few GUIDs make most events: a sample finds those, then all the others are looked up.
-        for step in (64, 1):
-            if len(missed) > step:
-                some = missed[::step]
-                places = bucket[some]
-                chosen = np.empty(_BUCKETS, np.int64)
-                chosen[places] = some
-                for k in some[chosen[places] == some].tolist():  # one for each place
-                    at, first, second = int(bucket[k]), int(low[k]), int(high[k])
-                    self._low[at], self._high[at] = first, second
-                    self._cached[at] = self.number(first, second)
-                missed = self._unlike(bucket, low, high)
+        # Few GUIDs make most events: a sample finds those, then the others are looked up.
+        self._remember(bucket[::64], low[::64], high[::64])
         out = self._cached.take(bucket)
-        if len(missed):  # GUIDs that share a place in the cache
-            pairs = zip(low[missed].tolist(), high[missed].tolist())
-            out[missed] = [self.number(a, b) for a, b in pairs]
+        missed = self._unlike(bucket, low, high)
+        while len(missed):  # once more for each GUID that shares its place with another
+            places, first, second = bucket[missed], low[missed], high[missed]
+            self._remember(places, first, second)
+            out[missed] = self._cached.take(places)
+            missed = missed[self._unlike(places, first, second)]
         return out
 
     def _unlike(self, bucket: Array, low: Array, high: Array) -> Array:
         other = self._low.take(bucket) != low
         other |= self._high.take(bucket) != high
         return other.nonzero()[0]
+
+    def _remember(self, bucket: Array, low: Array, high: Array) -> None:
+        """Puts into each place that would miss one of the GUIDs that belong there."""
+        missed = self._unlike(bucket, low, high)
+        if not len(missed):
+            return
+        chosen = np.empty(_BUCKETS, np.int64)
+        chosen[bucket[missed]] = missed
+        for k in missed[chosen[bucket[missed]] == missed].tolist():
+            at, first, second = int(bucket[k]), int(low[k]), int(high[k])
+            self._low[at], self._high[at] = first, second
+            self._cached[at] = self.number(first, second)
 
 
 def columns(block: Block, walked: Walk, cpu: Array, providers: Providers) -> dict[str, Array]:
