@@ -369,3 +369,29 @@ def test_one_page_is_missing(case: Any) -> None:
     """Sixteen bytes are one page, and the sentence has its number."""
     dump, _ = cases.dump("cut-last")
     assert case(MEMORY__DMP=dump).text("dump-file-cut").endswith("1 page is missing")
+
+
+# -- storage errors before a restart -----------------------------------------------------------
+
+
+def storage_error(log: cases.EventLog, when: str) -> cases.EventLog:
+    """Event 129: the storage driver reset its port."""
+    return log.add(when, "storahci", 129, [r"\Device\RaidPort0"], bytes(40), 3)
+
+
+def test_the_events_of_one_start_are_one_restart(case: Any) -> None:
+    """41, 161 and 1001 are logged by the start after one crash."""
+    log = storage_error(cases.EventLog(), "2024-03-05T14:06:00").power(START + "1:02", CRASH)
+    log.volmgr(START + "1:30", 161, 0x5001, FAILED).reporting(START + "1:41", CRASH, "x.dmp")
+    made = case(System__xml=log.xml())
+    assert made.text("event-storage-errors").startswith(
+        "1 error or warning of a storage driver was logged within 10 minutes before an unexpected "
+        "restart (the log has 1): storahci 129."
+    )
+
+
+def test_an_error_behind_the_start_is_not_before_the_crash(case: Any) -> None:
+    """The report of a crash comes minutes after the start; what lies between is after the crash."""
+    log = cases.EventLog().power(START + "1:02", CRASH)
+    storage_error(log, START + "2:00").reporting(START + "3:00", CRASH, "x.dmp")
+    assert "event-storage-errors" not in case(System__xml=log.xml()).rules

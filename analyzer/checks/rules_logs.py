@@ -259,8 +259,8 @@ _EVENT = (
         "event-storage-errors",
         "warning",
         "Storage errors were logged shortly before a crash",
-        "Disk or storage port drivers logged errors within ten minutes before an unexpected "
-        "restart.",
+        "Disk or storage port drivers logged errors or warnings within ten minutes before an "
+        "unexpected restart.",
         "A disk that fails can cause the crash and keep the dump from being written.",
         "Check the health of the disk and the storage driver.",
     ),

@@ -35,6 +35,8 @@ from .text_file import encoding_of
 #: storage errors count when a restart follows within this time: a crash needs seconds, writing a
 #: large dump minutes, and the restart event comes after the boot
 STORAGE_MINUTES = 10
+#: 41 and 6008 of a start come together; the report of its crash when a dump has been written out
+ONE_START_MINUTES, REPORT_MINUTES = 2, 15
 #: of the storage errors so many are held until their restart is known; older ones are let go
 STORAGE_HELD = 20_000
 #: a log with more events of the dump path than this is not a machine's log
@@ -99,7 +101,7 @@ def _records(
                 held.append(pair)
         elif len(kept) < MOST_EVENTS:
             kept.append(pair)
-    restarts = sorted(_time_key(event) for event, _ in kept if _is_restart(event))
+    restarts = _starts([event for event, _ in kept])
     errors = [pair for pair in held if _is_before(pair[0], restarts)]
     events = sorted([*kept, *errors], key=lambda pair: _time_key(pair[0]))
     records = Records()
@@ -137,12 +139,32 @@ def _event(path: str, raw: RawEvent, decoded: Decoded) -> Event:
     )
 
 
-def _is_restart(event: Event) -> bool:
+def _starts(events: list[Event]) -> list[int]:
+    """When Windows started after a crash; the events that one start logs are one start."""
+    first = sorted(_time_key(event) for event in events if _is_start(event))
+    later = sorted(_time_key(event) for event in events if _is_after_start(event))
+    found: list[int] = []
+    for time in first:
+        if not found or time - found[-1] > ONE_START_MINUTES * 60 * 10**9:
+            found.append(time)
+    for time in later:
+        if not any(0 <= time - start <= REPORT_MINUTES * 60 * 10**9 for start in found):
+            found.append(time)
+    return sorted(found)
+
+
+def _is_start(event: Event) -> bool:
     provider = str(event.provider).lower()
     return isinstance(event.time, int) and (
         (provider == KERNEL_POWER and event.event_id == 41)
         or (provider == "eventlog" and event.event_id == 6008)
-        or (provider in WER and event.event_id in (1000, 1001, 1006))
+    )
+
+
+def _is_after_start(event: Event) -> bool:
+    provider = str(event.provider).lower()
+    return isinstance(event.time, int) and (
+        (provider in WER and event.event_id in (1000, 1001, 1006))
         or (provider == "volmgr" and event.event_id in (161, 162))
     )
 

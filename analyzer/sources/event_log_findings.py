@@ -27,6 +27,10 @@ _VOLMGR = {
     163: "event-dump-callback-exception",
     164: "event-dump-config-failed",
 }
+_TROUBLE = (
+    "error or warning of a storage driver was",
+    "errors or warnings of storage drivers were",
+)
 _NOT_SAVED = (1000, 1002, 1004, 1005, 1006)
 
 
@@ -116,8 +120,9 @@ def storage(errors: list[Event], restarts: int, minutes: int, path: str) -> list
     return [
         Anomaly(
             "event-storage-errors",
-            f"{len(errors)} storage error(s) were logged within {minutes} minutes before one of "
-            f"{restarts} unexpected restart(s): {', '.join(drivers)[:200]}.",
+            f"{len(errors)} {_TROUBLE[len(errors) > 1]} "
+            f"logged within {minutes} minutes before an unexpected restart (the log has "
+            f"{restarts}): {', '.join(drivers)[:200]}.",
             Origin(path, "event records", "likely"),
             str(errors[0].provider),
             tuple(f"event = {name}" for name in drivers[:6]),
