@@ -1,7 +1,7 @@
 """Writes synthetic ETW traces for the tests: every header kind, clock, compression and damage.
 
-Independent of the package under test: layouts are spelled out here a second time, from ntwmi.h,
-evntrace.h and MS-XCA, so that a mistake in one place shows.
+Independent of the package under test: layouts are spelled out here a second time, from ntwmi.h and
+evntrace.h, so that a mistake in one place shows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 import uuid
 from dataclasses import dataclass, field
+
+from xca_writer import lznt1, xpress, xpress_huffman
 
 FILETIME_2024 = 133_485_408_000_000_000  # 2024-01-01T00:00:00Z
 EPOCH = 116_444_736_000_000_000
@@ -205,166 +207,3 @@ def ts_of(one: bytes) -> int:
     if one[3] == 0x90:
         return 0
     return int(struct.unpack_from("<q", one, 8 if one[2] in (0x10, 0x11) else 16)[0])
-
-
-# -- compressors, simple but using every kind of token --------------------------------------------
-
-
-def _matches(data: bytes, window: int, longest: int) -> list[tuple[int, int] | int]:
-    """Greedy LZ77: literals as numbers, matches as (distance, length)."""
-    out: list[tuple[int, int] | int] = []
-    seen: dict[bytes, int] = {}
-    at = 0
-    while at < len(data):
-        key = data[at : at + 3]
-        where = seen.get(key, -1) if len(key) == 3 else -1
-        length = 0
-        if where >= 0 and at - where <= window:
-            while (
-                at + length < len(data) and length < longest
-                and data[where + length] == data[at + length]
-            ):  # fmt: skip
-                length += 1
-        seen[key] = at
-        if length >= 3:
-            out.append((at - where, length))
-            at += length
-        else:
-            out.append(data[at])
-            at += 1
-    return out
-
-
-def xpress(data: bytes) -> bytes:
-    """MS-XCA plain LZ77."""
-    out = bytearray(4)
-    flags, count, flag_at, nibble = 0, 0, 0, -1
-    for token in _matches(data, 8192, 100_000):
-        if isinstance(token, int):
-            out.append(token)
-            flags <<= 1
-        else:
-            distance, length = token
-            length -= 3
-            out += struct.pack("<H", (distance - 1) << 3 | min(length, 7))
-            if length >= 7:
-                rest = length - 7
-                if nibble < 0:
-                    nibble = len(out)
-                    out.append(min(rest, 15))
-                else:
-                    out[nibble] |= min(rest, 15) << 4
-                    nibble = -1
-                if rest >= 15:
-                    if rest - 15 < 255:
-                        out.append(rest - 15)
-                    elif length < 65536:
-                        out.append(255)
-                        out += struct.pack("<H", length)
-                    else:
-                        out.append(255)
-                        out += struct.pack("<HI", 0, length)
-            flags = flags << 1 | 1
-        count += 1
-        if count == 32:
-            struct.pack_into("<I", out, flag_at, flags)
-            flags, count, flag_at = 0, 0, len(out)
-            out += bytes(4)
-    pad = 32 - count
-    struct.pack_into("<I", out, flag_at, (flags << pad | (1 << pad) - 1) & 0xFFFFFFFF)
-    return bytes(out)
-
-
-def lznt1(data: bytes) -> bytes:
-    """MS-XCA LZNT1: chunks of 4096 bytes."""
-    out = bytearray()
-    for base in range(0, len(data), 4096):
-        chunk = data[base : base + 4096]
-        body = bytearray()
-        at, flag_at, bit = 0, -1, 8
-        while at < len(chunk):
-            if bit == 8:
-                flag_at, bit = len(body), 0
-                body.append(0)
-            split = max(4, (at - 1).bit_length()) if at else 4
-            best = (0, 0)
-            longest = (1 << (16 - split)) + 2
-            for back in range(1, min(at, 12) + 1):
-                length = 0
-                while (
-                    length < longest and at + length < len(chunk)
-                    and chunk[at - back + length] == chunk[at + length]
-                ):  # fmt: skip
-                    length += 1
-                if length > best[1]:
-                    best = (back, length)
-            if best[1] >= 3:
-                body[flag_at] |= 1 << bit
-                body += struct.pack("<H", (best[0] - 1) << (16 - split) | (best[1] - 3))
-                at += best[1]
-            else:
-                body.append(chunk[at])
-                at += 1
-            bit += 1
-        if len(body) < len(chunk):
-            out += struct.pack("<H", 0xB000 | (len(body) - 1)) + body
-        else:
-            out += struct.pack("<H", 0x3000 | (len(chunk) - 1)) + chunk
-    return bytes(out + b"\0\0")
-
-
-class _Bits:
-    """The bit stream of MS-XCA: 16-bit words reserved two ahead, bytes in between."""
-
-    def __init__(self, out: bytearray) -> None:
-        self.out, self.one, self.two = out, len(out), len(out) + 2
-        self.free, self.word = 16, 0
-        out += bytes(4)
-
-    def put(self, value: int, bits: int) -> None:
-        if self.free >= bits:
-            self.free -= bits
-            self.word = self.word << bits | value
-            return
-        self.word = self.word << self.free | value >> (bits - self.free)
-        bits -= self.free
-        struct.pack_into("<H", self.out, self.one, self.word & 0xFFFF)
-        self.one, self.two = self.two, len(self.out)
-        self.out += b"\0\0"
-        self.free, self.word = 16 - bits, value & ((1 << bits) - 1)
-
-    def flush(self) -> None:
-        struct.pack_into("<H", self.out, self.one, self.word << self.free & 0xFFFF)
-        struct.pack_into("<H", self.out, self.two, 0)
-
-
-def xpress_huffman(data: bytes) -> bytes:
-    """MS-XCA LZ77+Huffman with the code in which every one of the 512 symbols has nine bits."""
-    out = bytearray()
-    tokens = _matches(data, 65535, 60_000)
-    done, k = 0, 0
-    while k < len(tokens):
-        out += b"\x99" * 256
-        bits = _Bits(out)
-        stop = done + 65536
-        while k < len(tokens) and done < stop:
-            token = tokens[k]
-            k += 1
-            if isinstance(token, int):
-                bits.put(token, 9)
-                done += 1
-                continue
-            distance, length = token
-            done += length
-            high = distance.bit_length() - 1
-            rest = length - 3
-            bits.put(256 | high << 4 | min(rest, 15), 9)
-            if rest >= 15:
-                if rest - 15 < 255:
-                    out.append(rest - 15)
-                else:
-                    out.append(255)
-                    out += struct.pack("<H", rest)
-            bits.put(distance - (1 << high), high)
-        bits.flush()
-    return bytes(out)

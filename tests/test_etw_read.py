@@ -11,7 +11,7 @@ import pytest
 from conftest import SHARED, shared_names, shared_sample
 
 from analyzer.errors import AnalyzerError
-from analyzer.etw import compression, layouts
+from analyzer.etw import layouts
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
 from analyzer.etw.trace import Trace
@@ -189,31 +189,6 @@ def test_compressed_trace_equals_the_plain_one(fmt: int) -> None:
     assert packed.account.bytes_accounted == packed.account.bytes_total
     rows = list(EventTable([packed]).rows())
     assert "expanded buffer" in rows[5].origin.how
-
-
-@pytest.mark.parametrize("size", [0, 1, 7, 100, 4096, 4097, 65535, 70000, 200_000])
-def test_decompressors_invert_an_independent_compressor(size: int) -> None:
-    """Pure-Python expansion restores what MS-XCA compressors of the tests made, for all formats."""
-    import random
-
-    rng = random.Random(size)
-    data = bytes(rng.choice(b"abcdefgh\0\xff") for _ in range(size // 2))
-    data = data.ljust(size, b"z")
-    for fmt, pack in ((2, w.lznt1), (3, w.xpress), (4, w.xpress_huffman)):
-        assert compression.expand(fmt, pack(data), size, native=False) == data
-        assert compression.expand(fmt, pack(data), size, native=True) == data
-
-
-def test_native_and_pure_expansion_agree_on_large_buffers() -> None:
-    """300 KB with and without a match too long for libfwnt: never anything but the original."""
-    import random
-
-    rng = random.Random(7)
-    mixed = b"".join(bytes([rng.randrange(256)]) * rng.randrange(1, 40) for _ in range(15_000))
-    for data in (mixed, mixed + b"q" * 100_000 + mixed):
-        packed = w.xpress(data)
-        assert compression.expand(3, packed, len(data), native=True) == data
-        assert compression.expand(3, packed, len(data), native=False) == data
 
 
 @pytest.mark.parametrize(

@@ -335,6 +335,7 @@ def _gather(
     buffers: Buffers, part: Array, first: int, packed: Array, account: Account | None
 ) -> Block:
     data, table = buffers.data, buffers.table
+    all_stored = int(table["stride"][packed].sum())
     pieces: list[Array] = []
     for number in part.tolist():
         row = table[number]
@@ -345,8 +346,9 @@ def _gather(
             continue
         stored = int(row["stride"]) - BUFFER_HEADER_SIZE
         # No real buffer shrinks 256 times; a lying length must not cost memory or time.
+        most = min(want, stored * 256 + 65536)
         raw = compression.expand(
-            buffers.format, data[low : low + stored].tobytes(), min(want, stored * 256 + 65536)
+            buffers.format, data[low : low + stored].tobytes(), most, all_stored
         )
         pieces.append(np.frombuffer(raw, np.uint8))
         if account is not None:

@@ -2,114 +2,108 @@
 
 Invariant: :func:`expand` never raises on damaged input and never returns more than asked; a result
 shorter than asked means the input ended or broke there. The pure-Python forms are the reference;
-ntdll (Windows) and libfwnt, where present, do the same work faster.
+:mod:`.compiled` (with numba) gives the same bytes faster, and so does ntdll on Windows.
 """
 
 from __future__ import annotations
 
 import os
+from array import array
 from functools import cache
 from typing import Any, Callable
 
 LZNT1, XPRESS, XPRESS_HUFF = 2, 3, 4
 FORMATS = {LZNT1: "LZNT1", XPRESS: "XPRESS", XPRESS_HUFF: "XPRESS-Huffman"}
 
+#: compressed bytes of a trace from which on numba's start pays: about a second, and the first time
+#: some seconds of compiling
+COMPILE_BYTES = 8 << 20
+#: (input, bytes wanted) -> output
 Expander = Callable[[bytes, int], bytes]
-#: in an XPRESS stream, the escape to a 32-bit match length (or bytes that look like it)
-_LONG_MATCH = b"\xff\0\0"
-_MASK = [(1 << bits) - 1 for bits in range(33)]
 
 
-def _u16(data: bytes, at: int) -> int:
-    return data[at] | data[at + 1] << 8
-
-
-def _long_length(data: bytes, at: int, step: int) -> tuple[int, int]:
-    """The length escapes shared by both XPRESS forms: (length, next offset)."""
-    length = data[at]
-    at += 1
-    if length == 255:
-        length = _u16(data, at)
-        at += 2
-        if not length:
-            length = int.from_bytes(data[at : at + 4], "little")
-            at += 4
-        length -= step
-        if length < 0:
-            raise IndexError
-    return length, at
-
-
-def _copy(out: bytearray, distance: int, length: int) -> None:
-    start = len(out) - distance
-    if start < 0:
-        raise IndexError
-    if distance >= length:
-        out += out[start : start + length]
-    else:
-        out += (out[start:] * (length // distance + 1))[:length]
-
-
-@cache
-def _runs(flags: int) -> tuple[tuple[int, ...], int]:
-    """Of 16 flag bits: literals before each match, and literals behind the last one."""
-    text = f"{flags:016b}"
-    runs = tuple(map(len, text.split("1")))
+def _runs(flags: str) -> tuple[tuple[int, ...], int]:
+    """Literals before each match, and literals behind the last one."""
+    runs = tuple(map(len, flags.split("1")))
     return runs[:-1], runs[-1]
+
+
+# By flag byte: XPRESS takes its highest bit first, LZNT1 its lowest.
+_RUNS_DOWN = [_runs(f"{flags:08b}") for flags in range(256)]
+_RUNS_UP = [_runs(f"{flags:08b}"[::-1]) for flags in range(256)]
+_MASK = [(1 << bits) - 1 for bits in range(97)]
+# LZNT1 divides the 16 bits of a match between distance and length by the place in the chunk.
+_SPLIT = [16 - max(4, (place - 1).bit_length()) for place in range(4096)]
+
+
+def _word(b: bytes | list[int], at: int) -> int:
+    return b[at] | b[at + 1] << 8
+
+
+def _long_length(b: bytes | list[int], at: int, least: int) -> tuple[int, int]:
+    """The escapes of both XPRESS forms: (length - 3, next offset)."""
+    if b[at] < 255:
+        return b[at] + least, at + 1
+    length = _word(b, at + 1)
+    at += 3
+    if not length:
+        length = _word(b, at) | _word(b, at + 2) << 16
+        at += 4
+    if length < least:
+        raise IndexError
+    return length, at
 
 
 def xpress(data: bytes, size: int) -> bytes:
     """Plain LZ77: 32 flag bits, then literals and matches."""
     out = bytearray()
-    at = nibble = done = 0
-    end = len(data)
-    runs_of = _runs
+    append = out.append
+    b = list(data)  # gives its numbers faster than bytes do
+    at, nibble = 0, -1
     try:
-        while done < size and at + 4 <= end:
-            halves = (data[at + 2] | data[at + 3] << 8, data[at] | data[at + 1] << 8)
+        while len(out) < size:
+            floor = -len(out)
+            flags = b[at + 3], b[at + 2], b[at + 1], b[at]
             at += 4
-            for half in halves:
-                runs, left = runs_of(half)
+            for byte in flags:
+                runs, left = _RUNS_DOWN[byte]
                 for run in runs:
-                    if run:
+                    if run == 1:
+                        append(b[at])
+                        at += 1
+                    elif run:
                         out += data[at : at + run]
                         at += run
-                        done += run
                     # A set flag without data is the end of the stream: an IndexError here.
-                    word = data[at] | data[at + 1] << 8
+                    low = b[at]
+                    back = -1 - (low >> 3) - (b[at + 1] << 5)
                     at += 2
-                    length = word & 7
-                    if length == 7:
-                        if nibble:
-                            length = data[nibble] >> 4
-                            nibble = 0
-                        else:
-                            nibble = at
-                            length = data[at] & 15
+                    length = (low & 7) + 3
+                    if length == 10:
+                        if nibble < 0:
+                            nibble = b[at] >> 4
+                            more = b[at] & 15
                             at += 1
-                        if length == 15:
-                            length, at = _long_length(data, at, 22)
-                            length += 15
-                        length += 7
-                    start = done - (word >> 3) - 1
-                    stop = start + length + 3
-                    if start < 0:
+                        else:
+                            more, nibble = nibble, -1
+                        if more < 15:
+                            length += more
+                        elif b[at] < 255:
+                            length = b[at] + 25
+                            at += 1
+                        else:
+                            length, at = _long_length(b, at, 22)
+                            length = min(length, max(size - len(out), 0)) + 3
+                    if back < floor and -back > len(out):
                         return bytes(out[:size])
-                    if stop <= done:
-                        out += out[start:stop]
-                        done += length + 3
-                    else:  # a run that repeats itself
-                        length = min(length + 3, size - done)
-                        if length <= 0:
-                            return bytes(out[:size])
-                        out += (out[start:] * (length // (done - start) + 1))[:length]
-                        done += length
+                    stop = back + length
+                    if stop < 0:
+                        out += out[back:stop]
+                    else:  # up to the end, or a run that repeats itself
+                        out += (out[back:] * (length // -back + 1))[:length]
                 if left:
                     out += data[at : at + left]
                     at += left
-                    done += left
-            if done != len(out):  # the input ended inside literals
-                break
     except IndexError:
         pass
     return bytes(out[:size])
@@ -130,104 +124,119 @@ def _huffman_table(lengths: bytes) -> list[int] | None:
 
 
 def xpress_huffman(data: bytes, size: int) -> bytes:
-    """LZ77 with a Huffman code per 64 KiB of output."""
+    """LZ77 with a Huffman code per 64 KiB of output.
+
+    The stream is read in 16-bit words, always one or two ahead of the bits in use, and the bytes
+    of long lengths stand behind the words read so far. Here four words are taken at once
+    (``held`` bits in ``word``), and those too many are given back where that place matters.
+    """
     out = bytearray()
-    at = 0
-    padded = data + b"\0" * 8  # the bit reader runs ahead by up to four bytes
+    append = out.append
+    end, at, done = len(data), 0, 0
+    # words with the high byte first, from even and from odd offsets; zeros behind the end
+    padded = data + bytes(34 + end % 2)
+    even, odd = array("H", padded), array("H", padded[1:-1])
+    even.byteswap()
+    odd.byteswap()
+    swapped = even.tobytes(), odd.tobytes()
+    number = int.from_bytes
     try:
-        while len(out) < size and at + 260 <= len(data):
+        while done < size and at + 260 <= end:
             table = _huffman_table(data[at : at + 256])
             at += 256
             if table is None:
                 break
-            word = _u16(padded, at) << 16 | _u16(padded, at + 2)
-            at += 4
-            spare = 16
-            stop = min(len(out) + 65536, size)
-            while len(out) < stop:
-                if at > len(data) + 4:
+            word = held = 0
+            stop = min(done + 65536, size)
+            while done < stop:
+                if held < 32:
+                    low = at & ~1
+                    word = (word & _MASK[held]) << 64 | number(
+                        swapped[at & 1][low : low + 8], "big"
+                    )
+                    at += 8
+                    held += 64
+                if at > end and at - (held >> 3 & ~1) + 2 > end + 4:
                     return bytes(out[:size])
-                entry = table[word >> 17]
-                used = entry & 15
-                word = word << used & 0xFFFFFFFF
-                spare -= used
-                if spare < 0:
-                    word |= _u16(padded, at) << -spare if at < len(data) else 0
-                    at += 2
-                    spare += 16
-                symbol = entry >> 4
-                if symbol < 256:
-                    out.append(symbol)
+                entry = table[word >> held - 15 & 0x7FFF]
+                held -= entry & 15
+                if entry < 4096:
+                    append(entry >> 4)
+                    done += 1
                     continue
-                length, bits = symbol & 15, symbol >> 4 & 15
+                length, bits = entry >> 4 & 15, entry >> 8 & 15
                 if length == 15:
+                    spare = (held >> 4) - 1
+                    at -= 2 * spare
+                    held -= 16 * spare
+                    word >>= 16 * spare
                     length, at = _long_length(data, at, 15)
-                    length += 15
-                distance = (word >> (32 - bits) if bits else 0) + (1 << bits)
-                word = word << bits & 0xFFFFFFFF
-                spare -= bits
-                if spare < 0:
-                    word |= _u16(padded, at) << -spare if at < len(data) else 0
-                    at += 2
-                    spare += 16
-                _copy(out, distance, min(length + 3, size - len(out)))
+                held -= bits
+                back = -(word >> held & _MASK[bits]) - (1 << bits)
+                if -back > done:
+                    return bytes(out)
+                length = min(length + 3, size - done)
+                done += length
+                if back + length < 0:
+                    out += out[back : back + length]
+                else:
+                    out += (out[back:] * (length // -back + 1))[:length]
+            at -= 2 * ((held >> 4) - 1)
     except IndexError:
         pass
-    return bytes(out[:size])
+    return bytes(out)
 
 
 def lznt1(data: bytes, size: int) -> bytes:
     """Chunks of 4 KiB, each with its own header and sliding split of length and distance."""
     out = bytearray()
-    at = 0
-    try:
-        while at + 2 <= len(data) and len(out) < size:
-            head = _u16(data, at)
-            at += 2
-            if not head:
-                break
-            end = min(at + (head & 0xFFF) + 1, len(data))
-            base = len(out)
-            if not head & 0x8000:
-                out += data[at:end]
-                at = end
-                continue
-            while at < end and len(out) < size:
-                flags = data[at]
-                at += 1
-                for _ in range(8):
-                    if at >= end or len(out) >= size:
-                        break
-                    if flags & 1:
-                        word = _u16(data, at)
-                        at += 2
-                        shift = 12 - max(0, (len(out) - base - 1).bit_length() - 4)
-                        distance = (word >> shift) + 1
-                        if distance > len(out) - base:
-                            return bytes(out[:size])
-                        _copy(out, distance, min((word & _MASK[shift]) + 3, size - len(out)))
+    append = out.append
+    at, end = 0, len(data)
+    while at + 2 <= end and len(out) < size:
+        head = _word(data, at)
+        at += 2
+        if not head:
+            break
+        chunk = data[at : at + (head & 0xFFF) + 1]
+        at += len(chunk)
+        if not head & 0x8000:
+            out += chunk
+            continue
+        b, k, place = list(chunk), 0, 0
+        try:
+            while True:
+                runs, left = _RUNS_UP[b[k]]
+                k += 1
+                for run in runs:
+                    if run == 1:
+                        append(b[k])
+                        k += 1
+                    elif run:
+                        out += chunk[k : k + run]
+                        k += run
+                    place += run
+                    match = b[k] | b[k + 1] << 8
+                    k += 2
+                    shift = _SPLIT[place]
+                    back = -1 - (match >> shift)
+                    if -back > place:
+                        return bytes(out[:size])
+                    length = (match & _MASK[shift]) + 3
+                    place += length
+                    if back + length < 0:
+                        out += out[back : back + length]
                     else:
-                        out.append(data[at])
-                        at += 1
-                    flags >>= 1
-    except IndexError:
-        pass
+                        out += (out[back:] * (length // -back + 1))[:length]
+                if left:
+                    out += chunk[k : k + left]
+                    k += left
+                    place += left
+        except IndexError:  # the chunk ends, mostly before its last flags are used up
+            pass
     return bytes(out[:size])
 
 
 PURE: dict[int, Expander] = {LZNT1: lznt1, XPRESS: xpress, XPRESS_HUFF: xpress_huffman}
-
-
-def _libfwnt() -> dict[int, Expander]:
-    try:
-        import pyfwnt  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError:
-        return {}
-    return {
-        LZNT1: pyfwnt.lznt1_decompress,
-        XPRESS: pyfwnt.lzxpress_decompress,
-        XPRESS_HUFF: pyfwnt.lzxpress_huffman_decompress,
-    }
 
 
 def _ntdll() -> dict[int, Expander]:
@@ -256,28 +265,42 @@ def _ntdll() -> dict[int, Expander]:
     return {fmt: make(fmt) for fmt in FORMATS}
 
 
+def _numba() -> dict[int, Expander]:
+    try:
+        from . import compiled
+    except Exception:  # noqa: BLE001  missing, or broken by another numpy, or no place for its cache
+        return {}
+    return compiled.EXPANDERS
+
+
 @cache
-def accelerator() -> tuple[str, dict[int, Expander]]:
-    """Name and functions of the native expander of this machine; ("", {}) when there is none."""
-    for name, find in (("ntdll", _ntdll), ("libfwnt", _libfwnt)):
+def _found() -> tuple[str, dict[int, Expander]]:
+    for name, find in (("ntdll", _ntdll), ("numba", _numba)):
         found = find()
         if found:
             return name, found
     return "", {}
 
 
-def expand(fmt: int, data: bytes, size: int, native: bool = True) -> bytes:
-    """At most ``size`` bytes of the buffer; shorter when the input is cut or damaged."""
+def accelerator(stored: int) -> tuple[str, dict[int, Expander]]:
+    """Name and functions of the faster expander for so many compressed bytes; ("", {}) if none."""
+    if os.name != "nt" and stored < COMPILE_BYTES and not _found.cache_info().currsize:
+        return "", {}
+    return _found()
+
+
+def expand(fmt: int, data: bytes, size: int, stored: int = 0) -> bytes:
+    """At most ``size`` bytes of the buffer; shorter when the input is cut or damaged.
+
+    ``stored`` is how many compressed bytes the whole trace has: what faster code is chosen by.
+    """
     pure = PURE.get(fmt)
     if pure is None:
         return b""
-    name, functions = accelerator() if native else ("", {})
-    fast = functions.get(fmt)
-    if name == "libfwnt" and size > 65536 and _LONG_MATCH in data:
-        fast = None  # it reads a match longer than 65,535 bytes wrongly, without an error
+    fast = accelerator(stored)[1].get(fmt)
     if fast is not None:
         try:
-            out = bytes(fast(data, size))
+            out = fast(data, size)
             if len(out) == size:
                 return out
         except Exception:  # noqa: BLE001, S110  whatever native code says, the reference decides
