@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { HEADER = 0x48, SLOTS = 1 << 16 };
 
@@ -105,19 +106,31 @@ static double seconds(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-int main(int count, char **words) {
+/* Everything a reader has to do: open and map the file, walk it into new columns, give all back. */
+static double once(const char *path) {
+  double began = seconds();
   struct stat about;
-  int file = count > 1 ? open(words[1], O_RDONLY) : -1;
-  if (file < 0 || fstat(file, &about)) return 1;
+  int file = open(path, O_RDONLY);
+  if (file < 0 || fstat(file, &about)) exit(1);
   size_t length = (size_t)about.st_size;
-  const uint8_t *data = mmap(0, length, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file, 0);
-  if (data == MAP_FAILED) return 1;
-  double best = 1e9;
-  for (int run = 0; run < 3; run++) {
-    events = 0;
-    double began = seconds();
-    walk(data, length);
-    double took = seconds() - began;
+  const uint8_t *data = mmap(0, length, PROT_READ, MAP_PRIVATE, file, 0);
+  if (data == MAP_FAILED) exit(1);
+  close(file);
+  events = room = 0;
+  walk(data, length);
+  munmap((void *)data, length);
+#define GIVE(name) free(col.name), col.name = 0
+  GIVE(ts); GIVE(keyword); GIVE(offset); GIVE(tid); GIVE(pid); GIVE(size); GIVE(cpu); GIVE(id);
+  GIVE(provider); GIVE(type); GIVE(version); GIVE(opcode); GIVE(level);
+  return seconds() - began;
+}
+
+int main(int count, char **words) {
+  if (count < 2) return 1;
+  double best = 1e9, all = 0;
+  for (int run = 0; run < 3 || (all < 0.5 && run < 200); run++) {
+    double took = once(words[1]);
+    all += took;
     if (took < best) best = took;
   }
   printf("%zu %.9f\n", events, best);
