@@ -395,3 +395,19 @@ def test_an_error_behind_the_start_is_not_before_the_crash(case: Any) -> None:
     log = cases.EventLog().power(START + "1:02", CRASH)
     storage_error(log, START + "2:00").reporting(START + "3:00", CRASH, "x.dmp")
     assert "event-storage-errors" not in case(System__xml=log.xml()).rules
+
+
+# -- what crashdmp keeps of a failure ----------------------------------------------------------
+
+
+def test_two_pointers_are_no_failing_routine_and_status(case: Any, made_variant: Any) -> None:
+    """A pointer into a filter with another behind it: its low half is no NTSTATUS."""
+
+    def pointers(machine: Any) -> None:
+        at = machine.truth["context"]["failing_routine_address"]
+        start = node(machine, "crash")["init"]["DumpStart"]
+        machine.world.pack(at, "PP", start, 0xFFFF_C08B_C400_1000)
+
+    made = case(MEMORY__DMP=made_variant(memory=pointers))
+    assert "filter-callback-failed" not in made.rules
+    assert "returned" not in made.answer.replace("what it returned", "")

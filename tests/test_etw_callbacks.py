@@ -359,7 +359,7 @@ def test_dump_file_creation_and_early_dump_failures() -> None:
         w.event(crash, 3, BASE, made, version=1), w.event(crash, 4, BASE + 1, fail),
         w.event(providers.KERNEL_BOOT, 257, BASE + 2, w.utf16("x") + fail[:4]),
         w.event(providers.KERNEL_DUMP, 9, BASE + 3, fail[:4]),
-        w.event(providers.KERNEL_DUMP, 11, BASE + 4, bytes(4)),
+        w.event(providers.KERNEL_DUMP, 11, BASE + 4, fail[:4]),  # reconfigured: no failed stack
         w.event(providers.KERNEL_IO, 1207, BASE + 5, bytes(4)),
     ])  # fmt: skip
     (stage,) = of(records, Stage)

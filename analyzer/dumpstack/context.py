@@ -24,6 +24,7 @@ from ..layouts.crashdmp import (
     WIN7_X86_CONTEXT,
 )
 from ..layouts.ntdddump import DISK_GEOMETRY, DISK_PARTITION_INFO
+from ..names import ntstatus
 from ..records import Module
 from ..target import Target, module_at
 from .nodes import at_link
@@ -36,6 +37,7 @@ CONTEXT_LENGTH = 0x750
 BLOCK_LENGTH = 0x1000
 _CONTEXT_SIZES = {"x64": 0x4D0, "arm64": 0x390}  # sizeof(CONTEXT), winnt.h
 WINDOWS_7 = (7600, 7601)
+_RESERVED = 0x1000_0000  #: bit N of an NTSTATUS, never set in one
 
 
 class Tail(NamedTuple):
@@ -117,7 +119,8 @@ def last_failure(
     """Routine and status of the last failed filter call: (routine, status, confidence, address).
 
     Windows 7 x86 keeps them at a proven place. Elsewhere a pointer into a filter followed by a
-    failing NTSTATUS is looked for in Context and reported as likely, not certain.
+    failing NTSTATUS is looked for in Context and reported as likely, not certain; two pointers
+    behind each other are none.
     """
     if target.pointer_size == 4 and target.build in WINDOWS_7:
         at = context + WIN7_X86_CONTEXT.failing_filter_routine
@@ -136,8 +139,13 @@ def last_failure(
         for at in range(skip, len(data) - struct.calcsize(form) + 1, width):
             readable = True
             routine, status = struct.unpack_from(form, data, at)
-            if status >= 0xC000_0000 and module_at(filters, routine):
-                return routine, status, "likely", address + at
+            if status < 0xC000_0000 or status & _RESERVED or not module_at(filters, routine):
+                continue
+            word = data[at + width : at + 2 * width]  # what may be the low half of a pointer
+            is_pointer = target.is_kernel_pointer(int.from_bytes(word, "little"))
+            if is_pointer and (width == 8 or status not in ntstatus.NAMES):
+                continue
+            return routine, status, "likely", address + at
     if readable:
         none = Absent(
             "not-found",

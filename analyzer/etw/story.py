@@ -159,7 +159,7 @@ class _Story:
         if guid == providers.CRASHDUMP:
             return self._crashdump(row, number, values, status)
         failed = status if status is not None and ntstatus.is_failure(status) else None
-        if guid == providers.KERNEL_DUMP and failed is not None:
+        if guid == providers.KERNEL_DUMP and failed is not None and number in range(4, 10):
             return [_failed("event-dump-stack-failed", row, failed)]
         if guid == providers.KERNEL_BOOT and failed is not None:
             return [_failed("event-boot-dump-failed", row, failed)]
