@@ -143,6 +143,14 @@ def test_a_signature_before_zeros_is_no_dump(signature: bytes, tmp_path: Path) -
         sources.collect(str(path))
 
 
+def test_a_capture_with_a_line_without_end_is_refused(tmp_path: Path) -> None:
+    """Its memory is bounded: no line of a capture has megabytes."""
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b'{"dumpstart": "capture", "schema": 1}\n' + b"\0" * (1 << 20))
+    with pytest.raises(InputError, match="a line has more than 262,144 bytes"):
+        sources.collect(str(path))
+
+
 def test_a_name_with_a_nul_is_refused() -> None:
     """Python's ValueError does not escape."""
     with pytest.raises(InputError, match="not a file name"):

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import accumulate, islice
 from typing import Any, Callable, NamedTuple
 
@@ -25,6 +26,8 @@ TAG = f"dumpstart:{SCHEMA} "
 _MAX = (1 << 64) - 1
 #: lines decoded at once
 BATCH = 500
+#: of a line, in bytes; real ones have a few hundred
+LONGEST = 1 << 18
 
 #: a filter's first routine, which is given its node
 DRIVER_ENTRY = "DriverEntry"
@@ -172,14 +175,21 @@ def read(path: str) -> Iterator[Lines]:
         if coded:  # a redirected PowerShell output; offsets are those of the decoded text
             source: Any = file.read().decode("utf-16", "replace").encode().splitlines(keepends=True)
         else:
-            source = file
+            source = iter(partial(file.readline, LONGEST), b"")
         lines = iter(source)
         while True:
             batch = list(islice(lines, BATCH))
             if not batch:
                 return
+            if max(map(len, batch)) >= LONGEST:
+                raise endless_line(path)
             yield lines_of(batch, offset)
             offset += sum(map(len, batch))
+
+
+def endless_line(path: str) -> InputError:
+    """Why a file is no capture after all; held in memory, such a line would take any amount."""
+    return InputError(path, f"a line has more than {LONGEST:,} bytes, as no capture has")
 
 
 def lines_of(batch: list[bytes], offset: int) -> Lines:

@@ -21,6 +21,7 @@ from ..errors import UsageError
 CHUNK = 0x10000
 FILE_HEADER = 0x1000
 CHUNK_HEADER = 0x200
+_NOTHING = bytes(CHUNK)
 #: chunk header: first and last record number of the file and of the log, offsets (libevtx notes)
 _LAST_RECORD_ID = 0x20
 _FREE_SPACE = 0x30
@@ -77,7 +78,7 @@ class Reader:
 
     def _chunk(self, start: int, chunk: bytearray, length: int) -> Iterator[tuple[int, str]]:
         if chunk[:8] != b"ElfChnk\0":
-            if chunk.strip(b"\0"):
+            if chunk != _NOTHING:
                 self._damaged(start, "no chunk header")
                 self.lost += chunk.count(b"**\0\0")
             return
