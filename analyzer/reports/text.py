@@ -63,8 +63,9 @@ def _each(records: Records, section: Callable[[Records], Iterable[str]]) -> Iter
     if len(names) < 2:
         yield from section(records)
         return
+    parts = answer.by_source(records)
     for name in names:
-        body = list(section(answer.of_sources(records, [name])))
+        body = list(section(parts[name]))
         if body:
             yield from wrapped(f"from {clean(name)}:", "  ", " ")
             yield from body
@@ -334,6 +335,7 @@ def _residue(records: Records) -> Iterator[str]:
     rows = records["residue"]
     if rows:
         names = ("stack_of", "symbol", "follows_call")
+        yield "  Addresses in the dump path left on stacks: hints of what ran, no call stack."
         head: list[Sequence[str]] = [("where", "points into", "after a call")]
         yield from aligned(head + [[field(r, n) for n in names] for r in rows[:_MOST_RESIDUE]])
         if len(rows) > _MOST_RESIDUE:
