@@ -411,3 +411,35 @@ def test_two_pointers_are_no_failing_routine_and_status(case: Any, made_variant:
     made = case(MEMORY__DMP=made_variant(memory=pointers))
     assert "filter-callback-failed" not in made.rules
     assert "returned" not in made.answer.replace("what it returned", "")
+
+
+# -- several sources, each with its say --------------------------------------------------------
+
+
+def test_an_extension_that_was_read_is_not_called_reconstructed(case: Any) -> None:
+    """The memory dump holds what the minidump's context only lets expect."""
+    assert "reconstructed" not in case(MEMORY__DMP=DUMP, mini__dmp=MINIDUMP, x__log=LOG).answer
+
+
+def test_a_dump_that_is_cut_is_told_beside_the_event(case: Any) -> None:
+    """That the file is there, and is not whole, is part of the outcome."""
+    log = events().volmgr(START + "1:40", 161, 0x5001, FAILED)
+    said = case(MEMORY__DMP=DUMP[:150_000], System__xml=log.xml()).answer
+    assert "MEMORY.DMP is a bitmap kernel dump (but the file is cut short)" in said
+
+
+def test_a_live_dump_among_the_files_is_named_as_that(case: Any) -> None:
+    """It is not passed over in silence, and not taken for the crash."""
+    dump, _ = cases.dump("live-dump")
+    said = case(live__dmp=dump, System__xml=events().xml()).answer
+    assert "live.dmp was taken of a running system, so it tells of no crash." in said
+
+
+def test_two_logs_of_two_starts_are_not_one_crash(case: Any) -> None:
+    """Each crash has its own event 41: no clock makes one of them."""
+    first, second = cases.CRASH, cases.CRASH._replace(clock="10:24:30")
+    log = cases.EventLog().power("2026-03-01T10:21:35", first)
+    log.power("2026-03-01T10:25:35", second)
+    said = case(System__xml=log.xml(), DumpStack__log=cases.log(logs.kernel(), second)).answer
+    assert "The inputs are of 2 crashes." in said
+    assert "they may be one" not in said

@@ -51,12 +51,12 @@ def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
         if not rows or any(r.outcome in (WRITTEN, SMALLER) for r in others):
             continue
         second = rows[0]
-        words = f"has {_told(second)}"
-        if second.tells == "kernel dump":
-            words = f"is a {_told(second)}"
+        words = ("is a " if second.tells == "kernel dump" else "has ") + _told(second)
+        if second.origin.confidence != "guess":
+            words += " of the same crash"
         text = (
             f"{called(anomaly.origin.source)} ends with the call of {anomaly.subject}, which never "
-            f"returned, and {called(second.origin.source)} {words} of the same crash: the "
+            f"returned, and {called(second.origin.source)} {words}: the "
             f"crash path most probably died or hung in the secondary callback of "
             f"{anomaly.subject}."
         )

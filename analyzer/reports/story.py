@@ -109,6 +109,7 @@ def sentences(records: Records) -> list[str]:
         said += _of_no_crash(records)
         machine_wide = [f for f in _findings(records) if _is_of_machine(f)]
         said += _culprit(machine_wide, is_needed=False)
+    said += _of_running_systems(records)
     said += missing.unknown(records)
     said += missing.next_steps(records)
     return [*said, _verdict(records)]
@@ -142,12 +143,21 @@ def _maybe_one(index: Index) -> Iterator[str]:
                 numbers = named.setdefault(key, [])
                 numbers += [] if number in numbers else [number]
     for numbers in named.values():
-        if len(numbers) > 1:
+        kinds = [row.tells for number in numbers for row in index.by_number[number]]
+        if len(numbers) > 1 and len(set(kinds)) == len(kinds):  # one crash has one of each
             alike = words.listed(map(str, numbers[:6]))
             yield (
                 f"Crashes {alike} have the same bugcheck code and parameters: if a clock was "
                 "wrong, they may be one."
             )
+
+
+def _of_running_systems(records: Records) -> Iterator[str]:
+    """Dumps that are beside the point of this case."""
+    for source in dict.fromkeys(
+        f.origin.source for f in records["findings"] if f.rule == "not-a-crash"
+    ):
+        yield f"{_file(source)} was taken of a running system, so it tells of no crash."
 
 
 def _of_no_crash(records: Records) -> Iterator[str]:
@@ -193,7 +203,8 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
     good = [row for row in rows if row.outcome in (WRITTEN, SMALLER)]
     bad = [row for row in rows if row.outcome == FAILED]
     crash = _name(crash, rows)
-    pieces = [_piece(records, row) for row in sorted(good + bad, key=_weight)]
+    cut = [row for row in rows if row.tells == "kernel dump" and not row.outcome]
+    pieces = [_piece(records, row) for row in sorted(good + bad + cut, key=_weight)]
     if good and bad:
         pieces = [_piece(records, row) for row in (min(good, key=_weight), min(bad, key=_weight))]
         return f"Whether {crash} left a dump is contradictory: {' but '.join(pieces)}."

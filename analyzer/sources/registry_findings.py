@@ -44,7 +44,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
     if enabled == 0 and isinstance(enabled, int):
         yield Anomaly(
             "registry-dump-disabled",
-            "CrashDumpEnabled is 0: no crash leaves a dump.",
+            "CrashDumpEnabled is 0: as long as it is, no crash leaves a dump.",
             origin,
             "CrashDumpEnabled",
             ("CrashDumpEnabled = 0",),
