@@ -244,7 +244,8 @@ def _script(arguments: Any) -> int:
     from .case import open_case
 
     records = open_case(list(_expanded(arguments.paths))).records if arguments.paths else None
-    _write(arguments, live.script(arguments, records))
+    # Where lines end in LF alone, DbgEng 10.0.15063 takes some of them apart ($$<).
+    _write(arguments, live.script(arguments, records), newline="\r\n")
     return 0
 
 
@@ -311,11 +312,11 @@ def _expanded(paths: Iterable[str]) -> Iterator[str]:
         yield from found
 
 
-def _write(arguments: Any, pieces: Iterable[str]) -> None:
+def _write(arguments: Any, pieces: Iterable[str], newline: str = "\n") -> None:
     target = getattr(arguments, "output", "-")
     if target != "-":
         try:
-            with open(target, "w", encoding="utf-8", newline="\n") as file:
+            with open(target, "w", encoding="utf-8", newline=newline) as file:
                 file.writelines(pieces)
         except OSError as error:
             raise InputError(target, f"the output cannot be written: {_reason(error)}") from None

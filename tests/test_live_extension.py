@@ -210,6 +210,21 @@ def test_nothing_to_watch_is_said(console, monkeypatch):
     assert "--callback [NAME=]WHERE" in run("arm", "--quiet")
 
 
+def test_no_kernel_in_the_debugger(console, monkeypatch):
+    """A process or nothing at all is no target, and that is said."""
+    run, _ = console()
+    monkeypatch.setattr(sys.modules["pykd"], "isKernelDebugging", lambda: False)
+    for command in ("", "report", "arm"):
+        assert run(command) == "dumpstart: the debugger has no kernel and no kernel dump open."
+
+
+def test_an_open_quote_in_the_options(console, monkeypatch):
+    """One sentence, no traceback."""
+    run, _ = console()
+    monkeypatch.setenv(extension.ARGUMENTS, 'arm --output "x')
+    assert run("") == "dumpstart: the options cannot be read: no closing quotation"
+
+
 @pytest.mark.parametrize("line", extension.HELP.splitlines())
 def test_help_fits_the_window(line):
     """80 columns, ASCII."""

@@ -130,6 +130,15 @@ def test_a_script_that_cannot_be(name, options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_lines_end_as_on_windows(tmp_path):
+    """DbgEng takes lines apart that end in LF alone."""
+    path = tmp_path / "watch.txt"
+    assert (
+        main(["script", "--architecture", "x64", "--callback", "a!b", "--output", str(path)]) == 0
+    )
+    assert path.read_bytes().count(b"\r\n") == path.read_bytes().count(b"\n") > 9
+
+
 def test_a_place_is_watched_once():
     """A second breakpoint at a place would take the place of the first."""
     lines = list(script.write([START, START._replace(expression="DUMP_X+0x1000")], "x64"))

@@ -51,7 +51,7 @@ def run_script(folder: Path) -> Ran:
     options = ["--writes", "all", "--tsc-hz", str(TICKS_PER_SECOND), "--log", windows_path(log)]
     assert main(["script", str(folder / "failing.jsonl"), *options, "--output", str(script)]) == 0
     done = machine.nt.address("KiRequestDone")
-    commands = [".reload", f"$$><{windows_path(script)}", f"bp {done:#x}", "g", ".logclose"]
+    commands = [".reload", f"$$<{windows_path(script)}", f"bp {done:#x}", "g", ".logclose"]
     with simulated("failing", tty=wine.port, stop_ticks=STOP_TICKS) as target:
         session.debug(wine, [*commands, "bc *", "qd"])
         report = target.end()

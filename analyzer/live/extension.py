@@ -101,7 +101,10 @@ def words(argv: Sequence[str]) -> list[str]:
                 text = file.read(1 << 16)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: the options cannot be read: {error}") from None
-    return shlex.split(text, posix=False)
+    try:
+        return shlex.split(text, posix=False)
+    except ValueError as error:  # a quote that is not closed
+        raise UsageError(f"the options cannot be read: {str(error).lower()}") from None
 
 
 def ascii_only(text: str) -> str:

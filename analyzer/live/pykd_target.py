@@ -23,7 +23,7 @@ _CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "ar
 #: a block of data in the engine's account of a minidump
 _BLOCK = re.compile(r"^ +([0-9a-f]{8}`?[0-9a-f]{8}) - ([0-9a-f]{8}`?[0-9a-f]{8}) at offset ", re.M)
 #: the dump in the list of what the debugger has open; the current one has a dot
-_OPEN = re.compile(r"^\.\s*\d+\s[^:\n]*: ?(.+)$", re.M)
+_OPEN = re.compile(r"^\.\s*\d+\s([^:\n]*): ?(.+)$", re.M)
 _ATTRIBUTES = re.compile(r"^Attributes +([0-9a-f]{1,8})\s*$", re.M)
 #: how long the break-in of a time limit may take before it is asked for again
 _GRACE = 30.0
@@ -329,8 +329,12 @@ def inside() -> PykdSession:
     """What the debugger that runs this code is attached to."""
     session = PykdSession("the debugger's target", is_owner=False)
     found = _OPEN.search(session._command("||")) if session.is_dump else None
+    is_user = found is not None and "user" in found.group(1).lower().split()
+    is_kernel = session.is_dump or session._ask(session._pykd.isKernelDebugging, True)
+    if is_user or not is_kernel:
+        raise SessionError("the debugger has no kernel and no kernel dump open.")
     if found:
-        session.path = found.group(1).strip()
+        session.path = found.group(2).strip()
     return session
 
 
