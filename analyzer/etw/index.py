@@ -50,7 +50,6 @@ COLUMNS: dict[str, str] = {
 NO_ID = 0xFFFFFFFF  # thread or process not recorded
 
 _OTHER, _SYSTEM, _PERF, _EVENT, _CLASSIC, _MESSAGE = (1 << k for k in range(6))
-_ANY = (1 << 6) - 1
 _LAYOUT = np.full(256, _OTHER, np.uint8)  # one bit per header layout
 _LAYOUT[[1, 2, 3, 4]] = _SYSTEM
 _LAYOUT[[PERFINFO32, PERFINFO64]] = _PERF
@@ -160,47 +159,47 @@ def _fill(out: dict[str, Array], words: Array, slots: Array, providers: Provider
     kernel, provided = _SYSTEM | _PERF, _EVENT | _CLASSIC
     q = _headers(words, slots, 8 if present & ~kernel else 3)
     d, w, b = q.view(np.uint32), q.view(np.uint16), q.view(np.uint8)
-    masks: dict[int, Array] = {}
+    out["ts"] = q[:, 2].view(np.int64).copy()
+    out["tid"], out["pid"] = d[:, 2].copy(), d[:, 3].copy()
+    if present & (_PERF | _OTHER):
+        bare = (layout & (_PERF | _OTHER)) != 0
+        out["ts"] = np.where(bare, q[:, 1].view(np.int64), out["ts"])
+        out["tid"] = np.where(bare, NO_ID, out["tid"])
+        out["pid"] = np.where(bare, NO_ID, out["pid"])
+        if present & _OTHER:
+            out["ts"][layout == _OTHER] = NO_TIME
 
-    def put(name: str, layouts: int, value: Any) -> None:
-        """Sets a column for events of these layouts; what nobody sets is 0."""
-        if not present & layouts:
-            return
-        if not present & ~layouts:
-            out[name] = np.empty(len(slots), COLUMNS[name])
-            out[name][:] = value
-            return
-        if layouts not in masks:
-            masks[layouts] = (layout & layouts) != 0
-        out[name] = np.where(masks[layouts], value, out[name])
-
-    put("ts", _ANY, q[:, 2].view(np.int64))
-    put("ts", _PERF, q[:, 1].view(np.int64))
-    put("tid", _ANY, d[:, 2])
-    put("tid", _PERF | _OTHER, NO_ID)
-    put("pid", _ANY, d[:, 3])
-    put("pid", _PERF | _OTHER, NO_ID)
-    for name in ("id", "version", "opcode", "level", "keyword", "provider"):
-        put(name, _ANY, 0)
-    put("id", kernel, w[:, 3])
-    put("version", kernel, b[:, 0])
-    put("opcode", kernel, b[:, 6])
-    if present & _CLASSIC:
-        put("version", _CLASSIC, b[:, 6])
-        put("opcode", _CLASSIC, b[:, 4])
-        put("level", _CLASSIC, b[:, 5])
-    if present & _EVENT:
-        put("id", _EVENT, w[:, 0x28 // 2])
-        put("version", _EVENT, b[:, 0x2A])
-        put("opcode", _EVENT, b[:, 0x2D])
-        put("level", _EVENT, b[:, 0x2C])
-        put("keyword", _EVENT, q[:, 6])
+    names = ("id", "version", "opcode", "level", "keyword")
+    groups: list[tuple[int, tuple[Any, ...]]] = [
+        (kernel, (w[:, 3], b[:, 0], b[:, 6], 0, 0)),
+        (_OTHER | _MESSAGE, (0, 0, 0, 0, 0)),
+    ]
+    if present & provided:
+        groups += [
+            (_CLASSIC, (0, b[:, 6], b[:, 4], b[:, 5], 0)),
+            (_EVENT, (w[:, 0x28 // 2], b[:, 0x2A], b[:, 0x2D], b[:, 0x2C], q[:, 6])),
+        ]
+    members = [np.count_nonzero(layout & kinds) for kinds, _ in groups]
+    most = int(np.argmax(members))
+    for name, value in zip(names, groups.pop(most)[1]):
+        out[name] = np.empty(len(slots), COLUMNS[name])
+        out[name][:] = value  # of all, then the others' over it
+    for kinds, values in groups:
+        if not present & kinds:
+            continue
+        mine = (layout & kinds) != 0
+        few = mine.nonzero()[0]
+        for name, value in zip(names, values):
+            if len(few) * 16 > len(slots):
+                out[name] = np.where(mine, value, out[name])
+            else:
+                out[name][few] = value if isinstance(value, int) else value[few]
+    out["provider"] = np.zeros(len(slots), COLUMNS["provider"])
     if not present & ~provided:
         out["provider"] = providers.numbers(q[:, 3].copy(), q[:, 4].copy())
     elif present & provided:
         rows = (layout & provided).nonzero()[0]
         out["provider"][rows] = providers.numbers(q[rows, 3], q[rows, 4])
-    put("ts", _OTHER, NO_TIME)
     if present & _MESSAGE:
         rows = (layout == _MESSAGE).nonzero()[0]
         _fill_messages(out, rows, d[rows], w[rows], providers)
