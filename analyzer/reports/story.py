@@ -325,10 +325,10 @@ def _filters(records: Records, part: Records) -> Iterator[str]:
     if began:
         source = _file(began[0].origin)
         yield (
-            f"{source} begins after the filters are started, so Dump_Start of every loaded filter "
-            f"had likely been called and had returned; all calls together then took at most "
-            f"{began[0].elapsed_ms} ms (with screen, triage data and the dump port driver); what "
-            "they returned is not in the log."
+            f"{source} begins after the filters are started, as far as is known, so Dump_Start of "
+            "every loaded filter that has one had likely been called and had returned; all calls "
+            f"together then took at most {began[0].elapsed_ms} ms (with screen, triage data and "
+            "the dump port driver); what they returned is not in the log."
         )
     else:
         yield "Whether Dump_Start was called, and what it returned, is not determined."
