@@ -263,7 +263,7 @@ def measure(folder: Path, quick: bool) -> Part:
 
 
 NOTES = """\
-- A rate is events per second of processor time, the best of five runs; of small files, of up to 200.
+- A rate is events per second of processor time, the best of five runs (small files: up to 200).
 - A peer reads for at most 8 seconds, etl-parser the first 4 MB.
 - dissect.etl and etl-parser hand out events as they stand in the file, without a table or an order.
 - The C walk is `benchmarks/walk.c`, compiled with gcc -O2: the same columns, in file order.
