@@ -71,8 +71,8 @@ _LOG = (
         "warning",
         "The dump started late",
         "The first time in the log is more than 10 seconds after the bugcheck. Of 20 public logs "
-        "19 have 1.3 to 8.0 seconds, one has 171.7. Dump_Start of all filters lies in that time, but "
-        "so do freezing the processors, the screen, triage data and the start of the dump port "
+        "19 have 1.3 to 8.0 seconds, one has 171.7. Dump_Start of all filters lies in that time, "
+        "but so do freezing the processors, the screen, triage data and the start of the dump port "
         "driver.",
         "A slow Dump_Start or a slow disk start can let a watchdog reset the machine before the "
         "dump "
