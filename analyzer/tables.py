@@ -11,9 +11,10 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from .absence import Absent
+from .absence import Absent, is_absent
 from .errors import UsageError
 from .records import TABLES, Origin
 
@@ -72,6 +73,55 @@ FIELD_KINDS = {record: dict(SCHEMA[name]) for name, record in TABLES.items()}
 def rows_of(rows: Any) -> Iterable[Any]:
     """The records of a table value: a list of records, or a bulk object with ``rows()``."""
     return rows.rows() if hasattr(rows, "rows") else rows  # type: ignore[no-any-return]
+
+
+def alike(rows: Any, *fields: str) -> list[tuple[Any, int]]:
+    """The first row of each combination of some fields, and how many rows have it.
+
+    The fields must not be such in which single calls differ (times, numbers); millions of calls
+    are looked at by their kinds.
+    """
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for part in getattr(rows, "parts", [rows_of(rows)]):
+        if hasattr(part, "kinds"):
+            firsts, counts, _ = part.kinds()
+        else:
+            firsts, counts = part, repeat(1)
+        for row, count in zip(firsts, counts):
+            key = tuple([getattr(row, name) for name in fields])
+            found.setdefault(key, [row, 0])[1] += count
+    return [(row, count) for row, count in found.values()]
+
+
+def select(rows: Any, wanted: Callable[[Any], bool]) -> Any:
+    """The rows of which ``wanted`` holds; it must not look at what differs from call to call."""
+    if hasattr(rows, "parts"):
+        return rows.where(wanted)
+    return [row for row in rows_of(rows) if wanted(row)]
+
+
+def numbers(rows: Any, name: str) -> Any:
+    """The numbers of a column that are there, in order: a list, or an array of numpy."""
+    found: list[Any] = []
+    for part in getattr(rows, "parts", [rows_of(rows)]):
+        if hasattr(part, "kinds"):
+            firsts, _, codes = part.kinds()
+            is_there = [not is_absent(getattr(row, name)) for row in firsts]
+            found.append(part.column(name)[_taken(is_there, codes)])
+        else:
+            own = [value for value in (getattr(row, name) for row in part) if not is_absent(value)]
+            found += [own] if own else []
+    if len(found) < 2:
+        return found[0] if found else []
+    import numpy as np
+
+    return np.concatenate([np.asarray(part) for part in found])
+
+
+def _taken(values: list[Any], codes: Any) -> Any:
+    import numpy as np
+
+    return np.array(values)[codes]
 
 
 def values(record: Any) -> list[Any]:
@@ -150,6 +200,11 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
         return rows.frame()  # type: ignore[no-any-return]
     import pandas as pd
 
+    if hasattr(rows, "parts"):
+        made = [_bulk(table, p) if hasattr(p, "kinds") else frame(table, p) for p in rows.parts]
+        if not made:
+            return frame(table, [])
+        return made[0] if len(made) == 1 else pd.concat(made, ignore_index=True)
     columns = SCHEMA[table]
     cells: list[list[Any]] = [[] for _ in columns]
     reasons: list[Any] = []
@@ -165,6 +220,30 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
     data = {c.name: series_data(c.kind, column) for c, column in zip(columns, cells)}
     data[REASONS_COLUMN] = series_data("Text", reasons)
     return pd.DataFrame(data)
+
+
+def _bulk(table: str, part: Any) -> pd.DataFrame:
+    """The frame of calls that are kept as columns: what a kind has in common is said once."""
+    import numpy as np
+    import pandas as pd
+
+    firsts, _, codes = part.kinds()
+    kinds = frame(table, firsts)
+    data: dict[str, Any] = {}
+    for name in kinds.columns:
+        common = kinds[name].array
+        if name not in part.varying:
+            data[name] = common.take(codes)
+            continue
+        missing, column = np.asarray(kinds[name].isna())[codes], part.column(name)
+        if isinstance(common, pd.arrays.DatetimeArray):
+            times = column.astype("M8[ns]")
+            times[missing] = np.datetime64("NaT", "ns")
+            data[name] = pd.DatetimeIndex(times).tz_localize("UTC")
+        else:
+            numbers = np.where(missing, 0, column).astype(common.dtype.numpy_dtype, copy=False)
+            data[name] = pd.arrays.IntegerArray(numbers, missing)
+    return pd.DataFrame(data, copy=False)
 
 
 def series_data(kind: str, column: list[Any]) -> Any:

@@ -1,38 +1,42 @@
 """The calls of a capture: entries and returns joined by number, timed, and told as records.
 
 Invariant: the return that a fact names belongs to the call of the same number and to no other; a
-call is called "never returned" only as far as the capture goes. Standard library only.
+call is called "never returned" only as far as the capture goes. Calls are kept as columns, because
+there may be millions. Standard library only.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from collections.abc import Container, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..absence import Absent
-from ..names import ntstatus
 from ..records import Anomaly, Callback, Module, Origin, Records
 from ..target import symbol
 from . import capture_timing as timing
 from .capture_format import Fact, number, numbers, text
+from .capture_table import BITS, ENTRY, RETURN, CallTable, Captured
 
-_MAX_TOLD = 100  #: findings of one kind; the rest is counted
-
+MAX_TOLD = 100  #: findings of one kind; the rest is counted
+#: so many calls are told as a table that makes its rows when they are asked for
+MANY = 20_000
 
 _UNTOLD = Absent("not-recorded", "the capture does not tell it")
-_UNSEEN = (None, None, None, None)
-_new: Any = tuple.__new__
 _ENTRY = ("n", "id", "cpu", "host", "tsc", "extension")
 _RETURN = ("n", "cpu", "host", "tsc", "status")
+#: columns that an entry and a return fill, in the order of their facts' numbers above
+AT_ENTRY = ("cpu", "host", "tsc", "extension")
+AT_RETURN = ("back_cpu", "back_host", "back_tsc", "status")
 
 
 class Routine:
     """One armed callback."""
 
-    __slots__ = ("address", "bounded", "callback", "calls", "filter", "stack")
+    __slots__ = ("address", "bounded", "callback", "calls", "filter", "place", "stack")
 
-    def __init__(self, fact: Fact) -> None:
+    def __init__(self, fact: Fact, place: int) -> None:
+        self.place = place  #: in the order of arming
         self.filter, self.stack = text(fact, "filter"), text(fact, "stack")
         self.callback = text(fact, "callback") or "callback"
         self.address = number(fact, "routine")
@@ -45,26 +49,12 @@ class Routine:
         return self.filter or "an unnamed filter"
 
 
-class Call:
-    """One call as its facts tell it."""
+class Call(NamedTuple):
+    """Whose call it is, and what it was given."""
 
-    __slots__ = ("back", "entry", "number", "offset", "routine")
-
-    def __init__(self, routine: Routine, offset: int) -> None:
-        self.routine, self.number, self.offset = routine, routine.calls, offset
-        routine.calls += 1
-        self.entry: list[int | None] | None = None  #: numbers of :data:`_ENTRY`, None when unseen
-        self.back: list[int | None] | None = None  #: numbers of :data:`_RETURN`, None when unseen
-
-    @property
-    def cpu(self) -> int | None:
-        """The processor of the entry."""
-        return self.entry[0] if self.entry else None
-
-    @property
-    def extension(self) -> int | None:
-        """Where the extension lies that the callback was given."""
-        return self.entry[3] if self.entry else None
+    routine: Routine
+    number: int
+    extension: int | None  #: where the extension lies
 
 
 class Calls:
@@ -72,20 +62,35 @@ class Calls:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._routines: dict[int, Routine] = {}
-        self._open: dict[int, Call] = {}
-        self._all: deque[Call] = deque()
-        self._count = 0
-        self.last: Call | None = None  #: of the fact just taken
+        self.armed_now: dict[int, Routine] = {}  #: by the number that facts use
+        self.routines: list[Routine] = []
+        self.open: dict[int, int] = {}  #: number of a call under way -> its place in the columns
+        self.columns: dict[str, Any] = {
+            "routine": array("I"), "flags": array("H"), "number": array("I"), "offset": array("Q"),
+            **{name: array("Q") for name in BITS},
+        }  # fmt: skip
+        self.last: int | None = None  #: call of the fact just taken
         self._tsc_noise: list[int] = []
         self._host_noise: list[int] = []
         self._registered: list[Callback] = []
-        self._lost: dict[Call, str] = {}
-        self._stopped: dict[Call, str] = {}
-        self._nested: list[tuple[Call, Call]] = []
+        self._lost: dict[int, str] = {}
+        self._stopped: dict[int, str] = {}
+        self.nested: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.columns["flags"])
+
+    def cpu(self, call: int) -> int | None:
+        """The processor of an entry."""
+        known = self.columns["flags"][call] & BITS["cpu"]
+        return self.columns["cpu"][call] if known else None
+
+    def call(self, place: int) -> Call:
+        """One call."""
+        routine = self.routines[self.columns["routine"][place]]
+        known = self.columns["flags"][place] & BITS["extension"]
+        extension = self.columns["extension"][place] if known else None
+        return Call(routine, self.columns["number"][place], extension)
 
     # -- taking --------------------------------------------------------------------------------
 
@@ -94,12 +99,13 @@ class Calls:
         key = number(fact, "id")
         if key is None:
             return False
-        self._routines[key] = Routine(fact)
+        self.armed_now[key] = routine = Routine(fact, len(self.routines))
+        self.routines.append(routine)
         return True
 
     def disarmed(self, fact: Fact) -> bool:
         """A callback that is no longer watched."""
-        routine = self._routines.get(number(fact, "id"))  # type: ignore[arg-type]
+        routine = self.armed_now.get(number(fact, "id"))  # type: ignore[arg-type]
         if routine is None:
             return False
         routine.bounded = text(fact, "why") or "no longer watched"
@@ -107,40 +113,58 @@ class Calls:
 
     def entry(self, fact: Fact, offset: int) -> bool:
         """A callback was entered."""
-        key, ident, *entry = numbers(fact, _ENTRY)
-        routine = self._routines.get(ident)  # type: ignore[arg-type]
-        if key is None or routine is None or key in self._open:
+        return self.entered(numbers(fact, _ENTRY), offset)
+
+    def entered(self, told: Sequence[int | None], offset: int) -> bool:
+        """The same, of the numbers that the fact tells."""
+        key, ident, *values = told
+        routine = self.armed_now.get(ident)  # type: ignore[arg-type]
+        if key is None or routine is None or key in self.open:
             return False
         call = self._begun(routine, offset)
-        call.entry = entry
-        if self._open and len(self._nested) < _MAX_TOLD:
-            outer = next((o for o in self._open.values() if o.cpu == call.cpu), None)
+        self._put(call, ENTRY, AT_ENTRY, values)
+        if self.open and len(self.nested) < MAX_TOLD:
+            outer = next((o for o in self.open.values() if self.cpu(o) == values[0]), None)
             if outer is not None:
-                self._nested.append((outer, call))
-        self._open[key] = call
+                self.nested.append((outer, call))
+        self.open[key] = call
         return True
 
-    def _begun(self, routine: Routine, offset: int) -> Call:
-        self.last = call = Call(routine, offset)
-        self._all.append(call)
-        self._count += 1
+    def _begun(self, routine: Routine, offset: int) -> int:
+        self.last = call = len(self)
+        for column in self.columns.values():
+            column.append(0)
+        self.columns["routine"][call], self.columns["number"][call] = routine.place, routine.calls
+        self.columns["offset"][call] = offset
+        routine.calls += 1
         return call
+
+    def _put(self, call: int, flag: int, names: Sequence[str], values: Sequence[Any]) -> None:
+        for name, value in zip(names, values):
+            if value is not None:
+                self.columns[name][call] = value
+                flag |= BITS[name]
+        self.columns["flags"][call] |= flag
 
     def back(self, fact: Fact, offset: int) -> bool:
         """A callback returned."""
-        key, *back = numbers(fact, _RETURN)
-        self.last = call = self._open.pop(key, None)  # type: ignore[arg-type]
+        return self.returned(numbers(fact, _RETURN), offset, number(fact, "id"))
+
+    def returned(self, told: Sequence[int | None], offset: int, ident: int | None = None) -> bool:
+        """The same, of the numbers that the fact tells."""
+        key, *values = told
+        self.last = call = self.open.pop(key, None)  # type: ignore[arg-type]
         if call is None:
-            routine = self._routines.get(number(fact, "id"))  # type: ignore[arg-type]
+            routine = self.armed_now.get(ident)  # type: ignore[arg-type]
             if routine is None:
                 return False
             call = self._begun(routine, offset)
-        call.back = back
+        self._put(call, RETURN, AT_RETURN, values)
         return True
 
     def lost(self, fact: Fact) -> bool:
         """The capture saw that a call cannot return any more."""
-        call = self._open.pop(number(fact, "n"), None)  # type: ignore[arg-type]
+        call = self.open.pop(number(fact, "n"), None)  # type: ignore[arg-type]
         if call is None:
             return False
         self._lost[call] = text(fact, "why") or "its frame is gone"
@@ -148,8 +172,8 @@ class Calls:
 
     def ended(self) -> None:
         """A session is over: what is under way cannot return in the next one."""
-        self._lost.update(dict.fromkeys(self._open.values(), "its session ended"))
-        self._open.clear()
+        self._lost.update(dict.fromkeys(self.open.values(), "its session ended"))
+        self.open.clear()
 
     def calibration(self, fact: Fact) -> bool:
         """Two stops one instruction apart: the debugger's own cost."""
@@ -168,8 +192,8 @@ class Calls:
         """The target stopped for another reason; calls under way on that processor remember it."""
         if fact.get("kind") == "exception":
             cpu = number(fact, "cpu")
-            for call in self._open.values():
-                if cpu is None or call.cpu is None or call.cpu == cpu:
+            for call in self.open.values():
+                if cpu is None or self.cpu(call) in (None, cpu):
                     self._stopped[call] = text(fact, "detail") or "an exception"
 
     def registered(self, callbacks: Sequence[Callback]) -> None:
@@ -188,30 +212,43 @@ class Calls:
     ) -> None:
         """Adds the callbacks table and what is odd about the calls."""
         clocks = timing.Clocks(frequency, self._tsc_noise, self._host_noise)
-        rows: dict[Routine, list[Callback]] = {}
-        symbols: dict[Routine, Any] = {}
-        odd: list[Anomaly] = []
-        table = out.tables["callbacks"]
-        while self._all:  # each makes room for its row: there may be millions
-            call = self._all.popleft()
-            routine = call.routine
-            if routine not in symbols:
-                address = routine.address
-                symbols[routine] = _UNTOLD if address is None else symbol(modules, address)
-                rows[routine] = []
-            row = _row(call, clocks, symbols[routine], self.path)
-            table.append(row)
-            rows[routine].append(row)
-            if len(odd) < _MAX_TOLD:
-                odd += _odd(call, row, self._lost.get(call, ending), self._stopped.get(call, ""))
-        table += self._untold({routine.address for routine in rows}, is_whole, ending)
-        out.add(*odd, *self._recursion(), *self._bounds(), *self._timing(rows, clocks))
+        symbols = [
+            _UNTOLD if routine.address is None else symbol(modules, routine.address)
+            for routine in self.routines
+        ]
+        calls = Captured(self.columns, self.routines, symbols, clocks, self.path)
+        called = [routine for routine in self.routines if routine.calls]
+        untold = list(self._untold({routine.address for routine in called}, is_whole, ending))
+        if len(calls) >= MANY and calls.is_bulk():
+            out.tables["callbacks"] = CallTable([calls, untold])  # type: ignore[assignment]
+        else:
+            out.add(*calls, *untold)
+        out.add(*self._odd(calls, ending), *self._recursion(), *self._bounds())
+        out.add(*self._timing(calls, called, clocks))
+
+    def _odd(self, calls: Captured, ending: str) -> Iterator[Anomaly]:
+        """What is odd about single calls; the first ones one by one, the rest as a number."""
+        told = 0
+        more: dict[tuple[str, str], list[int]] = {}
+        for place in sorted({*calls.odd(), *self._stopped}):
+            is_told = told < MAX_TOLD
+            lost, stop = self._lost.get(place, ending), self._stopped.get(place, "")
+            for anomaly in calls.oddities(place, lost, stop):
+                if is_told:
+                    yield anomaly
+                    told += 1
+                else:
+                    more.setdefault((anomaly.rule, anomaly.subject), []).append(place)
+        for (rule, subject), rest in more.items():
+            text = f"{len(rest)} more calls of {subject or 'an unnamed filter'} are as the calls "
+            text += "told one by one; the callbacks table has them all."
+            yield Anomaly(rule, text, calls[rest[0]].origin, subject)
 
     def _untold(
         self, seen: Container[int | None], is_whole: bool, ending: str
     ) -> Iterator[Callback]:
         """Rows of the callbacks that were registered and of which no call was seen."""
-        armed = {routine.address for routine in self._routines.values()}
+        armed = {routine.address for routine in self.routines}
         for row in self._registered:
             if row.routine and row.routine in seen:
                 continue
@@ -235,18 +272,17 @@ class Calls:
                 )  # fmt: skip
             yield row._replace(was_called=called, origin=row.origin._replace(how=how))
 
-    def _recursion(self) -> list[Anomaly]:
-        return [
-            Anomaly(
+    def _recursion(self) -> Iterator[Anomaly]:
+        for outer, inner in self.nested:
+            around, routine = self.call(outer).routine, self.call(inner).routine
+            offset = self.columns["offset"][inner]
+            yield Anomaly(
                 "callback-nested",
-                f"{inner.routine.callback} of {inner.routine.label} was entered while "
-                f"{outer.routine.callback} of {outer.routine.label} had not returned on the same "
-                "processor.",
-                Origin(self.path, "capture", "certain", inner.offset, inner.routine.address),
-                inner.routine.filter or "",
+                f"{routine.callback} of {routine.label} was entered while {around.callback} of "
+                f"{around.label} had not returned on the same processor.",
+                Origin(self.path, "capture", "certain", offset, routine.address),
+                routine.filter or "",
             )
-            for outer, inner in self._nested
-        ]
 
     def _bounds(self) -> list[Anomaly]:
         return [
@@ -257,127 +293,56 @@ class Calls:
                 Origin(self.path, "capture", "certain", None, routine.address),
                 routine.filter or "",
             )
-            for routine in self._routines.values()
+            for routine in self.routines
             if routine.bounded
         ]
 
-    def _timing(self, rows: dict[Routine, list[Callback]], clocks: timing.Clocks) -> list[Anomaly]:
+    def _timing(
+        self, calls: Captured, called: Sequence[Routine], clocks: timing.Clocks
+    ) -> list[Anomaly]:
         found: list[Anomaly] = []
         is_timed = False
-        for routine, calls in rows.items():
-            timed = [row for row in calls if isinstance(row.duration_low_ns, int)]
-            if timed:
+        by_routine = calls.timed()
+        for routine in called:
+            timed = by_routine.get(routine.place)
+            if timed is not None:
                 is_timed = True
-                found += self._of_routine(routine, timed, clocks)
+                found += self._of_routine(routine, calls, timed, clocks)
         if is_timed and not clocks.is_calibrated:
             text = "The debugger's own cost was not measured: each duration is an upper bound only."
             found.append(Anomaly("duration-uncalibrated", text, Origin(self.path, clocks.how)))
-        if rows and clocks.is_host:
+        if called and clocks.is_host:
             text = "The frequency of the target's clock is not known: durations are taken from the "
             text += "debugger's own clock and are coarse."
             found.append(Anomaly("duration-host-clock", text, Origin(self.path, clocks.how)))
         return found
 
     def _of_routine(
-        self, routine: Routine, calls: list[Callback], clocks: timing.Clocks
+        self, routine: Routine, calls: Captured, timed: timing.Timed, clocks: timing.Clocks
     ) -> list[Anomaly]:
         """What is slow or cannot be told of calls that have a duration."""
         found: list[Anomaly] = []
         name, subject = f"{routine.callback} of {routine.label}", routine.filter or ""
-        bounds: list[Any] = [(row.duration_low_ns, row.duration_high_ns) for row in calls]
-        place = max(range(len(bounds)), key=lambda n: bounds[n][0])
-        low, high = bounds[place]
-        call, offset = calls[place].call, calls[place].origin.file_offset
+        longest, count = timed.longest(), len(timed.lows)
+        low, high = int(timed.lows[longest]), int(timed.highs[longest])
+        row = calls[int(timed.places[longest])]
+        call, offset = row.call, row.origin.file_offset
         origin = Origin(self.path, clocks.how, "certain", offset, routine.address)
         evidence = (f"duration_low_ns = {low}", f"duration_high_ns = {high}", f"call = {call}")
-        over = sum(one > timing.LIMIT_NS for one, _ in bounds)
+        over = timed.over(timing.LIMIT_NS)
         if over:
-            text = f"{over} of {len(calls)} calls of {name} took more than 1 s; the longest at "
+            text = f"{over} of {count} calls of {name} took more than 1 s; the longest at "
             text += f"least {low / 1e9:.3f} s (call {call})."
             found.append(Anomaly("callback-slow", text, origin, subject, evidence))
-        others = timing.statistics(bounds[:place] + bounds[place + 1 :])
-        if not over and others is not None and timing.stands_out(low, others):
+        others = None if over else timed.statistics(without=longest)
+        if others is not None and timing.stands_out(low, others):
             text = f"Call {call} of {name} took at least {low / 1e6:.3f} ms; the "
             text += f"other {others.count} calls took {others.high / 1e6:.3f} ms at most "
             text += "in the median."
             found.append(Anomaly("callback-slow-outlier", text, origin, subject, evidence))
-        below = sum(not isinstance(row.duration_ns, int) for row in calls)
+        below = count - timed.exact
         if below and clocks.is_calibrated:
-            text = f"{below} of {len(calls)} calls of {name} were shorter than the debugger's own "
-            text += f"noise; they took at most {max(h for lo, h in bounds if not lo) / 1e6:.3f} ms."
+            text = f"{below} of {count} calls of {name} were shorter than the debugger's own "
+            text += f"noise; they took at most {timed.highest_below() / 1e6:.3f} ms."
             found.append(Anomaly("duration-below-noise", text, origin, subject))
         return found
-
-
-def _row(call: Call, clocks: timing.Clocks, where: Any, path: str) -> Callback:
-    """The record of a call; it is made for millions of calls."""
-    value: Any
-    low: Any
-    high: Any
-    routine = call.routine
-    cpu, host, tsc, extension = call.entry or _UNSEEN
-    back_cpu, back_host, back_tsc, status = call.back or _UNSEEN
-    if call.back is None:
-        value = low = high = timing.NO_RETURN
-    elif call.entry is None:
-        value = low = high = timing.NO_ENTRY
-    else:
-        value, low, high = clocks.span(*((host, back_host) if clocks.is_host else (tsc, back_tsc)))
-    back = timing.NO_RETURN if call.back is None else _UNTOLD
-    no_entry = timing.NO_ENTRY if call.entry is None else _UNTOLD
-    name: Any = back
-    if status is not None:
-        status &= 0xFFFFFFFF
-        name = ntstatus.name(status)
-    how = "capture" if low.__class__ is Absent else clocks.how
-    # The same as Callback(...) and Origin(...), which cost a call of Python each.
-    made: Callback = _new(Callback, (
-        routine.filter or _UNTOLD,
-        routine.stack or _UNTOLD,
-        routine.callback,
-        _UNTOLD if routine.address is None else routine.address,
-        where,
-        call.number,
-        "yes",
-        back_cpu if cpu is None else cpu,
-        no_entry if host is None else host,
-        no_entry if tsc is None else tsc,
-        back if back_tsc is None else back_tsc,
-        value,
-        low,
-        high,
-        back if status is None else status,
-        name,
-        _UNTOLD if extension is None else extension,
-        _new(Origin, (path, how, "certain", call.offset, routine.address)),
-    ))  # fmt: skip
-    return made
-
-
-def _odd(call: Call, row: Callback, lost: str, stop: str) -> list[Anomaly]:
-    has_entry, has_return = call.entry is not None, call.back is not None
-    cpu, _, tsc, _ = call.entry or _UNSEEN
-    back_cpu, _, back_tsc, _ = call.back or _UNSEEN
-    is_backwards = tsc is not None and back_tsc is not None and back_tsc < tsc
-    has_moved = cpu is not None and back_cpu not in (None, cpu)
-    if has_entry and has_return and not (stop or has_moved or is_backwards):
-        return []
-    routine, found = call.routine, []
-    name = f"Call {call.number} of {routine.callback} of {routine.label}"
-    subject = routine.filter or ""
-    if stop:
-        text = f"{name} was under way when the target stopped with an exception: {stop}."
-        found.append(Anomaly("callback-exception", text, row.origin, subject))
-    if not has_return:
-        text = f"{name} did not return while it was watched: {lost}."
-        found.append(Anomaly("callback-never-returned", text, row.origin, subject))
-    elif not has_entry:
-        text = f"{name} returned, and its entry was not seen."
-        found.append(Anomaly("callback-no-entry", text, row.origin, subject))
-    elif has_moved:
-        text = f"{name} was entered on processor {cpu} and returned on {back_cpu}."
-        found.append(Anomaly("callback-changed-processor", text, row.origin, subject))
-    if is_backwards:
-        text = f"{name} has a clock of {tsc:#x} at its entry and {back_tsc:#x} at its return."
-        found.append(Anomaly("capture-clock-backwards", text, row.origin, subject))
-    return found

@@ -17,7 +17,7 @@ from ..layouts.crashdmp import NodeLayout, node_layouts
 from ..records import Anomaly, Extension, Origin
 from ..target import Target
 from .capture_calls import Call
-from .capture_format import DRIVER_ENTRY, Fact, number, raw
+from .capture_format import DRIVER_ENTRY
 
 _OTHERWISE = Absent("not-recorded", "a capture tells the status of each call instead")
 NO_FAILURE = Failure(_OTHERWISE, _OTHERWISE, "certain", None)
@@ -50,6 +50,11 @@ class _Seen(NamedTuple):
     how: str
     offset: int
 
+    def is_as(self, other: _Seen) -> bool:
+        """True when both give equal rows."""
+        same = self.data == other.data and self.layout is other.layout
+        return same and self.call.routine is other.call.routine
+
 
 class Extensions:
     """Takes the bytes that the facts of calls carry."""
@@ -57,6 +62,8 @@ class Extensions:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._seen: list[_Seen] = []
+        self._first: dict[int, _Seen] = {}
+        self._last: dict[int, _Seen] = {}
         self.nodes: dict[int, Node] = {}
         self.early: set[int] = set()  #: extensions of nodes that were read at DriverEntry
         self.anomalies: list[Anomaly] = []
@@ -69,19 +76,17 @@ class Extensions:
         layouts = node_layouts(self._target.pointer_size)
         return next((layout for layout in layouts if layout.name == name), None)
 
-    def given(self, call: Call | None, fact: Fact, offset: int) -> None:
+    def given(self, call: Call, data: bytes | None, address: int | None, offset: int) -> None:
         """The bytes at the entry of a call."""
-        data, address = raw(fact, "ext"), number(fact, "extension")
-        if call is not None and data is not None and address is not None:
+        if data is not None and address is not None:
             how = f"given to {call.routine.callback}, call {call.number}"
             self._note(call, address, data, how, offset)
 
-    def left(self, call: Call | None, fact: Fact, offset: int) -> None:
+    def left(self, call: Call, data: bytes | None, offset: int) -> None:
         """The bytes at the return of a call."""
-        data = raw(fact, "ext")
-        if call is None or data is None or call.extension is None:
+        if data is None or call.extension is None:
             return
-        before = next((s for s in reversed(self._seen) if s.address == call.extension), None)
+        before = self._last.get(call.extension)
         how = f"as {call.routine.callback} left it, call {call.number}"
         after = self._note(call, call.extension, data, how, offset)
         if before is None or after is None:
@@ -109,7 +114,7 @@ class Extensions:
     def rows(self, described: Sequence[Extension]) -> Iterator[Extension]:
         """The records: a node's own unless a call was given the same, then each change."""
         for row in described:
-            first = next((s for s in self._seen if s.address == row.extension), None)
+            first = self._first.get(row.extension)  # type: ignore[arg-type]
             known = _early(row) if row.extension in self.early else row
             if first is None or self._row(first)[:-1] != known[:-1]:
                 yield known
@@ -127,8 +132,13 @@ class Extensions:
         layout = next(known, None) or self.layout()
         if layout is None:
             return None
-        self._seen.append(_Seen(call, address, data, layout, how, offset))
-        return self._seen[-1]
+        seen = _Seen(call, address, data, layout, how, offset)
+        before = self._last.get(address)
+        if before is None or not before.is_as(seen):  # thousands of calls are given the same
+            self._seen.append(seen)
+        self._first.setdefault(address, seen)
+        self._last[address] = seen
+        return seen
 
     def _row(self, seen: _Seen) -> Extension:
         layout, routine = seen.layout, seen.call.routine

@@ -8,12 +8,18 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import InputError
 from ..records import Anomaly, Origin, Records
 from . import capture_timing as timing
 from .capture_format import read
 from .capture_story import Story
+from .capture_table import CallTable
+
+#: from this size on many lines are taken at once
+LARGE = 1 << 20
+UTF8_MARK = b"\xef\xbb\xbf"
 
 
 def collect(path: str, baseline: Sequence[str] = ()) -> Records:
@@ -44,6 +50,11 @@ def load(path: str) -> tuple[Story, bool]:
     """The story of a capture, and whether its last line is whole."""
     story, is_whole = Story(path), True
     try:
+        bulk = _bulk(path)
+        if bulk is not None:
+            with open(path, "rb") as file:
+                file.seek(3 if file.read(3) == UTF8_MARK else 0)
+                return story, bulk.load(story, file)
         for lines in read(path):
             is_whole = lines.is_whole
             for fact, offset in zip(lines.facts, lines.offsets):
@@ -55,6 +66,19 @@ def load(path: str) -> tuple[Story, bool]:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(path, f"the file cannot be read: {reason}") from None
     return story, is_whole
+
+
+def _bulk(path: str) -> Any:
+    """What reads a large file; None for others, for UTF-16, and where there is no numpy."""
+    with open(path, "rb") as file:
+        is_coded = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    if is_coded or os.path.getsize(path) < LARGE:
+        return None
+    try:
+        from . import capture_bulk
+    except ImportError:  # inside a debugger
+        return None
+    return capture_bulk
 
 
 def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
@@ -81,7 +105,10 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
 def _durations(records: Records) -> dict[tuple[str, str], timing.Statistics | None]:
     """(filter, callback) -> statistics of its durations."""
     bounds: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for row in records["callbacks"]:
+    rows: Any = records["callbacks"]
+    if isinstance(rows, CallTable):
+        return rows.durations()
+    for row in rows:
         if isinstance(row.duration_low_ns, int):
             key = (str(row.filter or "an unnamed filter").lower(), row.callback)
             bounds.setdefault(key, []).append((row.duration_low_ns, row.duration_high_ns))

@@ -59,16 +59,27 @@ class Story:
         if kind == "call":
             good = self.calls.entry(fact, offset)
             if good and "ext" in fact:
-                self.extensions.given(self.calls.last, fact, offset)
+                self.given(raw(fact, "ext"), offset)
         elif kind == "return":
             good = self.calls.back(fact, offset)
             if good and "ext" in fact:
-                self.extensions.left(self.calls.last, fact, offset)
+                self.left(raw(fact, "ext"), offset)
         else:
             take = getattr(self, f"_take_{kind}", None)
             good = isinstance(kind, str) if take is None else take(fact, offset)
         if not good:
             self.odd(offset)
+
+    def given(self, data: bytes | None, offset: int) -> None:
+        """The extension's bytes at the entry of the last call."""
+        if self.calls.last is not None:
+            call = self.calls.call(self.calls.last)
+            self.extensions.given(call, data, call.extension, offset)
+
+    def left(self, data: bytes | None, offset: int) -> None:
+        """The extension's bytes at the return of the last call."""
+        if self.calls.last is not None:
+            self.extensions.left(self.calls.call(self.calls.last), data, offset)
 
     def odd(self, offset: int) -> None:
         """Notes a line that is no fact or a fact that cannot be."""
