@@ -201,6 +201,7 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
             "bars": bars,
             "top": f"{top:g} MB/s",
             "text": f"{len(rates)} chunks, slowest {min(rates):g} MB/s, fastest {top:g} MB/s",
+            "slow": any(bar["slow"] for bar in bars),
         }
 
 
