@@ -27,7 +27,7 @@ def _word(b: Array, at: int) -> Any:
 def _copy(out: Array, done: int, distance: int, length: int) -> int:
     """A match whose distance is known to be good; its new end, at most that of ``out``."""
     stop = min(done + length, len(out))
-    if distance >= 8 and stop - done > 16:
+    if distance >= 32 and stop - done > 64:
         while done < stop:  # pieces that do not overlap
             part = min(distance, stop - done)
             out[done : done + part] = out[done - distance : done - distance + part]
@@ -181,7 +181,7 @@ def _lznt1(b: Array, out: Array) -> int:
             done += part
             at = last
             continue
-        bit, flags = 8, 0
+        bit, flags, shift = 8, 0, 12
         while at < last and done < size:
             if bit == 8:
                 bit, flags = 0, _int(b[at])
@@ -199,7 +199,6 @@ def _lznt1(b: Array, out: Array) -> int:
                 break
             match = _word(b, at)
             at += 2
-            shift = 12
             while place > 1 << (16 - shift):
                 shift -= 1
             distance = (match >> shift) + 1
