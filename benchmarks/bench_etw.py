@@ -28,13 +28,13 @@ COLUMNS = ("ts", "size", "type", "cpu", "tid", "pid", "provider", "id", "version
            "level", "keyword", "offset")  # fmt: skip
 
 
-def base_trace(compression: int = 0) -> bytes:
+def base_trace(compression: int = 0, buffers: int = 48) -> bytes:
     """Some megabytes of mixed events on four processors, 64 KiB buffers."""
     writer = w.Writer(buffer_size=65536, compression=compression)
     schema = w.tracelogging("Request", [("Irp", b"\x15"), ("Status", b"\x88\x0e"),
                                         ("Name", b"\x01")])  # fmt: skip
     ts = 2_000_000
-    for buffer in range(48):
+    for buffer in range(buffers):
         events, used, k = [], 0, 0
         while used < 65536 - 0x48 - 512:
             kind = (buffer * 7 + k) % 10
@@ -147,7 +147,7 @@ def etl_parser_rate(path: str, megabytes: float) -> float | None:
         build_from_stream(raw).parse(counter)
     except Exception:  # noqa: BLE001  a peer that fails has no rate
         return None
-    return counter.seen / (time.process_time() - began)
+    return counter.seen / (time.process_time() - began) or None
 
 
 def resident(name: str) -> float:
@@ -246,9 +246,10 @@ def measure(folder: Path, quick: bool) -> Part:
     if not walk:
         notes += "- The C walk is left out: it needs gcc, and there is none here.\n"
     generated, compressed = folder / "generated.etl", folder / "compressed.etl"
-    grow(base_trace(), generated, 4 if quick else 300)
+    buffers = 8 if quick else 48
+    grow(base_trace(0, buffers), generated, 4 if quick else 300)
     rows = plain(generated, "a generated trace", walk, quick)
-    grow(base_trace(w.XPRESS), compressed, 1 if quick else 15)
+    grow(base_trace(w.XPRESS, buffers), compressed, 1 if quick else 15)
     rows += packed(compressed, quick)
     real = sorted((samples() / "etl").glob("*.etl"), key=lambda path: path.stat().st_size)
     if real:

@@ -102,6 +102,8 @@ def run(measure: Callable[[Path, bool], Part], description: str) -> int:
     parser.add_argument("--folder", help="where inputs are made (default: a temporary folder)")
     parser.add_argument("--results", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()
+    # what is started from here starts as an installed program does: with compiled modules
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="dumpstart-bench-", dir=options.folder) as temporary:
         part = measure(Path(temporary), options.quick)
     print(table(part.rows), part.notes, sep="\n", flush=True)

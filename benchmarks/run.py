@@ -33,7 +33,7 @@ PARTS = {
     "capture": ("bench_capture.py", "Captures"),
     "scan": ("bench_scan.py", "Many cases"),
 }
-PEERS = ("volatility3", "kdmp-parser", "dissect.etl", "etl-parser", "libfwnt-python")
+PEERS = ("volatility3", "kdmp-parser", "dissect.etl", "etl-parser", "numba")
 BUSY = 0.5  # a load above it is said
 BUSY_TEXT = "**The machine was busy:** times are too long, rates too low, ratios less certain.\n"
 MARK = re.compile(r"(?<=<!-- measured -->\n).*(?=<!-- end of measured -->)", re.DOTALL)
@@ -142,7 +142,7 @@ pip install -e ".[etl,parquet]" --group test  # brings the peers
 python benchmarks/run.py
 ```
 
-kdmp-parser has no working wheel for Python 3.13, libfwnt none for 3.9, and the C walk needs gcc.
+kdmp-parser has no working wheel for Python 3.13, and the C walk needs gcc.
 What is not there is left out, and the row says so.
 """
 

@@ -27,7 +27,8 @@ def test_every_part_runs_on_tiny_inputs(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     parts = done.stdout.split("| what |")
-    assert len(parts) == 1 + len(benchmarks.PARTS)
+    scripts = [script for script, _ in benchmarks.PARTS.values() if (FOLDER / script).exists()]
+    assert len(parts) == 1 + len(scripts)
     for part in parts[1:]:
         ratios = [line.split("|")[5].strip() for line in part.splitlines() if line[:2] == "| "]
         assert [ratio for ratio in ratios if ratio not in ("", "ratio")]
