@@ -130,8 +130,20 @@ def test_callbacks_that_the_debugger_did_not_find(opened):
     text = SCRIPT_RUN.replace("target=x64", "target=x64 routines=3")
     found = [f.text for f in opened(text).records["findings"] if f.rule == "capture-not-armed"]
     assert len(found) == 1
-    assert found[0].startswith("2 of 3 callbacks are not watched")
+    assert found[0].startswith("2 of 3 callbacks were not found by the debugger")
     assert "capture-not-armed" not in rules(opened(text.replace("routines=3", "routines=1")))
+
+
+def test_a_script_whose_module_is_loaded_later(opened):
+    """Its breakpoint waits; DbgEng 10.0.15063 prints this in place of the address."""
+    text = SCRIPT_RUN.replace("target=x64", "target=x64 routines=1")
+    text = text.replace("=fffff80020001000", "=Couldn't resolve error at 'dump_mydrv+0x1000 '")
+    case = opened(text)
+    row = case.records["callbacks"][0]
+    assert (row.filter, row.callback, row.status) == ("dump_mydrv", "Dump_Start", 0xC000000D)
+    assert not {"capture-not-armed", "capture-damaged"} & set(rules(case))
+    uncalled = opened(text[: text.index("kd> dumpstart:1 enter")])
+    assert "capture-not-armed" in rules(uncalled)
 
 
 def test_an_x86_script_run(opened):

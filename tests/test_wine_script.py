@@ -5,6 +5,7 @@ The log is what DbgEng's ``.logopen`` wrote; the expected values are the scenari
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Ran(NamedTuple):
     case: Any
     report: dict[str, Any]
     machine: Machine
+    script: Path
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def run_script(folder: Path) -> Ran:
         session.debug(wine, [*commands, "bc *", "qd"])
         report = target.end()
     (written,) = folder.glob("session_*.log")
-    return Ran(captured, analyzer.open(str(written)), report, machine)
+    return Ran(captured, analyzer.open(str(written)), report, machine, script)
 
 
 def test_the_log_tells_what_the_capture_tells(ran: Ran) -> None:
@@ -112,6 +114,32 @@ def test_the_log_has_an_end(ran: Ran) -> None:
     """The engine writes that it closes the log; nothing was cut, and every callback was found."""
     rules = {f.rule for f in ran.case.records["findings"]}
     assert not rules & {"capture-cut", "capture-not-armed", "capture-damaged"}
+
+
+def test_a_filter_that_is_loaded_later(ran: Ran, tmp_path: Path) -> None:
+    """The engine keeps a breakpoint in a module that is not there, and sets it when it loads."""
+    wine, scenario = session.provided(), SCENARIOS["late"]
+    script, log = tmp_path / "late.txt", tmp_path / "late.log"
+    text = ran.script.read_bytes().decode()
+    script.write_bytes(
+        re.sub(r"\.logopen /t .*", lambda _: f".logopen {windows_path(log)}\r", text).encode()
+    )
+    done = Machine(guest()[1], scenario).nt.address("KiRequestDone")
+    go = ["g"] * len(scenario.requests)
+    commands = [".reload", f"$$<{windows_path(script)}", f"bp {done:#x}", *go, ".logclose"]
+
+    def run() -> None:
+        with simulated("late", tty=wine.port, stop_ticks=STOP_TICKS) as target:
+            session.debug(wine, [*commands, "bc *", "qd"])
+            target.end()
+
+    session.twice(run)
+    case = analyzer.open(str(log))
+    calls = [
+        (c.filter, c.callback, c.status) for c in case.records["callbacks"] if c.was_called == "yes"
+    ]
+    assert calls == [(c.filter, c.callback, c.status) for c in scenario.calls]
+    assert "capture-not-armed" not in {f.rule for f in case.records["findings"]}
 
 
 def test_the_machine_runs_on(ran: Ran) -> None:

@@ -24,7 +24,7 @@ from ..layouts.ntdddump import (
 from ..records import Anomaly, Extension, Origin, Records
 from . import windbg_text as words
 from .capture_file import compare
-from .capture_format import Fact, decode, raw
+from .capture_format import Fact, decode, number, raw
 from .capture_story import Story
 
 _MARK = re.compile(r"dumpstart:(\d{1,3}) (.*)$")
@@ -121,7 +121,8 @@ class _Log:
         self._open: list[tuple[Any, int]] = []  #: (id, number) of script calls under way
         self._block: list[words.Member] = []
         self._block_at = 0
-        self._wanted = self._armed = 0  #: routines of scripts, and those that were found
+        self._wanted = self._armed = 0  #: routines of scripts, and those that a line tells of
+        self._unfound: dict[Any, Any] = {}  #: id -> filter of those that wait for their module
         self._script_at = 0
 
     def line(self, line: str, offset: int) -> None:
@@ -149,10 +150,11 @@ class _Log:
         """The log is over."""
         self._flush()
         self._end_block()
-        missing = self._wanted - self._armed
+        missing = max(0, self._wanted - self._armed) + len(self._unfound)
         if missing > 0:
-            text = f"{missing} of {self._wanted} callbacks are not watched: the debugger did not "
-            text += "find them, as when their module is not loaded"
+            text = f"{missing} of {max(missing, self._wanted)} callbacks were not found by the "
+            text += "debugger, as when their module is not loaded, and no call of their filter "
+            text += "is in the log"
             error = {"fact": "error", "rule": "capture-not-armed", "text": text}
             self.story.take(error, self._script_at)
         if self._bugcheck.values:
@@ -190,12 +192,19 @@ class _Log:
             for name in ("filter", "stack"):
                 if fact.get(name) == "-":
                     del fact[name]
-            self._armed += kind == "armed" and self._wanted > 0
+            if kind == "armed":
+                self._armed += self._wanted > 0
+                if number(fact, "routine") is None:  # a breakpoint that waits for its module
+                    fact.pop("routine", None)
+                    self._unfound[fact.get("id")] = fact.get("filter")
             self.story.take(fact, offset)
 
     def _begin(self, fact: Fact, offset: int) -> None:
         key = fact.get("id")
         if fact["fact"] == "enter":
+            if key in self._unfound:  # its module is there now
+                name = self._unfound[key]
+                self._unfound = {k: v for k, v in self._unfound.items() if v != name}
             self._open.append((key, self._next_call))
             self._pending = ({"fact": "call", "n": self._next_call, "id": key}, offset)
             self._next_call += 1
