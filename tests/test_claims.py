@@ -443,3 +443,36 @@ def test_two_logs_of_two_starts_are_not_one_crash(case: Any) -> None:
     said = case(System__xml=log.xml(), DumpStack__log=cases.log(logs.kernel(), second)).answer
     assert "The inputs are of 2 crashes." in said
     assert "they may be one" not in said
+
+
+# -- redacted results --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redacted(case: Any) -> Any:
+    """The answer and the text report of redacted records."""
+
+    def make(**files: bytes) -> str:
+        from analyzer.case import Case as Opened
+        from analyzer.population.redact import redact
+
+        records = redact(case(**files).records)
+        return " ".join(" ".join([*sentences(records), Opened(records).report()]).split())
+
+    return make
+
+
+def test_a_redacted_answer_still_says_that_a_call_is_likely(redacted: Any) -> None:
+    """The word names nobody, so it stays; the bound of the log is a number, so it stays, too."""
+    said = redacted(MEMORY__DMP=DUMP, DumpStack__log=LOG)
+    assert "Dump_Start of dump_dumpfve.sys and dump_acmeflt.sys was likely called" in said
+    assert "All Dump_Start calls together took at most 1500 ms." in said
+    assert "-." not in said
+
+
+def test_a_redacted_event_is_no_storage_error(redacted: Any) -> None:
+    """Event 41 whose words are left out is still no event of a disk."""
+    log = cases.EventLog().power("2026-03-01T10:21:05", cases.CRASH)
+    said = redacted(System__xml=log.xml(), DumpStack__log=STUCK)
+    assert "storage error" not in said
+    assert "breaks off and" in said or "breaks off." in said

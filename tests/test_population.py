@@ -14,6 +14,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import population  # noqa: E402
 from conftest import make  # noqa: E402
+from generator_logs import build, kernel  # noqa: E402
 
 from analyzer import records  # noqa: E402
 from analyzer.cli import main  # noqa: E402
@@ -452,3 +453,17 @@ def test_twenty_cases_do_not_make_a_failure_rare():
     assert [a.rule for a in baseline.judge(made, saved, "x")] == ["fleet-too-few"]
     saved["measures"][0]["cases"] = 100
     assert [a.rule for a in baseline.judge(made, saved, "x")] == ["fleet-rare-failure"]
+
+
+def test_too_few_cases_are_not_told_as_no_difference(tmp_path, capsys):
+    """Nothing compared is not the same as nothing found."""
+    for n in range(3):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{n}.log").write_bytes(build(kernel(first=1500 + n)))
+    assert main(["scan", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    for form in ("text", "html"):
+        main(["population", str(tmp_path / "out"), "--format", form])
+        said = capsys.readouterr().out
+        assert "Nothing could be compared" in said
+        assert "No trait goes with" not in said

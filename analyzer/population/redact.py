@@ -116,7 +116,7 @@ _KEPT: dict[str, dict[str, _Keep]] = {
         "stack": _STACK,
         "callback": _ROUTINE,
         "symbol": _symbol,
-        "was_called": _one_of("yes", "no"),
+        "was_called": _one_of("yes", "likely", "no"),
         "status_name": _STATUS,
     },
     "stages": {"stage": _as_is, "driver": _driver, "status_name": _STATUS, "unit": _as_is},

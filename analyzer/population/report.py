@@ -75,6 +75,13 @@ def summary(study: Study) -> list[str]:
     return lines
 
 
+def _nothing(study: Study) -> str:
+    """Why no difference is told."""
+    if not study.tests:
+        return "Nothing could be compared: there are too few cases, or all are alike."
+    return "No trait goes with a difference that the tests find."
+
+
 def text(study: Study) -> Iterator[str]:
     """The report as text."""
     yield "\n".join(summary(study)) + "\n"
@@ -84,7 +91,7 @@ def text(study: Study) -> Iterator[str]:
             yield f"\n{title}\n"
             yield from (f"  {place}. {sentence(row)}\n" for place, row in enumerate(found, 1))
     if not study.differences:
-        yield "\nNo trait goes with a difference.\n"
+        yield f"\n{_nothing(study)}\n"
     if study.outliers:
         yield "\nFar from the others\n"
         cells = [
@@ -169,6 +176,7 @@ def html(study: Study) -> Iterator[str]:
         style=Markup(style),  # noqa: S704  # our own file
         summary=summary(study),
         worse=[sentence(row) for row in study.differences if row.is_worse],
+        nothing="No trait goes with worse values." if study.differences else _nothing(study),
         better=[sentence(row) for row in study.differences if not row.is_worse],
         outliers=[
             (row.measure.name, row.measure.subject, amount(row.measure, row.value),
@@ -195,7 +203,7 @@ _PAGE = """\
 <section><h2>Answer</h2><ul class="answer">{% for line in summary %}<li>{{ line }}</li>
 {% endfor %}</ul></section>
 <section><h2>Worse</h2><ol>{% for line in worse %}<li>{{ line }}</li>
-{% else %}<li>No trait goes with worse values.</li>{% endfor %}</ol></section>
+{% else %}<li>{{ nothing }}</li>{% endfor %}</ol></section>
 {% if better %}<section><h2>Better</h2><ol>{% for line in better %}<li>{{ line }}</li>
 {% endfor %}</ol></section>{% endif %}
 {% if outliers %}<section><h2>Far from the others</h2>

@@ -99,5 +99,7 @@ def _stage(stage: Any) -> str:
 
 
 def _event(event: Any) -> str:
-    what = words.fields(event, "name") or words.fields(event, "text") or "storage error"
+    # a storage event has no name of ours; one that was left out is not one of those
+    other = "storage error" if event.name is None else "event"
+    what = words.fields(event, "name") or words.fields(event, "text") or other
     return f"{words.field(event, 'provider')} {words.field(event, 'event_id')}: {what}"

@@ -21,7 +21,7 @@ from ..checks.crashes import (
     logged,
 )
 from ..records import Crash, Finding, Records
-from ..tables import rows_of
+from ..tables import examples, rows_of
 from . import answer, missing, words
 from .missing import DUMP, LOG, MINIDUMP, REGISTRIES
 
@@ -166,7 +166,7 @@ def _of_no_crash(records: Records) -> Iterator[str]:
     kinds = {s.path: s.kind for s in records["sources"]}
     unbound = [path for path, kind in kinds.items() if path not in bound and kind != DUMP]
     part = answer.of_sources(records, unbound)
-    for source in dict.fromkeys(call.origin.source for call in part["callbacks"]):
+    for source in dict.fromkeys(call.origin.source for call in examples(part["callbacks"])):
         yield f"{_file(source)} names no bugcheck, so what it tells is of no certain crash."
         yield from answer.filter_sentences(answer.of_sources(part, [source]))
 
@@ -299,11 +299,12 @@ def _piece(records: Records, row: Crash) -> str:
         return f"{source} is a {kind}" + (f" (but {but})" if but else "")
     if row.tells == "dump log":
         last = [s for s in records["stages"] if s.origin.source == row.origin.source]
-        step = words.field(last[-1], "text").rstrip(".") if last else "nothing"
+        step = words.field(last[-1], "text", "").rstrip(".") if last else "nothing"
+        after = f"breaks off after '{step}'" if step else "breaks off"
         return {
             WRITTEN: f"{source} ends with a completed dump",
             SMALLER: f"{source} ends with a completed dump of a smaller kind",
-            FAILED: f"{source} breaks off after '{step}'",
+            FAILED: f"{source} {after}",
         }.get(str(row.outcome), f"{source} does not show how the dump ended")
     says = {
         "event 161": "event 161 (creating the dump failed)",
