@@ -112,8 +112,7 @@ class Trace:
         if self._map is not None:
             table = self.buffers.table[block.numbers]
             high = int((table["offset"] + table["stride"]).max())
-            if high < len(self.data):  # the last pages cost no more than they are worth
-                _release_pages(self._map, int(table["offset"].min()), high)
+            _release_pages(self._map, int(table["offset"].min()), high)
 
     def _account(self, account: Account, block: Block, walked: Walk) -> None:
         table = self.buffers.table[block.numbers]
