@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any, Callable
 
@@ -182,6 +183,7 @@ def test_long_matches_that_lie_cost_no_memory() -> None:
     assert compression.PURE[3](packed, 100_000) == b"x" * 100_000
 
 
+@pytest.mark.skipif(os.name == "nt", reason="ntdll needs no compiler")
 @each_format
 def test_small_traces_do_not_wait_for_a_compiler(fmt: int, monkeypatch: Any) -> None:
     """numba is looked for only when a trace holds enough to repay its start."""
