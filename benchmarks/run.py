@@ -30,6 +30,7 @@ SCALE = ROOT / "docs" / "scale.md"
 PARTS = {
     "dump": ("bench_dump.py", "Kernel dumps"),
     "etw": ("bench_etw.py", "ETW traces"),
+    "compression": ("bench_compression.py", "Compressed ETW traces"),
     "capture": ("bench_capture.py", "Captures"),
     "scan": ("bench_scan.py", "Many cases"),
 }
