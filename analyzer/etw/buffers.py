@@ -279,16 +279,10 @@ def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> in
     while begin + BUFFER_HEADER_SIZE <= size:
         stop = min(begin + window, size - BUFFER_HEADER_SIZE + 1)
         n = stop - begin
-        flagged = (data[begin + 0x34 : begin + 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
-        if not flagged.any():  # gigabytes of zeros behind a trace cost one look
-            begin = stop
-            continue
-        hit = (data[begin + 0x2A : begin + 0x2A + n] == low) & (
-            data[begin + 0x2B : begin + 0x2B + n] == high
-        )
-        hit &= flagged
-        hit &= (data[begin + 0x35 : begin + 0x35 + n] | data[begin + 0x37 : begin + 0x37 + n]) == 0
-        hit &= data[begin + 0x03 : begin + 0x03 + n] == 0
+        hit = (data[begin + 0x34 : begin + 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+        if hit.any():  # gigabytes of zeros behind a trace cost this one look
+            for place, byte in ((0x2A, low), (0x2B, high), (0x35, 0), (0x37, 0), (0x03, 0)):
+                hit &= data[begin + place : begin + place + n] == byte
         for found in np.flatnonzero(hit)[:10000].tolist():
             here = begin + found
             bs = _HEADER.unpack_from(data, here)[0]
