@@ -31,7 +31,6 @@ examples:
   dumpstart explain filter-disabled
 """
 
-
 _TRACE_OPTIONS = {
     "manifests": "instrumentation manifest (.man)",
     "tmf": "TMF file of WPP messages, or a folder of them",
