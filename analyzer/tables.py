@@ -75,6 +75,12 @@ def rows_of(rows: Any) -> Iterable[Any]:
     return rows.rows() if hasattr(rows, "rows") else rows  # type: ignore[no-any-return]
 
 
+def examples(rows: Any) -> Iterator[Any]:
+    """Rows among which each kind of row is found: all of them, or of millions one of each kind."""
+    for part in getattr(rows, "parts", [rows_of(rows)]):
+        yield from part.kinds()[0] if hasattr(part, "kinds") else part
+
+
 def alike(rows: Any, *fields: str) -> list[tuple[Any, int]]:
     """The first row of each combination of some fields, and how many rows have it.
 
@@ -200,11 +206,9 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
         return rows.frame()  # type: ignore[no-any-return]
     import pandas as pd
 
-    if hasattr(rows, "parts"):
-        made = [_bulk(table, p) if hasattr(p, "kinds") else frame(table, p) for p in rows.parts]
-        if not made:
-            return frame(table, [])
-        return made[0] if len(made) == 1 else pd.concat(made, ignore_index=True)
+    bulk = next((part for part in getattr(rows, "parts", ()) if hasattr(part, "kinds")), None)
+    if bulk is not None:
+        return _bulk(table, rows.parts, bulk.varying)
     columns = SCHEMA[table]
     cells: list[list[Any]] = [[] for _ in columns]
     reasons: list[Any] = []
@@ -222,27 +226,46 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
     return pd.DataFrame(data)
 
 
-def _bulk(table: str, part: Any) -> pd.DataFrame:
-    """The frame of calls that are kept as columns: what a kind has in common is said once."""
+def _bulk(table: str, parts: list[Any], varying: Iterable[str]) -> pd.DataFrame:
+    """The frame of calls that are kept as columns: what a kind has in common is said once.
+
+    A row of a part that is a list is a kind of its own.
+    """
     import numpy as np
     import pandas as pd
 
-    firsts, _, codes = part.kinds()
+    firsts: list[Any] = []
+    pieces = []  # part, its first kind, the kind of each row
+    for part in parts:
+        rows, _, codes = part.kinds() if hasattr(part, "kinds") else (part, 0, range(len(part)))
+        pieces.append((part, len(firsts), np.asarray(codes, np.intp) + len(firsts)))
+        firsts += rows
     kinds = frame(table, firsts)
+    place = np.concatenate([codes for _, _, codes in pieces])
     data: dict[str, Any] = {}
     for name in kinds.columns:
         common = kinds[name].array
-        if name not in part.varying:
-            data[name] = common.take(codes)
+        if name not in varying:
+            data[name] = common.take(place)
             continue
-        missing, column = np.asarray(kinds[name].isna())[codes], part.column(name)
-        if isinstance(common, pd.arrays.DatetimeArray):
-            times = column.astype("M8[ns]")
-            times[missing] = np.datetime64("NaT", "ns")
-            data[name] = pd.DatetimeIndex(times).tz_localize("UTC")
+        is_time = isinstance(common, pd.arrays.DatetimeArray)
+        dtype = np.dtype("i8") if is_time else common.dtype.numpy_dtype
+        column = np.empty(len(place), dtype)
+        at = 0
+        for part, first, codes in pieces:
+            if hasattr(part, "kinds"):
+                own = part.column(name)
+            else:
+                some = common[first : first + len(codes)]
+                own = some.asi8 if is_time else some.to_numpy(dtype, na_value=0)
+            column[at : at + len(codes)] = own
+            at += len(codes)
+        missing = np.asarray(common.isna())[place]
+        column[missing] = np.iinfo("i8").min if is_time else 0  # the lowest time is NaT
+        if is_time:
+            data[name] = pd.DatetimeIndex(column.view("M8[ns]")).tz_localize("UTC")
         else:
-            numbers = np.where(missing, 0, column).astype(common.dtype.numpy_dtype, copy=False)
-            data[name] = pd.arrays.IntegerArray(numbers, missing)
+            data[name] = pd.arrays.IntegerArray(column, missing)
     return pd.DataFrame(data, copy=False)
 
 

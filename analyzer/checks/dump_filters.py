@@ -12,6 +12,7 @@ from typing import Any
 from ..absence import Absent
 from ..names import ntstatus
 from ..records import Anomaly, Callback, Filter
+from ..tables import alike, examples
 from . import benign
 from .evidence import Seen, about, broken, contains, has_range, known, lines, place, span
 from .machine import is_live
@@ -92,7 +93,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
             subject,
             "state",
         )
-    if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
+    if failed and not any(_is_call_of(call, row) for call in examples(seen["callbacks"])):
         where = routine or "a routine that is not named"
         text = f"The last failing routine of a filter was {where}; it returned {_status(status)}."
         if seen.machine("build") not in WINDOWS_7 or seen.machine("architecture") == "x64":
@@ -176,17 +177,13 @@ def _has_no_callback(row: Filter) -> bool:
 
 def _calls(seen: Seen) -> Iterator[Anomaly]:
     """Failing calls that a source saw, one finding per callback and status however often called."""
-    failing: dict[tuple[Any, ...], list[Callback]] = {}
-    for row in seen["callbacks"]:
+    for row, count in alike(seen["callbacks"], "filter", "stack", "callback", "status"):
         status = known(row.status)
         if status is not None and ntstatus.is_failure(status):
-            key = (row.filter, row.stack, row.callback, row.status)
-            failing.setdefault(key, []).append(row)
-    for (*_, name, status), rows in failing.items():
-        times = "" if len(rows) == 1 else f" {len(rows)} times"
-        called = known(name) or "A callback"
-        text = f"{called} of {about(rows[0])} returned {_status(status)}{times}."
-        yield _failed(text, rows[0], name, status, "routine", "status")
+            times = "" if count == 1 else f" {count} times"
+            called = known(row.callback) or "A callback"
+            text = f"{called} of {about(row)} returned {_status(status)}{times}."
+            yield _failed(text, row, row.callback, status, "routine", "status")
 
 
 def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) -> Anomaly:
@@ -204,7 +201,7 @@ def _callback_named(seen: Seen, row: Filter) -> Any:
     return next(
         (
             call.callback
-            for call in seen["callbacks"]
+            for call in examples(seen["callbacks"])
             if routine is not None and call.symbol == routine
         ),
         None,
@@ -253,6 +250,6 @@ def _routines(seen: Seen) -> Iterator[tuple[Any, str, int]]:
             address = known(getattr(row, field))
             if address:
                 yield row, name, address
-    for row in seen["callbacks"]:
+    for row in examples(seen["callbacks"]):
         if known(row.routine) and known(row.callback):
             yield row, row.callback, row.routine

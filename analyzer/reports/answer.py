@@ -20,8 +20,9 @@ from ..checks.dump_filters import WINDOWS_7
 from ..checks.rule import SEVERITIES
 from ..dumpstack import roles
 from ..records import Callback, Finding, Machine, Records, Stage
-from ..tables import rows_of
+from ..tables import rows_of, select
 from . import words
+from .calls import call_lines
 
 #: findings that change what "a dump was written" means -> words added to that sentence
 _BUT = {
@@ -34,6 +35,7 @@ _BUT = {
 _CUT = ("dump-file-cut", "triage-marker-missing")
 _SURE = {"likely": "Likely, not proven: ", "guess": "A guess: "}
 _MOST = 3  #: of one kind in a sentence
+_MANY = 100  #: more calls of Dump_Start are not told one by one
 
 
 def sentences(records: Records) -> list[str]:
@@ -54,7 +56,11 @@ def of_sources(records: Records, names: Iterable[Any]) -> Records:
     """The records of some sources; tables that are no lists are left out."""
     wanted, part = set(names), Records()
     for table, rows in records.tables.items():
-        if isinstance(rows, list):
+        bulk: Any = rows
+        if hasattr(bulk, "by_source"):
+            own = [calls for source, calls in bulk.by_source().items() if source in wanted]
+            part.tables[table] = bulk.of(own)
+        elif isinstance(rows, list):
             part.tables[table] = [row for row in rows if row.origin.source in wanted]
     return part
 
@@ -216,9 +222,11 @@ def _filters(records: Records) -> list[str]:
 
 
 def _start(records: Records) -> list[str]:
-    calls = [
-        c for c in records["callbacks"] if c.callback == "Dump_Start" and c.stack != "hibernation"
-    ]
+    calls: Any = select(
+        records["callbacks"], lambda c: c.callback == "Dump_Start" and c.stack != "hibernation"
+    )
+    if len(calls) > _MANY:
+        return _starts(calls)
     live = {f.origin.source for f in records["findings"] if f.rule == "not-a-crash"}
     of_crash = _known_best(records, [c for c in calls if c.origin.source not in live])
     sources = list(dict.fromkeys(c.origin.source for c in of_crash))
@@ -290,6 +298,28 @@ def _tells(call: Callback) -> bool:
 
 def _file(source: Any) -> str:
     return words.clean(called(source), 60)
+
+
+def _starts(calls: Any) -> list[str]:
+    """Very many calls: what they have in common, those that failed first."""
+    found = call_lines(calls)
+    found.sort(key=lambda one: not (one.first.status or 0))
+    said = []
+    for one in found[: 2 * _MOST]:
+        call = one.first
+        name = words.field(call, "filter", "a filter")
+        status = words.code(call, "status")
+        returned = f"returned {status}" if status else "what it returned is not determined"
+        took = f"took {one.took}" if one.took != "-" else "how long it took is not determined"
+        if is_absent(call.was_called) or call.was_called == "no":
+            returned, took = "", ""
+        times = words.counted(one.calls, "call")
+        facts = words.listed(filter(None, [returned, took]))
+        said.append(f"Dump_Start of {name}, {times}: {facts or one.called}.")
+    if len(found) > 2 * _MOST:
+        rest = sum(one.calls for one in found[2 * _MOST :])
+        said.append(f"{rest:,} more calls of Dump_Start are in the callbacks table.")
+    return said
 
 
 def _call(call: Callback) -> tuple[str, str]:

@@ -6,11 +6,14 @@ call that failed is never in a line with one that did not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable, NamedTuple
 
 from ..absence import is_absent
 from . import words
+
+#: row and record of a first call, how many are alike, shortest and longest duration
+_Entry = tuple[int, Any, int, Any, Any]
 
 
 class Line(NamedTuple):
@@ -24,22 +27,48 @@ class Line(NamedTuple):
     took: str  #: "2.4 ms", "24 to 36 us", "at most 8 ms", "-"
 
 
+def call_lines(rows: Any, wanted: Callable[[Any], bool] = lambda _: True) -> list[Line]:
+    """The lines for the wanted calls of a table; millions are taken by their kinds."""
+    if not hasattr(rows, "parts"):
+        return grouped((row, call) for row, call in enumerate(rows) if wanted(call))
+    return _merged(entry for entry in _kinds(rows) if wanted(entry[1]))
+
+
 def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:
     """The lines for some calls with their rows, by the first call of each."""
-    groups: dict[Any, list[Any]] = {}  # first row, first call, count, shortest, longest
-    for row, c in calls:
+    return _merged(_single(row, call) for row, call in calls)
+
+
+def _kinds(rows: Any) -> Iterator[_Entry]:
+    before = 0
+    for part in rows.parts:
+        if hasattr(part, "extents"):
+            for row, *rest in part.extents():
+                yield (before + row, *rest)
+        else:
+            yield from (_single(row, call) for row, call in enumerate(part, before))
+        before += len(part)
+
+
+def _single(row: int, call: Any) -> _Entry:
+    ns = call.duration_high_ns if is_absent(call.duration_ns) else call.duration_ns
+    return row, call, 1, ns, ns
+
+
+def _merged(entries: Iterable[_Entry]) -> list[Line]:
+    groups: dict[Any, list[Any]] = {}
+    for row, c, count, low, high in entries:
         timed = not is_absent(c.duration_ns)
-        ns = c.duration_ns if timed else c.duration_high_ns
-        bound = not timed and not is_absent(ns)
+        bound = not timed and not is_absent(c.duration_high_ns)
         whose = (c.origin.source, c.filter, c.stack, c.callback, c.routine, c.symbol)
         key = (*whose, c.was_called, c.status, timed, bound)
         group = groups.get(key)
         if group is None:
-            groups[key] = [row, c, 1, ns, ns]
+            groups[key] = [row, c, count, low, high]
         else:
-            group[2] += 1
+            group[2] += count
             if timed or bound:
-                group[3], group[4] = min(group[3], ns), max(group[4], ns)
+                group[3], group[4] = min(group[3], low), max(group[4], high)
     return [_line(*group) for group in groups.values()]
 
 

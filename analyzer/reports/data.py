@@ -12,10 +12,15 @@ from typing import Any
 
 from .. import __version__
 from ..records import Records
-from ..tables import SCHEMA, json_rows
+from ..tables import FIELD_KINDS, SCHEMA, alike, json_rows, plain
 from . import answer
 
 SCHEMA_NUMBER = 1
+
+#: a capture may have millions of calls; more than these are told as counts
+MOST_CALLS = 10_000
+#: columns by which they are counted
+COUNTED = ("filter", "stack", "callback", "was_called", "status", "status_name")
 
 _HEX = {"Address": "^0x[0-9a-f]{16}$", "Big": "^0x[0-9a-f]{16}$", "Code": "^0x[0-9a-f]{8}$"}
 _TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{7}Z$"
@@ -30,11 +35,29 @@ def write(records: Records) -> Iterator[str]:
         "answer": " ".join(answer.sentences(records)),
     }
     yield json.dumps(head)[:-1] + ', "tables": {'
+    left_out = {}
     for place, table in enumerate(SCHEMA):
+        rows: Any = records[table]
+        if table == "callbacks" and len(rows) > MOST_CALLS:
+            left_out[table] = _left_out(rows)
+            rows = rows[:MOST_CALLS]
         yield f'{"," if place else ""}\n"{table}": ['
-        yield from json_lines(table, records[table])
+        yield from json_lines(table, rows)
         yield "]"
-    yield "\n}}\n"
+    yield "\n}" + (f',\n"left_out": {json.dumps(left_out)}' if left_out else "") + "}\n"
+
+
+def _left_out(calls: Any) -> dict[str, Any]:
+    """How many rows there are, how many are given, and what all of them are."""
+    counts = [
+        {**{name: plain(FIELD_KINDS[type(row)][name], getattr(row, name)) for name in COUNTED},
+         "rows": count}
+        for row, count in alike(calls, *COUNTED)
+    ]  # fmt: skip
+    return {
+        "rows": len(calls), "given": MOST_CALLS, "counts": counts[:MOST_CALLS],
+        "see": "dumpstart show callbacks --format csv (or json, or parquet) gives all rows",
+    }  # fmt: skip
 
 
 def json_lines(table: str, rows: Any) -> Iterator[str]:
@@ -60,6 +83,32 @@ def json_schema() -> dict[str, Any]:
             },
             "answer": {"type": "string"},
             "tables": {"type": "object", "required": list(tables), "properties": tables},
+            "left_out": {
+                "description": "tables that are given in part, with counts of all their rows",
+                "type": "object",
+                "properties": {"callbacks": _left_out_schema()},
+            },
+        },
+    }
+
+
+def _left_out_schema() -> dict[str, Any]:
+    kinds = dict(SCHEMA["callbacks"])
+    number = {"type": "integer", "minimum": 0}
+    counted = {name: _cell(kinds[name]) for name in COUNTED}
+    counts = {
+        "type": "object",
+        "required": [*COUNTED, "rows"],
+        "properties": {**counted, "rows": number},
+    }
+    return {
+        "type": "object",
+        "required": ["rows", "given", "counts", "see"],
+        "properties": {
+            "rows": number,
+            "given": number,
+            "counts": {"type": "array", "items": counts},
+            "see": {"type": "string"},
         },
     }
 

@@ -16,7 +16,7 @@ from ..absence import Absent, is_absent
 from ..records import Records
 from ..tables import rows_of
 from . import answer, words
-from .calls import grouped
+from .calls import call_lines
 from .words import field
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|#(?=\w)")
@@ -76,7 +76,7 @@ def _filters(records: Records) -> Iterator[str]:
         return
     yield "### Callbacks of the filters\n\n"
     yield "| filter | callback | called | duration | status |\n|---|---|---|---|---|\n"
-    found = grouped(enumerate(calls))
+    found = call_lines(calls)
     for one in found[:_MOST]:
         call = one.first
         cells = [

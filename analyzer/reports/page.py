@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,9 +18,9 @@ from ..checks import RULES
 from ..checks.rule import SEVERITIES
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
-from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
+from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, examples, plain, rows_of
 from . import answer, timeline, words
-from .calls import Line, grouped
+from .calls import Line, call_lines
 from .extension import members
 from .words import clean, field
 
@@ -91,7 +91,7 @@ def _places(records: Records) -> dict[Any, list[tuple[str, int, Any]]]:
     """(source, address or file offset) -> the rows that were read there."""
     found: dict[Any, list[tuple[str, int, Any]]] = {}
     for table, rows in records.tables.items():
-        if table in _ELSEWHERE or not isinstance(rows, list):
+        if table in _ELSEWHERE or not isinstance(rows, Sequence):
             continue
         for row, record in enumerate(rows[:MOST_ROWS]):
             origin = record.origin
@@ -211,13 +211,13 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
 def _filters(records: Records) -> Iterator[dict[str, Any]]:
     """Each filter, or extension without a filter, with its extension and callbacks."""
     keys = dict.fromkeys(
-        _key(r) for table in ("filters", "extensions", "callbacks") for r in records[table]
+        _key(r) for t in ("filters", "extensions", "callbacks") for r in examples(records[t])
     )
     for key in islice(keys, 50):
         filters = [(n, f) for n, f in enumerate(records["filters"]) if _key(f) == key]
         extensions = [(n, e) for n, e in enumerate(records["extensions"]) if _key(e) == key]
-        calls = [(n, c) for n, c in enumerate(records["callbacks"]) if _key(c) == key]
-        alike = grouped(calls)[:MOST_CALLS]
+        calls = call_lines(records["callbacks"], lambda call, key=key: _key(call) == key)  # type: ignore[misc]
+        alike = calls[:MOST_CALLS]
         row: Any = filters[0][1] if filters else None
         state = "" if row is None or is_absent(row.is_disabled) else "enabled"
         yield {
@@ -230,7 +230,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
             "row": row_id("filters", filters[0][0]) if filters else "",
             "extensions": [_extension(records, n, e) for n, e in extensions],
             "callbacks": [_call(one) for one in alike],
-            "calls_left": len(calls) - sum(one.calls for one in alike),
+            "calls_left": sum(one.calls for one in calls[MOST_CALLS:]),
             "calls_missing": _missing(
                 (one.first for one in alike), ("was_called", "status", "duration_ns")
             ),

@@ -11,9 +11,9 @@ from typing import Any, Callable
 
 from ..absence import Absent, is_absent
 from ..records import Filter, Records, Stage
-from ..tables import rows_of
+from ..tables import examples, rows_of, select
 from . import answer, history, story, words
-from .calls import grouped
+from .calls import call_lines
 from .extension import Member, members
 from .words import aligned, clean, field, fields, wrapped
 
@@ -183,7 +183,8 @@ def _filters(records: Records) -> Iterator[str]:
         yield from _filter(one)
         yield from _extensions(records, _key(one))
         yield from _callbacks(records, _key(one))
-    others = [r for t in ("extensions", "callbacks") for r in records[t] if _key(r) not in known]
+    rows = [*records["extensions"], *examples(records["callbacks"])]
+    others = [row for row in rows if _key(row) not in known]
     for key in dict.fromkeys(map(_key, others)):
         if separator:
             yield ""
@@ -258,11 +259,11 @@ def _pointer_size(records: Records) -> int:
 
 
 def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
-    calls = [c for c in records["callbacks"] if _key(c) == key]
+    calls = select(records["callbacks"], lambda call: _key(call) == key)
     if not calls:
         return
     yield "    callbacks"
-    found = grouped(enumerate(calls))
+    found = call_lines(calls)
     table = [("callback", "routine", "called", "duration", "status")]
     for one in found[:_MOST_CALLS]:
         c = one.first
@@ -278,7 +279,7 @@ def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
         if not is_absent(c.was_called) and c.was_called not in ("yes", "no"):
             text = f"{field(c, 'callback')} {field(c, 'was_called')} called: {clean(c.origin.how)}"
             yield from wrapped(text, "        ", "      ")
-    yield from _missing(calls, ("was_called", "status", "duration_ns"), "      ")
+    yield from _missing(list(examples(calls)), ("was_called", "status", "duration_ns"), "      ")
 
 
 def _stages(records: Records) -> Iterator[str]:

@@ -16,10 +16,12 @@ from ..absence import first_present, is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
 from ..names import ntstatus
 from ..records import Records
-from ..tables import iso_time
+from ..tables import iso_time, numbers
 from . import words
 
 MOST_EVENTS = 2000
+#: a viewer takes no more; a capture may hold millions
+MOST_CALLS = 20_000
 _AROUND_NS = 60_000_000_000  # of a long trace, the events from a minute before the crash on
 
 OK, FAILED, OPEN, BOUND, UNKNOWN = "ok", "failed", "open", "bound", "unknown"
@@ -54,7 +56,7 @@ class Timeline(NamedTuple):
     slices: list[Slice]
     zero: str  #: what time 0 is, in words
     untimed: dict[str, int]  #: table -> rows that have no time
-    left_out: int = 0  #: events not shown because there are too many
+    left_out: int = 0  #: events and calls not shown because there are too many
 
     def lanes(self) -> dict[str, list[Slice]]:
         """The slices of each lane, in the order of the crash story."""
@@ -80,8 +82,11 @@ def build(records: Records, events: int = MOST_EVENTS) -> Timeline:
     clock = _Clock(records)
     slices: list[Slice] = []
     untimed: dict[str, int] = {}
+    more = 0
     for table, place in (("stages", _stage), ("callbacks", _callback), ("requests", _request)):
-        for row, record in enumerate(records[table]):
+        most = MOST_CALLS if table == "callbacks" else None
+        more += max(0, len(records[table]) - MOST_CALLS) if most else 0
+        for row, record in enumerate(islice(records[table], most)):
             slice_ = place(record, row, clock)
             if slice_ is None:
                 untimed[table] = untimed.get(table, 0) + 1
@@ -92,7 +97,7 @@ def build(records: Records, events: int = MOST_EVENTS) -> Timeline:
         untimed["events"] = without
     order = {lane: place for place, lane in enumerate(dict.fromkeys(s.lane for s in slices))}
     slices.sort(key=lambda s: (order[s.lane], s.start_ns, -s.end_ns))
-    return Timeline(slices + shown, clock.words(), untimed, left_out)
+    return Timeline(slices + shown, clock.words(), untimed, left_out + more)
 
 
 class _Clock:
@@ -107,7 +112,8 @@ class _Clock:
         self.crash = first_present(m.system_time for m in machines)
         self._first: int | None = None
         if self.crash is None:
-            times = [c.entry_time for c in records["callbacks"] if not is_absent(c.entry_time)]
+            calls = numbers(records["callbacks"], "entry_time")
+            times = calls if isinstance(calls, list) else [int(calls.min())]
             times += [t for r in records["requests"] for t in (r.start, r.end) if not is_absent(t)]
             times += [s.time for s in records["stages"] if not is_absent(s.time)]
             if not times:

@@ -258,6 +258,27 @@ class Captured:
         rows = [self._row(int(self._at[at])) for at in first[order].tolist()]
         return rows, counts[order].tolist(), place[inverse]
 
+    def extents(self) -> Iterator[tuple[int, Callback, int, Any, Any]]:
+        """Of each kind: place and row of the first, how many, shortest and longest duration.
+
+        Where no duration is exact, those of the upper bounds.
+        """
+        import numpy as np
+
+        rows, counts, codes = self.kinds()
+        order = np.argsort(codes, kind="stable")
+        starts = np.cumsum([0, *counts[:-1]])
+        columns = [self.column(name)[order] for name in ("duration_ns", "duration_high_ns")]
+        ends = [(np.minimum.reduceat(c, starts), np.maximum.reduceat(c, starts)) for c in columns]
+        for place, (row, count) in enumerate(zip(rows, counts)):
+            low: Any = row.duration_high_ns
+            high: Any = low
+            for value, (lows, highs) in zip((row.duration_ns, low), ends):
+                if isinstance(value, int):
+                    low, high = int(lows[place]), int(highs[place])
+                    break
+            yield int(order[starts[place]]), row, count, low, high
+
     def where(self, wanted: Callable[[Callback], bool]) -> Captured:
         """The calls of the kinds of which ``wanted`` holds."""
         import numpy as np
@@ -328,6 +349,10 @@ class CallTable(Sequence[Callback]):
                 return part[places]
             places -= len(part)
         raise IndexError(place)
+
+    def of(self, tables: Sequence[CallTable]) -> CallTable:
+        """A table of the rows of some."""
+        return CallTable([part for table in tables for part in table.parts])
 
     def append(self, row: Callback) -> None:
         """Adds one record."""
