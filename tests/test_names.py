@@ -86,7 +86,8 @@ def test_bugcheck_names(code: int, name: str) -> None:
     ("value", "words"),
     [
         (0x42, "dump stack initialised, filters started, log begins"),
-        (0x00050046, "dump complete callbacks called, dump is being closed"),  # upper bits: not stage
+        # the upper bits are no part of the stage
+        (0x00050046, "dump complete callbacks called, dump is being closed"),
         (0x82, "blue screen shown"),
         (0x7F, "a stage whose meaning is not known"),
     ],

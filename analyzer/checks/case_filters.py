@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from ..layouts.crashdmp import knows_state
 from ..names import ntstatus
 from ..records import Anomaly, Module, Setting
 from . import rules_case
 from .case_seen import IN_BOX, CaseSeen, listed, say, value
 from .crashes import SMALLER, WRITTEN, called
-from .dump_filters import WINDOWS_7
 
 _LOAD_FILTERS = 0x2005
 #: OBJECT_NAME_NOT_FOUND, OBJECT_PATH_NOT_FOUND, NO_SUCH_FILE
@@ -157,7 +157,7 @@ def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
 def _how_sure(seen: CaseSeen, anomaly: Anomaly) -> str:
     """Only on 32-bit Windows 7 it is proven where the state of a filter lies."""
     rows = [m for m in seen.records["machine"] if m.origin.source == anomaly.origin.source]
-    proven = any(m.build in WINDOWS_7 and str(m.architecture).startswith("x86") for m in rows)
+    proven = any(knows_state(m.build, m.architecture) for m in rows)
     return "" if proven else " (by a state word whose place is inferred on this Windows)"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..absence import Absent
+from ..layouts.crashdmp import knows_state
 from ..names import ntstatus
 from ..records import Anomaly, Callback, Filter
 from ..tables import alike, examples
@@ -17,7 +18,6 @@ from . import benign
 from .evidence import Seen, about, broken, contains, has_range, known, lines, place, span
 from .machine import is_live
 
-WINDOWS_7 = (7600, 7601)
 WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
 
 #: FILTER_INITIALIZATION_DATA member -> callback, in call order
@@ -96,7 +96,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
     if failed and not any(_is_call_of(call, row) for call in examples(seen["callbacks"])):
         where = routine or "a routine that is not named"
         text = f"The last failing routine of a filter was {where}; it returned {_status(status)}."
-        if seen.machine("build") not in WINDOWS_7 or seen.machine("architecture") == "x64":
+        if not knows_state(seen.machine("build"), seen.machine("architecture")):
             text += (
                 " Where crashdmp keeps this pair is proven on Windows 7 x86 only; here it was "
                 "recognised by its content."

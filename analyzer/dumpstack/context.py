@@ -22,6 +22,7 @@ from ..layouts.crashdmp import (
     DUMP_BLOCK_PROGRESS,
     STACK_CONTEXT_TAILS,
     WIN7_X86_CONTEXT,
+    WINDOWS_7,
 )
 from ..layouts.ntdddump import DISK_GEOMETRY, DISK_PARTITION_INFO
 from ..names import ntstatus
@@ -36,7 +37,6 @@ CONTEXT_LENGTH = 0x750
 #: since)
 BLOCK_LENGTH = 0x1000
 _CONTEXT_SIZES = {"x64": 0x4D0, "arm64": 0x390}  # sizeof(CONTEXT), winnt.h
-WINDOWS_7 = (7600, 7601)
 _RESERVED = 0x1000_0000  #: bit N of an NTSTATUS, never set in one
 
 

@@ -78,7 +78,7 @@ def check(trace: Trace) -> Iterator[Anomaly]:
     if session.has_header and not session.finalised:
         yield anomaly(
             "etw-unfinalised",
-            f"Its writer never closed this trace; all {account.buffers} buffers found were read.",
+            f"Its writer never closed this trace; every buffer found was read: {account.buffers}.",
         )
     if session.events_lost or session.buffers_lost:
         yield anomaly(

@@ -34,6 +34,12 @@ class NodeLayout(NamedTuple):
 
 #: state bit 0: crashdmp drops a filter whose callback failed and goes on (Windows 7 x86 code)
 STATE_DISABLED = 0x1
+WINDOWS_7 = (7600, 7601)  #: builds
+
+
+def knows_state(build: Any, architecture: Any) -> bool:
+    """True where it is proven which word of a node is its state: in 32-bit code of Windows 7."""
+    return build in WINDOWS_7 and str(architecture).startswith("x86")
 
 
 def _layout(

@@ -16,9 +16,9 @@ from typing import Any
 from ..absence import Absent, first_present, is_absent
 from ..checks import benign
 from ..checks.crashes import called
-from ..checks.dump_filters import WINDOWS_7
 from ..checks.rule import SEVERITIES
 from ..dumpstack import roles
+from ..layouts.crashdmp import knows_state
 from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of, select
 from . import words
@@ -205,8 +205,7 @@ def _filters(records: Records) -> list[str]:
     disabled = _unique(f.filter for f in rows if f.is_disabled is True)
     if disabled:
         said.append(f"Disabled: {_some(disabled)}.")
-        systems = {(m.build, str(m.architecture)[:3]) for m in records["machine"]}
-        if any(build not in WINDOWS_7 or arch != "x86" for build, arch in systems):
+        if not all(knows_state(m.build, m.architecture) for m in records["machine"]):
             said.append("That is told by a state word whose place is inferred on this Windows.")
     if not said:
         broken = {f.rule for f in records["findings"]} & {

@@ -16,6 +16,7 @@ from typing import Any
 from ..absence import Absent, first_present, is_absent
 from ..checks import RULES
 from ..checks.rule import SEVERITIES
+from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, examples, plain, rows_of
@@ -213,6 +214,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
     keys = dict.fromkeys(
         _key(r) for t in ("filters", "extensions", "callbacks") for r in examples(records[t])
     )
+    is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
     for key in islice(keys, 50):
         filters = [(n, f) for n, f in enumerate(records["filters"]) if _key(f) == key]
         extensions = [(n, e) for n, e in enumerate(records["extensions"]) if _key(e) == key]
@@ -225,7 +227,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
             "stack": key[2],
             "source": clean(os.path.basename(key[0]), 60) if len(records["sources"]) > 1 else "",
             "state": "disabled" if state and row.is_disabled else state,
-            "facts": [] if row is None else list(_filter_facts(row)),
+            "facts": [] if row is None else list(_filter_facts(row, is_proven)),
             "missing": [] if row is None else _missing([row]),
             "row": row_id("filters", filters[0][0]) if filters else "",
             "extensions": [_extension(records, n, e) for n, e in extensions],
@@ -241,7 +243,9 @@ def _key(record: Any) -> tuple[str, str, str]:
     return (record.origin.source, *words.owner(record))
 
 
-def _filter_facts(row: Any) -> Iterator[tuple[str, str]]:
+def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:
+    if not is_proven and not is_absent(row.is_disabled):
+        yield "state", f"{field(row, 'state')}, a word whose place is inferred on this Windows"
     if isinstance(row.ring_index, int):
         count = "" if is_absent(row.ring_count) else f" of {field(row, 'ring_count')}"
         yield "call order", f"{row.ring_index + 1}{count}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
 
 from ..absence import Absent, is_absent
+from ..layouts.crashdmp import knows_state
 from ..records import Filter, Records, Stage
 from ..tables import examples, rows_of, select
 from . import answer, history, story, words
@@ -174,13 +175,15 @@ def _stack(records: Records) -> Iterator[str]:
 def _filters(records: Records) -> Iterator[str]:
     """Each filter with its extension and callbacks; then those known by an extension alone."""
     rings: list[Filter] = records["filters"]
+    is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
+    inferred = "" if is_proven else " (by a word whose place is inferred on this Windows)"
     known = {_key(f) for f in rings}
     separator = False
     for one in rings:
         if separator:
             yield ""
         separator = True
-        yield from _filter(one)
+        yield from _filter(one, inferred)
         yield from _extensions(records, _key(one))
         yield from _callbacks(records, _key(one))
     rows = [*records["extensions"], *examples(records["callbacks"])]
@@ -199,7 +202,7 @@ def _key(record: Any) -> Sequence[str]:
     return words.owner(record)
 
 
-def _filter(one: Filter) -> Iterator[str]:
+def _filter(one: Filter, inferred: str) -> Iterator[str]:
     place = ""
     if isinstance(one.ring_index, int):
         count = "" if is_absent(one.ring_count) else f" of {field(one, 'ring_count')}"
@@ -209,7 +212,7 @@ def _filter(one: Filter) -> Iterator[str]:
     version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
     failing = words.code(one, "last_failing_status")
     yield from _pairs(
-        ("  state", state),
+        ("  state", state and state + inferred),
         ("  last failure", f"{field(one, 'last_failing_routine')} {failing}" if failing else ""),
         ("  version", "" if is_absent(one.major_version) else version),
         ("  max pages", fields(one, "max_pages_per_write")),
