@@ -83,7 +83,11 @@ def in_turn(names: list[str], path: Path, repeat: int) -> dict[str, dict[str, An
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise SystemExit(f"{name} failed:\n{result.stderr}")
-            answer = json.loads(result.stdout.splitlines()[-1])
+            # a peer's C++ code may print, and its buffer is written behind ours
+            lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+            if not lines:
+                raise SystemExit(f"{name} gave no result:\n{result.stdout}{result.stderr}")
+            answer = json.loads(lines[-1])
             if name not in best or answer.get("seconds", 0) < best[name]["seconds"]:
                 best[name] = answer
     return best

@@ -75,7 +75,7 @@ def test_manifest_tells_size_and_hash_of_each_file() -> None:
 
 def test_manifest_is_toml() -> None:
     """A real TOML reader gives the same files as the plain one above."""
-    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     rows = tomllib.loads((SAMPLE_TRACES / "MANIFEST.toml").read_text("utf-8"))["sample"]
     assert [row["file"] for row in rows] == list(manifest())
     for row in rows:
