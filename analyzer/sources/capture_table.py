@@ -247,8 +247,8 @@ class Captured:
 
         codes, firsts = self._all()
         if self._at is None:
-            counts = np.bincount(codes, minlength=len(firsts)).tolist()
-            return [self._row(first) for first in firsts], counts, codes
+            all_of = np.bincount(codes, minlength=len(firsts)).tolist()
+            return [self._row(first) for first in firsts], all_of, codes
         _, first, inverse, counts = np.unique(
             codes[self._at], return_index=True, return_inverse=True, return_counts=True
         )
