@@ -153,7 +153,7 @@ def costs(source: Path, each: int) -> list[dict[str, Any]]:
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = []
     for ending, name in KINDS.items():
-        chosen = [str(path) for path in files if path.suffix == f".{ending}"][:each]
+        chosen = [str(path) for path in files if path.suffix.lower() == f".{ending}"][:each]
         taken = [places.Place(path, (path,)) for path in chosen]
         start = time.process_time()
         known = [places.identity(place) for place in taken]
