@@ -20,7 +20,7 @@ from ..target import PAGE
 from .session import Session
 
 _TRIAGE = 4
-#: entries of a range table that are added up
+#: room for more entries in a range table is no real one
 _MOST_RANGES = 1 << 20
 
 
@@ -74,7 +74,9 @@ def end_of_pages(file: DumpFile) -> int | None:
     if kind in (8, 9, 10) and bytes(data[base + 4 : base + 8]) == mindumpdef.RANGE_SIGNATURE:
         (first,) = struct.unpack_from("<Q", data, base + 0x18)
         table = base + 0x30
-        room = min(max(0, min(first, file.size) - table) // 16, _MOST_RANGES)
+        room = max(0, min(first, file.size) - table) // 16
+        if room > _MOST_RANGES:
+            return None  # an end added up from a part of them would be wrong
         pages = 0
         for frame, count in struct.iter_unpack("<QQ", data[table : table + room * 16]):
             if not (frame and count):
