@@ -181,6 +181,17 @@ def test_long_tables_are_cut_and_say_so() -> None:
     assert "dumpstart show residue --format csv" in text
 
 
+@pytest.mark.parametrize(("filters", "is_said"), [(49, False), (60, True)])
+def test_filters_that_are_not_laid_out_are_told(filters: int, is_said: bool) -> None:
+    """The page lays out 50 filters and says that there may be more."""
+    told = Records()
+    for number in range(filters):
+        told.add(make(records.Filter, filter=f"dump_{number}.sys", stack="crash"))
+    page = Case(told).report("html")
+    assert page.count('<article class="filter">') == min(filters, 50)
+    assert ("No more than 50 are laid out here" in page) is is_said
+
+
 def test_a_long_trace_stays_below_a_megabyte() -> None:
     """Of 20,000 events with long texts the first are shown, and the number of all is told."""
     made = Records()
