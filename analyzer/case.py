@@ -55,6 +55,8 @@ class Case:
     stages = _table("stages")
     requests = _table("requests")
     events = _table("events")
+    processors = _table("processors")
+    frames = _table("frames")
     residue = _table("residue")
     tags = _table("tags")
     settings = _table("settings")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Union
 
 from .absence import Absent
+from .records_stacks import Frame, Processor, Residue
 
 # Column kinds. At run time all are plain values or Absent; the alias says how to store and show
 # them.
@@ -262,17 +263,6 @@ class Event(NamedTuple):
     origin: Origin
 
 
-class Residue(NamedTuple):
-    """A word left on a captured stack that points into the dump path."""
-
-    stack_of: Text  #: "crash stack", "processor 3", ...
-    symbol: Text  #: module+0x offset
-    module: Text
-    target: Address  #: what the word points at
-    follows_call: Flag  #: the bytes before the target are a call instruction
-    origin: Origin
-
-
 class Tag(NamedTuple):
     """One block of the tagged secondary data."""
 
@@ -352,6 +342,8 @@ TABLES: dict[str, type[Any]] = {
     "stages": Stage,
     "requests": Request,
     "events": Event,
+    "processors": Processor,
+    "frames": Frame,
     "residue": Residue,
     "tags": Tag,
     "settings": Setting,

@@ -122,6 +122,13 @@ _KEPT: dict[str, dict[str, _Keep]] = {
     "stages": {"stage": _as_is, "driver": _driver, "status_name": _STATUS, "unit": _as_is},
     "requests": {"operation": _as_is, "status_name": _STATUS, "driver": _driver},
     "events": {"provider_id": _GUID},
+    "processors": {
+        "symbol": _symbol,
+        "module": _driver,
+        "filter": _driver,
+        "callback": _ROUTINE,
+    },
+    "frames": {"symbol": _symbol, "module": _driver, "how": _as_is},
     "residue": {"symbol": _symbol, "module": _driver},
     "tags": {"guid": _GUID},
     "settings": {"name": lambda text: text if text in _SETTINGS else REDACTED},
