@@ -206,11 +206,8 @@ def _renamed(part: Records, item: Input) -> Records:
     for table, rows in part.tables.items():
         if isinstance(rows, list):
             part.tables[table] = [_under(row, item) for row in rows]
-        for part_rows in getattr(rows, "parts", ()):
-            if isinstance(part_rows, list):
-                part_rows[:] = [_under(row, item) for row in part_rows]
         # bulk tables make records later
-        for holder in (rows, *getattr(rows, "traces", ()), *getattr(rows, "parts", ())):
+        for holder in (rows, *getattr(rows, "traces", ())):
             for name in ("path", "_path"):
                 if hasattr(holder, name):
                     setattr(holder, name, item.name)

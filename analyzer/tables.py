@@ -11,10 +11,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .absence import Absent, is_absent
+from .absence import Absent
 from .errors import UsageError
 from .records import TABLES, Origin
 
@@ -73,61 +72,6 @@ FIELD_KINDS = {record: dict(SCHEMA[name]) for name, record in TABLES.items()}
 def rows_of(rows: Any) -> Iterable[Any]:
     """The records of a table value: a list of records, or a bulk object with ``rows()``."""
     return rows.rows() if hasattr(rows, "rows") else rows  # type: ignore[no-any-return]
-
-
-def examples(rows: Any) -> Iterator[Any]:
-    """Rows among which each kind of row is found: all of them, or of millions one of each kind."""
-    for part in getattr(rows, "parts", [rows_of(rows)]):
-        yield from part.kinds()[0] if hasattr(part, "kinds") else part
-
-
-def alike(rows: Any, *fields: str) -> list[tuple[Any, int]]:
-    """The first row of each combination of some fields, and how many rows have it.
-
-    The fields must not be such in which single calls differ (times, numbers); millions of calls
-    are looked at by their kinds.
-    """
-    found: dict[tuple[Any, ...], list[Any]] = {}
-    for part in getattr(rows, "parts", [rows_of(rows)]):
-        if hasattr(part, "kinds"):
-            firsts, counts, _ = part.kinds()
-        else:
-            firsts, counts = part, repeat(1)
-        for row, count in zip(firsts, counts):
-            key = tuple([getattr(row, name) for name in fields])
-            found.setdefault(key, [row, 0])[1] += count
-    return [(row, count) for row, count in found.values()]
-
-
-def select(rows: Any, wanted: Callable[[Any], bool]) -> Any:
-    """The rows of which ``wanted`` holds; it must not look at what differs from call to call."""
-    if hasattr(rows, "parts"):
-        return rows.where(wanted)
-    return [row for row in rows_of(rows) if wanted(row)]
-
-
-def numbers(rows: Any, name: str) -> Any:
-    """The numbers of a column that are there, in order: a list, or an array of numpy."""
-    found: list[Any] = []
-    for part in getattr(rows, "parts", [rows_of(rows)]):
-        if hasattr(part, "kinds"):
-            firsts, _, codes = part.kinds()
-            is_there = [not is_absent(getattr(row, name)) for row in firsts]
-            found.append(part.column(name)[_taken(is_there, codes)])
-        else:
-            own = [value for value in (getattr(row, name) for row in part) if not is_absent(value)]
-            found += [own] if own else []
-    if len(found) < 2:
-        return found[0] if found else []
-    import numpy as np
-
-    return np.concatenate([np.asarray(part) for part in found])
-
-
-def _taken(values: list[Any], codes: Any) -> Any:
-    import numpy as np
-
-    return np.array(values)[codes]
 
 
 def values(record: Any) -> list[Any]:
@@ -206,9 +150,6 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
         return rows.frame()  # type: ignore[no-any-return]
     import pandas as pd
 
-    bulk = next((part for part in getattr(rows, "parts", ()) if hasattr(part, "kinds")), None)
-    if bulk is not None:
-        return _bulk(table, rows.parts, bulk.varying)
     columns = SCHEMA[table]
     cells: list[list[Any]] = [[] for _ in columns]
     reasons: list[Any] = []
@@ -224,49 +165,6 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
     data = {c.name: series_data(c.kind, column) for c, column in zip(columns, cells)}
     data[REASONS_COLUMN] = series_data("Text", reasons)
     return pd.DataFrame(data)
-
-
-def _bulk(table: str, parts: list[Any], varying: Iterable[str]) -> pd.DataFrame:
-    """The frame of calls that are kept as columns: what a kind has in common is said once.
-
-    A row of a part that is a list is a kind of its own.
-    """
-    import numpy as np
-    import pandas as pd
-
-    firsts: list[Any] = []
-    pieces = []  # part, its first kind, the kind of each row
-    for part in parts:
-        rows, _, codes = part.kinds() if hasattr(part, "kinds") else (part, 0, range(len(part)))
-        pieces.append((part, len(firsts), np.asarray(codes, np.intp) + len(firsts)))
-        firsts += rows
-    kinds = frame(table, firsts)
-    place = np.concatenate([codes for _, _, codes in pieces])
-    data: dict[str, Any] = {}
-    for name in kinds.columns:
-        common = kinds[name].array
-        if name not in varying:
-            data[name] = common.take(place)
-            continue
-        is_time = isinstance(common, pd.arrays.DatetimeArray)
-        dtype = np.dtype("i8") if is_time else common.dtype.numpy_dtype
-        column = np.empty(len(place), dtype)
-        at = 0
-        for part, first, codes in pieces:
-            if hasattr(part, "kinds"):
-                own = part.column(name)
-            else:
-                some = common[first : first + len(codes)]
-                own = some.asi8 if is_time else some.to_numpy(dtype, na_value=0)
-            column[at : at + len(codes)] = own
-            at += len(codes)
-        missing = np.asarray(common.isna())[place]
-        column[missing] = np.iinfo("i8").min if is_time else 0  # the lowest time is NaT
-        if is_time:
-            data[name] = pd.DatetimeIndex(column.view("M8[ns]")).tz_localize("UTC")
-        else:
-            data[name] = pd.arrays.IntegerArray(column, missing)
-    return pd.DataFrame(data, copy=False)
 
 
 def series_data(kind: str, column: list[Any]) -> Any:

@@ -7,7 +7,7 @@ takes and returns is said by the functions at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from test_capture_file import START, extension_bytes, node_bytes
@@ -104,8 +104,13 @@ def is_lost(number: int) -> bool:
 
 def write(path: str, calls: int) -> str:
     """Writes the capture as the debugger does; a line a call of the writer."""
+    return write_facts(path, facts(calls))
+
+
+def write_facts(path: str, lines: Iterable[dict[str, Any]]) -> str:
+    """Writes some facts."""
     writer = capture_format.Writer(path)
-    for fact in facts(calls):
+    for fact in lines:
         writer(fact)
     writer.close()
     assert writer.problem == ""

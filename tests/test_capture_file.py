@@ -15,24 +15,13 @@ from analyzer.cli import main
 from analyzer.errors import AnalyzerError
 from analyzer.layouts.crashdmp import node_layouts
 from analyzer.layouts.ntdddump import filter_extension
-from analyzer.sources import capture_calls, capture_file, capture_format, capture_timing
+from analyzer.sources import capture_file, capture_format, capture_timing
 
 BASE = 0xFFFFF80020000000
 NODE = 0xFFFFC08BE4002110
 START = 1795000000_000_000_000
 #: calibration: two stops without anything between them cost 100 to 300 ticks
 COST = (100, 200, 300)
-
-
-@pytest.fixture(autouse=True, params=["line by line", "many at once"])
-def reader(request, monkeypatch):
-    """Small captures are read as large ones are, too: all that is said here holds for both."""
-    if request.param == "many at once":
-        monkeypatch.setattr(capture_file, "LARGE", 0)
-        monkeypatch.setattr(capture_calls, "MANY", 0)
-    else:
-        monkeypatch.setattr(capture_file, "LARGE", 1 << 62)
-        monkeypatch.setattr(capture_calls, "MANY", 1 << 62)
 
 
 def extension_bytes(dump_data=0, flags=0):

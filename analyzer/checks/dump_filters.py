@@ -13,7 +13,6 @@ from ..absence import Absent
 from ..layouts.crashdmp import knows_state
 from ..names import ntstatus
 from ..records import Anomaly, Callback, Filter
-from ..tables import alike, examples
 from . import benign
 from .evidence import Seen, about, broken, contains, has_range, known, lines, place, span
 from .machine import is_live
@@ -93,7 +92,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
             subject,
             "state",
         )
-    if failed and not any(_is_call_of(call, row) for call in examples(seen["callbacks"])):
+    if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
         where = routine or "a routine that is not named"
         text = f"The last failing routine of a filter was {where}; it returned {_status(status)}."
         if not knows_state(seen.machine("build"), seen.machine("architecture")):
@@ -177,13 +176,17 @@ def _has_no_callback(row: Filter) -> bool:
 
 def _calls(seen: Seen) -> Iterator[Anomaly]:
     """Failing calls that a source saw, one finding per callback and status however often called."""
-    for row, count in alike(seen["callbacks"], "filter", "stack", "callback", "status"):
+    failed: dict[Any, list[Callback]] = {}
+    for row in seen["callbacks"]:
         status = known(row.status)
         if status is not None and ntstatus.is_failure(status):
-            times = "" if count == 1 else f" {count} times"
-            called = known(row.callback) or "A callback"
-            text = f"{called} of {about(row)} returned {_status(status)}{times}."
-            yield _failed(text, row, row.callback, status, "routine", "status")
+            failed.setdefault((row.filter, row.stack, row.callback, status), []).append(row)
+    for (*_, status), rows in failed.items():
+        row, count = rows[0], len(rows)
+        times = "" if count == 1 else f" {count} times"
+        called = known(row.callback) or "A callback"
+        text = f"{called} of {about(row)} returned {_status(status)}{times}."
+        yield _failed(text, row, row.callback, status, "routine", "status")
 
 
 def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) -> Anomaly:
@@ -201,7 +204,7 @@ def _callback_named(seen: Seen, row: Filter) -> Any:
     return next(
         (
             call.callback
-            for call in examples(seen["callbacks"])
+            for call in seen["callbacks"]
             if routine is not None and call.symbol == routine
         ),
         None,
@@ -218,7 +221,7 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
     told: set[tuple[Any, ...]] = set()
     for record, name, address in _routines(seen):
         key = (record.filter, record.stack, name, address)
-        if key in told:  # a capture has millions of calls of one routine
+        if key in told:  # a capture has many calls of one routine
             continue
         told.add(key)
         own = seen.module(record.filter)
@@ -250,6 +253,6 @@ def _routines(seen: Seen) -> Iterator[tuple[Any, str, int]]:
             address = known(getattr(row, field))
             if address:
                 yield row, name, address
-    for row in examples(seen["callbacks"]):
+    for row in seen["callbacks"]:
         if known(row.routine) and known(row.callback):
             yield row, row.callback, row.routine

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..absence import is_absent
 from ..records import TABLES, Anomaly, Module, Origin, Records
-from ..tables import SCHEMA, checked, plain, rows_of
+from ..tables import SCHEMA, checked, plain
 
 #: tables that the checks read; events can be millions and are looked at by their own source
 _TABLES = ("sources", "machine", "modules", "filters", "extensions", "callbacks", "requests")
@@ -57,12 +57,7 @@ def by_source(records: Records) -> Iterator[Seen]:
     """The records of each source on their own, in the order the sources first appear."""
     parts: dict[str, Seen] = {}
     for table in _TABLES:
-        rows: Any = records[table]
-        if hasattr(rows, "by_source"):  # millions of calls are told apart without reading them
-            for source, own in rows.by_source().items():
-                parts.setdefault(source, Seen()).tables[table] = own
-            continue
-        for row in rows_of(rows):
+        for row in records[table]:
             parts.setdefault(row.origin.source, Seen())[table].append(row)
     for anomaly in records.anomalies:
         parts.setdefault(anomaly.origin.source, Seen()).told.add(anomaly.rule)

@@ -171,6 +171,15 @@ _CAPTURE = (
         "Counts and statistics of this callback are those of the captured calls.",
         "Raise the limit with --writes if all calls matter.",
     ),
+    Rule(
+        "capture-calls-left-out",
+        "warning",
+        "The capture has more calls than the tables hold",
+        "A table of callbacks holds 131,072 calls of a capture: a dump of 8 GiB in writes of "
+        "64 KiB.",
+        "The calls behind that are counted; their durations and oddities are not looked at.",
+        "Capture fewer writes (--writes).",
+    ),
 )
 _LOG = (
     Rule(

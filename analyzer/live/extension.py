@@ -17,7 +17,7 @@ from typing import Any, Callable
 from ..errors import AnalyzerError, UsageError
 from ..records import Records
 from ..sources.capture_format import TAG, Fact, Writer, encode
-from ..sources.capture_story import Story
+from ..sources.capture_reader import CaptureReader
 from . import pykd_target
 from .capture import Capture
 from .routines import parse, parse_writes
@@ -218,7 +218,7 @@ def _records() -> Records:
         from .look import records
 
         return records(pykd_target.inside())
-    story = Story("the debugger's target", "debugger session")
+    story = CaptureReader("the debugger's target", "debugger session")
     for fact in facts:
         story.take(fact, 0)
     return story.records(sum(len(TAG) + len(encode(fact)) for fact in facts))

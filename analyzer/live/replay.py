@@ -51,7 +51,7 @@ class ReplaySession(Session):
         self._calls: dict[int, Fact] = {}
         self._wants_stop = False
         self._interrupted = False
-        self._facts = (fact for lines in read(path) for fact in lines.facts if fact is not None)
+        self._facts = (line.fact for line in read(path) if line.fact is not None)
         for node in story.extensions.nodes.values():
             if isinstance(node.address, int):
                 self._write(node.address, node.data)

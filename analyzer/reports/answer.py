@@ -20,7 +20,7 @@ from ..checks.rule import SEVERITIES
 from ..dumpstack import roles
 from ..layouts.crashdmp import knows_state
 from ..records import Callback, Finding, Machine, Records, Stage
-from ..tables import rows_of, select
+from ..tables import rows_of
 from . import words
 from .calls import call_lines
 
@@ -56,11 +56,7 @@ def of_sources(records: Records, names: Iterable[Any]) -> Records:
     """The records of some sources; tables that are no lists are left out."""
     wanted, part = set(names), Records()
     for table, rows in records.tables.items():
-        bulk: Any = rows
-        if hasattr(bulk, "by_source"):
-            own = [calls for source, calls in bulk.by_source().items() if source in wanted]
-            part.tables[table] = bulk.of(own)
-        elif isinstance(rows, list):
+        if isinstance(rows, list):
             part.tables[table] = [row for row in rows if row.origin.source in wanted]
     return part
 
@@ -221,9 +217,11 @@ def _filters(records: Records) -> list[str]:
 
 
 def _start(records: Records) -> list[str]:
-    calls: Any = select(
-        records["callbacks"], lambda c: c.callback == "Dump_Start" and c.stack != "hibernation"
-    )
+    calls = [
+        call
+        for call in records["callbacks"]
+        if call.callback == "Dump_Start" and call.stack != "hibernation"
+    ]
     if len(calls) > _MANY:
         return _starts(calls)
     live = {f.origin.source for f in records["findings"] if f.rule == "not-a-crash"}

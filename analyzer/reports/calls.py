@@ -6,14 +6,11 @@ call that failed is never in a line with one that did not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple
 
 from ..absence import is_absent
 from . import words
-
-#: row and record of a first call, how many are alike, shortest and longest duration
-_Entry = tuple[int, Any, int, Any, Any]
 
 
 class Line(NamedTuple):
@@ -28,47 +25,26 @@ class Line(NamedTuple):
 
 
 def call_lines(rows: Any, wanted: Callable[[Any], bool] = lambda _: True) -> list[Line]:
-    """The lines for the wanted calls of a table; millions are taken by their kinds."""
-    if not hasattr(rows, "parts"):
-        return grouped((row, call) for row, call in enumerate(rows) if wanted(call))
-    return _merged(entry for entry in _kinds(rows) if wanted(entry[1]))
+    """The lines for the wanted calls of a table."""
+    return grouped((row, call) for row, call in enumerate(rows) if wanted(call))
 
 
 def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:
     """The lines for some calls with their rows, by the first call of each."""
-    return _merged(_single(row, call) for row, call in calls)
-
-
-def _kinds(rows: Any) -> Iterator[_Entry]:
-    before = 0
-    for part in rows.parts:
-        if hasattr(part, "extents"):
-            for row, *rest in part.extents():
-                yield (before + row, *rest)
-        else:
-            yield from (_single(row, call) for row, call in enumerate(part, before))
-        before += len(part)
-
-
-def _single(row: int, call: Any) -> _Entry:
-    ns = call.duration_high_ns if is_absent(call.duration_ns) else call.duration_ns
-    return row, call, 1, ns, ns
-
-
-def _merged(entries: Iterable[_Entry]) -> list[Line]:
     groups: dict[Any, list[Any]] = {}
-    for row, c, count, low, high in entries:
+    for row, c in calls:
         timed = not is_absent(c.duration_ns)
         bound = not timed and not is_absent(c.duration_high_ns)
+        ns = c.duration_ns if timed else c.duration_high_ns
         whose = (c.origin.source, c.filter, c.stack, c.callback, c.routine, c.symbol)
         key = (*whose, c.was_called, c.status, timed, bound)
         group = groups.get(key)
         if group is None:
-            groups[key] = [row, c, count, low, high]
+            groups[key] = [row, c, 1, ns, ns]
         else:
-            group[2] += count
+            group[2] += 1
             if timed or bound:
-                group[3], group[4] = min(group[3], low), max(group[4], high)
+                group[3], group[4] = min(group[3], ns), max(group[4], ns)
     return [_line(*group) for group in groups.values()]
 
 

@@ -14,7 +14,6 @@ from ..checks.crashes import EVENT_LOGS
 from ..checks.rules_case import CONTROL
 from ..checks.rules_registry import ENABLE_LOG
 from ..records import Callback, Records
-from ..tables import examples
 from . import words
 
 LOG, DUMP = "dumpstack.log", "kernel dump"
@@ -37,7 +36,7 @@ def unknown(records: Records) -> Iterator[str]:
             if not _are_minidumps(records):
                 why = "the dump given does not show them"
         open_points.append(f"the filters' own state and FILTER_EXTENSION ({why})")
-    if not any(_is_timed(c) for c in examples(records["callbacks"]) if c.callback == "Dump_Start"):
+    if not any(_is_timed(c) for c in records["callbacks"] if c.callback == "Dump_Start"):
         open_points.append("how long a single Dump_Start took (only a debugger or trace tells)")
     if LOG not in kinds:
         open_points.append("how far and how fast the dump was written (no DumpStack.log)")

@@ -19,7 +19,7 @@ from ..checks.rule import SEVERITIES
 from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
-from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, examples, plain, rows_of
+from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
 from . import answer, timeline, words
 from .calls import Line, call_lines
 from .extension import members
@@ -212,7 +212,7 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
 def _filters(records: Records) -> Iterator[dict[str, Any]]:
     """Each filter, or extension without a filter, with its extension and callbacks."""
     keys = dict.fromkeys(
-        _key(r) for t in ("filters", "extensions", "callbacks") for r in examples(records[t])
+        _key(r) for t in ("filters", "extensions", "callbacks") for r in records[t]
     )
     is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
     for key in islice(keys, 50):

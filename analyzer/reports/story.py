@@ -21,7 +21,7 @@ from ..checks.crashes import (
     logged,
 )
 from ..records import Crash, Finding, Records
-from ..tables import examples, rows_of
+from ..tables import rows_of
 from . import answer, missing, words
 from .missing import DUMP, LOG, MINIDUMP, REGISTRIES
 
@@ -166,7 +166,7 @@ def _of_no_crash(records: Records) -> Iterator[str]:
     kinds = {s.path: s.kind for s in records["sources"]}
     unbound = [path for path, kind in kinds.items() if path not in bound and kind != DUMP]
     part = answer.of_sources(records, unbound)
-    for source in dict.fromkeys(call.origin.source for call in examples(part["callbacks"])):
+    for source in dict.fromkeys(call.origin.source for call in part["callbacks"]):
         yield f"{_file(source)} names no bugcheck, so what it tells is of no certain crash."
         yield from answer.filter_sentences(answer.of_sources(part, [source]))
 

@@ -12,7 +12,7 @@ from typing import Any, Callable
 from ..absence import Absent, is_absent
 from ..layouts.crashdmp import knows_state
 from ..records import Filter, Records, Stage
-from ..tables import examples, rows_of, select
+from ..tables import rows_of
 from . import answer, history, story, words
 from .calls import call_lines
 from .extension import Member, members
@@ -186,7 +186,7 @@ def _filters(records: Records) -> Iterator[str]:
         yield from _filter(one, inferred)
         yield from _extensions(records, _key(one))
         yield from _callbacks(records, _key(one))
-    rows = [*records["extensions"], *examples(records["callbacks"])]
+    rows = [*records["extensions"], *records["callbacks"]]
     others = [row for row in rows if _key(row) not in known]
     for key in dict.fromkeys(map(_key, others)):
         if separator:
@@ -262,7 +262,7 @@ def _pointer_size(records: Records) -> int:
 
 
 def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
-    calls = select(records["callbacks"], lambda call: _key(call) == key)
+    calls = [call for call in records["callbacks"] if _key(call) == key]
     if not calls:
         return
     yield "    callbacks"
@@ -282,7 +282,7 @@ def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
         if not is_absent(c.was_called) and c.was_called not in ("yes", "no"):
             text = f"{field(c, 'callback')} {field(c, 'was_called')} called: {clean(c.origin.how)}"
             yield from wrapped(text, "        ", "      ")
-    yield from _missing(list(examples(calls)), ("was_called", "status", "duration_ns"), "      ")
+    yield from _missing(calls, ("was_called", "status", "duration_ns"), "      ")
 
 
 def _stages(records: Records) -> Iterator[str]:

@@ -16,7 +16,7 @@ from ..absence import first_present, is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
 from ..names import ntstatus
 from ..records import Records
-from ..tables import iso_time, numbers
+from ..tables import iso_time
 from . import words
 
 MOST_EVENTS = 2000
@@ -112,8 +112,7 @@ class _Clock:
         self.crash = first_present(m.system_time for m in machines)
         self._first: int | None = None
         if self.crash is None:
-            calls = numbers(records["callbacks"], "entry_time")
-            times = calls if isinstance(calls, list) else [int(calls.min())]
+            times = [c.entry_time for c in records["callbacks"] if not is_absent(c.entry_time)]
             times += [t for r in records["requests"] for t in (r.start, r.end) if not is_absent(t)]
             times += [s.time for s in records["stages"] if not is_absent(s.time)]
             if not times:

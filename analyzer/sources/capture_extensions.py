@@ -76,11 +76,11 @@ class Extensions:
         layouts = node_layouts(self._target.pointer_size)
         return next((layout for layout in layouts if layout.name == name), None)
 
-    def given(self, call: Call, data: bytes | None, address: int | None, offset: int) -> None:
+    def given(self, call: Call, data: bytes | None, offset: int) -> None:
         """The bytes at the entry of a call."""
-        if data is not None and address is not None:
+        if data is not None and call.extension is not None:
             how = f"given to {call.routine.callback}, call {call.number}"
-            self._note(call, address, data, how, offset)
+            self._note(call, call.extension, data, how, offset)
 
     def left(self, call: Call, data: bytes | None, offset: int) -> None:
         """The bytes at the return of a call."""

@@ -5,34 +5,21 @@ Invariant: a file cut at any byte loads up to the cut and says so. Standard libr
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from ..errors import InputError
 from ..records import Anomaly, Origin, Records
 from . import capture_timing as timing
 from .capture_format import read
-from .capture_story import Story
-from .capture_table import CallTable
-
-#: from this size on many lines are taken at once
-LARGE = 1 << 20
-UTF8_MARK = b"\xef\xbb\xbf"
+from .capture_reader import CaptureReader
 
 
 def collect(path: str, baseline: Sequence[str] = ()) -> Records:
     """Records of one capture; ``baseline`` are captures whose durations are what is usual."""
-    was_enabled = gc.isenabled()
-    gc.disable()  # millions of small objects and no cycle: collecting costs a fifth of the time
-    try:
-        story, is_whole = load(path)
-        records = story.records(os.path.getsize(path))
-    finally:
-        if was_enabled:
-            gc.enable()
-    if story.end is None:
+    reader, is_whole = load(path)
+    records = reader.records(os.path.getsize(path))
+    if reader.end is None:
         where = "in the middle of a line" if not is_whole else "without its end line"
         records.add(
             Anomaly(
@@ -46,39 +33,20 @@ def collect(path: str, baseline: Sequence[str] = ()) -> Records:
     return records
 
 
-def load(path: str) -> tuple[Story, bool]:
-    """The story of a capture, and whether its last line is whole."""
-    story, is_whole = Story(path), True
+def load(path: str) -> tuple[CaptureReader, bool]:
+    """What a capture tells, and whether its last line is whole."""
+    reader, is_whole = CaptureReader(path), True
     try:
-        bulk = _bulk(path)
-        if bulk is not None:
-            with open(path, "rb") as file:
-                file.seek(3 if file.read(3) == UTF8_MARK else 0)
-                return story, bulk.load(story, file)
-        for lines in read(path):
-            is_whole = lines.is_whole
-            for fact, offset in zip(lines.facts, lines.offsets):
-                if fact is not None:
-                    story.take(fact, offset)
-                elif is_whole or offset != lines.offsets[-1]:
-                    story.odd(offset)
+        for line in read(path):
+            is_whole = line.is_whole
+            if line.fact is not None:
+                reader.take(line.fact, line.offset, line.number)
+            elif is_whole:
+                reader.odd(line.offset, line.number)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(path, f"the file cannot be read: {reason}") from None
-    return story, is_whole
-
-
-def _bulk(path: str) -> Any:
-    """What reads a large file; None for others, for UTF-16, and where there is no numpy."""
-    with open(path, "rb") as file:
-        is_coded = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    if is_coded or os.path.getsize(path) < LARGE:
-        return None
-    try:
-        from . import capture_bulk
-    except ImportError:  # inside a debugger
-        return None
-    return capture_bulk
+    return reader, is_whole
 
 
 def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
@@ -105,10 +73,7 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
 def _durations(records: Records) -> dict[tuple[str, str], timing.Statistics | None]:
     """(filter, callback) -> statistics of its durations."""
     bounds: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    rows: Any = records["callbacks"]
-    if isinstance(rows, CallTable):
-        return rows.durations()
-    for row in rows:
+    for row in records["callbacks"]:
         if isinstance(row.duration_low_ns, int):
             key = (str(row.filter or "an unnamed filter").lower(), row.callback)
             bounds.setdefault(key, []).append((row.duration_low_ns, row.duration_high_ns))

@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from itertools import accumulate, islice
 from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError, UsageError
@@ -24,8 +23,6 @@ SCHEMA = 1
 TAG = f"dumpstart:{SCHEMA} "
 #: what a target's 64-bit words can hold
 _MAX = (1 << 64) - 1
-#: lines decoded at once
-BATCH = 500
 #: of a line, in bytes; real ones have a few hundred
 LONGEST = 1 << 18
 
@@ -68,23 +65,15 @@ def hexadecimal(value: Any) -> str | None:
     return f"{value:#x}" if isinstance(value, int) else None
 
 
-def numbers(fact: Fact, names: Iterable[str]) -> list[int | None]:
-    """Numbers of a fact, None for each that is missing or is none."""
-    found: list[int | None] = []
-    for name in names:  # one loop, because millions of facts have several each
-        value: Any = fact.get(name)
-        if value.__class__ is str:
-            try:
-                value = int(value, 16)
-            except ValueError:
-                value = None
-        found.append(value if value.__class__ is int and 0 <= value <= _MAX else None)
-    return found
-
-
 def number(fact: Fact, name: str) -> int | None:
     """A number of a fact, None when it is missing or is none."""
-    return numbers(fact, (name,))[0]
+    value: Any = fact.get(name)
+    if value.__class__ is str:
+        try:
+            value = int(value, 16)
+        except ValueError:
+            return None
+    return value if value.__class__ is int and 0 <= value <= _MAX else None
 
 
 def text(fact: Fact, name: str) -> str | None:
@@ -157,60 +146,39 @@ class Writer:
                 self.problem = self.problem or f"the capture file cannot be written: {error}"
 
 
-class Lines(NamedTuple):
-    """Some lines of a capture file, in order."""
+class Line(NamedTuple):
+    """One line of a capture file."""
 
-    facts: list[Fact | None]  #: None: the line is no fact
-    offsets: list[int]
-    is_whole: bool  #: False: the file ends inside the last one
+    number: int  #: from 1
+    offset: int  #: where it begins in the file
+    fact: Fact | None  #: None: the line is not a fact
+    is_whole: bool  #: False: the file ends inside it
 
 
-def read(path: str) -> Iterator[Lines]:
+def read(path: str) -> Iterator[Line]:
     """The lines of a capture file that are not blank, in order. Raises OSError."""
+    offset = 0
+    for number, (line, size) in enumerate(_lines(path), 1):
+        if size >= LONGEST:
+            raise InputError(path, f"a line has more than {LONGEST:,} bytes, as no capture has")
+        if not line.isspace():
+            yield Line(number, offset, decode(line), line.endswith(b"\n"))
+        offset += size
+
+
+def _lines(path: str) -> Iterator[tuple[bytes, int]]:
+    """Each line, and how many bytes of the file it takes."""
     with open(path, "rb") as file:
         mark = file.read(3)
-        coded = mark[:2] in (b"\xff\xfe", b"\xfe\xff")
-        file.seek(3 if mark == b"\xef\xbb\xbf" else 0)
-        offset = 0 if coded else file.tell()
-        if coded:  # a redirected PowerShell output; offsets are those of the decoded text
-            source: Any = file.read().decode("utf-16", "replace").encode().splitlines(keepends=True)
-        else:
-            source = iter(partial(file.readline, LONGEST), b"")
-        lines = iter(source)
-        while True:
-            batch = list(islice(lines, BATCH))
-            if not batch:
-                return
-            if max(map(len, batch)) >= LONGEST:
-                raise endless_line(path)
-            yield lines_of(batch, offset)
-            offset += sum(map(len, batch))
-
-
-def endless_line(path: str) -> InputError:
-    """Why a file is no capture after all; held in memory, such a line would take any amount."""
-    return InputError(path, f"a line has more than {LONGEST:,} bytes, as no capture has")
-
-
-def lines_of(batch: list[bytes], offset: int) -> Lines:
-    """Neighbouring lines, the first of them at this offset."""
-    facts = _decoded(batch)
-    offsets = list(accumulate(map(len, batch[:-1]), initial=offset))
-    is_whole = not batch or batch[-1].endswith(b"\n")
-    if None in facts:
-        kept = [n for n, fact in enumerate(facts) if fact or not batch[n].isspace()]
-        facts, offsets = [facts[n] for n in kept], [offsets[n] for n in kept]
-        is_whole = not kept or batch[kept[-1]].endswith(b"\n")
-    return Lines(facts, offsets, is_whole)
-
-
-def _decoded(batch: list[bytes]) -> list[Fact | None]:
-    """The fact of each line: all at once when each is one, which is much faster."""
-    try:
-        # A raw line end cannot stand inside a JSON string, so no two lines can run together.
-        facts = json.loads(b"[" + b",\n".join(batch) + b"]")
-    except (ValueError, RecursionError):
-        return [decode(line) for line in batch]
-    if len(facts) != len(batch) or not all(type(fact) is dict for fact in facts):
-        return [decode(line) for line in batch]
-    return [fact if "fact" in fact or "dumpstart" in fact else None for fact in facts]
+        if mark[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+            skipped = 3 if mark == b"\xef\xbb\xbf" else 0
+            file.seek(skipped)
+            for data in iter(partial(file.readline, LONGEST), b""):
+                yield data, skipped + len(data)
+                skipped = 0
+            return
+    skipped = 2
+    with open(path, encoding="utf-16", errors="replace", newline="\n") as text:  # of PowerShell
+        for line in iter(partial(text.readline, LONGEST), ""):
+            yield line.encode(), skipped + len(line.encode("utf-16-le"))
+            skipped = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any, NamedTuple, Union
+from typing import NamedTuple, Union
 
 from ..absence import Absent
 
@@ -49,12 +49,6 @@ NO_CLOCK = Absent("not-recorded", "the target's clock could not be read")
 BACKWARDS = Absent("out-of-range", "the clock at the return is behind that of the entry")
 _NO_COST = Absent("not-recorded", "the debugger's own cost was not measured: an upper bound only")
 _IN_NOISE = Absent("not-recorded", "shorter than the noise of the debugger's stops")
-
-#: how a duration is known: exactly, as a bound, or why not at all; TIMED: its ticks are known
-REASONS = (NO_RETURN, NO_ENTRY, NO_CLOCK, BACKWARDS)
-TIMED, BOUND, EXACT = 8, 9, 10
-#: a scaled number of ticks must fit 64 bits: 10**9 * _FASTEST and 10**9 * _LONGEST do
-_FASTEST, _LONGEST = 1 << 34, 1 << 33
 
 
 def noise_of(samples: Sequence[int]) -> Noise | None:
@@ -99,70 +93,6 @@ def statistics(spans: Iterable[tuple[int, int]]) -> Statistics | None:
     )
 
 
-class Timed(NamedTuple):
-    """Calls of one callback with bounds of their durations in ns: lists, or arrays of numpy."""
-
-    places: Any
-    lows: Any
-    highs: Any
-    exact: int  #: how many have more than bounds
-
-    def longest(self) -> int:
-        """The first of those with the highest lower bound."""
-        if isinstance(self.lows, list):
-            return self.lows.index(max(self.lows))
-        return int(self.lows.argmax())
-
-    def over(self, limit: int) -> int:
-        """How many took longer than this."""
-        if isinstance(self.lows, list):
-            return sum(low > limit for low in self.lows)
-        return int((self.lows > limit).sum())
-
-    def highest_below(self) -> int:
-        """The highest upper bound of those that may have taken no time."""
-        if isinstance(self.lows, list):
-            return int(max(high for low, high in zip(self.lows, self.highs) if not low))
-        return int(self.highs[self.lows == 0].max())
-
-    def statistics(self, without: int | None = None) -> Statistics | None:
-        """Statistics of all, or of all but one."""
-        lows, highs = self.lows, self.highs
-        if isinstance(lows, list):
-            pairs = list(zip(lows, highs))
-            if without is not None:
-                del pairs[without]
-            return statistics(pairs)
-        import numpy as np
-
-        if without is not None:
-            lows, highs = np.delete(lows, without), np.delete(highs, without)
-        if not len(lows):
-            return None
-        middles = lows + (highs - lows) // 2
-        spread = _median(np.abs(middles - _median(middles))) * _SIGMA
-        return Statistics(len(lows), int(_median(lows)), int(_median(highs)), int(spread))
-
-
-def together(parts: Sequence[Timed]) -> Timed:
-    """Several arrays of calls as one."""
-    import numpy as np
-
-    places, lows, highs = (np.concatenate([part[n] for part in parts]) for n in range(3))
-    return Timed(places, lows, highs, sum(part.exact for part in parts))
-
-
-def _median(values: Any) -> Any:
-    """The median of an array as Python's own number: no digit of a large one is lost."""
-    import numpy as np
-
-    half = len(values) // 2
-    if len(values) % 2:
-        return np.partition(values, half)[half].item()
-    ordered = np.partition(values, (half - 1, half))
-    return (ordered[half - 1].item() + ordered[half].item()) / 2
-
-
 def stands_out(low: int, others: Statistics) -> bool:
     """True when a call that took at least ``low`` is far from the others of its callback."""
     margin = max(8 * others.spread, others.high, TRIFLE_NS)
@@ -205,30 +135,3 @@ class Clocks:
         if end < start:
             return BACKWARDS, BACKWARDS, BACKWARDS
         return span(end - start, self.noise, self.clock)
-
-    def spans(self, why: Any, ticks: Any) -> tuple[Any, Any, Any, Any] | None:
-        """:meth:`span` of many: (how each is known, value, low, high); None: numbers too large."""
-        import numpy as np
-
-        clock, noise, timed = self.clock, self.noise, why == TIMED
-        slowest, fastest = clock.low, clock.high
-        if fastest > _FASTEST or slowest < 1 or int(ticks.max(initial=0)) // slowest >= _LONGEST:
-            return None
-
-        def scaled(ticks: Any, hz: int) -> Any:
-            whole, rest = np.divmod(ticks, np.uint64(hz))
-            ns = np.uint64(1_000_000_000)
-            return (whole * ns + rest * ns // np.uint64(hz)).astype(np.int64)
-
-        def less(amount: int) -> Any:
-            amount = min(amount, (1 << 64) - 1)
-            return np.where(ticks > np.uint64(amount), ticks - np.uint64(amount), np.uint64(0))
-
-        if noise is None:
-            zero = np.zeros(len(ticks), np.int64)
-            return np.where(timed, BOUND, why).astype(np.uint8), zero, zero, scaled(ticks, slowest)
-        exact = timed & (ticks > np.uint64(noise.high))
-        how = np.where(exact, EXACT, np.where(timed, BOUND, why)).astype(np.uint8)
-        value = np.where(exact, scaled(less(noise.middle), clock.hz), 0)
-        low = np.where(exact, scaled(less(noise.high), fastest), 0)
-        return how, value, low, scaled(less(noise.low), slowest)

@@ -25,7 +25,7 @@ from ..records import Anomaly, Extension, Origin, Records
 from . import windbg_text as words
 from .capture_file import compare
 from .capture_format import Fact, decode, number, raw
-from .capture_story import Story
+from .capture_reader import CaptureReader
 
 _MARK = re.compile(r"dumpstart:(\d{1,3}) (.*)$")
 #: in front of a mark: a command that the host echoed, not its output
@@ -75,7 +75,7 @@ def collect(path: str, baseline: Sequence[str] = ()) -> Records:
     return records
 
 
-def read(path: str) -> tuple[Story, list[Extension], list[Anomaly]]:
+def read(path: str) -> tuple[CaptureReader, list[Extension], list[Anomaly]]:
     """The story that a log tells, and what its structures say."""
     log = _Log(path)
     try:
@@ -110,7 +110,7 @@ class _Log:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.story = Story(path, "WinDbg log")
+        self.story = CaptureReader(path, "WinDbg log")
         self.extensions: list[Extension] = []
         self.anomalies: list[Anomaly] = []
         self._bugcheck = words.Bugcheck()

@@ -26,7 +26,7 @@ _OUTDATED = Absent("not-recorded", "a filter was loaded after the list of filter
 _KINDS = frozenset({"x64", "x86", "x86-pae", "arm64"})
 
 
-class Story:
+class CaptureReader:
     """Takes facts in order, then tells them as records."""
 
     def __init__(self, path: str, kind: str = "capture") -> None:
@@ -45,47 +45,27 @@ class Story:
         self.calls = Calls(path)
         self.frequency: Frequency | None = None
         self.not_understood = 0
-        self.first_odd: int | None = None
+        self._first_odd: tuple[int, int | None] | None = None  #: offset, line
         self.extensions = Extensions(self.target)
 
     # -- taking facts --------------------------------------------------------------------------
 
-    def take(self, fact: Fact, offset: int) -> None:
+    def take(self, fact: Fact, offset: int, line: int | None = None) -> None:
         """One fact; what it says that cannot be is counted as not understood."""
         if "dumpstart" in fact:
             self._header(fact, offset)
             return
         kind = fact.get("fact")
-        if kind == "call":
-            good = self.calls.entry(fact, offset)
-            if good and "ext" in fact:
-                self.given(raw(fact, "ext"), offset)
-        elif kind == "return":
-            good = self.calls.back(fact, offset)
-            if good and "ext" in fact:
-                self.left(raw(fact, "ext"), offset)
-        else:
-            take = getattr(self, f"_take_{kind}", None)
-            good = isinstance(kind, str) if take is None else take(fact, offset)
+        take = getattr(self, f"_take_{kind}", None)
+        good = isinstance(kind, str) if take is None else take(fact, offset)
         if not good:
-            self.odd(offset)
+            self.odd(offset, line)
 
-    def given(self, data: bytes | None, offset: int) -> None:
-        """The extension's bytes at the entry of the last call."""
-        if self.calls.last is not None:
-            call = self.calls.call(self.calls.last)
-            self.extensions.given(call, data, call.extension, offset)
-
-    def left(self, data: bytes | None, offset: int) -> None:
-        """The extension's bytes at the return of the last call."""
-        if self.calls.last is not None:
-            self.extensions.left(self.calls.call(self.calls.last), data, offset)
-
-    def odd(self, offset: int) -> None:
+    def odd(self, offset: int, line: int | None = None) -> None:
         """Notes a line that is no fact or a fact that cannot be."""
         self.not_understood += 1
-        if self.first_odd is None:
-            self.first_odd = offset
+        if self._first_odd is None:
+            self._first_odd = offset, line
 
     def _origin(self, how: str, offset: int, address: int | None = None) -> Origin:
         return Origin(self.path, how, "certain", offset, address)
@@ -167,6 +147,18 @@ class Story:
             self.extensions.early.discard(address + layout.extension)
         return True
 
+    def _take_call(self, fact: Fact, offset: int) -> bool:
+        call = self.calls.entry(fact, offset)
+        if call is not None and "ext" in fact:
+            self.extensions.given(call, raw(fact, "ext"), offset)
+        return call is not None
+
+    def _take_return(self, fact: Fact, offset: int) -> bool:
+        call = self.calls.exit(fact, offset)
+        if call is not None and "ext" in fact:
+            self.extensions.left(call, raw(fact, "ext"), offset)
+        return call is not None
+
     def _take_armed(self, fact: Fact, offset: int) -> bool:
         return self.calls.armed(fact)
 
@@ -203,7 +195,8 @@ class Story:
         kind = text(fact, "kind") or "unknown"
         detail = text(fact, "detail") or ""
         self._event(fact, offset, kind, f"the target stopped: {detail or kind}")
-        self.calls.stopped(fact, offset)
+        if kind == "exception":
+            self.calls.stopped(fact)
         return True
 
     def _take_error(self, fact: Fact, offset: int) -> bool:
@@ -244,13 +237,15 @@ class Story:
         if self.machine or self.bugcheck:
             out.add(self._machine())
         out.add(self._source(size, out), *modules, *self.events, *self.anomalies)
-        if self.not_understood:
+        if self._first_odd is not None:
+            offset, line = self._first_odd
+            first = f"the first is line {line}" if line else "the first lies at the offset below"
             out.add(
                 Anomaly(
                     "capture-damaged",
-                    f"{self.not_understood} line(s) are no facts of a capture or cannot be; the "
-                    "first lies at the offset below. They were passed over.",
-                    self._origin("capture lines", self.first_odd or 0),
+                    f"{self.not_understood} line(s) are no facts of a capture or cannot be; "
+                    f"{first}. They were passed over.",
+                    self._origin("capture lines", offset),
                 )
             )
         return out
