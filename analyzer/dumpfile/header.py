@@ -38,31 +38,79 @@ _REGISTERS = {
 SMALLEST = 0x60
 
 
-class DumpFile:
-    """The mapped file and its header; memory readers are built on it.
+class MachineFile:
+    """What a file (or whatever holds a machine's memory) tells of the machine.
 
-    ``anomalies`` collects what is odd about the file. Raises InputError when the file cannot be
-    read or is too short to hold a bugcheck code.
+    ``fields`` has the names of a dump header, whoever found their values; ``anomalies`` collects
+    what is odd.
     """
+
+    pointer_size = 8
+    architecture: str | Absent = Absent("not-found", "no Windows was found")
+    size = 0
+    data = memoryview(b"")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.anomalies: list[Anomaly] = []
+        self.fields: dict[str, Value] = {}
+
+    def map(self, least: int, what: str) -> None:
+        """Maps the file; InputError when it cannot be read or is shorter than ``least`` bytes."""
         try:
-            with open(path, "rb") as file:
+            with open(self.path, "rb") as file:
                 file.seek(0, 2)
                 self.size = file.tell()
-                if self.size < SMALLEST:
+                if self.size < least:
                     raise InputError(
-                        path,
-                        "too short for a kernel dump",
-                        expected=f"at least {SMALLEST} bytes",
+                        self.path,
+                        f"too short for {what}",
+                        expected=f"at least {least} bytes",
                         found=str(self.size),
                     )
-                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise InputError(path, f"cannot be read: {error.strerror or error}") from error
-        self.data = memoryview(self.map)
+            raise InputError(self.path, f"cannot be read: {error.strerror or error}") from error
+        self.data = memoryview(self.mapped)
+
+    def number(self, name: str) -> int | Absent:
+        """A header field as an integer."""
+        value = self.fields.get(name, Absent("not-recorded", "this kind of file has no such field"))
+        return value if isinstance(value, (int, Absent)) else Absent("not-applicable")
+
+    def register(self, name: str) -> int | Absent:
+        """The instruction ("ip") or the stack pointer ("sp") of the crash context."""
+        return Absent("not-recorded", "this kind of file holds no context of the crash")
+
+    def origin(self, how: str, offset: int | None, confidence: str = "certain") -> Origin:
+        """Provenance at a file offset."""
+        return Origin(self.path, how, confidence, offset)
+
+    def note(
+        self,
+        rule: str,
+        text: str,
+        *,
+        offset: int | None = None,
+        subject: str = "",
+        evidence: tuple[str, ...] = (),
+    ) -> None:
+        """Records something odd; identical notes are kept once."""
+        note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)
+        if note not in self.anomalies:
+            self.anomalies.append(note)
+
+    def find(self, needle: bytes, start: int = 0) -> int:
+        """File offset of a byte string, -1 when it is not there."""
+        return self.mapped.find(needle, start)
+
+
+class DumpFile(MachineFile):
+    """A kernel dump file and its header; readers of its memory are built on it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.map(SMALLEST, "a kernel dump")
         magic = bytes(self.data[:8])
         if magic == mindumpdef.SIGNATURE + mindumpdef.VALID_DUMP64:
             self.layout = mindumpdef.DumpHeader64
@@ -81,7 +129,7 @@ class DumpFile:
         self.head = bytes(self.data[: self.header_size])
         if not self.head[len(magic) :].strip(b"\0"):
             raise InputError(path, "nothing but zeros follows the signature, so no dump is in it")
-        self.fields: dict[str, Value] = {
+        self.fields = {
             name: self._field(field) for name, field in mindumpdef.fields(self.layout).items()
         }
         self.architecture = self._architecture()
@@ -138,13 +186,6 @@ class DumpFile:
             return "x86-pae" if self.fields.get("PaeEnabled") == 1 else "x86"
         return name
 
-    # -- access --------------------------------------------------------------------------------
-
-    def number(self, name: str) -> int | Absent:
-        """A header field as an integer."""
-        value = self.fields[name]
-        return value if isinstance(value, (int, Absent)) else Absent("not-applicable")
-
     def register(self, name: str) -> int | Absent:
         """The instruction ("ip") or the stack pointer ("sp") of the crash context."""
         if isinstance(self.architecture, Absent):
@@ -157,25 +198,3 @@ class DumpFile:
         """The raw CONTEXT of the crash (the whole reserved area)."""
         field = self.layout.ContextRecord
         return self.head[field.offset : field.offset + field.size]
-
-    def origin(self, how: str, offset: int | None, confidence: str = "certain") -> Origin:
-        """Provenance at a file offset."""
-        return Origin(self.path, how, confidence, offset)
-
-    def note(
-        self,
-        rule: str,
-        text: str,
-        *,
-        offset: int | None = None,
-        subject: str = "",
-        evidence: tuple[str, ...] = (),
-    ) -> None:
-        """Records something odd; identical notes are kept once."""
-        note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)
-        if note not in self.anomalies:
-            self.anomalies.append(note)
-
-    def find(self, needle: bytes, start: int = 0) -> int:
-        """File offset of a byte string, -1 when it is not there."""
-        return self.map.find(needle, start)

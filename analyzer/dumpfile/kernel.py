@@ -15,7 +15,7 @@ from ..layouts import mindumpdef
 from ..records import Module, Origin
 from ..target import Target
 from . import secondary
-from .header import DumpFile
+from .header import MachineFile
 
 
 class StackRegion(NamedTuple):
@@ -31,7 +31,7 @@ class KernelDump(Target):
 
     holds = "no memory"  #: in words, for `info`
 
-    def __init__(self, file: DumpFile) -> None:
+    def __init__(self, file: MachineFile) -> None:
         self.file = file
         self.path = file.path
         self.pointer_size = file.pointer_size

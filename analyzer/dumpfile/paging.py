@@ -73,6 +73,54 @@ SCHEMES = {
 }
 
 
+#: reads a table entry at a physical address: (entry, 0) or (0, reason code)
+ReadEntry = Callable[[int], "tuple[int, int]"]
+
+
+def walk(
+    scheme: Scheme, root: int, address: int, read_entry: ReadEntry, frame_limit: int
+) -> tuple[int, int]:
+    """(physical address, 0) or (-1, reason code), wherever the tables are kept.
+
+    ``frame_limit``: not-present entries may hold inverted high frame bits (the L1TF mitigation);
+    what lies above this is cut off.
+    """
+    if scheme.address_bits:
+        top = address >> (scheme.address_bits - 1)
+        if top not in (0, (1 << (65 - scheme.address_bits)) - 1):
+            return -1, NOT_MAPPED
+    elif address >> 32:
+        return -1, NOT_MAPPED
+    table = root & scheme.root_mask
+    for shift, mask in scheme.levels:
+        entry, reason = read_entry(table + (address >> shift & mask) * scheme.entry_size)
+        if reason:
+            return -1, reason
+        if not entry & 1:
+            if shift != 12:
+                return -1, NOT_MAPPED
+            if entry & (_PROTOTYPE | _TRANSITION) == _TRANSITION:
+                frame = (entry & scheme.frame_mask) >> 12
+                if frame > frame_limit:
+                    frame &= frame_limit
+                return frame << 12 | address & 0xFFF, 0
+            swapped = entry & _PROTOTYPE or entry >> (32 if scheme.entry_size == 8 else 12)
+            return -1, PAGED_OUT if swapped else NOT_MAPPED
+        if shift == 12:
+            if scheme.arm and entry & 3 != 3:
+                return -1, NOT_MAPPED
+            return entry & scheme.frame_mask | address & 0xFFF, 0
+        leaf = entry & 3 == 1 if scheme.arm else bool(entry & 0x80)
+        if leaf and shift in scheme.large:
+            low = (1 << shift) - 1
+            high = (entry >> 13 & 0xFF) << 32 if scheme.entry_size == 4 else 0  # PSE-36
+            return entry & scheme.frame_mask & ~low | high | address & low, 0
+        if leaf and scheme.arm:
+            return -1, NOT_MAPPED
+        table = entry & scheme.frame_mask
+    raise AssertionError("the last level always returns")  # pragma: no cover
+
+
 class Walker:
     """Walks the tables of one dump; ``data`` is the mapped file."""
 
@@ -96,47 +144,18 @@ class Walker:
             self._tables[frame] = base
         return base + (physical & 0xFFF) if base >= 0 else -1
 
+    def _entry(self, place: int) -> tuple[int, int]:
+        offset = self._offset(place)
+        width = self.scheme.entry_size
+        if offset < 0:
+            return 0, NOT_IN_DUMP
+        if offset + width > self.size:
+            return 0, FILE_CUT
+        return struct.unpack_from("<Q" if width == 8 else "<I", self.data, offset)[0], 0
+
     def walk(self, address: int) -> tuple[int, int]:
         """(physical address, 0) or (-1, reason code)."""
-        scheme = self.scheme
-        if scheme.address_bits:
-            top = address >> (scheme.address_bits - 1)
-            if top not in (0, (1 << (65 - scheme.address_bits)) - 1):
-                return -1, NOT_MAPPED
-        elif address >> 32:
-            return -1, NOT_MAPPED
-        table = self.root
-        for shift, mask in scheme.levels:
-            offset = self._offset(table + (address >> shift & mask) * scheme.entry_size)
-            if offset < 0:
-                return -1, NOT_IN_DUMP
-            if offset + scheme.entry_size > self.size:
-                return -1, FILE_CUT
-            form = "<Q" if scheme.entry_size == 8 else "<I"
-            (entry,) = struct.unpack_from(form, self.data, offset)
-            if not entry & 1:
-                if shift != 12:
-                    return -1, NOT_MAPPED
-                if entry & (_PROTOTYPE | _TRANSITION) == _TRANSITION:
-                    frame = (entry & scheme.frame_mask) >> 12
-                    if frame > self._frame_limit:
-                        frame &= self._frame_limit
-                    return frame << 12 | address & 0xFFF, 0
-                swapped = entry & _PROTOTYPE or entry >> (32 if scheme.entry_size == 8 else 12)
-                return -1, PAGED_OUT if swapped else NOT_MAPPED
-            if shift == 12:
-                if scheme.arm and entry & 3 != 3:
-                    return -1, NOT_MAPPED
-                return entry & scheme.frame_mask | address & 0xFFF, 0
-            leaf = entry & 3 == 1 if scheme.arm else bool(entry & 0x80)
-            if leaf and shift in scheme.large:
-                low = (1 << shift) - 1
-                high = (entry >> 13 & 0xFF) << 32 if scheme.entry_size == 4 else 0  # PSE-36
-                return entry & scheme.frame_mask & ~low | high | address & low, 0
-            if leaf and scheme.arm:
-                return -1, NOT_MAPPED
-            table = entry & scheme.frame_mask
-        raise AssertionError("the last level always returns")  # pragma: no cover
+        return walk(self.scheme, self.root, address, self._entry, self._frame_limit)
 
     # -- many addresses ------------------------------------------------------------------------
 
