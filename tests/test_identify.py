@@ -21,7 +21,7 @@ REFUSED = {
     "7z archive": b"7z\xbc\xaf\x27\x1c" + bytes(26),
     "gzip file": b"\x1f\x8b\x08" + bytes(7),
     "cabinet archive": b"MSCF" + bytes(32),
-    "ELF core dump": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\0" + bytes(46),
+    "ELF core of a machine": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\0" + bytes(46),
     "ELF program": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\0" + bytes(46),
     "program or driver image": PE,
     "symbol file": b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0",
@@ -37,6 +37,7 @@ REFUSED = {
 }
 XML = '<?xml version="1.0"?><Events><Event xmlns="http://schemas.microsoft.com/win/2004/08/events/event">'
 OPENED = {
+    "memory snapshot": [b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\0\x3e\0" + bytes(44)],
     "kernel dump": [b"PAGEDU64" + bytes(0x1FF8), b"PAGEDUMP" + bytes(0xFF8)],
     "evtx": [b"ElfFile\0" + bytes(4088)],
     "registry hive": [b"regf" + bytes(4092)],

@@ -56,6 +56,17 @@ FILE = (
         "Treat contents with care. Copy the file again, and check how it was written or converted.",
     ),
     Rule(
+        "snapshot-damaged",
+        "error",
+        "A memory snapshot contradicts itself or is cut short",
+        "The tables of a snapshot's file describe memory that the file does not have or that no "
+        "machine has.",
+        "Memory in the part that is missing cannot be read. What the snapshot does not show may "
+        "simply lie in that part.",
+        "Copy the file again and compare the sizes. If it is the same, take the snapshot again "
+        "with enough free space.",
+    ),
+    Rule(
         "triage-marker-missing",
         "error",
         "The minidump lacks its end mark",

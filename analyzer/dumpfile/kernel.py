@@ -29,6 +29,9 @@ class StackRegion(NamedTuple):
 class KernelDump(Target):
     """Base of all dump readers; on its own a dump without memory (type 3, or a header alone)."""
 
+    kind = "kernel dump"  #: of the source, as in the table sources
+    machine_how = "dump header"  #: where what is known of the machine was read
+    machine_offset: int | None = 0
     holds = "no memory"  #: in words, for `info`
 
     def __init__(self, file: MachineFile) -> None:
@@ -42,6 +45,13 @@ class KernelDump(Target):
 
     def read(self, address: int, size: int) -> bytes | Absent:
         return Absent("not-in-dump", "this dump holds no memory", "a kernel or complete dump")
+
+    def subtype(self) -> str | Absent:
+        """The type of the dump in words."""
+        kind = self.file.number("DumpType")
+        if isinstance(kind, Absent):
+            return kind
+        return mindumpdef.DUMP_TYPES.get(kind) or Absent("out-of-range", f"dump type {kind}")
 
     def modules(self) -> Sequence[Module]:
         return ()

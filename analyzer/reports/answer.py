@@ -21,7 +21,7 @@ from ..dumpstack import roles
 from ..layouts.crashdmp import knows_state
 from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of
-from . import words
+from . import snapshots, words
 from .calls import call_lines
 
 #: findings that change what "a dump was written" means -> words added to that sentence
@@ -73,7 +73,7 @@ def by_source(records: Records) -> dict[Any, Records]:
 
 def _story(records: Records) -> list[str]:
     """What happened; dumps are told one by one, because each is of a crash of its own."""
-    dumps = [s.path for s in records["sources"] if s.kind == "kernel dump"]
+    dumps = [s.path for s in records["sources"] if s.kind in ("kernel dump", snapshots.KIND)]
     if len(dumps) > 1:
         rest = [s.path for s in records["sources"] if s.path not in dumps]
         said = []
@@ -98,6 +98,9 @@ def _written(records: Records) -> list[str]:
     machines = [m for m in records["machine"] if m.origin.source in dumps]
     if machines:
         return [_dump(machines[0], records["findings"])]
+    taken = [s for s in records["sources"] if s.kind == snapshots.KIND]
+    if taken:
+        return [snapshots.sentence(taken[0], records)]
     stages = [stage for stage in records["stages"] if not _is_outside(stage)]
     if stages and not is_absent(stages[-1].text):
         last = words.field(stages[-1], "text").rstrip(".")

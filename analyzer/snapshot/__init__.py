@@ -24,4 +24,6 @@ def open_snapshot(path: str) -> Snapshot:
         return Snapshot(file, elf.open_elf(file))
     if raw.is_memory(file.data):
         return Snapshot(file, raw.open_raw(file))
-    raise UnsupportedError(path, "this is not a memory snapshot of a known kind", found=head[:8].hex(" "))
+    raise UnsupportedError(
+        path, "this is not a memory snapshot of a known kind", found=head[:8].hex(" ")
+    )

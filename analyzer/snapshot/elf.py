@@ -9,8 +9,10 @@ Sources: ELF-64 object file format; QEMU dump/dump.c; VirtualBox DBGFCoreWrite.c
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..dumpfile.header import MachineFile
 from ..errors import InputError, UnsupportedError
@@ -37,6 +39,7 @@ _MANY = 0xFFFF  # the real number is then in section 0
 _MOST_NOTES = 1 << 24
 _KERNEL_HALF = np.uint64(1 << 47)
 _OTHER = "take the snapshot with dump-guest-memory, virsh dump --memory-only or debugvm dumpvmcore"
+_KERNEL_DUMP = "open the kernel dump instead"
 _MACHINES = {3: "x86", 40: "ARM", 183: "ARM64"}
 
 
@@ -49,12 +52,14 @@ def open_elf(file: MachineFile) -> MemoryImage:
     """The memory and the processors of an ELF core."""
     data = file.data
     if len(data) < 64:
-        raise InputError(file.path, "the file ends inside its ELF header", found=f"{len(data)} bytes")
+        raise InputError(
+            file.path, "the file ends inside its ELF header", found=f"{len(data)} bytes"
+        )
     (machine,) = struct.unpack_from("<H", data, 18)
     if data[4] != 2 or data[5] != 1 or machine != _X64:
         name = _MACHINES.get(machine, f"ELF machine {machine}")
         problem = f"this is an ELF core of a machine that is not read: {name}, {32 * data[4]} bits"
-        raise UnsupportedError(file.path, problem, expected="x64, 64 bits")
+        raise UnsupportedError(file.path, problem, expected="x64, 64 bits", advice=_KERNEL_DUMP)
     segments = _segments(file)
     found = notes.Notes([], "", b"")
     for row in segments[segments["kind"] == _NOTE]:
@@ -65,9 +70,13 @@ def open_elf(file: MachineFile) -> MemoryImage:
         raise UnsupportedError(file.path, problem, advice=_OTHER)
     loads = segments[(segments["kind"] == _LOAD) & (segments["file_size"] > 0)]
     limit = np.uint64(HIGHEST)
-    possible = (loads["physical"] < limit) & (loads["file_size"] < limit) & (loads["offset"] < limit)
+    possible = (
+        (loads["physical"] < limit) & (loads["file_size"] < limit) & (loads["offset"] < limit)
+    )
     if not possible.all():
-        file.note("snapshot-damaged", f"{int((~possible).sum()):,} segments cannot be and are left out")
+        file.note(
+            "snapshot-damaged", f"{int((~possible).sum()):,} segments cannot be and are left out"
+        )
         loads = loads[possible]
     runs = np.stack([loads[n].astype(np.int64) for n in ("physical", "offset", "file_size")], 1)
     end = int((runs[:, 1] + runs[:, 2]).max()) if len(runs) else 0
@@ -87,7 +96,7 @@ def open_elf(file: MachineFile) -> MemoryImage:
     return MemoryImage(kind, Ranges(data, runs, translated), found.processors, found.header)
 
 
-def _segments(file: MachineFile) -> np.ndarray:  # type: ignore[type-arg]
+def _segments(file: MachineFile) -> npt.NDArray[Any]:
     (table,) = struct.unpack_from("<Q", file.data, 32)
     step, count = struct.unpack_from("<HH", file.data, 54)
     if count == _MANY:

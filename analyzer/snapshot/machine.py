@@ -34,7 +34,10 @@ _HEADER_FIELDS = ("KdDebuggerDataBlock", "PfnDataBase")
 class Snapshot(KernelDump):
     """Windows in a memory image."""
 
-    holds = "all physical memory"
+    kind = "memory snapshot"
+    machine_how = "nt's exports, its data and KUSER_SHARED_DATA"
+    machine_offset = None
+    holds = "physical memory"
 
     def __init__(self, file: MachineFile, image: MemoryImage) -> None:
         found = find(image)
@@ -47,16 +50,21 @@ class Snapshot(KernelDump):
         super().__init__(file)
         self._modules: list[Module] | None = None
 
+    def subtype(self) -> str:
+        return self.image.kind
+
     def _fields(self, found: Windows, image: MemoryImage) -> dict[str, Value]:
         """Header fields, out of nt's exports and the data that every Windows shares."""
         none = Absent("not-found", "nt does not export KiBugCheckData or it is not in the memory")
-        fields: dict[str, Value] = {
+        other = Absent("not-applicable", "a memory snapshot has no dump header")
+        fields: dict[str, Value] = dict.fromkeys(mindumpdef.fields(mindumpdef.DumpHeader64), other)
+        count = len(image.processors) or Absent("not-recorded", "the file has no registers")
+        fields |= {
             "PsLoadedModuleList": found.modules,
             "DirectoryTableBase": found.space.root,
             "MachineImageType": _AMD64,
             "MinorVersion": self._build(found),
-            "NumberProcessors": len(image.processors) or Absent("not-recorded"),
-            "BugCheckCode": none,
+            "NumberProcessors": count,
         }
         names = ["BugCheckCode", *(f"BugCheckParameter{n}" for n in (1, 2, 3, 4))]
         data = found.space.read(found.exports.get("KiBugCheckData", 0), 40)
@@ -106,8 +114,9 @@ class Snapshot(KernelDump):
 
     def build_lab(self) -> str | Absent:
         at = self.windows.exports.get("NtBuildLab")
-        data = Absent("not-found", "nt does not export NtBuildLab") if at is None else None
-        data = data or self.read(at or 0, 64)
+        if at is None:
+            return Absent("not-found", "nt does not export NtBuildLab")
+        data = self.read(at, 64)
         if isinstance(data, Absent):
             return data
         text = data.split(b"\0")[0].decode("ascii", "replace")
@@ -122,7 +131,9 @@ class Snapshot(KernelDump):
                 continue
             end = start + STACK_SIZE[8]
             block = self.processor_block(number)
-            base = Absent("unset") if isinstance(block, Absent) else self.pointer(block + _STACK_BASE)
+            base = (
+                Absent("unset") if isinstance(block, Absent) else self.pointer(block + _STACK_BASE)
+            )
             if isinstance(base, int) and start < base < end:
                 end = base
             found.append(StackRegion(start, end, f"processor {number}"))

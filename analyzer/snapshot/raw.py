@@ -108,11 +108,11 @@ def maps_windows(physical: Physical, root: int) -> bool:
 
 
 def is_shared_data(page: bytes | Absent) -> bool:
-    """KUSER_SHARED_DATA by its clocks: each upper half is kept twice, the date is one of Windows 6."""
+    """KUSER_SHARED_DATA by its clocks: upper halves are kept twice, it is 2006 or later."""
     if isinstance(page, Absent):
         return False
     clocks = [struct.unpack_from("<III", page, at) for at in (0x08, 0x14, 0x320)]
     if any(abs(high1 - high2) > 1 for _, high1, high2 in clocks):
         return False
     uptime, time = (low | high << 32 for low, high, _ in clocks[:2])
-    return _FIRST_TIME < time < _LAST_TIME and 0 < uptime < _LAST_TIME - _FIRST_TIME
+    return bool(_FIRST_TIME < time < _LAST_TIME and 0 < uptime < _LAST_TIME - _FIRST_TIME)

@@ -182,11 +182,11 @@ def _is_nt(space: AddressSpace, base: int) -> tuple[dict[str, int], int] | None:
     rva, length = struct.unpack_from("<II", head, pe + 24 + 112)
     if machine != _AMD64 or not 40 <= length <= _EXPORT_BYTES:
         return None
-    exports = _exports(space, base, rva, length)
+    exports = _exports(space, base, rva)
     return None if exports is None else (exports, size)
 
 
-def _exports(space: AddressSpace, base: int, rva: int, length: int) -> dict[str, int] | None:
+def _exports(space: AddressSpace, base: int, rva: int) -> dict[str, int] | None:
     head = space.read(base + rva, 40)
     if isinstance(head, Absent):
         return None
@@ -243,9 +243,9 @@ def _module_list(
             continue
         for number, word in enumerate(struct.unpack("<512Q", data)):
             place = at + 8 * number
-            if word >= _CANONICAL and not word & 7 and word != place:
-                if _is_list(space, nt, place):
-                    return place, "PsLoadedModuleList by content"
+            is_link = word >= _CANONICAL and not word & 7 and word != place
+            if is_link and _is_list(space, nt, place):
+                return place, "PsLoadedModuleList by content"
     return Absent("not-found", "no list in nt's data begins with nt"), "no list of modules"
 
 
@@ -254,6 +254,4 @@ def _is_list(space: AddressSpace, nt: int, head: int) -> bool:
     first = _number(space, head, 8)
     if not first or first < _CANONICAL:
         return False
-    return (
-        _number(space, first + _BACK, 8) == head and _number(space, first + _DLL_BASE, 8) == nt
-    )
+    return _number(space, first + _BACK, 8) == head and _number(space, first + _DLL_BASE, 8) == nt

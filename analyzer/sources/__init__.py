@@ -111,12 +111,20 @@ def _is_windbg_log(head: bytes) -> bool:
     return any(mark in text for mark in marks)
 
 
+def _is_elf_core(head: bytes) -> bool:
+    return head[:4] == b"\x7fELF" and _u16(head, 16) == 4
+
+
 _KERNEL_DUMP = (
     "open the kernel dump instead (C:\\Windows\\MEMORY.DMP or C:\\Windows\\Minidump\\*.dmp)"
 )
 _UNPACK = "unpack it and open the files inside"
 
+SNAPSHOT = Kind("memory snapshot", "snapshot")
+
 Recogniser = Union[tuple[bytes, ...], Callable[[bytes], bool]]
+
+ZEROS = Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine")
 
 #: first match wins; a recogniser is a tuple of first bytes or a function of the first 64 KB
 KINDS: list[tuple[Recogniser, Kind]] = [
@@ -135,6 +143,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     (_is_event_csv, Kind("event log CSV", "event_log")),
     (_is_capture, Kind("capture", "capture_file", options=("baseline",))),
     (_is_windbg_log, Kind("WinDbg log", "windbg_log", options=("baseline",))),
+    (_is_elf_core, SNAPSHOT),
     # what follows is refused by name
     ((b"MDMP",), Kind("a user-mode minidump of one process", "", _KERNEL_DUMP)),
     ((b"Raw_Dmp!",), Kind("a firmware offline dump (Raw_Dmp!)", "", "convert it to a kernel dump")),
@@ -154,10 +163,6 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     ((b"\xfd7zXZ\0",), Kind("an xz file", "", _UNPACK)),
     ((b"\x28\xb5\x2f\xfd",), Kind("a zstd file", "", _UNPACK)),
     ((b"BZh",), Kind("a bzip2 file", "", _UNPACK)),
-    (
-        lambda head: head[:4] == b"\x7fELF" and _u16(head, 16) == 4,
-        Kind("an ELF core dump", "", "save the machine's memory as a Windows kernel dump instead"),
-    ),
     ((b"\x7fELF",), Kind("an ELF program", "", _KERNEL_DUMP)),
     ((b"MZ",), Kind("a program or driver image (PE)", "", _KERNEL_DUMP)),
     ((b"Microsoft C/C++ MSF",), Kind("a symbol file (PDB)", "", _KERNEL_DUMP)),
@@ -167,10 +172,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
         Kind("a Git LFS pointer, not the file itself", "", "fetch the file with 'git lfs pull'"),
     ),
     ((b"DumpBlob",), Kind("secondary dump data without its dump (DumpBlob)", "", _KERNEL_DUMP)),
-    (
-        lambda head: not head.strip(b"\0"),
-        Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine"),
-    ),
+    (lambda head: not head.strip(b"\0"), ZEROS),
     (_is_text, Kind("a text file of no known kind", "", "kernel dumps start with PAGEDU64")),
 ]
 EMPTY = Kind("an empty file", "", "copy it again from the machine")
@@ -191,7 +193,23 @@ def identify(path: str) -> Kind:
         raise InputError(path, f"the file cannot be read: {reason}") from None
     except ValueError as error:  # a NUL in the name
         raise InputError(path, f"this is not a file name: {error}") from None
-    return kind_of(head)
+    kind = kind_of(head)
+    if kind in (UNKNOWN, ZEROS) and _is_raw_memory(path):
+        return SNAPSHOT
+    return kind
+
+
+def _is_raw_memory(path: str) -> bool:
+    """A file without any mark is memory only when page tables in it prove that."""
+    size = os.path.getsize(path)
+    if size < 1 << 20 or size % 0x1000:
+        return False
+    from ..dumpfile.header import MachineFile
+    from ..snapshot import raw  # numpy
+
+    file = MachineFile(path)
+    file.map(1 << 20, "memory")
+    return raw.is_memory(file.data)
 
 
 def kind_of(head: bytes) -> Kind:

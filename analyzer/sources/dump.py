@@ -14,7 +14,6 @@ from ..dumpfile import KernelDump, open_dump
 from ..dumpstack import residue, roles
 from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, from_nodes, rings, unique
-from ..layouts import mindumpdef
 from ..records import Anomaly, Module, Records, Source
 from . import dump_stack
 from .dump_events import add_events
@@ -69,7 +68,6 @@ def records_of(dump: KernelDump) -> Records:
 
 
 def _source(dump: KernelDump, out: Records, found: Sequence[Ring]) -> Source:
-    kind = dump.file.number("DumpType")
     holds = [dump.holds]
     if out["modules"]:
         holds.append(f"{len([m for m in out['modules'] if m.loaded])} loaded modules")
@@ -83,11 +81,10 @@ def _source(dump: KernelDump, out: Records, found: Sequence[Ring]) -> Source:
     if out["requests"]:
         holds.append(f"{len(out['requests'])} storage requests before the crash")
     lacks = [] if nodes else ["the filters' nodes (a kernel or complete memory dump holds them)"]
-    name = mindumpdef.DUMP_TYPES.get(kind) if isinstance(kind, int) else None
     return Source(
         dump.path,
-        "kernel dump",
-        name or (kind if isinstance(kind, Absent) else Absent("out-of-range", f"dump type {kind}")),
+        dump.kind,
+        dump.subtype(),
         dump.file.size,
         dump.architecture,
         "; ".join(["crash and machine", *holds]),

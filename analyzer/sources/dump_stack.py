@@ -69,7 +69,7 @@ def machine(dump: KernelDump) -> Machine:
         kd_debugger_data_block=number("KdDebuggerDataBlock"),
         instruction_pointer=file.register("ip"),
         stack_pointer=file.register("sp"),
-        origin=file.origin("dump header", 0),
+        origin=file.origin(dump.machine_how, dump.machine_offset),
     )
 
 

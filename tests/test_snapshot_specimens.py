@@ -1,0 +1,91 @@
+"""Snapshots that real QEMU wrote of a machine whose second filter hangs in Dump_Start.
+
+Oracle: the machine's generator (its truth is beside the files), and QEMU's own registers.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import shared_sample
+
+import analyzer
+from analyzer.cli import main
+from analyzer.snapshot import open_snapshot
+
+SPECIMENS = "../prototypes/snapshot/specimens"
+WITH_REGISTERS = ("elf", "elf-paging")
+KINDS = (*WITH_REGISTERS, "raw")
+NAMES = {
+    "elf": "ELF core of QEMU",
+    "elf-paging": "ELF core of QEMU with paging",
+    "raw": "raw physical memory",
+}
+
+
+@pytest.fixture(scope="session")
+def truth() -> dict[str, Any]:
+    """What the generator put where."""
+    return json.loads(shared_sample(f"{SPECIMENS}/truth.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def specimen(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The path of an unpacked specimen, by its kind."""
+    folder, made = tmp_path_factory.mktemp("specimens"), {}
+
+    def path(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = folder / f"hung.{kind}"
+            with lzma.open(shared_sample(f"{SPECIMENS}/hung.{kind}.xz")) as packed:
+                made[kind].write_bytes(packed.read())
+        return made[kind]
+
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_and_its_filters_are_found(kind: str, specimen: Any, truth: dict[str, Any]) -> None:
+    """Modules, filters and extension lie where the generator put them; no symbols, no header."""
+    case = analyzer.open(str(specimen(kind)))
+    (source,) = case.records["sources"]
+    assert (source.kind, source.subtype) == ("memory snapshot", NAMES[kind])
+    (machine,) = case.records["machine"]
+    assert (machine.build, machine.bugcheck) == (truth["build"], truth["bugcheck"])
+    modules = {m.name: m.base for m in case.records["modules"] if m.loaded}
+    assert modules == truth["modules"]
+    assert [f.filter for f in case.records["filters"]] == truth["filters"]
+    hung = case.records["extensions"][-1]
+    assert hung.extension == truth["extension"]
+    assert case.records["filters"][-1].dump_start == truth["dump_start"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_says_that_a_dump_was_written(
+    kind: str, specimen: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machine hung while it crashed: whether a dump follows is open."""
+    assert main(["analyze", str(specimen(kind))]) == 0
+    answer = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
+    assert f"snapshot of a machine's memory ({NAMES[kind]})" in answer
+    assert "whether a dump was written after that is not determined" in answer
+    assert "was written." not in answer
+
+
+@pytest.mark.parametrize("kind", WITH_REGISTERS)
+def test_registers_are_those_that_qemu_printed(
+    kind: str, specimen: Any, truth: dict[str, Any]
+) -> None:
+    """RIP lies in Dump_Start of the hung filter; CR3 is the generator's root."""
+    snapshot = open_snapshot(str(specimen(kind)))
+    first, second = snapshot.image.processors
+    assert 0 <= first["rip"] - truth["dump_start"] < 0x20
+    assert first["rbx"] == first["rcx"] == truth["extension"]
+    assert first["cr3"] == second["cr3"] == truth["root"]
+    for number, expected in enumerate(truth["processors"]):
+        assert snapshot.processor_block(number) == expected["prcb"]
+        assert snapshot.current_thread(number)[0] == expected["thread"]
