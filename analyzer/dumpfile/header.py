@@ -7,11 +7,11 @@ Source: mindumpdef.h of the Windows SDK (:mod:`analyzer.layouts.mindumpdef`).
 
 from __future__ import annotations
 
-import mmap
 from typing import Union
 
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
+from ..files import FileBytes
 from ..layouts import mindumpdef
 from ..records import Anomaly, Origin
 
@@ -48,30 +48,24 @@ class MachineFile:
     pointer_size = 8
     architecture: str | Absent = Absent("not-found", "no Windows was found")
     size = 0
-    data = memoryview(b"")
+    data = FileBytes.of(b"", "")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.anomalies: list[Anomaly] = []
         self.fields: dict[str, Value] = {}
 
-    def map(self, least: int, what: str) -> None:
-        """Maps the file; InputError when it cannot be read or is shorter than ``least`` bytes."""
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(0, 2)
-                self.size = file.tell()
-                if self.size < least:
-                    raise InputError(
-                        self.path,
-                        f"too short for {what}",
-                        expected=f"at least {least} bytes",
-                        found=str(self.size),
-                    )
-                self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise InputError(self.path, f"cannot be read: {error.strerror or error}") from error
-        self.data = memoryview(self.mapped)
+    def load(self, least: int, what: str) -> None:
+        """Opens the file; InputError when it cannot be read or is shorter than ``least`` bytes."""
+        self.data = FileBytes(self.path)
+        self.size = self.data.size
+        if self.size < least:
+            raise InputError(
+                self.path,
+                f"too short for {what}",
+                expected=f"at least {least} bytes",
+                found=str(self.size),
+            )
 
     def number(self, name: str) -> int | Absent:
         """A header field as an integer."""
@@ -102,7 +96,7 @@ class MachineFile:
 
     def find(self, needle: bytes, start: int = 0) -> int:
         """File offset of a byte string, -1 when it is not there."""
-        return self.mapped.find(needle, start)
+        return self.data.find(needle, start)
 
 
 class DumpFile(MachineFile):
@@ -110,8 +104,8 @@ class DumpFile(MachineFile):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self.map(SMALLEST, "a kernel dump")
-        magic = bytes(self.data[:8])
+        self.load(SMALLEST, "a kernel dump")
+        magic = self.data[:8]
         if magic == mindumpdef.SIGNATURE + mindumpdef.VALID_DUMP64:
             self.layout = mindumpdef.DumpHeader64
         elif magic == mindumpdef.SIGNATURE + mindumpdef.VALID_DUMP32:
@@ -126,7 +120,7 @@ class DumpFile(MachineFile):
             )
         self.pointer_size = self.layout.pointer_size
         self.header_size = self.layout.size
-        self.head = bytes(self.data[: self.header_size])
+        self.head = self.data[: self.header_size]
         if not self.head[len(magic) :].strip(b"\0"):
             raise InputError(path, "nothing but zeros follows the signature, so no dump is in it")
         self.fields = {

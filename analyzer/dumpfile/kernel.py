@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..absence import Absent
+from ..files import Bytes
 from ..layouts import mindumpdef
 from ..records import Module, Origin
 from ..target import Target
@@ -94,10 +95,10 @@ class KernelDump(Target):
                 offset=offset,
             )
 
-    def tag_data(self, guid: str) -> list[tuple[secondary.Block, memoryview]]:
+    def tag_data(self, guid: str) -> list[tuple[secondary.Block, Bytes]]:
         """Every block with this tag and its bytes."""
         return [
-            (block, self.file.data[block.offset : block.offset + block.size])
+            (block, self.file.data.view(block.offset, block.size))
             for block in self.tags
             if block.guid == guid
         ]

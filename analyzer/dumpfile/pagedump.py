@@ -1,12 +1,11 @@
 """Dumps that hold physical pages: types 1, 2, 5, 6, 8, 9 and 10.
 
-Invariant: memory-mapped, private memory bounded by the page map; every address gives bytes or a
-reason: not mapped in the target, paged out, not stored in this dump, or cut off with the file.
+Invariant: memory is bounded by the page map and some windows of the file; every address gives bytes
+or a reason: not mapped in the target, paged out, not stored in this dump, or cut off with the file.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,13 +13,14 @@ import numpy.typing as npt
 
 from ..absence import REASONS, Absent
 from ..errors import UsageError
+from ..files import Bytes
 from ..layouts import mindumpdef
 from ..records import Module
 from . import loaded, processors
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
 from .pagemap import PAGE, Ints, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
-from .paging import REASON, SCHEMES, Walker
+from .paging import REASON, SCHEMES, Walker, gather
 
 _MORE = "a complete memory dump"
 #: the shortest header of a map of pages
@@ -124,26 +124,12 @@ class PageDump(KernelDump):
             raise UsageError(f"read_many reads 1 to {PAGE} bytes an address, not {size}")
         wanted = np.atleast_1d(np.asarray(addresses, np.uint64))
         offset, reason = self._file_offsets(wanted)
-        skew = int(self.first_page) & 7
-        if size == 8 and not ((wanted & np.uint64(7)).any()):
-            view = np.frombuffer(self.file.data, "<u8", (self.file.size - skew) // 8, skew)
-            good = reason == 0
-            good &= offset + 8 <= self.file.size
-            words = np.zeros(len(wanted), "<u8")
-            words[good] = view[(offset[good] - skew) >> 3]
-            reason[(reason == 0) & ~good] = 4
-            return words.view(np.uint8).reshape(-1, 8), reason
         out = np.zeros((len(wanted), size), np.uint8)
-        whole = np.frombuffer(self.file.data, np.uint8)
         inside = (wanted & np.uint64(PAGE - 1)).astype(np.int64) + size <= PAGE
         good = (reason == 0) & inside
         reason[good & (offset + size > self.file.size)] = 4
         good &= reason == 0
-        step = max(1, (1 << 22) // size)  # bounded index arrays
-        picks = np.flatnonzero(good)
-        for at in range(0, len(picks), step):
-            part = picks[at : at + step]
-            out[part] = whole[offset[part][:, None] + np.arange(size)]
+        out[good] = gather(self.file.data, offset[good], size)
         for index in np.flatnonzero((reason == 0) & ~inside).tolist():  # rows across a page edge
             data = self.read(int(wanted[index]), size)
             if isinstance(data, Absent):
@@ -191,7 +177,7 @@ class PageDump(KernelDump):
                 return Absent(
                     name, f"{REASONS[name]} ({at:#x})", _MORE if name == "not-in-dump" else ""
                 )
-            parts.append(bytes(self.file.data[offset : offset + step]))
+            parts.append(self.file.data[offset : offset + step])
             at, left = at + step, left - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -208,7 +194,7 @@ class PageDump(KernelDump):
                 return Absent("not-in-dump", f"the frame of {at:#x} is not stored", _MORE)
             if offset + step > self.file.size:
                 return Absent("file-cut", f"the file ends before the frame of {at:#x}")
-            parts.append(bytes(self.file.data[offset : offset + step]))
+            parts.append(self.file.data[offset : offset + step])
             at, left = at + step, left - step
         return b"".join(parts)
 
@@ -225,12 +211,9 @@ class PageDump(KernelDump):
     def stacks(self) -> Sequence[StackRegion]:
         return processors.stacks(self)
 
-    def page_data(self) -> Iterator[tuple[int, memoryview]]:
-        """The stored page bytes, in pieces of up to 64 MiB: (file offset, bytes)."""
-        end = min(self.end_of_pages, self.file.size)
-        step = 1 << 26
-        for at in range(self.first_page, end, step):
-            yield at, self.file.data[at : min(at + step, end)]
+    def page_data(self, before: int = 0) -> Iterator[tuple[int, Bytes]]:
+        """The stored pages in pieces of whole pages; see :meth:`FileBytes.pieces`."""
+        return self.file.data.pieces(self.first_page, self.end_of_pages, before)
 
 
 def _missing(pages: int) -> str:
@@ -247,16 +230,16 @@ def _page_map(file: DumpFile) -> MapResult:
             text = f"the file ends at {file.size:,} bytes, before its map of pages"
             empty.problems.append(("dump-file-cut", text, file.size))
         return empty
-    signature, valid = bytes(data[base : base + 4]), bytes(data[base + 4 : base + 8])
+    signature, valid = data[base : base + 4], data[base + 4 : base + 8]
     if kind in (8, 9, 10):
         # RDMP: the mark stands behind a 4-byte word (seen in dumps of current debuggers)
-        if bytes(data[base + 4 : base + 8]) != mindumpdef.RANGE_SIGNATURE:
+        if data[base + 4 : base + 8] != mindumpdef.RANGE_SIGNATURE:
             empty.problems.append(
                 ("dump-map-inconsistent", "no RDMP range header behind the dump header", base)
             )
             return empty
-        size, first = struct.unpack_from("<QQ", data, base + 0x10)
-        stated = struct.unpack_from("<Q", data, base + 0x28)[0] if kind == 10 else 0
+        size, first = data.unpack("<QQ", base + 0x10)
+        stated = data.unpack("<Q", base + 0x28)[0] if kind == 10 else 0
         first = min(first, 1 << 60)  # so that file offsets fit 64 bits
         result = from_ranges(data, base + 0x30, first, min(stated, 1 << 40))
         if first != base + 0x20 + size:

@@ -1,20 +1,20 @@
 """Which physical frames a dump stores, and where in the file.
 
-Invariant: a map is a pure function frame -> file offset (-1 = not stored) built from bounded views
-of the mapped file; its private memory is about 1/8 byte per frame of the machine (bitmaps) or
-32 bytes per run. It never says whether the file is long enough: the reader compares offsets with
-the file size.
+Invariant: a map is a pure function frame -> file offset (-1 = not stored) built from bounded parts
+of the file; its memory is about 1/4 byte per frame of the machine (bitmaps) or 32 bytes per run.
+It never says whether the file is long enough: the reader compares offsets with the file size.
 
 Sources: mindumpdef.h (runs), public readers of the format (bitmap, ranges).
 """
 
 from __future__ import annotations
 
-import struct
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
+
+from ..files import FileBytes
 
 PAGE = 0x1000
 #: far above any real range table (65,527 ranges seen); bounds the memory of a hostile one
@@ -161,13 +161,17 @@ def _clean_runs(
     return pages, problems
 
 
-def from_header_runs(data: memoryview, offset: int, is_64bit: bool, first: int) -> MapResult:
+def _array(data: FileBytes, kind: str, count: int, offset: int) -> npt.NDArray[Any]:
+    return np.frombuffer(data.view(offset, count * np.dtype(kind).itemsize), kind)
+
+
+def from_header_runs(data: FileBytes, offset: int, is_64bit: bool, first: int) -> MapResult:
     """Type 1: PHYSICAL_MEMORY_DESCRIPTOR in the header (700 bytes: 42 runs, or 86 on 32-bit)."""
     if is_64bit:
-        runs, pages = struct.unpack_from("<I4xQ", data, offset)
+        runs, pages = data.unpack("<I4xQ", offset)
         table, kind, room = offset + 16, "<i8", (700 - 16) // 16
     else:
-        runs, pages = struct.unpack_from("<II", data, offset)
+        runs, pages = data.unpack("<II", offset)
         table, kind, room = offset + 8, "<u4", (700 - 8) // 8
     problems = []
     if runs > room:
@@ -179,7 +183,7 @@ def from_header_runs(data: memoryview, offset: int, is_64bit: bool, first: int) 
             )
         )
         runs = room
-    pairs = np.frombuffer(data, kind, runs * 2, table).astype(np.int64)
+    pairs = _array(data, kind, runs * 2, table).astype(np.int64)
     run_map, more = _clean_runs(pairs[0::2], pairs[1::2], first, table)
     result = MapResult(run_map)
     result.stated_pages = pages
@@ -195,7 +199,7 @@ def from_header_runs(data: memoryview, offset: int, is_64bit: bool, first: int) 
     return result
 
 
-def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) -> MapResult:
+def from_bitmap(data: FileBytes, at: int, bits: int, pages: int, first: int) -> MapResult:
     """Types 2, 5, 6: one bit per frame from file offset ``at``."""
     problems: list[tuple[str, str, int]] = []
     room = max(0, len(data) - at) // 8
@@ -211,7 +215,7 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
             )
         )
         bits, wanted = room * 64, room
-    words = np.frombuffer(data, "<u8", wanted, at)
+    words = _array(data, "<u8", wanted, at)
     if first < at:
         problems.append(
             (
@@ -234,11 +238,11 @@ def from_bitmap(data: memoryview, at: int, bits: int, pages: int, first: int) ->
     return result
 
 
-def from_ranges(data: memoryview, at: int, first: int, stated_pages: int) -> MapResult:
+def from_ranges(data: FileBytes, at: int, first: int, stated_pages: int) -> MapResult:
     """Types 8, 9, 10: pairs {first frame, pages} up to a zero frame or the page total."""
     cut = first > len(data)
     room = min(max(0, min(first, len(data)) - at) // 16, MAX_RANGES)
-    pairs = np.frombuffer(data, "<i8", room * 2, at)
+    pairs = _array(data, "<i8", room * 2, at)
     base, count = pairs[0::2], pairs[1::2]
     stop = np.flatnonzero((base == 0) | (count == 0))
     end = int(stop[0]) if len(stop) else room

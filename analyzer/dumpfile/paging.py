@@ -10,12 +10,12 @@ Sources: Intel SDM volume 3 chapter 4, Arm ARM D8 (4K granule), public kernel ty
 
 from __future__ import annotations
 
-import struct
 from typing import Callable, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..files import PIECE_BYTES, FileBytes
 from .pagemap import Ints, PageMap
 
 #: reason codes of the vectorised walk; names are keys of analyzer.absence.REASONS
@@ -122,9 +122,9 @@ def walk(
 
 
 class Walker:
-    """Walks the tables of one dump; ``data`` is the mapped file."""
+    """Walks the tables of one dump; ``data`` is the file."""
 
-    def __init__(self, scheme: Scheme, root: int, pages: PageMap, data: memoryview) -> None:
+    def __init__(self, scheme: Scheme, root: int, pages: PageMap, data: FileBytes) -> None:
         self.scheme, self.root, self.pages, self.data = scheme, root & scheme.root_mask, pages, data
         self.size = len(data)
         # Where tables lie in the file; a walk of a few hundred addresses meets the same few tables.
@@ -151,7 +151,7 @@ class Walker:
             return 0, NOT_IN_DUMP
         if offset + width > self.size:
             return 0, FILE_CUT
-        return struct.unpack_from("<Q" if width == 8 else "<I", self.data, offset)[0], 0
+        return self.data.unpack("<Q" if width == 8 else "<I", offset)[0], 0
 
     def walk(self, address: int) -> tuple[int, int]:
         """(physical address, 0) or (-1, reason code)."""
@@ -228,12 +228,27 @@ class Walker:
         """A gather of table entries at any file offsets (a debugger's dump is not page aligned)."""
         width = self.scheme.entry_size
         kind = np.dtype("<i8" if width == 8 else "<u4")
-        views = {}
 
         def read(offsets: Ints) -> Ints:
-            skew = int(offsets[0]) % width  # pages lie packed, so all entries share one alignment
-            if skew not in views:
-                views[skew] = np.frombuffer(self.data, kind, (self.size - skew) // width, skew)
-            return views[skew][(offsets - skew) // width].astype(np.int64)
+            return gather(self.data, offsets, width).view(kind).reshape(-1).astype(np.int64)
 
         return read
+
+
+def gather(data: FileBytes, offsets: Ints, size: int) -> npt.NDArray[np.uint8]:
+    """``size`` bytes at each file offset, a row each; all must lie in the file."""
+    out = np.empty((len(offsets), size), np.uint8)
+    order = np.argsort(offsets, kind="stable")
+    piece = offsets[order] // PIECE_BYTES
+    for rows in np.split(order, np.flatnonzero(np.diff(piece)) + 1):
+        if not len(rows):
+            break
+        low, last = int(offsets[rows[0]]), int(offsets[rows[-1]])
+        held = np.frombuffer(data.view(low, last + size - low), np.uint8)
+        at = offsets[rows] - low
+        if size in (4, 8) and not (at % size).any():  # whole words are much faster
+            words = held.view(f"<u{size}")[at // size]
+            out[rows] = words.view(np.uint8).reshape(-1, size)
+        else:
+            out[rows] = held[at[:, None] + np.arange(size)]
+    return out

@@ -1,12 +1,13 @@
 """Finding filter nodes by scanning all pages of a dump: the way that works when nothing else does.
 
-Invariant: one pass over the mapped file in cache-sized pieces, constant memory; a hit is only a
+Invariant: one pass over the file in cache-sized pieces, constant memory; a hit is only a
 place to look at, the node test decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from .pagemap import PAGE
 
 #: words a piece: 256 KiB stay in a core's second-level cache between the passes over them
 PIECE = 1 << 15
+#: a node's version stands less than this before what the scan looks for
+BEFORE = 0x400
 #: a file full of look-alikes must not keep the scan busy for ever
 MAX_CANDIDATES = 10_000
 MAX_NODES = 256
@@ -48,26 +51,47 @@ def by_pointers(dump: PageDump, stack_modules: Sequence[Module]) -> list[Node]:
     return _collect(dump, stack_modules, _by_pointer(dump, stack_modules), False)
 
 
-def _pieces(dump: PageDump) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
-    """(file offset, 64-bit words) of the page data."""
-    for offset, data in dump.page_data():
+class _Piece(NamedTuple):
+    offset: int  #: in the file, of ``words``
+    words: npt.NDArray[np.uint64]
+    start: int  #: of ``part`` in ``words``
+    part: npt.NDArray[np.uint64]
+
+    def versions_before(
+        self, places: npt.NDArray[np.int64], distances: Sequence[int]
+    ) -> Iterator[int]:
+        """File offsets of the places with MajorVersion 1 or 2, MinorVersion 0 before them.
+
+        ``places`` count bytes from the start of ``part``, ``distances`` back to the version.
+        """
+        places = places + self.start * 8
+        good = np.zeros(len(places), bool)
+        for distance in distances:
+            at = places - distance
+            inside = (at >= 0) & (at & 7 == 0)
+            version = self.words[np.where(inside, at >> 3, 0)]
+            good |= inside & ((version == 1) | (version == 2))
+        yield from (places[good] + self.offset).tolist()
+
+
+def _pieces(dump: PageDump) -> Iterator[_Piece]:
+    """Pieces of the page data as 64-bit words, each with the words before it."""
+    for offset, data in dump.page_data(BEFORE):
         words = np.frombuffer(data, "<u8", len(data) // 8)
-        for at in range(0, len(words), PIECE):
-            yield offset + at * 8, words[at : at + PIECE]
+        for start in range(0 if offset == dump.first_page else BEFORE // 8, len(words), PIECE):
+            yield _Piece(offset, words, start, words[start : start + PIECE])
 
 
 def _by_partition(dump: PageDump, distances: Sequence[int]) -> Iterator[int]:
     """File offsets of words that read as the head of a DISK_PARTITION_INFO inside a node."""
-    file_words = _file_words(dump)
     masked = np.empty(PIECE, np.uint64)
     hits = np.empty(PIECE, bool)
-    for offset, words in _pieces(dump):
-        part, hit = masked[: len(words)], hits[: len(words)]
-        np.bitwise_and(words, _STYLE_BITS, out=part)
+    for piece in _pieces(dump):
+        part, hit = masked[: len(piece.part)], hits[: len(piece.part)]
+        np.bitwise_and(piece.part, _STYLE_BITS, out=part)
         np.equal(part, _SIZE_WORD, out=hit)
         if hit.any():
-            places = np.flatnonzero(hit) * 8 + offset
-            yield from places[_version_before(dump, file_words, places, distances)].tolist()
+            yield from piece.versions_before(np.flatnonzero(hit) * 8, distances)
 
 
 def _by_pointer(dump: PageDump, stack_modules: Sequence[Module]) -> Iterator[int]:
@@ -86,40 +110,16 @@ def _by_pointer(dump: PageDump, stack_modules: Sequence[Module]) -> Iterator[int
             if hasattr(layout.init_class, name)
         }
     )
-    file_words = _file_words(dump)
-    for offset, words in _pieces(dump):
+    for piece in _pieces(dump):
         if dump.pointer_size == 8:
-            halves, step = words, 8
+            halves, step = piece.part, 8
         else:
-            halves, step = words.view("<u4"), 4
+            halves, step = piece.part.view("<u4"), 4
         for base, size in ranges:
             kind = halves.dtype.type
             hit = (halves - kind(base & (0xFFFF_FFFF if step == 4 else -1))) < kind(size)
             if hit.any():
-                places = np.flatnonzero(hit) * step + offset
-                yield from places[_version_before(dump, file_words, places, distances)].tolist()
-
-
-def _file_words(dump: PageDump) -> npt.NDArray[np.uint64]:
-    skew = dump.first_page & 7
-    return np.frombuffer(dump.file.data, "<u8", (dump.file.size - skew) // 8, skew)
-
-
-def _version_before(
-    dump: PageDump,
-    file_words: npt.NDArray[np.uint64],
-    places: npt.NDArray[np.int64],
-    distances: Sequence[int],
-) -> npt.NDArray[np.bool_]:
-    """Which places have MajorVersion 1 or 2, MinorVersion 0 at one of the distances before them."""
-    skew = dump.first_page & 7
-    good = np.zeros(len(places), bool)
-    for distance in distances:
-        at = places - distance
-        inside = (at >= dump.first_page) & ((at - skew) % 8 == 0)
-        version = file_words[np.where(inside, (at - skew) >> 3, 0)]
-        good |= inside & ((version == 1) | (version == 2))
-    return good
+                yield from piece.versions_before(np.flatnonzero(hit) * step, distances)
 
 
 def _collect(
@@ -132,7 +132,7 @@ def _collect(
             dump.stopped(f"the search for filter nodes ended after {count:,} places")
             break
         base = max(dump.first_page, place - 0x100)
-        window = bytes(dump.file.data[base : min(place + 0x200, dump.file.size)])
+        window = dump.file.data[base : place + 0x200]
         hit = in_bytes(dump, stack_modules, window, place - base, is_partition)
         if hit is None or base + hit[1] in seen:
             continue
@@ -147,7 +147,7 @@ def _node(
     dump: PageDump, stack_modules: Sequence[Module], layout: NodeLayout, offset: int
 ) -> Node | None:
     """The node at a file offset; its virtual address comes from its neighbours' links to it."""
-    data = bytes(dump.file.data[offset : offset + layout.size])
+    data = dump.file.data[offset : offset + layout.size]
     node = Node(
         layout,
         Absent("not-found", "no neighbour in the ring links back to this node"),

@@ -8,9 +8,10 @@ size that is none ends the walk; pre-pad and post-pad surround the data).
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 from uuid import UUID
+
+from ..files import FileBytes
 
 MAGIC = b"DumpBlob"
 #: far above any real dump (20 to 42 blocks seen); bounds a hostile chain of empty blocks
@@ -45,13 +46,13 @@ class Block(NamedTuple):
     size: int
 
 
-def blocks(data: memoryview, start: int) -> tuple[list[Block], str, int | None]:
+def blocks(data: FileBytes, start: int) -> tuple[list[Block], str, int | None]:
     """Blocks of the region at ``start``; a sentence on what is wrong ("": nothing) and where."""
     found: list[Block] = []
     size = len(data)
-    if start + 16 > size or bytes(data[start : start + 8]) != MAGIC:
+    if start + 16 > size or data[start : start + 8] != MAGIC:
         return found, "the secondary data does not start with DumpBlob", start
-    (header,) = struct.unpack_from("<I", data, start + 8)
+    (header,) = data.unpack("<I", start + 8)
     if not 16 <= header <= 0x1000:
         return (
             found,
@@ -60,7 +61,7 @@ def blocks(data: memoryview, start: int) -> tuple[list[Block], str, int | None]:
         )
     at = start + header
     while at + 0x20 <= size:
-        head, raw, length, pre, post = struct.unpack_from("<I16sIII", data, at)
+        head, raw, length, pre, post = data.unpack("<I16sIII", at)
         if not 0x20 <= head <= MAX_HEADER:
             break
         begin = at + head + pre

@@ -72,7 +72,7 @@ class TriageDump(KernelDump):
         self._modules = self._read_drivers()
         self._unloaded = self._read_unloaded()
         start = self.triage["SizeOfDump"]
-        if start + 8 > file.size or bytes(file.data[start : start + 8]) != secondary.MAGIC:
+        if start + 8 > file.size or file.data[start : start + 8] != secondary.MAGIC:
             found = file.find(secondary.MAGIC, base)
             start = found if found >= 0 else start
         self.read_secondary(start)
@@ -86,7 +86,7 @@ class TriageDump(KernelDump):
                 offset=file.size,
                 evidence=(f"SizeOfDump = {size:#x}", f"file size = {file.size:#x}"),
             )
-        mark = bytes(file.data[valid : valid + 4])
+        mark = file.data[valid : valid + 4]
         if mark != mindumpdef.TRIAGE_VALID:
             file.note(
                 "triage-marker-missing",
@@ -192,7 +192,7 @@ class TriageDump(KernelDump):
                     "a kernel or complete memory dump",
                 )
             step = min(held, left)
-            parts.append(bytes(self.file.data[offset : offset + step]))
+            parts.append(self.file.data[offset : offset + step])
             at, left = at + step, left - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -205,7 +205,7 @@ class TriageDump(KernelDump):
                 if not held:
                     break
                 step = min(held, end - at)
-                parts.append(bytes(self.file.data[offset : offset + step]))
+                parts.append(self.file.data[offset : offset + step])
                 at += step
             if parts:
                 yield start, b"".join(parts)
@@ -239,14 +239,14 @@ class TriageDump(KernelDump):
         for order in range(min(count, room, loaded.MAX_MODULES)):
             place = at + order * length
             entry = place + layout.start
-            (base,) = struct.unpack_from(layout.pointer, file.data, entry + layout.base)
-            (size,) = struct.unpack_from("<I", file.data, entry + layout.size)
-            (checksum,) = struct.unpack_from("<I", file.data, entry + layout.checksum)
-            (stamp,) = struct.unpack_from("<I", file.data, entry + layout.time_date_stamp)
+            (base,) = file.data.unpack(layout.pointer, entry + layout.base)
+            (size,) = file.data.unpack("<I", entry + layout.size)
+            (checksum,) = file.data.unpack("<I", entry + layout.checksum)
+            (stamp,) = file.data.unpack("<I", entry + layout.time_date_stamp)
             if not base:
                 broken += 1
                 continue
-            (name_at,) = struct.unpack_from("<I", file.data, place)
+            (name_at,) = file.data.unpack("<I", place)
             name = self._pool_string(name_at)
             if isinstance(name, str):
                 name = name.rsplit("\\", 1)[-1]
@@ -265,10 +265,10 @@ class TriageDump(KernelDump):
         data = self.file.data
         if not offset or offset + 4 > len(data):
             return Absent("file-cut", f"the name at {offset:#x} lies outside the file")
-        (units,) = struct.unpack_from("<I", data, offset)
+        (units,) = data.unpack("<I", offset)
         if units > loaded.MAX_NAME or offset + 4 + 2 * units > len(data):
             return Absent("out-of-range", f"the name at {offset:#x} states {units} characters")
-        return bytes(data[offset + 4 : offset + 4 + 2 * units]).decode("utf-16-le", "replace")
+        return data[offset + 4 : offset + 4 + 2 * units].decode("utf-16-le", "replace")
 
     def _read_unloaded(self) -> list[Module]:
         file, at = self.file, self.triage["UnloadedDriversOffset"]
@@ -277,14 +277,14 @@ class TriageDump(KernelDump):
         step, form, text, units = (0x38, "<QQ", 0x10, "<Q") if wide else (0x28, "<II", 8, "<I")
         if not at or at + step > file.size:
             return []
-        (count,) = struct.unpack_from(units, file.data, at)
+        (count,) = file.data.unpack(units, at)
         first = at + self.pointer_size
         found = []
         for index in range(min(count, loaded.UNLOADED_ENTRIES, (file.size - first) // step)):
             place = first + index * step
-            (length,) = struct.unpack_from("<H", file.data, place)
-            raw = bytes(file.data[place + text : place + text + 24])
-            start, end = struct.unpack_from(form, file.data, place + text + 24)
+            (length,) = file.data.unpack("<H", place)
+            raw = file.data[place + text : place + text + 24]
+            start, end = file.data.unpack(form, place + text + 24)
             if not start < end <= start + (1 << 31):
                 continue
             name = raw[: min(length, 24) & ~1].decode("utf-16-le", "replace")

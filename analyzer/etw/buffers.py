@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files import FileBytes
 from . import compression
 from .layouts import (
     BUFFER_HEADER_SIZE,
@@ -20,7 +21,6 @@ from .layouts import (
 )
 
 Array = Any  # numpy arrays; their shapes and kinds are told where they are made
-Release = Callable[[int, int], None]
 
 #: one row per buffer; ``start``/``end`` bound the event bytes inside the buffer *as read*
 #: (``end`` counts the header, and for a compressed buffer it is the length after expansion)
@@ -42,7 +42,6 @@ _RAW = np.dtype(
 )  # fmt: skip
 _HEADER = struct.Struct("<II8xqq8xHHIIHH")
 MAX_BUFFER = 16 << 20  # Windows takes no larger ones
-RELEASE_BYTES = 32 << 20
 GROUP_BYTES = 2 << 20  # what fits a cache; also the unit of bounded memory
 
 
@@ -94,7 +93,7 @@ class Account:
 class Buffers(NamedTuple):
     """The buffers of one trace, in file order."""
 
-    data: Array  #: all bytes, uint8
+    data: FileBytes  #: of the file, or all of them in memory
     table: Array  #: BUFFER_DTYPE
     format: int  #: compression format, 0 when no buffer is compressed
     nominal: int  #: the session's buffer size
@@ -121,24 +120,16 @@ def _cpu(raw: int, flags: int) -> int:
     return raw & 0x7FF if flags & ETW_BUFFER_FLAG_PROCESSOR_INDEX else raw & 0xFF
 
 
-def read_buffers(
-    data: Array, nominal: int, compressed: bool, account: Account,
-    release: Release | None = None,
-) -> Buffers:  # fmt: skip
-    """All buffers of a file; ``nominal`` is the buffer size of the log file header, 0 if unknown.
-
-    ``release(low, high)`` is told which part of a mapped file is done with: touching one header a
-    buffer makes whole pages resident.
-    """
+def read_buffers(data: FileBytes, nominal: int, compressed: bool, account: Account) -> Buffers:
+    """All buffers; ``nominal`` is the buffer size of the log file header, 0 if unknown."""
     size = len(data)
-    first = _HEADER.unpack_from(data, 0) if size >= BUFFER_HEADER_SIZE else (0,) * 9
+    first = _header(data, 0) if size >= BUFFER_HEADER_SIZE else (0,) * 9
     if not nominal or nominal > MAX_BUFFER or nominal < BUFFER_HEADER_SIZE:
         nominal = first[0] if BUFFER_HEADER_SIZE <= first[0] <= MAX_BUFFER else 65536
-    release = release or _keep
-    table = _uniform(data, nominal, release)
+    table = _uniform(data, nominal)
     done = 0 if table is None else len(table) * nominal
     if table is None or done < size:  # odd buffers, or the rest of a file that was cut
-        rest = _one_by_one(data, done, nominal, first[5], account, release)
+        rest = _one_by_one(data, done, nominal, first[5], account)
         table = rest if table is None else np.concatenate((table, rest))
     packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     fmt = 0
@@ -150,12 +141,16 @@ def read_buffers(
     return Buffers(data, table, fmt, nominal)
 
 
-def _format(data: Array, row: Array, told: int, compressed: bool) -> int:
+def _header(data: FileBytes, at: int) -> tuple[int, ...]:
+    return _HEADER.unpack(data.view(at, BUFFER_HEADER_SIZE)[: _HEADER.size])
+
+
+def _format(data: FileBytes, row: Array, told: int, compressed: bool) -> int:
     """The compression format: the first buffer's State, unless that buffer is not the first."""
     if compressed and told in compression.FORMATS:
         return told
     low = int(row["offset"]) + BUFFER_HEADER_SIZE
-    raw = data[low : int(row["offset"] + row["stride"])].tobytes()
+    raw = data[low : int(row["offset"] + row["stride"])]
     want = max(int(row["end"]) - BUFFER_HEADER_SIZE, 0)
     for fmt in (told, compression.XPRESS, compression.XPRESS_HUFF, compression.LZNT1):
         if fmt in compression.FORMATS and len(compression.expand(fmt, raw, want)) == want:
@@ -163,23 +158,19 @@ def _format(data: Array, row: Array, told: int, compressed: bool) -> int:
     return told
 
 
-def _keep(low: int, high: int) -> None:
-    """Releases nothing."""
-
-
-def _uniform(data: Array, nominal: int, release: Release) -> Array | None:
+def _uniform(data: FileBytes, nominal: int) -> Array | None:
     """The table when all headers say the same, sane size: one vector step, no loop."""
     size = len(data)
     count = size // nominal
     if count < 2 or nominal % 8:
         return None
-    mapped = np.ndarray((count,), dtype=_RAW, buffer=data, strides=(nominal,))
+    # Headers of large buffers are read one by one, of small ones with all that lies between.
+    step = 1 if nominal >= GROUP_BYTES // 64 else GROUP_BYTES // nominal
     raw = np.empty(count, _RAW)
-    step = max(RELEASE_BYTES // nominal, 1)
     for low in range(0, count, step):
-        raw[low : low + step] = mapped[low : low + step]
-        if low + step < count:  # the last part is needed next when the file is small
-            release(low * nominal, (low + step) * nominal)
+        part = min(step, count - low)
+        held = data.once(low * nominal, (part - 1) * nominal + BUFFER_HEADER_SIZE)
+        raw[low : low + part] = np.ndarray((part,), _RAW, held, strides=(nominal,))
     flags, saved, last = raw["flags"], raw["saved"], raw["last"]
     sane = (raw["size"] == nominal) & (saved <= nominal) & (last <= nominal)
     if not sane.all() or (flags & ETW_BUFFER_FLAG_COMPRESSED).any():
@@ -195,22 +186,15 @@ def _uniform(data: Array, nominal: int, release: Release) -> Array | None:
     return table
 
 
-def _one_by_one(
-    data: Array, at: int, nominal: int, logger: int, account: Account, release: Release
-) -> Array:
-    size, rows, released = len(data), [], at
+def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Account) -> Array:
+    size, rows = len(data), []
     while at < size:
-        if at - released > RELEASE_BYTES:
-            release(released, at)
-            released = at
         room = size - at
         if room < BUFFER_HEADER_SIZE:
             account.bytes_skipped += room
             account.note("cut", at, room, "the file ends inside a buffer header")
             break
-        bs, saved, stamp, sequence, cpu, owner, state, last, flags, kind = _HEADER.unpack_from(
-            data, at
-        )
+        bs, saved, stamp, sequence, cpu, owner, state, last, flags, kind = _header(data, at)
         packed = bool(flags & ETW_BUFFER_FLAG_COMPRESSED)
         follows = at + bs
         sane = BUFFER_HEADER_SIZE <= bs <= MAX_BUFFER and kind <= 15 and flags < 0x100
@@ -251,10 +235,10 @@ def _one_by_one(
     return np.array(rows, BUFFER_DTYPE)
 
 
-def _plausible(data: Array, at: int, logger: int | None) -> bool:
+def _plausible(data: FileBytes, at: int, logger: int | None) -> bool:
     if at + BUFFER_HEADER_SIZE > len(data):
         return False
-    bs, saved, _, _, _, owner, _, last, flags, kind = _HEADER.unpack_from(data, at)
+    bs, saved, _, _, _, owner, _, last, flags, kind = _header(data, at)
     if not (BUFFER_HEADER_SIZE <= bs <= MAX_BUFFER and flags < 0x100 and kind <= 15):
         return False
     if logger is not None and owner != logger:
@@ -262,13 +246,13 @@ def _plausible(data: Array, at: int, logger: int | None) -> bool:
     return bool(flags & ETW_BUFFER_FLAG_COMPRESSED) or max(saved, last) <= bs
 
 
-def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> int | None:
+def _search(data: FileBytes, at: int, nominal: int, logger: int, packed: bool) -> int | None:
     """Where the next buffer starts after ``at``: a multiple of the nominal size, or by content."""
     size = len(data)
     if not packed:
         step = (at // nominal + 1) * nominal
         while step + BUFFER_HEADER_SIZE <= size:
-            head = _HEADER.unpack_from(data, step)
+            head = _header(data, step)
             if head[0] == nominal and _plausible(data, step, None):
                 return step
             step += nominal
@@ -279,13 +263,14 @@ def _search(data: Array, at: int, nominal: int, logger: int, packed: bool) -> in
     while begin + BUFFER_HEADER_SIZE <= size:
         stop = min(begin + window, size - BUFFER_HEADER_SIZE + 1)
         n = stop - begin
-        hit = (data[begin + 0x34 : begin + 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+        held = np.frombuffer(data.view(begin, n + BUFFER_HEADER_SIZE), np.uint8)
+        hit = (held[0x34 : 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
         if hit.any():  # gigabytes of zeros behind a trace cost this one look
             for place, byte in ((0x2A, low), (0x2B, high), (0x35, 0), (0x37, 0), (0x03, 0)):
-                hit &= data[begin + place : begin + place + n] == byte
+                hit &= held[place : place + n] == byte
         for found in np.flatnonzero(hit)[:10000].tolist():
             here = begin + found
-            bs = _HEADER.unpack_from(data, here)[0]
+            bs = _header(data, here)[0]
             if _plausible(data, here, logger) and (
                 here + bs == size or _plausible(data, here + bs, logger)
             ):
@@ -323,7 +308,8 @@ def blocks(
         high = int(offsets[part[-1]] + table["stride"][part[-1]])
         if inside:
             starts = offsets[part] - low + BUFFER_HEADER_SIZE
-            yield Block(data[low:high], starts, offsets[part] - low + ends[part], i, part)
+            held = np.frombuffer(data.view(low, high - low), np.uint8)
+            yield Block(held, starts, offsets[part] - low + ends[part], i, part)
         else:
             yield _gather(buffers, part, i, packed, account)
         i = j
@@ -340,14 +326,12 @@ def _gather(
         low = int(row["offset"]) + BUFFER_HEADER_SIZE
         want = max(int(row["end"]) - BUFFER_HEADER_SIZE, 0)
         if not packed[number]:
-            pieces.append(data[low : low + want])
+            pieces.append(np.frombuffer(data.view(low, want), np.uint8))
             continue
         stored = int(row["stride"]) - BUFFER_HEADER_SIZE
         # No real buffer shrinks 256 times; a lying length must not cost memory or time.
         most = min(want, stored * 256 + 65536)
-        raw = compression.expand(
-            buffers.format, data[low : low + stored].tobytes(), most, all_stored
-        )
+        raw = compression.expand(buffers.format, data[low : low + stored], most, all_stored)
         pieces.append(np.frombuffer(raw, np.uint8))
         if account is not None:
             if len(raw) == want:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files import FileBytes
 from .buffers import BUFFER_DTYPE, MAX_BUFFER, Account, Buffers, Note
 from .clock import Clock
 from .layouts import BUFFER_HEADER_SIZE, ETW_BUFFER_FLAG_PROCESSOR_INDEX
@@ -48,8 +49,8 @@ class DumpBlock(NamedTuple):
 
 def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
     """Sessions and buffers of the tagged block's data; ``base`` is where it lies in the file."""
-    data = np.frombuffer(block, np.uint8)
     raw = memoryview(block).cast("B")
+    data = FileBytes.of(raw, path)
     size = len(raw)
     if size < _BLOCK.size:
         note = Note("cut", base, size, f"the block has {size} bytes; its header takes 32")

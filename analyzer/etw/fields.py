@@ -72,12 +72,14 @@ def _vector(trace: Trace, cols: dict[str, Array]) -> dict[str, Array] | None:
     n = len(cols["ts"])
     packed = (trace.buffers.table["flags"] & 0x40).any()
     same = n and all((cols[key] == cols[key][0]).all() for key in ("type", "version", "opcode"))
-    if not same or packed:
+    data = trace.data.whole()
+    if not same or packed or data is None:
         return None
+    raw = np.frombuffer(data, np.uint8)
     kind = int(cols["type"][0])
     at = trace.buffers.table["offset"][cols["buffer"]] + cols["offset"]
     if kind in (EVENT32, EVENT64):
-        extended = trace.data[at + 4] & 1
+        extended = raw[at + 4] & 1
         if extended.any():
             return None
     first = take_apart(trace.event_bytes(*(int(cols[k][0]) for k in ("buffer", "offset", "size"))),
@@ -92,7 +94,7 @@ def _vector(trace: Trace, cols: dict[str, Array]) -> dict[str, Array] | None:
     start = int(cols["size"][0]) - len(first.data)
     if layout is None or int(cols["size"].min()) < start + layout.itemsize:
         return None
-    window = trace.data[(at + start)[:, None] + np.arange(layout.itemsize)]
+    window = raw[(at + start)[:, None] + np.arange(layout.itemsize)]
     records = np.ascontiguousarray(window).view(layout).reshape(-1)
     flags = {field.name for field in told.fields.schema.fields if field.kind == BOOLEAN}
     return {

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..absence import Absent
+from ..files import FileBytes
 from ..target import PAGE, Target
 from .buffers import BUFFER_DTYPE, MAX_BUFFER, Account, Buffers
 from .clock import Clock
@@ -167,7 +168,7 @@ def _trace(
         pieces.append(raw)
         addresses.append(address)
         at += len(raw)
-    data = np.frombuffer(b"".join(pieces), np.uint8)
+    data = FileBytes.of(b"".join(pieces), target.path)
     table = np.array(rows, BUFFER_DTYPE) if rows else np.zeros(0, BUFFER_DTYPE)
     account.bytes_total = len(data)
     account.buffers = len(table)

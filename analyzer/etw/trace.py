@@ -6,14 +6,13 @@ buffers, however long the trace; every figure of :attr:`Trace.account` is of one
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError, UnsupportedError
+from ..files import FileBytes
 from ..records import Origin
 from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers, sequence_gaps
 from .clock import NO_TIME, Clock
@@ -47,8 +46,8 @@ class Trace:
     """The events of one session."""
 
     def __init__(
-        self, data: Array, session: Session, buffers: Buffers, account: Account, path: str = "",
-        base: int = 0, how: str = "event header", source_map: Any = None,
+        self, data: FileBytes, session: Session, buffers: Buffers, account: Account, path: str = "",
+        base: int = 0, how: str = "event header",
     ) -> None:  # fmt: skip
         self.path, self.session, self.buffers, self.account = path, session, buffers, account
         self.data, self.base, self.how = data, base, how
@@ -61,58 +60,43 @@ class Trace:
         self.addresses: Array = None  #: of each buffer, when they were read from memory
         self.other_headers: list[Session] = []  #: of appended sessions with another clock
         self._schemas = 0  # number of the embedded-schema provider
-        self._map = source_map
         self._index: Index | None = None
         self._summary: Array | None = None
 
     @classmethod
     def open(cls, path: str) -> Trace:
-        """Maps the file and reads its buffer headers."""
-        try:
-            size = os.path.getsize(path)
-            if not size:
-                raise InputError(path, "the file is empty", expected="an ETW trace")
-            with open(path, "rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise InputError(path, f"cannot be opened: {error}") from error
-        return cls.of_bytes(np.frombuffer(mapped, np.uint8), path, mapped)
+        """Reads the buffer headers of the file."""
+        data = FileBytes(path)
+        if not data.size:
+            raise InputError(path, "the file is empty", expected="an ETW trace")
+        return cls._of(data, path)
 
     @classmethod
-    def of_bytes(cls, data: Any, path: str = "trace", source_map: Any = None) -> Trace:
+    def of_bytes(cls, data: Any, path: str = "trace") -> Trace:
         """A trace from all bytes of a file."""
-        if not isinstance(data, np.ndarray):
-            data = np.frombuffer(data, np.uint8)
+        return cls._of(FileBytes.of(bytes(data), path), path)
+
+    @classmethod
+    def _of(cls, data: FileBytes, path: str) -> Trace:
         if len(data) < 0x48 + 8:
             raise InputError(
                 path, "too short for a trace", expected="80 bytes", found=f"{len(data)} bytes"
             )
-        session = read_session(memoryview(data)[: 0x48 + 0x10000])
+        session = read_session(data[: 0x48 + 0x10000])
         account = Account(len(data))
-        buffers = read_buffers(
-            data, session.buffer_size, session.compressed, account,
-            lambda low, high: _release_pages(source_map, low, high),
-        )  # fmt: skip
+        buffers = read_buffers(data, session.buffer_size, session.compressed, account)
         if not session.has_header and not _has_events(buffers):
             raise UnsupportedError(path, "not an ETW trace", offset=0, expected="a buffer header")
-        return cls(data, session, buffers, account, path, source_map=source_map)
+        return cls(data, session, buffers, account, path)
 
     # -- one full pass ------------------------------------------------------------------------
 
     def _pass(self, account: Account) -> Iterator[Any]:
-        """(block, walk) of every group, in file order; unmaps pages of the file behind itself."""
+        """(block, walk) of every group, in file order."""
         for block in blocks(self.buffers, account):
             walked = walk(block)
             self._account(account, block, walked)
             yield block, walked
-            self._release(block)
-
-    def _release(self, block: Block) -> None:
-        """Gives the pages of a mapped file back: they are the file's, not ours to keep."""
-        if self._map is not None:
-            table = self.buffers.table[block.numbers]
-            high = int((table["offset"] + table["stride"]).max())
-            _release_pages(self._map, int(table["offset"].min()), high)
 
     def _account(self, account: Account, block: Block, walked: Walk) -> None:
         table = self.buffers.table[block.numbers]
@@ -278,7 +262,6 @@ class Trace:
         for block in blocks(self.buffers, None, order=order):
             walked = walk(block)
             cols = columns(block, walked, cpu, self.providers)
-            self._release(block)
             done += len(block.numbers)
             if held is not None:
                 cols = {k: np.concatenate((held[k], v)) for k, v in cols.items()}
@@ -334,7 +317,7 @@ class Trace:
         row = self._rows[buffer]
         if not row[1] & 0x40:
             at = row[0] + offset
-            return self.data[at : at + size].tobytes()  # type: ignore[no-any-return]
+            return self.data[at : at + size]
         raw = self._cache.get(buffer)
         if raw is None:
             raw = expanded(self.buffers, buffer)
@@ -377,12 +360,6 @@ class Trace:
             f"{self.how}, +{o:#x} in the expanded buffer" if p else self.how
             for o, p in zip(offsets.tolist(), packed.tolist())
         ]
-
-
-def _release_pages(mapped: Any, low: int, high: int) -> None:
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        low = low // mmap.PAGESIZE * mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_DONTNEED, low, min(high, len(mapped)) - low)
 
 
 def _has_events(buffers: Buffers) -> bool:

@@ -20,7 +20,8 @@ class Field(NamedTuple):
 
     def read(self, data: Any, base: int = 0) -> Any:
         """The value in ``data`` (little-endian); ``struct.error`` when the data ends before it."""
-        return struct.unpack_from("<" + self.format, data, base + self.offset)[0]
+        at = base + self.offset  # ``data`` may be a file: it is sliced, not looked into
+        return struct.unpack("<" + self.format, data[at : at + self.size])[0]
 
     @property
     def size(self) -> int:

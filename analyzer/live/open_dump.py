@@ -72,7 +72,7 @@ def end_of_pages(file: DumpFile) -> int | None:
         new = mindumpdef.BITMAP_DUMP
         return int(new.FirstPage.read(data, base) + new.Pages.read(data, base) * PAGE)
     if kind in (8, 9, 10) and bytes(data[base + 4 : base + 8]) == mindumpdef.RANGE_SIGNATURE:
-        (first,) = struct.unpack_from("<Q", data, base + 0x18)
+        (first,) = data.unpack("<Q", base + 0x18)
         table = base + 0x30
         room = max(0, min(first, file.size) - table) // 16
         if room > _MOST_RANGES:

@@ -18,8 +18,8 @@ def open_snapshot(path: str) -> Snapshot:
     from . import elf, raw
 
     file = MachineFile(path)
-    file.map(64, "a memory snapshot")
-    head = bytes(file.data[:64])
+    file.load(64, "a memory snapshot")
+    head = file.data[:64]
     if elf.is_core(head):
         return Snapshot(file, elf.open_elf(file))
     if raw.is_memory(file.data):

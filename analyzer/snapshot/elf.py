@@ -8,7 +8,6 @@ Sources: ELF-64 object file format; QEMU dump/dump.c; VirtualBox DBGFCoreWrite.c
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
@@ -55,16 +54,16 @@ def open_elf(file: MachineFile) -> MemoryImage:
         raise InputError(
             file.path, "the file ends inside its ELF header", found=f"{len(data)} bytes"
         )
-    (machine,) = struct.unpack_from("<H", data, 18)
-    if data[4] != 2 or data[5] != 1 or machine != _X64:
+    (machine,) = data.unpack("<H", 18)
+    if data[4:6] != b"\2\1" or machine != _X64:
         name = _MACHINES.get(machine, f"ELF machine {machine}")
-        problem = f"this is an ELF core of a machine that is not read: {name}, {32 * data[4]} bits"
+        problem = f"this is an ELF core of a machine that is not read: {name}, {32 * data[4:5][0]} bits"
         raise UnsupportedError(file.path, problem, expected="x64, 64 bits", advice=_KERNEL_DUMP)
     segments = _segments(file)
     found = notes.Notes([], "", b"")
     for row in segments[segments["kind"] == _NOTE]:
         offset, size = int(row["offset"]), min(int(row["file_size"]), _MOST_NOTES)
-        found = notes.read(bytes(data[offset : offset + size]))
+        found = notes.read(data[offset : offset + size])
     if not found.writer:
         problem = "this is an ELF core without the notes of a hypervisor (of one process?)"
         raise UnsupportedError(file.path, problem, advice=_OTHER)
@@ -97,15 +96,16 @@ def open_elf(file: MachineFile) -> MemoryImage:
 
 
 def _segments(file: MachineFile) -> npt.NDArray[Any]:
-    (table,) = struct.unpack_from("<Q", file.data, 32)
-    step, count = struct.unpack_from("<HH", file.data, 54)
+    (table,) = file.data.unpack("<Q", 32)
+    step, count = file.data.unpack("<HH", 54)
     if count == _MANY:
-        (section,) = struct.unpack_from("<Q", file.data, 40)
+        (section,) = file.data.unpack("<Q", 40)
         if section + 0x30 <= file.size:
-            (count,) = struct.unpack_from("<I", file.data, section + 0x2C)
+            (count,) = file.data.unpack("<I", section + 0x2C)
     if step != _SEGMENT.itemsize or table > file.size:
         raise InputError(file.path, "its program headers cannot be", offset=54)
     room = (file.size - table) // step
     if count > room:
         file.note("snapshot-damaged", f"of {count:,} program headers the file holds {room:,}")
-    return np.frombuffer(file.data, _SEGMENT, min(count, room), table)
+    count = min(count, room)
+    return np.frombuffer(file.data.view(table, count * step), _SEGMENT, count)

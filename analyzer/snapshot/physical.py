@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..absence import Absent
+from ..files import Bytes, FileBytes
 from ..target import PAGE
 
 Ints = npt.NDArray[np.int64]
@@ -47,7 +48,7 @@ class Physical:
         """Physical address of a virtual one, where the file itself tells it."""
         return None
 
-    def pieces(self, first: int, last: int) -> Iterator[tuple[int, memoryview]]:
+    def pieces(self, first: int, last: int) -> Iterator[tuple[int, Bytes]]:
         """What is there of a physical range, in address order: (address, bytes)."""
         for at in range(first & -PAGE, min(last, self.end), PAGE):
             data = self.read(at, PAGE)
@@ -56,13 +57,13 @@ class Physical:
 
 
 class Ranges(Physical):
-    """Memory in runs of a mapped file, as in ELF cores and raw images.
+    """Memory in runs of a file, as in ELF cores and raw images.
 
     ``runs`` has rows (physical start, file offset, size in the file); ``translated`` has rows
     (virtual start, physical start, size) where the file says how addresses are translated.
     """
 
-    def __init__(self, data: memoryview, runs: Ints, translated: Ints | None = None) -> None:
+    def __init__(self, data: FileBytes, runs: Ints, translated: Ints | None = None) -> None:
         self.data = data
         runs = runs[np.argsort(runs[:, 0], kind="stable")]
         self._start, self._offset, self._size = (np.ascontiguousarray(c) for c in runs.T)
@@ -94,7 +95,7 @@ class Ranges(Physical):
                 return Absent("not-in-dump", f"physical address {address:#x} is not in the file")
             skip = address - run.start
             step = min(size, run.size - skip)
-            piece = bytes(self.data[run.offset + skip : run.offset + skip + step])
+            piece = self.data[run.offset + skip : run.offset + skip + step]
             if len(piece) < step:
                 return Absent("file-cut", f"the file ends before physical address {address:#x}")
             parts.append(piece)
@@ -117,16 +118,16 @@ class Ranges(Physical):
         skip = address - int(self._virtual[place])
         return int(self._physical[place]) + skip if skip < int(self._length[place]) else None
 
-    def pieces(self, first: int, last: int) -> Iterator[tuple[int, memoryview]]:
+    def pieces(self, first: int, last: int) -> Iterator[tuple[int, Bytes]]:
         for start, offset, size in zip(
             self._start.tolist(), self._offset.tolist(), self._size.tolist()
         ):
             low, high = max(first, start), min(last, start + size, start + len(self.data) - offset)
             for at in range(low, high, PIECE):
                 here = offset + at - start
-                yield at, self.data[here : here + min(PIECE, high - at)]
+                yield at, self.data.view(here, min(PIECE, high - at))
 
 
-def ranges(data: memoryview, runs: list[Run]) -> Ranges:
+def ranges(data: FileBytes, runs: list[Run]) -> Ranges:
     """Memory in a few runs."""
     return Ranges(data, np.array(runs, np.int64).reshape(-1, 3))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..absence import Absent
 from ..dumpfile.header import MachineFile
+from ..files import FileBytes
 from ..target import PAGE
 from .image import MemoryImage
 from .physical import PIECE, Physical, Run, ranges
@@ -47,7 +48,7 @@ def open_raw(file: MachineFile) -> MemoryImage:
     return MemoryImage("raw physical memory", ranges(file.data, [Run(0, 0, size)]), [])
 
 
-def is_memory(data: memoryview) -> bool:
+def is_memory(data: FileBytes) -> bool:
     """True when a file without a header holds Windows' memory: looks at its first 16 MB at most."""
     if len(data) < LEAST or len(data) % PAGE:
         return False

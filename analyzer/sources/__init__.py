@@ -208,7 +208,7 @@ def _is_raw_memory(path: str) -> bool:
     from ..snapshot import raw  # numpy
 
     file = MachineFile(path)
-    file.map(1 << 20, "memory")
+    file.load(1 << 20, "memory")
     return raw.is_memory(file.data)
 
 

@@ -8,7 +8,6 @@ their cells: one flipped bit in a size makes regipy decode the rest of the file 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import re
 import struct
@@ -18,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InputError, UnsupportedError, UsageError
+from ..files import FileBytes
 from .registry_keys import CRASH_CONTROL, KeyValues, Registry, RegValue
 from .registry_text import decode
 
@@ -56,21 +56,20 @@ def read(path: str) -> Registry:
         )
     opener: Any = RegistryHive  # untyped
     registry = Registry("registry hive")
-    with open(path, "rb") as file:
-        registry.sequences = _SEQUENCES.unpack(file.read(12).ljust(12, b"\0"))
+    data = FileBytes(path)
+    registry.sequences = _SEQUENCES.unpack(data[:12].ljust(12, b"\0"))
     with _quiet():
         try:
             hive = opener(path)
         except Exception as error:
             raise InputError(path, f"is not a readable registry hive: {_words(error)}") from error
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            select = _child(registry, hive.root, "Select")
-            if select is not None:
-                _fill(registry, data, registry.key("Select", r"HKLM\SYSTEM\Select"), select)
-            children = _children(registry, hive.root, MOST_SERVICES)
-            sets = [(name, node) for name, node in children if _SET.fullmatch(name)]
-            for name, node in sets[:MOST_CONTROL_SETS]:
-                _control_set(registry, data, name, node)
+        select = _child(registry, hive.root, "Select")
+        if select is not None:
+            _fill(registry, data, registry.key("Select", r"HKLM\SYSTEM\Select"), select)
+        children = _children(registry, hive.root, MOST_SERVICES)
+        sets = [(name, node) for name, node in children if _SET.fullmatch(name)]
+        for name, node in sets[:MOST_CONTROL_SETS]:
+            _control_set(registry, data, name, node)
     if not (sets or select or registry.damage):
         raise UnsupportedError(
             path, "is a registry hive without control sets, so it is not the SYSTEM hive",
@@ -79,7 +78,7 @@ def read(path: str) -> Registry:
     return registry
 
 
-def _control_set(registry: Registry, data: mmap.mmap, name: str, node: Any) -> None:
+def _control_set(registry: Registry, data: FileBytes, name: str, node: Any) -> None:
     control = _child(registry, node, "Control")
     crash = _child(registry, control, "CrashControl") if control is not None else None
     if crash is not None:
@@ -95,7 +94,7 @@ def _control_set(registry: Registry, data: mmap.mmap, name: str, node: Any) -> N
 
 def _fill(
     registry: Registry,
-    data: mmap.mmap,
+    data: FileBytes,
     key: KeyValues | None,
     node: Any,
     only: tuple[str, ...] = (),
@@ -106,7 +105,7 @@ def _fill(
     place = _BASE + 4 + int(node.header.values_list_offset)
     for index in range(min(int(node.header.values_count), MOST_VALUES)):
         try:
-            (cell,) = struct.unpack_from("<I", data, place + 4 * index)
+            (cell,) = data.unpack("<I", place + 4 * index)
             value = _value(data, _BASE + cell, only)
         except (struct.error, ValueError) as error:
             registry.damage.append(f"value {index} of {key.path}: {error}")
@@ -115,8 +114,8 @@ def _fill(
             key.values.append(value)
 
 
-def _value(data: mmap.mmap, at: int, only: tuple[str, ...]) -> RegValue | None:
-    signature, length, size, where, code, flags = _VALUE.unpack_from(data, at + 4)
+def _value(data: FileBytes, at: int, only: tuple[str, ...]) -> RegValue | None:
+    signature, length, size, where, code, flags = data.unpack(_VALUE.format, at + 4)
     if signature != b"vk":
         raise ValueError(f"no value at {at:#x}")
     start = at + 4 + 20
@@ -129,7 +128,7 @@ def _value(data: mmap.mmap, at: int, only: tuple[str, ...]) -> RegValue | None:
         raw = where.to_bytes(4, "little")[: size & ~_IN_PLACE]
     else:
         # an allocated cell has a negative size, which counts its own four bytes
-        (cell_size,) = struct.unpack_from("<i", data, _BASE + where)
+        (cell_size,) = data.unpack("<i", _BASE + where)
         if size > min(-cell_size - 4, LARGEST_VALUE):
             raise ValueError(f"size {size} of {name[:40]!r} does not fit its cell")
         raw = data[_BASE + where + 4 : _BASE + where + 4 + size]

@@ -1,0 +1,156 @@
+"""The bytes of an input file, read when they are asked for and never mapped.
+
+Invariant: a file that becomes shorter while it is read raises InputError; a mapping would kill the
+process. Memory is bounded: small files are held whole, of larger ones a few windows.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import weakref
+from collections.abc import Iterator
+from typing import Any, Union
+
+from .errors import InputError
+
+#: a file up to this size is read whole: one read instead of many
+WHOLE_BYTES = 32 << 20
+#: page tables and lists are met again and again; a window holds some of them
+_WINDOW_BYTES = 1 << 16
+_WINDOWS = 256
+#: the unit in which a whole file is gone through; it fits a processor's cache
+PIECE_BYTES = 1 << 20
+
+Bytes = Union[bytes, bytearray, memoryview]
+
+
+def reason(error: BaseException) -> str:
+    """What the system says of an error, in lower case."""
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+
+
+class FileBytes:
+    """A file as a sequence of bytes; slices behave as those of ``bytes``. Raises InputError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._whole: Bytes | None = None
+        self._windows: dict[int, bytearray] = {}
+        try:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with this object
+            self._close = weakref.finalize(self, file.close)
+            self._file = file
+            self.size = file.seek(0, os.SEEK_END)
+        except (OSError, ValueError) as error:
+            raise InputError(path, f"the file cannot be read: {reason(error)}") from None
+        if self.size <= WHOLE_BYTES:
+            self._whole = bytes(self._read(0, self.size))
+            self._close()
+
+    @classmethod
+    def of(cls, data: Bytes, path: str) -> FileBytes:
+        """Bytes that are in memory already, as if they were a file."""
+        made = cls.__new__(cls)
+        made.path, made.size, made._whole, made._windows = path, len(data), data, {}
+        return made
+
+    def whole(self) -> Bytes | None:
+        """All bytes when they are held in memory."""
+        return self._whole
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: slice) -> bytes:
+        start, stop, _ = key.indices(self.size)
+        return bytes(self.view(start, max(0, stop - start)))
+
+    def view(self, offset: int, size: int) -> Bytes:
+        """``size`` bytes at an offset, fewer at the end of the file; not copied when held."""
+        size = max(0, min(size, self.size - offset))
+        if self._whole is not None:
+            return memoryview(self._whole)[offset : offset + size]
+        first = offset // _WINDOW_BYTES
+        if size <= _WINDOW_BYTES and offset + size <= (first + 1) * _WINDOW_BYTES:
+            start = offset - first * _WINDOW_BYTES
+            return self._window(first)[start : start + size]
+        return self._read(offset, size)
+
+    def once(self, offset: int, size: int) -> Bytes:
+        """As :meth:`view`, of a place to which nobody will come back."""
+        if self._whole is not None:
+            return self.view(offset, size)
+        return self._read(offset, max(0, min(size, self.size - offset)))
+
+    def unpack(self, form: str, offset: int) -> tuple[Any, ...]:
+        """The values of a structure at an offset; struct.error when it is not all in the file."""
+        if self._whole is not None:
+            return struct.unpack_from(form, self._whole, offset)
+        return struct.unpack(form, self.view(offset, struct.calcsize(form)))
+
+    def pieces(self, start: int, end: int, before: int = 0) -> Iterator[tuple[int, Bytes]]:
+        """The bytes from ``start`` to ``end`` in pieces: (offset, bytes valid until the next).
+
+        Each piece but the first has ``before`` bytes of the one before it in front.
+        """
+        end = min(end, self.size)
+        step, room = PIECE_BYTES, memoryview(b"")
+        if self._whole is None and start < end:
+            room = memoryview(bytearray(before + step))  # one for all: it stays in the cache
+        for at in range(start, end, step):
+            kept = before if at > start else 0
+            size = kept + min(step, end - at)
+            if self._whole is not None:
+                yield at - kept, self.view(at - kept, size)
+                continue
+            last = step if at == start + step else before + step  # where the piece before ends
+            room[:kept] = room[last - kept : last]
+            self._read_into(room[kept:size], at)
+            yield at - kept, room[:size]
+
+    def find(self, needle: bytes, start: int = 0) -> int:
+        """Offset of a byte string, -1 when it is not there."""
+        if self._whole is not None:
+            return bytes(self._whole).find(needle, start)
+        for at, data in self.pieces(start, self.size, len(needle) - 1):
+            found = bytes(data).find(needle)
+            if found >= 0:
+                return at + found
+        return -1
+
+    def _window(self, number: int) -> bytearray:
+        held = self._windows.get(number)
+        if held is None:
+            at = number * _WINDOW_BYTES
+            held = self._read(at, min(_WINDOW_BYTES, self.size - at))
+            if len(self._windows) >= _WINDOWS:
+                del self._windows[next(iter(self._windows))]
+            self._windows[number] = held
+        return held
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        self._read_into(memoryview(data), offset)
+        return data
+
+    def _read_into(self, room: memoryview, offset: int) -> None:
+        done = 0
+        try:
+            self._file.seek(offset)
+            while done < len(room):
+                count = self._file.readinto(room[done:])
+                if not count:
+                    break
+                done += count
+        except (OSError, ValueError) as error:
+            raise InputError(
+                self.path, f"the file cannot be read: {reason(error)}", offset=offset
+            ) from None
+        if done < len(room):
+            raise InputError(
+                self.path,
+                "the file was cut or replaced while it was read",
+                offset=offset + done,
+                advice="copy it, and open the copy",
+            )
