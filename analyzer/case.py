@@ -15,6 +15,7 @@ from .absence import Absent
 from .checks import crashes
 from .checks.rule import SEVERITIES
 from .errors import AnalyzerError, InputError, UnsupportedError, UsageError
+from .files import state
 from .gather import Gathered, Input, Verdict, gather
 from .records import Anomaly, Origin, Records, Source
 
@@ -110,16 +111,25 @@ def open_case(
         options["progress"] = progress
     gathered = gather(paths)
     try:
+        before = [state(item.path) for item in gathered.inputs]
         records = _read(gathered, progress, options)
+        if progress is not None:
+            progress("checking", len(gathered.inputs), len(gathered.inputs))
+        for item, was in zip(gathered.inputs, before):
+            if state(item.path) != was:
+                records.add(_changed(item.name))
     finally:
         gathered.close()
-    if progress is not None:
-        progress("checking", len(gathered.inputs), len(gathered.inputs))
     records.add(*crashes.group(records))
     for judge in judges:
         records.add(*judge(records))
     records.add(*checks.run(records))
     return Case(records)
+
+
+def _changed(name: str) -> Anomaly:
+    text = f"{name} changed while it was read; what is said of it may not hold together."
+    return Anomaly("input-changed", text, Origin(name, "whole file"), name)
 
 
 def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]) -> Records:

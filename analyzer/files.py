@@ -30,6 +30,15 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
+def state(path: str) -> tuple[int, ...]:
+    """What differs when a file was changed or replaced; () when it is not there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 class FileBytes:
     """A file as a sequence of bytes; slices behave as those of ``bytes``. Raises InputError."""
 
@@ -69,6 +78,8 @@ class FileBytes:
     def view(self, offset: int, size: int) -> Bytes:
         """``size`` bytes at an offset, fewer at the end of the file; not copied when held."""
         size = max(0, min(size, self.size - offset))
+        if not size:
+            return b""
         if self._whole is not None:
             return memoryview(self._whole)[offset : offset + size]
         first = offset // _WINDOW_BYTES

@@ -185,6 +185,14 @@ _INPUTS = (
         "Put the dumps, logs and exports of the crash into a folder of their own.",
     ),
     Rule(
+        "input-changed",
+        "warning",
+        "A file changed while it was read",
+        "Its size or its time of change is not what it was before the file was read.",
+        "A part of the report may be of the file as it was, another part of what it is now.",
+        "Copy the file when nothing writes to it any more, and open the copy.",
+    ),
+    Rule(
         "input-passed-over",
         "info",
         "Some files are of no kind that this tool reads",
