@@ -57,7 +57,9 @@ def open_elf(file: MachineFile) -> MemoryImage:
     (machine,) = data.unpack("<H", 18)
     if data[4:6] != b"\2\1" or machine != _X64:
         name = _MACHINES.get(machine, f"ELF machine {machine}")
-        problem = f"this is an ELF core of a machine that is not read: {name}, {32 * data[4:5][0]} bits"
+        problem = (
+            f"this is an ELF core of a machine that is not read: {name}, {32 * data[4:5][0]} bits"
+        )
         raise UnsupportedError(file.path, problem, expected="x64, 64 bits", advice=_KERNEL_DUMP)
     segments = _segments(file)
     found = notes.Notes([], "", b"")

@@ -53,7 +53,7 @@ class Physical:
         for at in range(first & -PAGE, min(last, self.end), PAGE):
             data = self.read(at, PAGE)
             if not isinstance(data, Absent):
-                yield at, memoryview(data)
+                yield at, data
 
 
 class Ranges(Physical):
