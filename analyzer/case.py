@@ -17,7 +17,7 @@ from .checks.rule import SEVERITIES
 from .errors import AnalyzerError, InputError, UnsupportedError, UsageError
 from .files import state
 from .gather import Gathered, Input, Verdict, gather
-from .records import Anomaly, Origin, Records, Source
+from .records import Anomaly, Evidence, Origin, Records, Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +196,7 @@ def _verdict(name: str, why: str) -> Source:
 
 
 def _unusable(name: str, why: str, error: AnalyzerError) -> list[Any]:
-    problem = (f"problem = {_problem(error)}",)
+    problem = (Evidence("problem", _problem(error)),)
     origin = Origin(name, "opening the file")
     return [_verdict(name, why), Anomaly("input-unusable", why, origin, name, problem)]
 
@@ -207,7 +207,7 @@ def _passed_over(quiet: Sequence[Verdict]) -> Anomaly:
         "input-passed-over",
         f"{len(quiet)} {files} of no kind that this tool reads; the table sources lists each.",
         Origin(quiet[0].name, "recognition by content"),
-        evidence=tuple(f"{name} = {why}" for name, why in quiet[:_SHOWN]),
+        evidence=tuple(Evidence(name, why) for name, why in quiet[:_SHOWN]),
     )
 
 

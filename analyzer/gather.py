@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from . import sources
-from .records import Anomaly, Origin
+from .records import Anomaly, Evidence, Origin
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 #: LZMA (14) is left out: its header may ask for gigabytes of memory
@@ -97,7 +97,8 @@ class Gathered:
         """A file that may matter and cannot be read: a verdict and a finding."""
         self.passed.append(Verdict(name, why))
         origin = Origin(name, "opening the file")
-        self.anomalies.append(Anomaly(rule, f"{name}: {why}.", origin, name, (f"problem = {why}",)))
+        problem = (Evidence("problem", why),)
+        self.anomalies.append(Anomaly(rule, f"{name}: {why}.", origin, name, problem))
 
     def unique(self, name: str) -> str:
         """The name, numbered when an archive has it twice."""

@@ -1,4 +1,4 @@
-"""Records as tables: one schema, JSON rows and pandas frames.
+"""Records as tables: one schema, JSON rows and pandas frames; the words of evidence.
 
 Invariant: :data:`SCHEMA` is read off the annotations of the record types, so there is no second
 list of columns. A 64-bit value never becomes a float, and what is absent stays absent with its
@@ -7,15 +7,16 @@ reason. Standard library only, except inside :func:`frame`.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .absence import Absent
+from .absence import Absent, is_absent
 from .errors import UsageError
-from .records import TABLES, Origin
+from .records import TABLES, Evidence, Finding, Origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +59,11 @@ def _kind(annotation: Any) -> str:
 
 def _columns(record: Any) -> tuple[Column, ...]:
     own = [Column(n, _kind(a)) for n, a in record.__annotations__.items() if n != "origin"]
-    place = [Column(ORIGIN_COLUMNS[n], _kind(a)) for n, a in Origin.__annotations__.items()]
-    return tuple(own + place)
+    return (*own, *_columns_of_origin())
+
+
+def _columns_of_origin() -> Iterator[Column]:
+    return (Column(ORIGIN_COLUMNS[n], _kind(a)) for n, a in Origin.__annotations__.items())
 
 
 #: table name -> its columns, the record's own first, then where the row comes from
@@ -85,6 +89,8 @@ def checked(kind: str, value: Any) -> Any:
         return value
     if kind == "Text":
         return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    if kind in ("Proof", "Facts"):
+        return value
     if kind == "Flag":
         return bool(value)
     if kind == "Real":
@@ -121,7 +127,79 @@ def plain(kind: str, value: Any) -> Any:
         return None
     if kind in _HEX_DIGITS:
         return f"0x{value:0{_HEX_DIGITS[kind]}x}"
+    if kind == "Proof":
+        return [_evidence_object(piece) for piece in value]
+    if kind == "Facts":
+        return {name: plain("Text", checked("Text", one)) if isinstance(one, str) else one
+                for name, one in value.items() if not is_absent(one)}  # fmt: skip
     return iso_time(value) if kind == "Time" else value
+
+
+def _evidence_object(piece: Evidence) -> dict[str, Any]:
+    """A piece of evidence as JSON has it."""
+    value = checked(piece.kind, piece.value)
+    found: dict[str, Any] = {
+        "label": checked("Text", piece.label),
+        "value": plain(piece.kind, value),
+        "words": checked("Text", piece.words),
+    }
+    if isinstance(value, Absent):
+        found["absent"] = checked("Text", str(value))
+    if piece.origin is not None:
+        columns = zip(_columns_of_origin(), piece.origin)
+        found.update((c.name, plain(c.kind, checked(c.kind, cell))) for c, cell in columns)
+    return found
+
+
+def evidence_lines(finding: Finding) -> list[str]:
+    """The evidence of a finding, a line each: "label = value (words) (where it was read)".
+
+    The one place that words it. A line names its source where the evidence is of several.
+    """
+    pieces = finding.evidence or ()
+    several = len({p.origin.source for p in pieces if p.origin is not None}) > 1
+    return [_evidence_line(piece, several) for piece in pieces]
+
+
+def _evidence_line(piece: Evidence, names_source: bool) -> str:
+    line = shown(piece.kind, piece.value)
+    if piece.label:
+        line = f"{piece.label} = {line}"
+    if piece.words:
+        line += f" ({piece.words})"
+    if piece.origin is None:
+        return line
+    if names_source:
+        return f"{base_name(piece.origin.source)}: {line}"
+    return f"{line} ({where(piece.origin)})"
+
+
+def shown(kind: str, value: Any) -> str:
+    """A value the way the tables show it, or why there is none."""
+    value = checked(kind, value)
+    if is_absent(value):
+        return "not determined" if value is None else f"not determined ({value})"
+    return str(plain(kind, value))
+
+
+def where(origin: Origin) -> str:
+    """Where a record was read: address and file offset, or without both how it was found."""
+    if not is_absent(origin.address):
+        at = f"record at 0x{origin.address:016x}"
+        return at if is_absent(origin.file_offset) else f"{at}, file offset {origin.file_offset:#x}"
+    if not is_absent(origin.file_offset):
+        return f"{origin.how} at file offset {origin.file_offset:#x}"
+    return origin.how
+
+
+def base_name(source: Any) -> str:
+    """The short name of a source: the last part of its path, also of one in an archive."""
+    return re.split(r"[/\\!]", str(source))[-1] or str(source)
+
+
+def one_cell(kind: str, value: Any) -> Any:
+    """What a cell of a CSV or a DataFrame holds of a plain value: lists and objects as JSON."""
+    return json.dumps(value) if kind in ("Proof", "Facts") and value is not None else value
 
 
 def json_rows(table: str, rows: Any) -> Iterator[dict[str, Any]]:
@@ -160,6 +238,8 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
             if isinstance(value, Absent):
                 row_reasons[name] = str(checked("Text", str(value)))
                 value = None
+            if kind in ("Proof", "Facts"):
+                value = one_cell(kind, plain(kind, value))
             column.append(value)
         reasons.append(reasons_text(row_reasons))
     data = {c.name: series_data(c.kind, column) for c, column in zip(columns, cells)}
@@ -172,7 +252,11 @@ def series_data(kind: str, column: list[Any]) -> Any:
     import numpy as np
     import pandas as pd
 
-    if kind == "Text":  # storage named, else it depends on whether pyarrow is installed
+    if kind in (
+        "Text",
+        "Proof",
+        "Facts",
+    ):  # storage named, else it depends on whether pyarrow is installed
         return pd.array(column, dtype=pd.StringDtype("python"))
     missing = np.fromiter((v is None for v in column), bool, len(column))
     # Built from data and mask: a list with a gap would go through float64 and lose address bits.

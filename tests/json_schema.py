@@ -54,6 +54,10 @@ def _row(table: str) -> dict[str, Any]:
 
 
 def _cell(kind: str) -> dict[str, Any]:
+    if kind == "Proof":
+        return {"type": ["array", "null"], "items": {"type": "object"}}
+    if kind == "Facts":
+        return {"type": ["object", "null"]}
     if kind in _HEX:
         return {"type": ["string", "null"], "pattern": _HEX[kind]}
     if kind == "Time":

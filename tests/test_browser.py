@@ -182,7 +182,13 @@ def test_hostile_names_stay_text(view: View) -> None:
         make(records.Machine, system_time=at, bugcheck=1, bugcheck_name=HOSTILE, origin=origin),
         make(records.Filter, filter=HOSTILE, stack=HOSTILE, origin=origin),
         make(records.Callback, filter=HOSTILE, callback=HOSTILE, entry_time=at, origin=origin),
-        make(records.Finding, rule=HOSTILE, severity="error", text=HOSTILE, evidence=HOSTILE),
+        make(
+            records.Finding,
+            rule=HOSTILE,
+            severity="error",
+            text=HOSTILE,
+            evidence=(records.Evidence(HOSTILE, HOSTILE),),
+        ),
     )
     view.open(Case(made))
     assert view.browser.title != "owned"

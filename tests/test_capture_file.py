@@ -16,6 +16,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.layouts.crashdmp import node_layouts
 from analyzer.layouts.ntdddump import filter_extension
 from analyzer.sources import capture_file, capture_format, capture_timing
+from analyzer.tables import evidence_lines
 
 BASE = 0xFFFFF80020000000
 NODE = 0xFFFFC08BE4002110
@@ -225,7 +226,7 @@ def test_extension_changed_by_the_callback(tmp_path):
     assert [(row.dump_data, row.flags) for row in rows] == [(0, 0), (0x1000, 1)]
     finding = next(f for f in case.records["findings"] if f.rule == "extension-changed-by-callback")
     assert "dump_data, flags" in finding.text
-    assert "dump_data = 0x0 -> 0x1000" in finding.evidence
+    assert "dump_data = 0x0 -> 0x1000" in evidence_lines(finding)
 
 
 def test_slow_call(capture):

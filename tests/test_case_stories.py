@@ -12,6 +12,7 @@ from conftest import SAMPLE_TRACES
 
 import analyzer
 from analyzer.reports.answer import sentences
+from analyzer.tables import evidence_lines
 
 STORIES = generator_cases.stories()
 CODE = "bugcheck 0xD1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL)"
@@ -291,7 +292,7 @@ def test_a_finding_over_sources_names_two_of_them(tmp_path: Path, name: str) -> 
     for finding in case.records["findings"]:
         if finding.rule.startswith("case-"):
             assert len([file for file in files if file in finding.text]) >= 2, finding.text
-            assert len([file for file in files if file in finding.evidence]) >= 2, finding.evidence
+            assert len([file for file in files if file in "".join(evidence_lines(finding))]) >= 2
 
 
 def test_two_crashes_are_told_apart(tmp_path: Path) -> None:
@@ -657,7 +658,7 @@ def test_a_hostile_list_of_filters_stays_quick_and_short(tmp_path: Path) -> None
     rows = [f for f in case.records["findings"] if f.rule.startswith("case-")]
     assert len(rows) < 200
     assert max(len(str(f.text)) for f in rows) <= 1000
-    assert max(len(str(f.evidence)) for f in rows) < 4000
+    assert max(len("".join(evidence_lines(f))) for f in rows) < 4000
 
 
 def test_a_crash_with_dumps_switched_off(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from analyzer.absence import Absent
 from analyzer.records import (
     TABLES,
     Anomaly,
+    Evidence,
     Records,
 )
+from analyzer.tables import evidence_lines
 
 
 def test_healthy_records_break_no_rule():
@@ -105,9 +107,9 @@ def test_evidence_names_value_and_place():
     """An evidence line holds the field, the value as tables show it, address and file offset."""
     finding = only(changed("filters", state=1, is_disabled=True), "filter-disabled")
     assert finding.subject == "dump_dumpfve.sys (crash stack)"
-    assert finding.evidence == (
+    assert evidence_lines(finding) == [
         "state = 0x00000001 (record at 0xffffc08be3d77db0, file offset 0x1234)"
-    )
+    ]
 
 
 def test_uncertain_record_is_called_so():
@@ -133,7 +135,8 @@ def test_worst_findings_come_first_and_order_is_stable():
 def test_anomaly_becomes_finding():
     """What a source reports is a finding with its own words, evidence and origin."""
     records = healthy()
-    records.add(Anomaly("dump-file-cut", "Cut at 5.", ORIGIN, "file", ("size = 5", "need = 9")))
+    pieces = (Evidence("size", 5, "Number"), Evidence("need", 9, "Number"))
+    records.add(Anomaly("dump-file-cut", "Cut at 5.", ORIGIN, "file", pieces, {"size": 5}))
     (finding,) = checks.run(records)
     assert finding == (
         "dump-file-cut",
@@ -141,7 +144,8 @@ def test_anomaly_becomes_finding():
         "file",
         "Cut at 5.",
         checks.RULES["dump-file-cut"].next_step,
-        "size = 5; need = 9",
+        pieces,
+        {"size": 5},
         ORIGIN,
     )
 

@@ -11,6 +11,7 @@ from analyzer.records import (
     Anomaly,
     Callback,
 )
+from analyzer.tables import evidence_lines
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_callback_in_another_module_names_it():
     changed("filters", 0, records, dump_finish=0xFFFFF804_91000010)
     finding = only(records, "callback-outside-module")
     assert "in old.sys, which was unloaded" in finding.text
-    assert "old.sys = 0xfffff80491000000 to 0xfffff80491000fff" in finding.evidence
+    assert "old.sys = 0xfffff80491000000 to 0xfffff80491000fff" in evidence_lines(finding)[2]
 
 
 def test_callback_of_filter_without_module_is_not_judged():

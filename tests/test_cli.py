@@ -392,7 +392,7 @@ from analyzer.absence import Absent
 from analyzer.case import Case
 from analyzer.records import Finding, Origin, Records
 made = Records()
-made.add(Finding("a", "error", "b", "c", "d", "e", Origin("f", "g")))
+made.add(Finding("a", "error", "b", "c", "d", (), {{}}, Origin("f", "g")))
 case = Case(made)
 case.report(), case.report("json"), case.exit_code()
 from analyzer import cli

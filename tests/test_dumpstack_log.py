@@ -15,6 +15,7 @@ from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.names import progress
 from analyzer.records import Records
 from analyzer.sources.dumpstack_log import collect, from_bytes
+from analyzer.tables import evidence_lines
 
 FILES = generator_logs.files()
 LOGS = {name: data for name, data in FILES.items() if name.endswith(".log")}
@@ -226,8 +227,8 @@ def test_stuck_driver_is_named() -> None:
     """The finding names the driver and quotes the last line and the last progress."""
     found = anomaly(read("driver-stuck.log"), "log-driver-stuck")
     assert found.subject == "badnic"
-    assert "last line = Calling badnic secondary callback." in found.evidence
-    assert f"last progress = 0x43 ({progress.name(0x43)})" in found.evidence
+    assert "last line = Calling badnic secondary callback." in evidence_lines(found)
+    assert f"last progress = 0x00000043 ({progress.name(0x43)})" in evidence_lines(found)
     assert found.origin.confidence == "likely"
 
 
@@ -246,7 +247,7 @@ def test_slow_write_has_rate_and_slowest_place() -> None:
     """262,144 pages in 60 s are 17.1 MB/s; the chunk after 10 % ran at 1 MB/s."""
     found = anomaly(read("write-stalled-chunk.log"), "log-write-slow")
     assert "17.1 MB/s" in found.text
-    assert "slowest chunk = 1 MB/s at 10 %" in found.evidence
+    assert "slowest chunk = 1 MB/s at 10 %" in evidence_lines(found)
 
 
 def test_throughput_lines_are_rows() -> None:
@@ -262,7 +263,7 @@ def test_reduced_dump_keeps_both_types() -> None:
     """Kernel first, minidump at the end; the machine record has the type that was written."""
     records = read("reduced-to-minidump.log")
     found = anomaly(records, "log-dump-type-reduced")
-    assert found.evidence[1:] == ("dump type = 6", "dump type = 4")
+    assert evidence_lines(found)[1:] == ["dump type = 6", "dump type = 4"]
     assert found.origin.confidence == "likely"
     assert records["machine"][0].dump_type == 4
 
@@ -343,7 +344,7 @@ def test_header_of_a_log_that_was_never_closed() -> None:
     assert rules(records) == ["log-driver-stuck", "log-unfinished"]
     found = anomaly(records, "log-driver-stuck")
     assert found.origin.confidence == "likely"
-    assert "length in header = 12288, the whole file: it was never closed" in found.evidence
+    assert "length in header = 12288, the whole file: it was never closed" in evidence_lines(found)
 
 
 def test_log_without_its_start_is_known_by_its_lines() -> None:

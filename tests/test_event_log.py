@@ -20,6 +20,7 @@ from analyzer.records import Records
 from analyzer.sources import event_log
 from analyzer.sources.event_log_events import Packet, packet_of
 from analyzer.sources.event_log_evtx import Reader, is_proven
+from analyzer.tables import evidence_lines
 
 Shared = Callable[[str], Path]
 evtx = pytest.importorskip("evtx")
@@ -149,10 +150,10 @@ def test_damage_of_a_real_log_is_counted(shared_sample: Shared) -> None:
     records = event_log.collect(str(shared_sample(name)))
     assert rules(records) == ["event-log-damaged"]
     if is_proven():
-        assert records.anomalies[0].evidence[:2] == ("lost = 280", "read = 270")
+        assert evidence_lines(records.anomalies[0])[:2] == ["lost = 280", "read = 270"]
         assert records["sources"][0].subtype == "270 records read, 0 of the dump path, 280 damaged"
     else:
-        assert "readable with evtx" in records.anomalies[0].evidence[2]
+        assert "readable with evtx" in evidence_lines(records.anomalies[0])[2]
 
 
 def test_old_evt_is_named_and_refused(shared_sample: Shared) -> None:
@@ -202,11 +203,11 @@ def test_volmgr_45_as_published(tmp_path: Path) -> None:
     )
     (found,) = records.anomalies
     assert found.rule == "event-dump-driver-load-failed"
-    assert found.evidence == (
+    assert evidence_lines(found) == [
         "event = volmgr 45",
-        "location = 0x2005 (loading the dump filter drivers (LoadFilterDrivers))",
+        "location = 0x00002005 (loading the dump filter drivers (LoadFilterDrivers))",
         "status = 0xc0000034 (STATUS_OBJECT_NAME_NOT_FOUND)",
-    )
+    ]
 
 
 def test_volmgr_161_as_published(tmp_path: Path) -> None:
@@ -405,7 +406,7 @@ def test_damaged_event_in_an_export_costs_only_itself(tmp_path: Path) -> None:
     records = export(tmp_path, xml_event("volmgr", 162), bad, xml_event("volmgr", 162))
     assert len(records["events"]) == 2
     assert rules(records) == ["event-log-damaged"]
-    assert records.anomalies[0].evidence == ("damaged = 1", "seen = 3")
+    assert evidence_lines(records.anomalies[0]) == ["damaged = 1", "seen = 3"]
 
 
 def test_entities_are_not_expanded(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ MODULES = {
 }
 #: these also run inside the debugger, where only the standard library may be imported
 STANDARD_LIBRARY_ONLY = (
-    *("errors", "absence", "records", "records_stacks", "layouts", "names", "target", "dumpstack"),
+    *("errors", "absence", "records", "layouts", "names", "target", "dumpstack"),
     "live",
 )
 MAX_LINES = 400

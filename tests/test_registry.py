@@ -19,6 +19,7 @@ from analyzer.errors import AnalyzerError, InputError, UnsupportedError, UsageEr
 from analyzer.records import Records
 from analyzer.sources import kind_of
 from analyzer.sources.registry import collect
+from analyzer.tables import evidence_lines
 
 CONTROL = r"HKLM\SYSTEM\CurrentControlSet\Control\CrashControl"
 FILES = generator_logs.files()
@@ -108,7 +109,7 @@ def test_hive_whose_newest_changes_are_in_its_logs(tmp_path: Path) -> None:
     data[4:8] = (205).to_bytes(4, "little")
     records = read(tmp_path, bytes(data))
     found = next(a for a in records.anomalies if a.rule == "registry-changes-elsewhere")
-    assert found.evidence == ("writes begun = 205", "writes finished = 1")
+    assert evidence_lines(found) == ["writes begun = 205", "writes finished = 1"]
 
 
 def test_hive_of_a_user_is_refused(tmp_path: Path) -> None:
@@ -332,6 +333,6 @@ def test_damaged_line_costs_only_itself(tmp_path: Path) -> None:
     records = read(tmp_path, text.encode("utf-16"), "a.reg")
     assert sorted(settings(records)) == ["CrashDumpEnabled", "LogEvent"]
     (found,) = (a for a in records.anomalies if a.rule == "registry-damaged")
-    assert found.evidence == (
+    assert evidence_lines(found) == [
         "line 5: data of 'EnableLogFile' cannot be read", "line 6: not a value",
-    )  # fmt: skip
+    ]  # fmt: skip

@@ -99,7 +99,13 @@ def test_findings_show_severity_rule_evidence_and_advice(handmade: Records) -> N
     """A finding is told with all its parts, the most severe first."""
     handmade.add(
         make(records.Finding, rule="b", severity="info", text="Later.", advice="Wait."),
-        make(records.Finding, rule="a", severity="error", text="First.", evidence="x = 1"),
+        make(
+            records.Finding,
+            rule="a",
+            severity="error",
+            text="First.",
+            evidence=(records.Evidence("x", 1, "Number"),),
+        ),
     )
     report = Case(handmade).report()
     section = report[report.index("Findings") : report.index("Crash and machine")].splitlines()
@@ -225,7 +231,7 @@ def test_many_findings_of_a_rule_are_counted_not_listed() -> None:
 
 def test_long_evidence_is_shown_whole() -> None:
     """Each piece of evidence has its own line, none is lost at the end."""
-    evidence = "; ".join(f"value {number} = {number:#018x}" for number in range(40))
+    evidence = tuple(records.Evidence(f"value {n}", n, "Address") for n in range(40))
     made = Records()
     made.add(make(records.Finding, rule="r", severity="error", text="x", evidence=evidence))
     report = Case(made).report()

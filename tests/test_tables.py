@@ -118,6 +118,8 @@ def test_empty_and_full_tables_have_the_same_types(table: str) -> None:
     # Oracle: the contract of the tables, kind by kind.
     expected = {
         "Text": "string",
+        "Proof": "string",
+        "Facts": "string",
         "Address": "UInt64",
         "Big": "UInt64",
         "Code": "UInt32",
@@ -127,7 +129,8 @@ def test_empty_and_full_tables_have_the_same_types(table: str) -> None:
         "Flag": "boolean",
         "Time": "datetime64[ns, UTC]",
     }
-    values = {"Text": "x", "Real": 1.5, "Flag": True}
+    values = {"Text": "x", "Real": 1.5, "Flag": True, "Facts": {"a": 1}}
+    values["Proof"] = (records.Evidence("a", 1),)
     kinds = {c.name: c.kind for c in tables.SCHEMA[table]}
     fields = [n for n in records.TABLES[table]._fields if n != "origin"]
     full = make(records.TABLES[table], **{n: values.get(kinds[n], 7) for n in fields})

@@ -101,6 +101,7 @@ def _finding(anomaly: Anomaly) -> Finding:
         anomaly.subject or None,
         text,
         rule.next_step,
-        "; ".join(anomaly.evidence),
+        anomaly.evidence,
+        anomaly.facts,
         anomaly.origin,
     )

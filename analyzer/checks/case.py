@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from ..absence import is_absent
 from ..names import progress
-from ..records import Anomaly, Crash, Machine, Origin, Records
+from ..records import Anomaly, Crash, Evidence, Machine, Origin, Records
 from ..tables import iso_time
 from . import case_filters
-from .case_seen import CaseSeen, listed, say, value
+from .case_seen import CaseSeen, in_words, joined, leading, listed
 from .crashes import FAILED, SMALLER, WRITTEN, called
 from .evidence import known
 
@@ -60,13 +60,13 @@ def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
             f"crash path most probably died or hung in the secondary callback of "
             f"{anomaly.subject}."
         )
-        yield say(
+        yield joined(
             "case-driver-stuck",
             text,
             anomaly.origin,
             anomaly.subject,
-            (anomaly.origin, str(anomaly.evidence[0])),
-            *((row.origin, _told(row)) for row in rows),
+            leading(anomaly),
+            *(in_words(row.origin, _told(row)) for row in rows),
         )
 
 
@@ -86,7 +86,7 @@ def _stalled(seen: CaseSeen) -> Iterator[Anomaly]:
         said: list[tuple[Origin, str]] = [
             (other.origin, "event 161 says that the port driver's write failed")
             for other in seen.told("event-dump-failed")
-            if value(other, "location") == _PORT_WRITE and seen.crash(other) == number
+            if other.facts.get("location") == _PORT_WRITE and seen.crash(other) == number
         ]
         # not of one event: the errors lie before a restart, which is what is known of them
         said += [
@@ -103,13 +103,15 @@ def _stalled(seen: CaseSeen) -> Iterator[Anomaly]:
                 f"{called(anomaly.origin.source)} shows that writing memory to the disk stalled, "
                 f"and {words}: the disk, its driver or a filter's Dump_Write does not keep up."
             )
-            first = (anomaly.origin, str(anomaly.evidence[0]))
-            yield say("case-write-stalled", text, anomaly.origin, "storage", first, *said)
+            pieces = [in_words(*pair) for pair in said]
+            yield joined(
+                "case-write-stalled", text, anomaly.origin, "storage", leading(anomaly), *pieces
+            )
 
 
 def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
     for anomaly in seen.told("log-dump-type-reduced", "dump-space-insufficient"):
-        if anomaly.rule.startswith("log") and "too small" not in anomaly.text:
+        if anomaly.rule.startswith("log") and not anomaly.facts.get("too_small"):
             continue
         said: list[tuple[Origin, str]] = [
             (other.origin, "PageFileTooSmall is set")
@@ -125,7 +127,7 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
         said += [
             (other.origin, "event 161 says that there was no space")
             for other in seen.told("event-dump-failed")
-            if value(other, "status") in _NO_SPACE and seen.crash(other) == seen.crash(anomaly)
+            if other.facts.get("status") in _NO_SPACE and seen.crash(other) == seen.crash(anomaly)
         ]
         said = [pair for pair in said if pair[0].source != anomaly.origin.source]
         if not said:
@@ -136,8 +138,10 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
             f"{called(anomaly.origin.source)} says that the dump file was too small{need}, and "
             f"{words}: the file that takes the dump is too small."
         )
-        first = (anomaly.origin, str(anomaly.evidence[0]) if anomaly.evidence else anomaly.text)
-        yield say("case-dump-too-small", text, anomaly.origin, "dump file", first, *said)
+        pieces = [in_words(*pair) for pair in said]
+        yield joined(
+            "case-dump-too-small", text, anomaly.origin, "dump file", leading(anomaly), *pieces
+        )
 
 
 def _needed(seen: CaseSeen, source: str) -> int:
@@ -169,14 +173,14 @@ def _type_smaller(seen: CaseSeen) -> Iterator[Anomaly]:
                     continue
                 kind = machine.dump_type_name
                 kind = "a smaller dump" if is_absent(kind) else str(kind)
-                yield say(
+                yield joined(
                     "case-dump-type-smaller",
                     f"{called(registry)} asks for {wanted}, but {called(source)} tells of "
                     f"{kind}: Windows switched to a smaller dump, or the setting is newer.",
                     machine.origin,
                     "dump type",
-                    (machine.origin, f"dump type = {machine.dump_type}"),
-                    (setting.origin, f"CrashDumpEnabled = {setting.value}"),
+                    Evidence("dump type", machine.dump_type, "Number", origin=machine.origin),
+                    Evidence("CrashDumpEnabled", setting.value, origin=setting.origin),
                 )
 
 
@@ -197,29 +201,29 @@ def _switched_off(seen: CaseSeen) -> Iterator[Anomaly]:
         rows = [row for row in seen.crashes if row.crash not in left]
         if rows and not any(row.tells in ("kernel dump", "dump log") for row in rows):
             row = rows[-1]
-            yield say(
+            yield joined(
                 "case-dump-disabled",
                 f"CrashDumpEnabled is 0 in {called(anomaly.origin.source)}, and "
                 f"{called(row.origin.source)} tells of a crash ({_told(row)}): such a crash leaves "
                 "no dump, unless the setting is newer.",
                 anomaly.origin,
                 "CrashDumpEnabled",
-                (anomaly.origin, "CrashDumpEnabled = 0"),
-                (row.origin, _told(row)),
+                leading(anomaly),
+                in_words(row.origin, _told(row)),
             )
     logs = {row.crash for row in seen.crashes if row.tells == "dump log"}
     without = [row for row in seen.crashes if row.crash not in logs]
     for anomaly in seen.told("registry-log-disabled") if without else []:
         row = without[-1]
-        yield say(
+        yield joined(
             "case-log-switched-off",
             f"{called(row.origin.source)} tells of a crash ({_told(row)}), but no dump log of it "
             f"was given: by {called(anomaly.origin.source)} EnableLogFile is off, so Windows "
             "writes none.",
             anomaly.origin,
             "EnableLogFile",
-            (anomaly.origin, str(anomaly.evidence[0])),
-            (row.origin, _told(row)),
+            leading(anomaly),
+            in_words(row.origin, _told(row)),
         )
 
 
@@ -230,39 +234,39 @@ def _contradictory(seen: CaseSeen) -> Iterator[Anomaly]:
         pairs = [(g, b) for g in good for b in bad if g.origin.source != b.origin.source]
         if pairs:
             one, other = pairs[0]
-            yield say(
+            yield joined(
                 "case-outcome-contradictory",
                 f"{called(one.origin.source)} says that the dump of crash {number} was written "
                 f"({one.tells}), {called(other.origin.source)} says that it failed "
                 f"({other.tells}).",
                 one.origin,
                 f"crash {number}",
-                *((row.origin, f"{_told(row)}; {row.why}") for row in (one, other)),
+                *(in_words(row.origin, f"{_told(row)}, {row.why}") for row in (one, other)),
             )
 
 
 def _progress(seen: CaseSeen) -> Iterator[Anomaly]:
     for anomaly in seen.told("event-dump-failed"):
-        stage = value(anomaly, "stage")
+        stage = anomaly.facts.get("progress")
         logs = {r.origin.source for r in seen.others(anomaly) if r.tells == "dump log"}
         last = [
             s
             for s in seen.records["stages"]
-            if s.origin.source in logs and str(s.stage).startswith("progress-")
+            if s.origin.source in logs and not is_absent(s.progress)
         ]
         if stage is None or not last:
             continue
-        own = int(str(last[-1].stage).removeprefix("progress-"), 16)
+        own = int(last[-1].progress)
         agree = "another" if (own ^ stage) & progress.STAGE_MASK else "the same"
-        yield say(
+        yield joined(
             "case-progress",
             f"Event 161 in {called(anomaly.origin.source)} says that the dump stopped at progress "
             f"{stage:#x} ({progress.name(stage)}); the last one in "
             f"{called(last[-1].origin.source)} is {agree}: {own:#x} ({progress.name(own)}).",
             anomaly.origin,
             "progress",
-            (anomaly.origin, f"progress = {stage:#x}"),
-            (last[-1].origin, f"last progress = {own:#x}"),
+            Evidence("progress", stage, "Code", progress.name(stage), anomaly.origin),
+            Evidence("last progress", own, "Code", progress.name(own), last[-1].origin),
         )
 
 
@@ -276,12 +280,13 @@ def _several(seen: CaseSeen) -> Iterator[Anomaly]:
         code = next((f"{row.bugcheck:#x}" for row in rows if not is_absent(row.bugcheck)), "?")
         times = [known(row.time) for row in rows if not is_absent(row.time)]
         when = iso_time(times[0]) if times else "time unknown"
-        lines.append((rows[0].origin, f"crash {number}, bugcheck {code}, {when}"))
+        lines.append(in_words(rows[0].origin, f"crash {number}, bugcheck {code}, {when}"))
+    found_at = seen.index.by_number[found[0]][0].origin
     sources = sorted({called(row.origin.source) for row in seen.crashes})
-    yield say(
+    yield joined(
         "case-several-crashes",
         f"The inputs are of {len(found)} crashes ({listed(sources[:5])}); they are told apart.",
-        lines[0][0],
+        found_at,
         "",
         *lines,
     )

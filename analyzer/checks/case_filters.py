@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from ..layouts.crashdmp import knows_state
 from ..names import ntstatus
-from ..records import Anomaly, Module, Setting
+from ..records import Anomaly, Evidence, Module, Setting
 from . import rules_case
-from .case_seen import IN_BOX, CaseSeen, listed, say, value
+from .case_seen import IN_BOX, CaseSeen, in_words, joined, leading, listed, setting
 from .crashes import SMALLER, WRITTEN, called
 
 _LOAD_FILTERS = 0x2005
@@ -24,7 +24,7 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
     found = [
         a
         for a in seen.told("event-dump-driver-load-failed")
-        if value(a, "location") == _LOAD_FILTERS and value(a, "status") in _NO_FILE
+        if a.facts.get("location") == _LOAD_FILTERS and a.facts.get("status") in _NO_FILE
     ]
     for registry in seen.registries if found else []:
         entries = seen.registered(registry)
@@ -35,7 +35,7 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
         if not suspects:
             continue
         last, times = found[-1], f" ({len(found)} times)" if len(found) > 1 else ""
-        status = value(last, "status") or 0
+        status = last.facts["status"]
         why = doubtful.get(suspects[0].lower(), "")
         about = f" {listed(suspects)}" + (f", {why}" if why and len(suspects) == 1 else "")
         blame = "the driver file of one of them is most probably missing"
@@ -50,13 +50,14 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
         )
         if len(suspects) == 1 and suspects[0].lower() != IN_BOX:
             text += f" Without it: {_without(suspects[0], names)}"
-        yield say(
+        yield joined(
             "case-filter-file-missing",
             text,
             last.origin,
             suspects[0],
-            (last.origin, f"event 45, location {_LOAD_FILTERS:#x}, status {status:#010x}"),
-            *((e.origin, f"{e.name} = {e.value}") for e in entries),
+            Evidence("location", _LOAD_FILTERS, "Code", "loading the dump filters", last.origin),
+            Evidence("status", status, "Code", ntstatus.name(status), last.origin),
+            *map(setting, entries),
         )
 
 
@@ -98,34 +99,37 @@ def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
                 text += f", but the modules in {called(path)} show that it was not loaded."
                 if why:
                     text += f" Without it: {_without(name, [str(e.value) for e in entries])}"
-                yield say(
+                yield joined(
                     "case-leftover-filter" if why else "case-filter-not-loaded",
                     text,
                     entry.origin,
                     name,
-                    (entry.origin, f"{entry.name} = {name}"),
-                    (modules[0].origin, f"{len(modules)} modules of the crash stack, not this one"),
+                    setting(entry),
+                    in_words(
+                        modules[0].origin,
+                        f"{len(modules)} modules of the crash stack, not this one",
+                    ),
                 )
             known = {"dump_" + str(e.value).lower().removesuffix(".sys") for e in entries}
             for name, module in names.items():
                 if entries and module.role == "dump filter" and name not in known:
-                    yield say(
+                    yield joined(
                         "case-filter-not-registered",
                         f"{module.name} is loaded as a dump filter in {called(path)}, but "
                         f"DumpFilters in {called(registry)} does not name it.",
                         module.origin,
                         str(module.name),
-                        (module.origin, f"module {module.name}, role {module.role}"),
-                        *((e.origin, f"{e.name} = {e.value}") for e in entries),
+                        in_words(module.origin, f"module {module.name}, role {module.role}"),
+                        *map(setting, entries),
                     )
 
 
 def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
     live = {a.origin.source for a in seen.told("not-a-crash")}
     for anomaly in seen.told("filter-disabled"):
-        if anomaly.subject.endswith("(hibernation stack)") or anomaly.origin.source in live:
+        if anomaly.facts.get("stack") == "hibernation" or anomaly.origin.source in live:
             continue  # that stack did not write a dump
-        module = anomaly.subject.split(" ")[0]
+        module = str(anomaly.facts.get("filter") or "")
         name = re.sub(r"(?i)^(dump|hiber)_", "", module)
         entries = [
             entry
@@ -143,14 +147,14 @@ def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
             f"after a failure{_how_sure(seen, anomaly)}, and {listed(said[:3])}: the dump went on "
             "without it. If this filter encrypts, the dump may hold memory in plain text."
         )
-        yield say(
+        yield joined(
             "case-filter-disabled",
             text,
             anomaly.origin,
             module,
-            (anomaly.origin, f"{module} is disabled"),
-            *((e.origin, f"{e.name} = {e.value}") for e in entries),
-            *((row.origin, f"{row.tells}: {row.outcome}") for row in rows),
+            leading(anomaly),
+            *map(setting, entries),
+            *(in_words(row.origin, f"{row.tells}: {row.outcome}") for row in rows),
         )
 
 
@@ -167,17 +171,13 @@ def _place(entry: Setting) -> int:
 
 
 def _hibernation(seen: CaseSeen) -> Iterator[Anomaly]:
-    failed = [
-        a
-        for a in seen.told("event-dump-stack-failed")
-        if a.evidence and str(a.evidence[0]).endswith(" 7")
-    ]
+    failed = [a for a in seen.told("event-dump-stack-failed") if a.facts.get("event_id") == 7]
     for registry in seen.registries if failed else []:
         others = [e for e in seen.registered(registry) if str(e.value).lower() != IN_BOX]
         if not others:
             continue
         last = failed[-1]
-        status = value(last, "status")
+        status = last.facts.get("status")
         words = "" if status is None else f" with {ntstatus.name(status)} ({status:#010x})"
         text = (
             f"{called(last.origin.source)} has Kernel-Dump event 7: the dump stack for hibernation "
@@ -187,13 +187,13 @@ def _hibernation(seen: CaseSeen) -> Iterator[Anomaly]:
             "driver: the storage driver's copy can fail as well as a filter, and on Windows 7 a "
             "failing Dump_Start alone does not make the stack fail."
         )
-        yield say(
+        yield joined(
             "case-hibernation-fallback",
             text,
             last.origin,
             str(others[0].value),
-            (last.origin, "Kernel-Dump event 7" + (f", status {status:#010x}" if status else "")),
-            *((e.origin, f"{e.name} = {e.value}") for e in others),
+            leading(last),
+            *map(setting, others),
         )
 
 

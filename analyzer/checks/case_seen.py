@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..absence import is_absent
-from ..records import Anomaly, Crash, Records, Setting
-from .crashes import Index, called
+from ..records import Anomaly, Crash, Evidence, Origin, Records, Setting
+from .crashes import Index
 
 IN_BOX = "dumpfve.sys"
 #: machines have one to three; a hostile list must not make a finding per entry
@@ -74,21 +74,32 @@ class CaseSeen:
         }
 
 
-def value(anomaly: Anomaly, name: str) -> int | None:
-    """A number out of an evidence line "name = 0x2005 (words)"."""
-    for line in anomaly.evidence:
-        match = re.match(rf"{name} = (0x[0-9a-fA-F]+|\d+)", str(line))
-        if match:
-            return int(match[1], 0)
-    return None
-
-
-def say(rule: str, text: str, first: Any, subject: str, *evidence: tuple[Any, str]) -> Anomaly:
-    """A finding at its first source; each evidence line names its source."""
-    lines = [f"{called(origin.source)}: {words[:200]}" for origin, words in evidence[:_MOST_LINES]]
+def joined(
+    rule: str, text: str, first: Origin, subject: str, *evidence: Evidence, **facts: Any
+) -> Anomaly:
+    """A finding at its first source; each piece of evidence has its own source."""
+    shown = evidence[:_MOST_LINES]
     if len(evidence) > _MOST_LINES:
-        lines.append(f"{len(evidence) - _MOST_LINES} more")
-    return Anomaly(rule, text[:_LONGEST], first, subject[:100], tuple(lines))
+        shown += (Evidence("", f"{len(evidence) - _MOST_LINES} more"),)
+    return Anomaly(rule, text[:_LONGEST], first, subject[:100], shown, facts)
+
+
+def leading(anomaly: Anomaly) -> Evidence:
+    """What an anomaly rests on first, with its source."""
+    if not anomaly.evidence:
+        return Evidence("", anomaly.text, origin=anomaly.origin)
+    first = anomaly.evidence[0]
+    return first if first.origin is not None else first._replace(origin=anomaly.origin)
+
+
+def in_words(origin: Origin, words: str) -> Evidence:
+    """What a source says, where that is a sentence and not one value."""
+    return Evidence("", words, origin=origin)
+
+
+def setting(row: Setting) -> Evidence:
+    """A configured value."""
+    return Evidence(str(row.name)[:100], str(row.value)[:200], origin=row.origin)
 
 
 def listed(names: Sequence[str]) -> str:

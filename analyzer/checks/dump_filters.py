@@ -12,9 +12,9 @@ from typing import Any
 from ..absence import Absent
 from ..layouts.crashdmp import knows_state
 from ..names import ntstatus
-from ..records import Anomaly, Callback, Filter
+from ..records import Anomaly, Callback, Evidence, Filter
 from . import benign
-from .evidence import Seen, about, broken, contains, has_range, known, lines, place, span
+from .evidence import Seen, about, broken, contains, evidence_of, has_range, known, span
 from .machine import is_live
 
 WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
@@ -63,8 +63,8 @@ def _counts(seen: Seen) -> Iterator[Anomaly]:
                 f"The {stack} stack has {_count(len(modules), 'module')} taken for a filter, but "
                 f"crashdmp's list has {_count(listed, 'filter')}."
             )
-            evidence = [line for row in modules for line in lines(row, "name")]
-            evidence += lines(rows[0], "ring_count")
+            evidence = [piece for row in modules for piece in evidence_of(row, "name")]
+            evidence += evidence_of(rows[0], "ring_count")
             yield Anomaly(
                 "filter-count-differs", text, rows[0].origin, f"{stack} stack", tuple(evidence)
             )
@@ -91,6 +91,8 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
             row,
             subject,
             "state",
+            filter=known(row.filter),
+            stack=known(row.stack),
         )
     if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
         where = routine or "a routine that is not named"
@@ -241,8 +243,8 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
             record,
             subject,
         )
-        evidence = [f"{name} = 0x{address:016x} ({place(record.origin)})"]
-        evidence += [f"{m.name} = {span(m)} ({place(m.origin)})" for m in (own, holder) if m]
+        evidence = [Evidence(name, address, "Address", origin=record.origin)]
+        evidence += [Evidence(str(m.name), span(m), origin=m.origin) for m in (own, holder) if m]
         yield anomaly._replace(evidence=tuple(evidence))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..absence import is_absent
-from ..records import TABLES, Anomaly, Module, Origin, Records
-from ..tables import SCHEMA, checked, plain
+from ..records import TABLES, Anomaly, Evidence, Module, Origin, Records
+from ..tables import SCHEMA, shown
 
 #: tables that the checks read; events can be millions and are looked at by their own source
 _TABLES = ("sources", "machine", "modules", "filters", "extensions", "callbacks", "requests")
@@ -97,32 +97,20 @@ def about(record: Any) -> str:
 
 def show(record: Any, field: str) -> str:
     """A value the way the tables show it, or why there is none."""
-    kind = _KINDS[type(record), field]
-    value = checked(kind, getattr(record, field))
-    if is_absent(value):
-        return "not determined" if value is None else f"not determined ({value})"
-    return str(plain(kind, value))
+    return shown(_KINDS[type(record), field], getattr(record, field))
 
 
-def place(origin: Origin) -> str:
-    """Where a record was read: address and file offset, or without both how it was found."""
-    if not is_absent(origin.address):
-        at = f"record at 0x{origin.address:016x}"
-        return at if is_absent(origin.file_offset) else f"{at}, file offset {origin.file_offset:#x}"
-    if not is_absent(origin.file_offset):
-        return f"{origin.how} at file offset {origin.file_offset:#x}"
-    return origin.how
+def evidence_of(record: Any, *fields: str) -> tuple[Evidence, ...]:
+    """Fields of one record as evidence."""
+    kinds = ((field, _KINDS[type(record), field]) for field in fields)
+    return tuple(
+        Evidence(field, getattr(record, field), kind, origin=record.origin) for field, kind in kinds
+    )
 
 
-def lines(record: Any, *fields: str) -> tuple[str, ...]:
-    """Evidence lines "name = value (place)" for fields of one record."""
-    where = place(record.origin)
-    return tuple(f"{field} = {show(record, field)} ({where})" for field in fields)
-
-
-def broken(rule: str, text: str, record: Any, subject: str, *fields: str) -> Anomaly:
+def broken(rule: str, text: str, record: Any, subject: str, *fields: str, **facts: Any) -> Anomaly:
     """A rule that one record breaks; a record that is not certain says so in the text."""
     origin: Origin = record.origin
     if origin.confidence != "certain":
         text += f" The record itself is not certain but {origin.confidence} ({origin.how})."
-    return Anomaly(rule, text, origin, subject, lines(record, *fields))
+    return Anomaly(rule, text, origin, subject, evidence_of(record, *fields), facts)

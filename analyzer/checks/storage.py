@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..records import Anomaly, Request
-from .evidence import Seen, known, place
+from ..records import Anomaly, Evidence, Request
+from .evidence import Seen, known
 from .machine import is_live
 
 #: A second: four times what 99 % of 3,247 requests in 52 real dumps stayed under (235 ms; the worst
@@ -114,7 +114,7 @@ def _ms(ns: int) -> str:
 
 
 def _finding(rule: str, text: str, told: list[tuple[Request, str]]) -> Anomaly:
-    evidence = [f"{_name(r)} = {what} ({place(r.origin)})" for r, what in told[:SHOWN]]
+    evidence = [Evidence(_name(r), what, origin=r.origin) for r, what in told[:SHOWN]]
     if len(told) > SHOWN:
-        evidence.append(f"{len(told) - SHOWN} more in the table requests")
+        evidence.append(Evidence("", f"{len(told) - SHOWN} more in the table requests"))
     return Anomaly(rule, text, told[0][0].origin, "storage", tuple(evidence))

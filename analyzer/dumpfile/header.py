@@ -13,7 +13,7 @@ from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..files import FileBytes
 from ..layouts import mindumpdef
-from ..records import Anomaly, Origin
+from ..records import Anomaly, Evidence, Origin
 
 Value = Union[int, bytes, Absent]
 
@@ -87,7 +87,7 @@ class MachineFile:
         *,
         offset: int | None = None,
         subject: str = "",
-        evidence: tuple[str, ...] = (),
+        evidence: tuple[Evidence, ...] = (),
     ) -> None:
         """Records something odd; identical notes are kept once."""
         note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)
@@ -144,7 +144,7 @@ class DumpFile(MachineFile):
                 "header-field-unset",
                 f"the header fields {', '.join(unset)} were never filled in (they still hold PAGE)",
                 offset=mindumpdef.fields(self.layout)[unset[0]].offset,
-                evidence=tuple(f"{name} = PAGE" for name in unset),
+                evidence=tuple(Evidence(name, "PAGE") for name in unset),
             )
 
     def _field(self, field: mindumpdef.Field) -> Value:

@@ -15,7 +15,7 @@ from ..absence import REASONS, Absent
 from ..errors import UsageError
 from ..files import Bytes
 from ..layouts import mindumpdef
-from ..records import Module
+from ..records import Evidence, Module
 from . import loaded, processors
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
@@ -53,8 +53,8 @@ class PageDump(KernelDump):
                 f"{_missing(min(self.missing_pages, self.pages.pages))}",
                 offset=file.size,
                 evidence=(
-                    f"pages stated = {self.pages.pages}",
-                    f"pages missing = {self.missing_pages}",
+                    Evidence("pages stated", self.pages.pages, "Number"),
+                    Evidence("pages missing", self.missing_pages, "Number"),
                 ),
             )
         self.walker = self._choose_scheme()

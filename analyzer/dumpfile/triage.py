@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts import mindumpdef
-from ..records import Module
+from ..records import Evidence, Module
 from . import loaded, secondary
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
@@ -84,7 +84,10 @@ class TriageDump(KernelDump):
                 "dump-file-cut",
                 f"the dump states {size:,} bytes of triage data, the file has {file.size:,} bytes",
                 offset=file.size,
-                evidence=(f"SizeOfDump = {size:#x}", f"file size = {file.size:#x}"),
+                evidence=(
+                    Evidence("SizeOfDump", size, "Number"),
+                    Evidence("file size", file.size, "Number"),
+                ),
             )
         mark = file.data[valid : valid + 4]
         if mark != mindumpdef.TRIAGE_VALID:
@@ -93,7 +96,7 @@ class TriageDump(KernelDump):
                 f"the end mark TRGD is missing at {valid:#x} (found {mark!r}): the writer did not "
                 "finish or the file was damaged",
                 offset=valid,
-                evidence=(f"found = {mark!r}",),
+                evidence=(Evidence("found", repr(mark)),),
             )
 
     # -- memory --------------------------------------------------------------------------------

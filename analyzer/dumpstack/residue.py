@@ -11,8 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from ..absence import Absent
-from ..records import Module
-from ..records_stacks import Residue
+from ..records import Module, Residue
 from ..target import Target, module_at, symbol
 
 #: more words than any real stack held (20 seen); bounds a hostile one

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..absence import Absent
 from ..errors import InputError
 from ..names import ntstatus
-from ..records import Anomaly, Callback, Event, Origin
+from ..records import Anomaly, Callback, Event, Evidence, Origin
 from . import providers
 from .clock import Clock
 
@@ -286,7 +286,7 @@ def _record(
             anomalies.append(
                 Anomaly(
                     "etw-callback-slow", f"{_label(some)} took {duration / 1e9:.3f} s.", origin,
-                    some.filter, (f"duration_ns = {duration}",),
+                    some.filter, (Evidence("duration_ns", duration, "Duration"),),
                 )
             )  # fmt: skip
     status = back.status if back is not None else None

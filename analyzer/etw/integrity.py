@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..records import Anomaly, Origin
+from ..records import Anomaly, Evidence, Origin
 from .layouts import ETW_BUFFER_FLAG_BUFFER_LOST, ETW_BUFFER_FLAG_EVENTS_LOST
 from .trace import Trace
 
@@ -54,9 +54,9 @@ def check(trace: Trace) -> Iterator[Anomaly]:
     session, account = trace.session, trace.account
     name = session.name or trace.path
 
-    def anomaly(rule: str, text: str, offset: Any = None, *evidence: str) -> Anomaly:
+    def anomaly(rule: str, text: str, offset: Any = None, *evidence: Evidence) -> Anomaly:
         return Anomaly(rule, text, Origin(trace.path, "trace structure", "certain", offset), name,
-                       tuple(evidence))  # fmt: skip
+                       evidence)  # fmt: skip
 
     if not session.has_header:
         yield anomaly(
@@ -67,7 +67,7 @@ def check(trace: Trace) -> Iterator[Anomaly]:
         yield anomaly(
             "etw-clock-unknown",
             "The trace header gives no usable clock, so its times are not known.", None,
-            f"clock type = {session.clock.kind}",
+            Evidence("clock type", session.clock.kind),
         )  # fmt: skip
     if trace.other_headers:
         yield anomaly(
@@ -84,7 +84,8 @@ def check(trace: Trace) -> Iterator[Anomaly]:
         yield anomaly(
             "etw-events-lost",
             f"The session lost {session.events_lost} events and {session.buffers_lost} buffers.",
-            None, f"EventsLost = {session.events_lost}", f"BuffersLost = {session.buffers_lost}",
+            None, Evidence("EventsLost", session.events_lost, "Number"),
+            Evidence("BuffersLost", session.buffers_lost, "Number"),
         )  # fmt: skip
     gaps = trace.gaps()
     if gaps:
@@ -93,7 +94,10 @@ def check(trace: Trace) -> Iterator[Anomaly]:
             "etw-buffers-missing",
             f"{missing} buffer numbers are missing in {len(gaps)} places"
             + ("." if trace.may_have_lost_buffers else "; the session says it lost none."), None,
-            *(f"after buffer {last} (processor {cpu}): {count}" for cpu, last, count in gaps[:8]),
+            *(
+                Evidence(f"missing after buffer {last} of processor {cpu}", count, "Number")
+                for cpu, last, count in gaps[:8]
+            ),
         )  # fmt: skip
     cuts = [note for note in account.notes if note.kind == "cut"]
     if cuts:
@@ -106,7 +110,7 @@ def check(trace: Trace) -> Iterator[Anomaly]:
             f"{account.bytes_skipped} of {account.bytes_total} bytes are damaged in {places} "
             f"places; {account.events_recovered} events behind damage were found again.",
             bad[0].offset,
-            *(f"{note.kind} at {note.offset:#x}: {note.text}" for note in bad[:8]),
+            *(Evidence(f"{note.kind} at {note.offset:#x}", note.text) for note in bad[:8]),
         )  # fmt: skip
     for text in trace.decoder.broken[:8]:
         yield anomaly("etw-manifest-broken", f"A manifest in the trace cannot be used: {text}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..absence import Absent
 from ..names import locations, ntstatus
-from ..records import Anomaly, Request, Stage
+from ..records import Anomaly, Evidence, Request, Stage
 from . import callbacks, integrity, providers
 from .events import Row, details
 from .layouts import EVENT64, PERFINFO32, PERFINFO64, SYSTEM32
@@ -190,7 +190,8 @@ class _Story:
                 yield Anomaly(
                     "etw-dump-stack-slow",
                     f"Loading the crash dump stack took {duration / 1e9:.1f} s.",
-                    row.event.origin, "crash dump stack", (f"duration_ns = {duration}",),
+                    row.event.origin, "crash dump stack",
+                    (Evidence("duration_ns", duration, "Duration"),),
                 )  # fmt: skip
         elif number == 1207:
             yield Anomaly("event-dump-encryption-failed", f"{row.event.name}: {row.event.text}.",
@@ -208,7 +209,8 @@ class _Story:
             if took > SLOW_FILE_MS:
                 yield Anomaly(
                     "etw-dump-file-slow", f"Creating the dump file took {took / 1000:.1f} s.",
-                    row.event.origin, "dump file", (f"CreateDumpFileDurationInMs = {took}",),
+                    row.event.origin, "dump file",
+                    (Evidence("CreateDumpFileDurationInMs", took, "Number"),),
                 )  # fmt: skip
         elif number in (4, 5) and status is not None and ntstatus.is_failure(status):
             yield _failed("event-boot-dump-failed", row, status)
@@ -219,7 +221,7 @@ class _Story:
             yield Anomaly(
                 "etw-previous-crash",
                 f"The start before this trace ended with bugcheck {code:#x}.",
-                row.event.origin, "Kernel-Power 41", (f"BugcheckCode = {code:#x}",),
+                row.event.origin, "Kernel-Power 41", (Evidence("BugcheckCode", code, "Code"),),
             )  # fmt: skip
 
     def _entry(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
@@ -227,11 +229,13 @@ class _Story:
         number = int(values.get("ErrorCode", 0)) & 0xFFFF
         if source == "volmgr" and number in _VOLMGR_RULES:
             location = values.get("LocationCode")
+            status = _status(values, "FinalStatus", "Status")
             text = str(row.event.text)
             known = locations.LOCATIONS.get(location) if isinstance(location, int) else None
             yield Anomaly(
                 _VOLMGR_RULES[number], text + (f" ({known})." if known else "."),
-                row.event.origin, "volmgr", (f"event = {number}",),
+                row.event.origin, "volmgr", (Evidence("event", f"volmgr {number}"),),
+                {"event_id": number, "location": location, "status": status},
             )  # fmt: skip
         elif source.startswith(_STORAGE_SOURCES) and int(values.get("ErrorCode", 0)) >> 30 == 3:
             self._errors.setdefault(("driver entries", source), []).append(row)
@@ -291,7 +295,7 @@ class _Story:
                 "etw-storage-errors",
                 f"{len(rows)} storage error{'s' if len(rows) > 1 else ''} ({kind}, {what}); the "
                 f"first says: {str(first.event.text)[:200]}",
-                first.event.origin, what, (f"count = {len(rows)}",),
+                first.event.origin, what, (Evidence("count", len(rows), "Number"),),
             )  # fmt: skip
         if self._slow:
             longest, row = max(self._slow, key=lambda item: item[0])
@@ -299,7 +303,7 @@ class _Story:
                 "etw-storage-slow",
                 f"{len(self._slow)} storage requests were slow or failed; the longest took "
                 f"{longest / 1e6:.0f} ms.",
-                row.event.origin, "storage", (f"longest_ns = {longest}",),
+                row.event.origin, "storage", (Evidence("longest_ns", longest, "Duration"),),
             )  # fmt: skip
 
 
@@ -307,7 +311,8 @@ def _failed(rule: str, row: Row, status: int) -> Anomaly:
     return Anomaly(
         rule, f"{row.event.provider} event {row.event.event_id}, {row.event.name}: "
         f"{ntstatus.name(status)}.", row.event.origin, str(row.event.provider),
-        (f"status = {status:#010x}",),
+        (Evidence("status", status, "Code", ntstatus.name(status)),),
+        {"event_id": row.event.event_id, "status": status},
     )  # fmt: skip
 
 
@@ -316,7 +321,7 @@ def _stage(
 ) -> Stage:
     not_told = Absent("not-applicable", "this is not a step of writing a dump")
     return Stage(
-        stage=stage, text=text, driver=None, elapsed_ms=not_told,
+        stage=stage, progress=None, text=text, driver=None, elapsed_ms=not_told,
         duration_ms=duration // 1_000_000 if isinstance(duration, int) else duration,
         time=row.event.time, status=status,
         status_name=ntstatus.name(status) if status is not None else None, amount=amount,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..records import Anomaly, Origin, Records
+from ..records import Anomaly, Evidence, Origin, Records
 from ..reports.words import counted
 from .measures import Measure, measure, of_records, traits
 from .report import amount
@@ -134,11 +134,11 @@ def judge(records: Records, baseline: dict[str, Any], path: str) -> Iterator[Ano
             f"the baseline has fewer than {ENOUGH} cases of each, or fewer than {ENOUGH_FOR_RARE} "
             "of something that happens or does not.",
             Origin(path, "compared with a fleet"),
-            evidence=tuple(small),
+            evidence=tuple(Evidence("", measure) for measure in small),
         )
 
 
 def _anomaly(rule: str, text: str, row: dict[str, Any], key: Measure, path: str) -> Anomaly:
     text = f"{text[0].upper()}{text[1:]}{row['cases']:,} cases of the baseline."
-    cases = f"cases = {row['cases']}"
+    cases = Evidence("cases", row["cases"], "Number")
     return Anomaly(rule, text, Origin(path, "compared with a fleet"), key.subject, (cases,))

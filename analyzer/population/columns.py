@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from ..absence import Absent
 from ..records import Records
-from ..tables import REASONS_COLUMN, SCHEMA, checked, reasons_text, rows_of, values
+from ..tables import REASONS_COLUMN, SCHEMA, checked, one_cell, plain, reasons_text, rows_of, values
 from . import need
 
 #: rows of the table events that one case gives at most, so that a long trace cannot fill memory
@@ -21,6 +21,7 @@ EVENTS_LIMIT = 100_000
 _ARROW = {
     "Address": "uint64", "Big": "uint64", "Code": "uint32", "Flag": "bool_", "Real": "float64",
     "Number": "int64", "Duration": "int64", "Text": "string",
+    "Proof": "string", "Facts": "string",
 }  # fmt: skip
 
 #: what the scan itself says: one row a case
@@ -93,7 +94,9 @@ class Rows:
                     if isinstance(value, Absent):
                         reasons[name] = str(checked("Text", str(value)))
                         value = None
-                    elif rename is not None and kind == "Text" and value is not None:
+                    elif kind in ("Proof", "Facts"):
+                        value = one_cell(kind, plain(kind, value))
+                    if rename is not None and isinstance(value, str):
                         value = rename(value)
                     cells.append(value)
                 cells.append(reasons_text(reasons))

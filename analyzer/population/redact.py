@@ -15,7 +15,7 @@ from typing import Any, Callable
 from ..absence import Absent
 from ..checks import RULES
 from ..names import bugchecks
-from ..records import TABLES, Finding, Origin, Records
+from ..records import TABLES, Evidence, Finding, Origin, Records
 from ..tables import SCHEMA, rows_of
 
 REDACTED = Absent("redacted")
@@ -135,6 +135,10 @@ _KEPT: dict[str, dict[str, _Keep]] = {
 }
 
 
+#: labels of evidence that are ours: names of columns
+_FIELDS = frozenset(column.name for columns in SCHEMA.values() for column in columns)
+
+
 def redact(records: Records) -> Records:
     """A copy that names no person, machine, disk, address of a network or folder."""
     out = Records()
@@ -216,13 +220,12 @@ def _finding(row: Finding, names: set[str], sources: dict[str, str]) -> Finding:
     subject: Any = row.subject
     if isinstance(subject, str) and subject not in names:
         subject = REDACTED
-    evidence = []
-    for line in str(row.evidence or "").split("; "):
-        name, _, value = line.partition(" = ")
-        if re.fullmatch(r"[a-z][a-z_ ]{1,40}", name) and _NUMBER.fullmatch(value):
-            evidence.append(line)
+    evidence = tuple(
+        Evidence(piece.label, piece.value, piece.kind)
+        for piece in row.evidence
+        if isinstance(piece.value, (int, float)) and piece.label in _FIELDS
+    )
+    facts = {name: value for name, value in row.facts.items() if isinstance(value, (int, bool))}
     origin = _origin(row.origin, sources)
     text = f"{rule.title}."
-    return Finding(
-        rule.id, rule.severity, subject, text, rule.next_step, "; ".join(evidence) or None, origin
-    )
+    return Finding(rule.id, rule.severity, subject, text, rule.next_step, evidence, facts, origin)

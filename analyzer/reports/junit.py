@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from ..absence import Absent
 from ..checks.rule import SEVERITIES
 from ..records import Finding, Records
-from ..tables import rows_of
+from ..tables import evidence_lines, rows_of
 from . import answer, words
 
 
@@ -48,7 +48,7 @@ def _finding(suite: Element, path: str, finding: Finding, failing: tuple[str, ..
     name = words.fields(finding, "rule", "subject")
     case = _case(suite, path, name)
     told = words.clean(finding.text, 2000)
-    lines = [words.clean(line) for line in str(finding.evidence or "").split("; ") if line]
+    lines = [words.clean(line) for line in evidence_lines(finding)]
     lines += [words.clean(finding.advice, 2000)] if finding.advice else []
     severity = words.field(finding, "severity")
     if severity in failing:

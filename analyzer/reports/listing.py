@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import Any
 
 from ..records import Records
-from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, reasons_text
+from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, one_cell, reasons_text
 from .words import LIMIT, WIDTH, cell, clean, wrapped
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -86,8 +86,9 @@ def _csv(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 def _csv_cell(kind: str, value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if kind != "Text" or value is None:
+    if kind not in ("Text", "Proof", "Facts") or value is None:
         return value
+    value = one_cell(kind, value)
     text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), value)
     return "'" + text if text[:1] in tuple("=+-@") else text
 

@@ -14,7 +14,7 @@ from typing import Any
 from .. import __version__
 from ..absence import Absent, is_absent
 from ..records import Records
-from ..tables import rows_of
+from ..tables import evidence_lines, rows_of
 from . import answer, words
 from .calls import call_lines
 from .words import field
@@ -61,7 +61,7 @@ def _findings(records: Records) -> Iterator[str]:
     yield "### Findings\n\n"
     for finding in findings[:_MOST]:
         yield f"- **{text(finding.severity)}** {code(finding.rule)}: {text(finding.text, 2000)}\n"
-        for line in filter(None, str(finding.evidence or "").split("; ")):
+        for line in evidence_lines(finding):
             yield f"  - {code(line)}\n"
         if not is_absent(finding.advice):
             yield f"  - What to do: {text(finding.advice, 2000)}\n"

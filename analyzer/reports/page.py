@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from ..absence import Absent, first_present, is_absent
-from ..checks import RULES
 from ..checks.rule import SEVERITIES
 from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
@@ -23,22 +22,19 @@ from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_o
 from . import answer, timeline, words
 from .calls import Line, call_lines
 from .extension import members
+from .page_findings import ELSEWHERE, MOST_ROWS, finding_of, row_id, rows_by_place
 from .words import clean, field
 
-MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
 MOST_EVENTS = 300  # a trace must not crowd the page
 MOST_FINDINGS = 500
 MOST_CALLS = 100  # lines of a filter's calls that are alike
-_ELSEWHERE = ("sources", "findings")  # tables that have their own section
-_RECORD_AT = re.compile(r"record at (0x[0-9a-f]{16})")
-_FILE_OFFSET = re.compile(r"file offset (0x[0-9a-f]+)")
 _NUMERIC = ("Number", "Duration", "Real")
 
 
 def build(records: Records) -> dict[str, Any]:
     """All that the template shows."""
-    tables = [_table(records, name) for name in SCHEMA if name not in _ELSEWHERE]
-    places = _places(records)
+    tables = [_table(records, name) for name in SCHEMA if name not in ELSEWHERE]
+    rows = rows_by_place(records)
     findings = answer.by_severity(list(rows_of(records["findings"])))
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
     names = [clean(os.path.basename(str(s.path)), 60) for s in rows_of(records["sources"])]
@@ -48,7 +44,7 @@ def build(records: Records) -> dict[str, Any]:
         "facts": list(_facts(records)),
         "answer": answer.sentences(records),
         "counts": [(s, n) for s, n in count.items() if n],
-        "findings": [_finding(f, places, len(names) > 1) for f in findings[:MOST_FINDINGS]],
+        "findings": [finding_of(f, rows, len(names) > 1) for f in findings[:MOST_FINDINGS]],
         "findings_left": max(0, len(findings) - MOST_FINDINGS),
         "timeline": _timeline(records),
         "throughput": list(_throughput(records)),
@@ -56,11 +52,6 @@ def build(records: Records) -> dict[str, Any]:
         "tables": [table for table in tables if table["rows"]],
         "sources": list(_sources(records)),
     }
-
-
-def row_id(table: str, row: int) -> str:
-    """The id of a row on the page."""
-    return f"r-{table}-{row}"
 
 
 def _facts(records: Records) -> Iterator[tuple[str, str]]:
@@ -83,62 +74,6 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
     uptime = known("uptime_ns")
     if uptime is not None:
         yield "uptime", words.duration(uptime)
-
-
-# -- findings and what they point at -----------------------------------------------------------
-
-
-def _places(records: Records) -> dict[Any, list[tuple[str, int, Any]]]:
-    """(source, address or file offset) -> the rows that were read there."""
-    found: dict[Any, list[tuple[str, int, Any]]] = {}
-    for table, rows in records.tables.items():
-        if table in _ELSEWHERE or not isinstance(rows, Sequence):
-            continue
-        for row, record in enumerate(rows[:MOST_ROWS]):
-            origin = record.origin
-            for kind, value in (("at", origin.address), ("file", origin.file_offset)):
-                if not is_absent(value):
-                    found.setdefault((origin.source, kind, value), []).append((table, row, record))
-    return found
-
-
-def _finding(finding: Any, places: dict[Any, Any], several: bool) -> dict[str, Any]:
-    source = finding.origin.source
-    rule = RULES.get(str(finding.rule))
-    lines = [
-        {"text": clean(line), "link": _target(line, source, places)}
-        for line in filter(None, str(finding.evidence or "").split("; "))
-    ]
-    own = [("at", finding.origin.address), ("file", finding.origin.file_offset)]
-    links = [places.get((source, kind, value)) for kind, value in own if not is_absent(value)]
-    first = next((found for found in links if found), None)
-    return {
-        "severity": field(finding, "severity"),
-        "rule": field(finding, "rule"),
-        "title": "" if rule is None else rule.title,
-        "subject": words.fields(finding, "subject"),
-        "text": clean(finding.text, 2000),
-        "advice": "" if is_absent(finding.advice) else clean(finding.advice, 2000),
-        "meaning": "" if rule is None else rule.meaning,
-        "why": "" if rule is None else rule.why,
-        "evidence": lines,
-        "source": clean(os.path.basename(source), 60) if several else "",
-        "link": row_id(first[0][0], first[0][1]) if first else "",
-    }
-
-
-def _target(line: str, source: str, places: dict[Any, Any]) -> str:
-    """The id of the row an evidence line was read from, best one that has the named field."""
-    found: list[tuple[str, int, Any]] = []
-    for kind, pattern in (("at", _RECORD_AT), ("file", _FILE_OFFSET)):
-        match = pattern.search(line)
-        if match and not found:
-            found = places.get((source, kind, int(match[1], 16)), [])
-    name = line.partition(" = ")[0]
-    for table, row, record in found:
-        if name in record._fields or getattr(record, "callback", None) == name:
-            return row_id(table, row)
-    return row_id(*found[0][:2]) if found else ""
 
 
 # -- figures -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Callable
 from ..absence import Absent, is_absent
 from ..layouts.crashdmp import knows_state
 from ..records import Filter, Records, Stage
-from ..tables import rows_of
+from ..tables import evidence_lines, rows_of
 from . import answer, history, story, words
 from .calls import call_lines
 from .extension import Member, members
@@ -114,7 +114,7 @@ def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[st
         yield f"  {paint(severity, severity)}  {field(finding, 'rule')}{source}"
         yield from wrapped(clean(finding.text, _PARAGRAPH), "    ")
         label = "evidence: "
-        for line in filter(None, str(finding.evidence or "").split("; ")):
+        for line in evidence_lines(finding):
             yield from wrapped(clean(line), " " * 16, f"    {label:<10}")
             label = ""
         if not is_absent(finding.advice):

@@ -14,7 +14,7 @@ from ..dumpstack.describe import Failure, describe
 from ..dumpstack.nodes import Node
 from ..dumpstack.walk import Ring
 from ..layouts.crashdmp import NodeLayout, node_layouts
-from ..records import Anomaly, Extension, Origin
+from ..records import Anomaly, Evidence, Extension, Origin
 from ..target import Target
 from .capture_calls import Call
 from .capture_format import DRIVER_ENTRY
@@ -107,7 +107,10 @@ class Extensions:
                     f"{text}{names}.",
                     Origin(self._target.path, how, "certain", offset, call.extension),
                     call.routine.filter or "",
-                    tuple(f"{name} = {_shown(was)} -> {_shown(now)}" for name, was, now in changed),
+                    tuple(
+                        Evidence(name, f"{_shown(was)} -> {_shown(now)}")
+                        for name, was, now in changed
+                    ),
                 )
             )
 

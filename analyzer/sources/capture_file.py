@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from ..errors import InputError
-from ..records import Anomaly, Origin, Records
+from ..records import Anomaly, Evidence, Origin, Records
 from . import capture_timing as timing
 from .capture_format import read
 from .capture_reader import CaptureReader
@@ -64,7 +64,7 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
                     f"(median of {then.count}).",
                     Origin(path, f"compared with {baseline}"),
                     key[0],
-                    (f"baseline = {baseline}",),
+                    (Evidence("baseline", str(baseline)),),
                 )
             )
     return found

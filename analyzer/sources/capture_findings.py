@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..records import Anomaly, Callback, Origin
+from ..records import Anomaly, Callback, Evidence, Origin
 from . import capture_timing as timing
 
 if TYPE_CHECKING:
@@ -85,7 +85,11 @@ def _slow(
     (low, high), call = spans[longest], rows[longest].call
     offset = rows[longest].origin.file_offset
     origin = Origin(path, clocks.how, "certain", offset, routine.address)
-    evidence = (f"duration_low_ns = {low}", f"duration_high_ns = {high}", f"call = {call}")
+    evidence = (
+        Evidence("duration_low_ns", low, "Duration"),
+        Evidence("duration_high_ns", high, "Duration"),
+        Evidence("call", call, "Number"),
+    )
     over = sum(shortest > timing.LIMIT_NS for shortest, _ in spans)
     if over:
         text = f"{over} of {len(rows)} calls of {name} took more than 1 s; the longest at "

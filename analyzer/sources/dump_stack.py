@@ -19,7 +19,17 @@ from ..dumpstack.walk import Contexts, Ring, contexts
 from ..layouts import mindumpdef
 from ..names import bugchecks, ntstatus
 from ..names import progress as progress_names
-from ..records import Anomaly, Machine, Module, Records, Stage, Structure, Tag, filetime_to_ns
+from ..records import (
+    Anomaly,
+    Evidence,
+    Machine,
+    Module,
+    Records,
+    Stage,
+    Structure,
+    Tag,
+    filetime_to_ns,
+)
 from ..target import Target, symbol
 
 #: storport writes one block; more are read as far as they can be of use
@@ -138,13 +148,21 @@ def filters(
 
 def _ring_faults(
     ring: Ring, stack: str, listed: int | None, has_pages: bool
-) -> Iterator[tuple[str, str, int, tuple[str, ...]]]:
+) -> Iterator[tuple[str, str, int, tuple[Evidence, ...]]]:
     """Rule, text, place and evidence; ``listed``: modules that are filters, None if unknown."""
     head = ring.head if isinstance(ring.head, int) else 0
-    at_head = f"list head = {head:#018x}"
+    at_head = Evidence("list head", head, "Address")
     if ring.problem:
         text = f"The list of filters of the {stack} does not close: {ring.problem}."
-        yield "filter-ring-broken", text, head, (at_head, f"filters read = {len(ring.nodes)}")
+        yield (
+            "filter-ring-broken",
+            text,
+            head,
+            (
+                at_head,
+                Evidence("filters read", len(ring.nodes), "Number"),
+            ),
+        )
     is_open = head and ring.stack and ring.members is None and not ring.problem
     if is_open and listed is not None and listed < ring.least:
         modules = f"{listed or 'no'} module{'' if listed == 1 else 's'}"
@@ -154,7 +172,7 @@ def _ring_faults(
         )
         yield "filter-count-differs", text, head, (at_head,)
     for link, reason in ring.unread:
-        at_link = (f"link = {link:#018x}",)
+        at_link = (Evidence("link", link, "Address"),)
         if reason.reason in ("not-in-dump", "file-cut") and has_pages:
             text = (
                 f"The list of filters of the {stack} leads to {link:#x}, which this dump does not "
@@ -208,6 +226,7 @@ def stages(out: Records, dump: KernelDump, found: Contexts) -> None:
     out.add(
         Stage(
             f"progress-{stage:#04x}",
+            value,
             f"BugCheckProgress {value:#x} when this page was written: {progress_names.name(value)}",
             Absent("not-recorded", "the stage names no driver"),
             none,
@@ -240,7 +259,10 @@ def context_copy(out: Records, target: Target, found: Contexts) -> None:
             "two before it uses them (seen in its code on Windows 7).",
             target.origin("CDmp signature in crashdmp's image", found.context, "likely"),
             "crashdmp.sys",
-            (f"Context = {found.context:#018x}", f"ContextCopy = {found.copy:#018x}"),
+            (
+                Evidence("Context", found.context, "Address"),
+                Evidence("ContextCopy", found.copy, "Address"),
+            ),
         )
     )
 

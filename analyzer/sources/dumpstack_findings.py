@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..names import progress
-from ..records import Anomaly, Origin
+from ..records import Anomaly, Evidence, Origin
 from .dumpstack_lines import Log, Row
 from .dumpstack_text import LONGEST_LINE
 
@@ -47,7 +47,7 @@ def _container(log: Log) -> Iterator[Anomaly]:
             f"The file is not as Windows wrote it ({words}): a program such as git or an editor "
             "saved it again.",
             _at(log, None, "whole file"),
-            evidence=(words,),
+            evidence=(Evidence("", words),),
         )
     if not (text.is_end_confirmed or text.is_cut or text.is_unclosed):
         stated = "cannot be read" if text.stated_end is None else f"says {text.stated_end}"
@@ -57,8 +57,8 @@ def _container(log: Log) -> Iterator[Anomaly]:
             "or the text was changed, so text of an older log may be taken for this one.",
             Origin(log.path, "header field", file_offset=0x14),
             evidence=(
-                f"length in header = {text.stated_end}",
-                f"end of text = {text.original_end}",
+                Evidence("length in header", text.stated_end, "Number"),
+                Evidence("end of text", text.original_end, "Number"),
             ),
         )
     behind = [*log.facts["behind"], *text.leftover]
@@ -70,7 +70,7 @@ def _container(log: Log) -> Iterator[Anomaly]:
             "they "
             "are most likely the rest of an older, longer log.",
             Origin(log.path, "text behind the stated end", "likely", first.offset),
-            evidence=tuple(f"line = {line.text[:100]}" for line in behind[:3]),
+            evidence=tuple(Evidence("line", line.text[:100]) for line in behind[:3]),
         )
     if not text.lines:
         yield Anomaly(
@@ -87,7 +87,7 @@ def _lines(log: Log) -> Iterator[Anomaly]:
             "log-line-unrecognised",
             f"Line not understood: {row.text[:200]}",
             _at(log, row),
-            evidence=(f"line = {row.text[:200]}",),
+            evidence=(Evidence("line", row.text[:200]),),
         )
     if len(unknown) > SINGLE_LINES:
         rest = unknown[SINGLE_LINES:]
@@ -101,7 +101,7 @@ def _lines(log: Log) -> Iterator[Anomaly]:
             "log-failure-line",
             f"The log speaks of a failure: {row.text[:200]}",
             _at(log, row, "log line, by its words", "likely"),
-            evidence=(f"line = {row.text[:200]}",),
+            evidence=(Evidence("line", row.text[:200]),),
         )
     clocks = log.facts["clocks"]
     for before, after in zip(clocks, clocks[1:]):
@@ -111,7 +111,7 @@ def _lines(log: Log) -> Iterator[Anomaly]:
                 f"The elapsed time goes back from {before.elapsed} to {after.elapsed} ms, so the "
                 "lines from there on may belong to another crash.",
                 _at(log, after),
-                evidence=(f"elapsed = {before.elapsed} ms", f"then = {after.elapsed} ms"),
+                evidence=(Evidence("elapsed_ms", before.elapsed), Evidence("then", after.elapsed)),
             )
             return
 
@@ -124,7 +124,10 @@ def _start(log: Log) -> Iterator[Anomaly]:
             f"The first log time is {clocks[0].elapsed} ms after the bugcheck; Dump_Start of all "
             "filters lies before it, but so do the screen, triage data and the dump port driver.",
             _at(log, clocks[0]),
-            evidence=(f"first elapsed = {clocks[0].elapsed} ms", f"limit = {START_SLOW_MS} ms"),
+            evidence=(
+                Evidence("first elapsed_ms", clocks[0].elapsed),
+                Evidence("limit_ms", START_SLOW_MS),
+            ),
         )
 
 
@@ -132,10 +135,10 @@ def _writing(log: Log) -> Iterator[Anomaly]:
     facts = log.facts
     chunks = facts.get("chunks", [])
     slowest = min(chunks, key=lambda chunk: chunk[1].rate, default=None)
-    where: tuple[str, ...] = ()
+    where: tuple[Evidence, ...] = ()
     if slowest:
         percent = f"at {slowest[0]} %" if slowest[0] is not None else "before the first percentage"
-        where = (f"slowest chunk = {slowest[1].rate:g} MB/s {percent}",)
+        where = (Evidence("slowest chunk", f"{slowest[1].rate:g} MB/s {percent}"),)
     rates = ((row.rate, row) for row in log.rows if row.stage == "write-memory-data")
     rate, whole = next(((rate, row) for rate, row in rates if rate is not None), (None, None))
     if rate is not None and whole is not None and rate < WRITE_SLOW_MB_PER_S:
@@ -143,14 +146,18 @@ def _writing(log: Log) -> Iterator[Anomaly]:
             "log-write-slow",
             f"Memory was written at {rate:g} MB/s ({whole.amount} pages in {whole.duration} ms).",
             _at(log, whole),
-            evidence=(f"rate = {rate:g} MB/s", f"limit = {WRITE_SLOW_MB_PER_S} MB/s", *where),
+            evidence=(
+                Evidence("rate", f"{rate:g} MB/s"),
+                Evidence("limit", f"{WRITE_SLOW_MB_PER_S} MB/s"),
+                *where,
+            ),
         )
     if slowest and slowest[1].rate <= STALLED_MB_PER_S:
         yield Anomaly(
             "log-write-stalled",
-            f"The memory write fell to {slowest[1].rate:g} MB/s ({where[0]}).",
+            f"The memory write fell to {slowest[1].rate:g} MB/s (slowest chunk: {where[0].value}).",
             _at(log, slowest[1]),
-            evidence=(*where, f"limit = {STALLED_MB_PER_S} MB/s"),
+            evidence=(*where, Evidence("limit", f"{STALLED_MB_PER_S} MB/s")),
         )
     pages = facts.get("pages")
     if pages and pages[1] < pages[0]:
@@ -158,7 +165,10 @@ def _writing(log: Log) -> Iterator[Anomaly]:
             "log-pages-missing",
             f"{pages[0] - pages[1]} of {pages[0]} pages were not written.",
             _at(log, pages[2]),
-            evidence=(f"total pages = {pages[0]}", f"pages written = {pages[1]}"),
+            evidence=(
+                Evidence("total pages", pages[0], "Number"),
+                Evidence("pages written", pages[1], "Number"),
+            ),
         )
     sizes = facts["sizes"]
     reduced = facts.get("reduced")
@@ -169,16 +179,17 @@ def _writing(log: Log) -> Iterator[Anomaly]:
             f"The dump was reduced: {reduced.text[:200]}",
             _at(log, reduced, "log line, by its words", "likely"),
             evidence=(
-                f"line = {reduced.text[:200]}",
-                *(f"dump type = {kind}" for kind in kinds[:4]),
+                Evidence("line", reduced.text[:200]),
+                *(Evidence("dump type", kind, "Number") for kind in kinds[:4]),
             ),
+            facts={"too_small": "too small" in reduced.text},
         )
     elif len(set(kinds)) > 1 and kinds[-1] == 4:
         yield Anomaly(
             "log-dump-type-reduced",
             f"The dump type went from {kinds[0]} to {kinds[-1]}: only a minidump was written.",
             _at(log, sizes[-1][3]),
-            evidence=tuple(f"dump type = {kind}" for kind in kinds[:4]),
+            evidence=tuple(Evidence("dump type", kind, "Number") for kind in kinds[:4]),
         )
 
 
@@ -188,10 +199,10 @@ def _end(log: Log) -> Iterator[Anomaly]:
         return
     last: Row | None = facts.get("last")
     last_line = facts.get("last_line", "")
-    evidence: tuple[str, ...] = (f"last line = {last_line[:200]}",)
+    evidence: tuple[Evidence, ...] = (Evidence("last line", last_line[:200]),)
     if "progress" in facts:
         value = facts["progress"]
-        evidence += (f"last progress = {value:#x} ({progress.name(value)})",)
+        evidence += (Evidence("last progress", value, "Code", progress.name(value)),)
     if text.is_cut:
         yield Anomaly(
             "log-cut",
@@ -213,7 +224,8 @@ def _end(log: Log) -> Iterator[Anomaly]:
         return
     sure = "likely" if text.is_end_confirmed or text.is_unclosed else "guess"
     if text.is_unclosed:
-        evidence += (f"length in header = {text.stated_end}, the whole file: it was never closed",)
+        what = f"{text.stated_end}, the whole file: it was never closed"
+        evidence += (Evidence("length in header", what),)
     opened = [row for row in log.rows if row.is_open]
     driver = next((r for r in reversed(opened) if r.driver is not None), None)
     is_in_driver = driver is not None and driver is last

@@ -83,6 +83,7 @@ class Row:
         self.unit: str | None = None
         self.rate: float | None = None
         self.status: int | None = None
+        self.progress: int | None = None
         self.confidence = "certain"
 
 
@@ -207,7 +208,7 @@ def _progress(log: Log, match: re.Match[str], offset: int) -> Row:
     value = int(match[1][:32], 16)
     row = _add(log, f"progress-{value:#04x}", match, offset)
     row.text = f"{match.string}: {progress.name(value)}"
-    log.facts["progress"] = value
+    log.facts["progress"] = row.progress = value
     return row
 
 

@@ -113,6 +113,7 @@ def _stages(log: Log) -> Iterator[Stage]:
             duration = Absent("not-recorded", "the log states no later time that fits")
         yield Stage(
             stage=row.stage,
+            progress=row.progress,
             text=row.text,
             driver=row.driver,
             elapsed_ms=elapsed,
@@ -143,6 +144,7 @@ def _dump_start_bound(log: Log, first: Row) -> Stage:
     """The filters are started before the first log line, so the first clock bounds all of them."""
     return Stage(
         stage="dump-start-upper-bound",
+        progress=None,
         text=f"All Dump_Start calls together took at most {first.elapsed} ms: the first time in "
         "the "
         "log, which also contains freezing the processors, the screen, triage data and the start "

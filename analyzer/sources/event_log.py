@@ -15,7 +15,7 @@ from typing import Any
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..names import bugchecks
-from ..records import Anomaly, Event, Machine, Origin, Records, Source
+from ..records import Anomaly, Event, Evidence, Machine, Origin, Records, Source
 from . import event_log_findings, event_log_xml
 from .event_log_events import (
     KERNEL_POWER,
@@ -238,7 +238,10 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
                 "event-log-damaged",
                 f"{counts.damaged} of {counts.seen} events of the export cannot be read.",
                 Origin(path, "whole file"),
-                evidence=(f"damaged = {counts.damaged}", f"seen = {counts.seen}"),
+                evidence=(
+                    Evidence("damaged", counts.damaged, "Number"),
+                    Evidence("seen", counts.seen, "Number"),
+                ),
             )
         return
     if counts.lost or counts.damaged_chunks or counts.cut_chunk:
@@ -250,9 +253,9 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
             f"{counts.lost} of {counts.lost + counts.decoded} records cannot be read "
             f"(damaged chunks: {counts.damaged_chunks}{cut}).",
             Origin(path, "chunk walk"),
-            evidence=tuple(
-                filter(
-                    None, (f"lost = {counts.lost}", f"read = {counts.decoded}", counts.first_damage)
-                )
+            evidence=(
+                Evidence("lost", counts.lost, "Number"),
+                Evidence("read", counts.decoded, "Number"),
+                *([Evidence("first damage", counts.first_damage)] if counts.first_damage else []),
             ),
         )

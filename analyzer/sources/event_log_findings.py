@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..names import locations, ntstatus, progress
-from ..records import Anomaly, Event, Origin
+from ..records import Anomaly, Event, Evidence, Origin
 from .event_log_events import CRASHDUMP, KERNEL_BOOT, KERNEL_DUMP, KERNEL_IO, WER, Decoded
 
 #: 161 and 162 of one crash are logged together when the page file is checked after the restart;
@@ -45,17 +45,24 @@ def _single(event: Event, decoded: Decoded) -> Iterator[Anomaly]:
     rule, words = _rule(event, decoded)
     if not rule:
         return
-    evidence = [f"event = {event.provider} {event.event_id}"]
-    if decoded.packet:
-        packet = decoded.packet
-        evidence.append(f"location = {packet.location:#x} ({locations.name(packet.location)})")
-        evidence.append(f"status = {packet.status:#010x} ({ntstatus.name(packet.status)})")
-    elif decoded.status is not None:
-        evidence.append(f"status = {decoded.status:#010x} ({ntstatus.name(decoded.status)})")
+    location = decoded.packet.location if decoded.packet else None
+    status = decoded.packet.status if decoded.packet else decoded.status
+    evidence = [Evidence("event", f"{event.provider} {event.event_id}")]
+    if location is not None:
+        evidence.append(Evidence("location", location, "Code", locations.name(location)))
+    if status is not None:
+        evidence.append(Evidence("status", status, "Code", ntstatus.name(status)))
     if decoded.progress is not None:
-        evidence.append(f"stage = {decoded.progress:#x} ({progress.name(decoded.progress)})")
+        step = decoded.progress
+        evidence.append(Evidence("BugCheckProgress", step, "Code", progress.name(step)))
+    facts = {
+        "event_id": event.event_id,
+        "location": location,
+        "status": status,
+        "progress": decoded.progress,
+    }
     text = f"{words}: {decoded.text[:400]}." if decoded.text else f"{words}."
-    yield Anomaly(rule, text, event.origin, str(event.provider), tuple(evidence))
+    yield Anomaly(rule, text, event.origin, str(event.provider), tuple(evidence), facts)
     if str(event.provider).lower() == "volmgr" and not decoded.packet:
         yield Anomaly(
             "event-payload-short",
@@ -63,7 +70,7 @@ def _single(event: Event, decoded: Decoded) -> Iterator[Anomaly]:
             "status are not known.",
             event.origin,
             str(event.provider),
-            (f"event = {event.provider} {event.event_id}",),
+            tuple(evidence[:1]),
         )
 
 
@@ -103,7 +110,10 @@ def _contradictions(events: list[Event]) -> Iterator[Anomaly]:
                 f"Event 161 (failed) and 162 (created) were logged {seconds:.0f} s apart.",
                 event.origin,
                 "volmgr",
-                (f"161 = {event.origin.how}", f"162 = {other.origin.how}"),
+                tuple(
+                    Evidence(f"event {one.event_id}", one.origin.how, origin=one.origin)
+                    for one in (event, other)
+                ),
             )
 
 
@@ -125,6 +135,6 @@ def storage(errors: list[Event], restarts: int, minutes: int, path: str) -> list
             f"{restarts}): {', '.join(drivers)[:200]}.",
             Origin(path, "event records", "likely"),
             str(errors[0].provider),
-            tuple(f"event = {name}" for name in drivers[:6]),
+            tuple(Evidence("event", name) for name in drivers[:6]),
         )
     ]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..absence import Absent
 from ..errors import InputError
-from ..records import Anomaly, Origin, Records, Setting, Source
+from ..records import Anomaly, Evidence, Origin, Records, Setting, Source
 from . import registry_findings, registry_hive, registry_text
 from .registry_keys import KeyValues, Registry
 from .registry_meaning import meaning_of, text_of
@@ -88,7 +88,10 @@ def _behind(path: str, begun: int, finished: int) -> Anomaly:
         "Windows had not written the newest changes into this hive when it was copied; they are in "
         "its transaction logs, which are not read.",
         Origin(path, "header fields", file_offset=4),
-        evidence=(f"writes begun = {begun}", f"writes finished = {finished}"),
+        evidence=(
+            Evidence("writes begun", begun, "Number"),
+            Evidence("writes finished", finished, "Number"),
+        ),
     )
 
 
@@ -98,5 +101,5 @@ def _damage(path: str, registry: Registry) -> Anomaly:
         "registry-damaged",
         f"{len(registry.damage)} place(s) could not be read, the first: {first}.",
         Origin(path, "whole file"),
-        evidence=tuple(registry.damage[:5]),
+        evidence=tuple(Evidence("", what) for what in registry.damage[:5]),
     )

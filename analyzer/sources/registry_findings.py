@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ..names import locations
-from ..records import Anomaly, Origin
+from ..records import Anomaly, Evidence, Origin
 from .registry_keys import KeyValues, Registry
 from .registry_meaning import DUMP_KINDS, text_of
 
@@ -47,7 +47,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
             "CrashDumpEnabled is 0: as long as it is, no crash leaves a dump.",
             origin,
             "CrashDumpEnabled",
-            ("CrashDumpEnabled = 0",),
+            (Evidence("CrashDumpEnabled", 0, "Number"),),
         )
     elif enabled is not None and (not isinstance(enabled, int) or enabled not in DUMP_KINDS):
         yield _odd(origin, "CrashDumpEnabled", enabled)
@@ -62,7 +62,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
             f"EnableLogFile {state}: {known}no DumpStack.log is written.",
             origin,
             "EnableLogFile",
-            (f"EnableLogFile {state}",),
+            (Evidence("EnableLogFile", state),),
         )
     simulated = control.get("SimulateError")
     if isinstance(simulated, int) and simulated:
@@ -72,7 +72,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
             f"{locations.name(simulated)}; newer versions are not proven to obey it.",
             origin,
             "SimulateError",
-            (f"SimulateError = {simulated:#x}",),
+            (Evidence("SimulateError", simulated, "Code", locations.name(simulated)),),
         )
     small = control.get("PageFileTooSmall")
     if small is not None and small != 0 and not (isinstance(small, bytes) and not any(small)):
@@ -81,7 +81,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
             f"PageFileTooSmall is set ({text_of(small)}): an earlier dump did not fit.",
             origin,
             "PageFileTooSmall",
-            (f"PageFileTooSmall = {text_of(small)}",),
+            (Evidence("PageFileTooSmall", text_of(small)),),
         )
     raw = control.get("DumpFilters")
     if raw is not None and not isinstance(raw, list):
@@ -95,7 +95,7 @@ def _odd(origin: Origin, name: str, data: object) -> Anomaly:
         f"{name} has the type or number it should not have: {shown!r}.",
         origin,
         name,
-        (f"{name} = {shown}",),
+        (Evidence(name, shown),),
     )
 
 
@@ -107,10 +107,13 @@ def _filters(registry: Registry, control: KeyValues, origin: Origin) -> Iterator
             f"DumpFilters has no {IN_BOX}.",
             origin,
             IN_BOX,
-            (f"DumpFilters = {'; '.join(entries)[:200]}",),
+            tuple(
+                Evidence(f"DumpFilters[{index}]", entry[:100])
+                for index, entry in enumerate(entries[:8])
+            ),
         )
     for index, entry in enumerate(entries):
-        evidence = (f"DumpFilters[{index}] = {entry[:100]}",)
+        evidence = (Evidence(f"DumpFilters[{index}]", entry[:100]),)
         if not _PLAIN_NAME.fullmatch(entry):
             yield Anomaly(
                 "registry-filter-name-odd",
@@ -144,5 +147,5 @@ def _filters(registry: Registry, control: KeyValues, origin: Origin) -> Iterator
                 f"{entry[:100]} is registered as a dump filter, but its service is disabled.",
                 origin,
                 entry[:100],
-                (*evidence, f"{service.path}\\Start = 4"),
+                (*evidence, Evidence(f"{service.path}\\Start", _DISABLED, "Number")),
             )

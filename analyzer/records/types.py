@@ -8,39 +8,23 @@ schema. Standard library only.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
-from .absence import Absent
-from .records_stacks import Frame, Processor, Residue
-
-# Column kinds. At run time all are plain values or Absent; the alias says how to store and show
-# them.
-Text = Union[str, Absent, None]
-Address = Union[int, Absent, None]  #: 64-bit address, shown as 0x + 16 digits
-Code = Union[
-    int, Absent, None
-]  #: 32-bit code (NTSTATUS, time stamp, flags), shown as 0x + 8 digits
-Number = Union[int, Absent, None]  #: signed 64-bit count, index, offset or size in bytes
-Big = Union[int, Absent, None]  #: unsigned 64-bit number that is not an address, shown in hex
-Real = Union[float, Absent, None]
-Flag = Union[bool, Absent, None]
-Time = Union[int, Absent, None]  #: ns since 1970-01-01 UTC
-Duration = Union[int, Absent, None]  #: ns
-
-
-class Origin(NamedTuple):
-    """Where a record comes from.
-
-    ``source``: path as the user gave it; ``how``: words ("header field", "list walk", "content
-    match", "reconstructed ..."); ``confidence``: ``certain`` | ``likely`` | ``guess``;
-    ``file_offset`` / ``address``: where the bytes lie, None when there is no single place.
-    """
-
-    source: str
-    how: str
-    confidence: str = "certain"
-    file_offset: Number = None
-    address: Address = None
+from .base import (
+    Address,
+    Big,
+    Code,
+    Duration,
+    Facts,
+    Flag,
+    Number,
+    Origin,
+    Proof,
+    Real,
+    Text,
+    Time,
+)
+from .stacks import Frame, Processor, Residue
 
 
 class Source(NamedTuple):
@@ -208,6 +192,7 @@ class Stage(NamedTuple):
     """One step of writing the dump."""
 
     stage: Text  #: id in words: "progress-0x42", "write-header", "secondary-callbacks", ...
+    progress: Code  #: BugCheckProgress, where the step is one of its changes
     text: Text  #: as the source words it
     driver: Text
     elapsed_ms: Number  #: since the bugcheck began, as the source states it
@@ -303,20 +288,6 @@ class Crash(NamedTuple):
     origin: Origin
 
 
-class Anomaly(NamedTuple):
-    """Something a source or a check saw that a rule speaks about; becomes a finding.
-
-    ``rule`` is a rule id; ``text`` one sentence with the numbers; ``evidence`` short "name = value"
-    lines.
-    """
-
-    rule: str
-    text: str
-    origin: Origin
-    subject: str = ""  #: the filter, module or field it is about
-    evidence: tuple[str, ...] = ()
-
-
 class Finding(NamedTuple):
     """A checked statement, with its evidence and what to do."""
 
@@ -325,7 +296,8 @@ class Finding(NamedTuple):
     subject: Text
     text: Text
     advice: Text
-    evidence: Text  #: "; "-separated
+    evidence: Proof
+    facts: Facts  #: the same as data, by names that stay
     origin: Origin
 
 
@@ -349,43 +321,3 @@ TABLES: dict[str, type[Any]] = {
     "settings": Setting,
     "findings": Finding,
 }
-_TABLE_OF = {record: name for name, record in TABLES.items()}
-
-
-class Records:
-    """What one or several sources told: a list of records a table, and what the checks judge."""
-
-    def __init__(self) -> None:
-        self.tables: dict[str, list[Any]] = {name: [] for name in TABLES}
-        self.anomalies: list[Anomaly] = []
-
-    def add(self, *records: Any) -> None:
-        """Files each record under its table (an Anomaly under ``anomalies``)."""
-        for record in records:
-            if isinstance(record, Anomaly):
-                self.anomalies.append(record)
-            else:
-                self.tables[_TABLE_OF[type(record)]].append(record)
-
-    def extend(self, other: Records) -> None:
-        """Appends all records of another collection, keeping their order."""
-        rows: Any
-        for name, rows in other.tables.items():
-            if isinstance(rows, list):
-                self.tables[name].extend(rows)
-            else:  # a bulk table is joined without reading its rows
-                self.tables[name] = rows.joined(self.tables[name])
-        self.anomalies.extend(other.anomalies)
-
-    def __getitem__(self, table: str) -> list[Any]:
-        return self.tables[table]
-
-
-def filetime_to_ns(filetime: int) -> int | Absent:
-    """A FILETIME (100 ns since 1601 UTC) as ns since 1970; absent when 0 or outside 1970..2262."""
-    if not filetime:
-        return Absent("unset", "the time is zero")
-    ns = (filetime - 116444736000000000) * 100
-    if not 0 <= ns < 1 << 63:
-        return Absent("out-of-range", f"FILETIME {filetime:#x} lies outside 1970 to 2262")
-    return ns

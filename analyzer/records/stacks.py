@@ -6,10 +6,9 @@ Invariant: a frame is a claim that its caller was waiting for it; what only hint
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from .records import Address, Flag, Number, Origin, Text
+from .base import Address, Flag, Number, Origin, Text
 
 
 class Processor(NamedTuple):

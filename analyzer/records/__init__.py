@@ -1,0 +1,77 @@
+"""The record types every source yields: plain, immutable, each with its provenance.
+
+Invariant: this package adds nothing to its modules. Standard library only.
+"""
+
+from .base import (
+    Address,
+    Anomaly,
+    Big,
+    Code,
+    Duration,
+    Evidence,
+    Facts,
+    Flag,
+    Number,
+    Origin,
+    Proof,
+    Real,
+    Text,
+    Time,
+)
+from .collection import Records, filetime_to_ns
+from .stacks import Frame, Processor, Residue
+from .types import (
+    TABLES,
+    Callback,
+    Crash,
+    Event,
+    Extension,
+    Filter,
+    Finding,
+    Machine,
+    Module,
+    Request,
+    Setting,
+    Source,
+    Stage,
+    Structure,
+    Tag,
+)
+
+__all__ = [
+    "TABLES",
+    "Address",
+    "Anomaly",
+    "Big",
+    "Callback",
+    "Code",
+    "Crash",
+    "Duration",
+    "Event",
+    "Evidence",
+    "Extension",
+    "Facts",
+    "Filter",
+    "Finding",
+    "Flag",
+    "Frame",
+    "Machine",
+    "Module",
+    "Number",
+    "Origin",
+    "Processor",
+    "Proof",
+    "Real",
+    "Records",
+    "Request",
+    "Residue",
+    "Setting",
+    "Source",
+    "Stage",
+    "Structure",
+    "Tag",
+    "Text",
+    "Time",
+    "filetime_to_ns",
+]

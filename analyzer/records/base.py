@@ -1,0 +1,72 @@
+"""What all records share: the kinds of their columns, where they come from, what they rest on.
+
+Invariant: a value is what the source holds, or an ``Absent`` with its reason; words for a reader
+are made from it later. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Union
+
+from ..absence import Absent
+
+# Column kinds. At run time all are plain values or Absent; the alias says how to store and show
+# them.
+Text = Union[str, Absent, None]
+Address = Union[int, Absent, None]  #: 64-bit address, shown as 0x + 16 digits
+Code = Union[
+    int, Absent, None
+]  #: 32-bit code (NTSTATUS, time stamp, flags), shown as 0x + 8 digits
+Number = Union[int, Absent, None]  #: signed 64-bit count, index, offset or size in bytes
+Big = Union[int, Absent, None]  #: unsigned 64-bit number that is not an address, shown in hex
+Real = Union[float, Absent, None]
+Flag = Union[bool, Absent, None]
+Time = Union[int, Absent, None]  #: ns since 1970-01-01 UTC
+Duration = Union[int, Absent, None]  #: ns
+Proof = tuple["Evidence", ...]  #: pieces of evidence, most telling first
+Facts = Mapping[str, Any]  #: name -> number, text or flag
+
+
+class Origin(NamedTuple):
+    """Where a record comes from.
+
+    ``source``: path as the user gave it; ``how``: words ("header field", "list walk", "content
+    match", "reconstructed ..."); ``confidence``: ``certain`` | ``likely`` | ``guess``;
+    ``file_offset`` / ``address``: where the bytes lie, None when there is no single place.
+    """
+
+    source: str
+    how: str
+    confidence: str = "certain"
+    file_offset: Number = None
+    address: Address = None
+
+
+class Evidence(NamedTuple):
+    """One value that a finding rests on.
+
+    ``label`` is for readers alone: nothing is decided by it, by ``words`` or by how a report
+    spells the value.
+    """
+
+    label: str  #: the field's name; empty where the words are the evidence
+    value: Any  #: number, text, flag or Absent
+    kind: str = "Text"  #: column kind that says how the value is shown
+    words: str = ""  #: what the value means, e.g. the name of an NTSTATUS
+    origin: Origin | None = None  #: where it was read; None: where the finding was
+
+
+class Anomaly(NamedTuple):
+    """Something a source or a check saw that a rule speaks about; becomes a finding.
+
+    ``rule`` is a rule id; ``text`` one sentence with the numbers; ``facts`` are what later checks
+    decide by.
+    """
+
+    rule: str
+    text: str
+    origin: Origin
+    subject: str = ""  #: the filter, module or field it is about
+    evidence: tuple[Evidence, ...] = ()
+    facts: Mapping[str, Any] = {}
