@@ -121,14 +121,10 @@ def reading(folder: Path, kinds: tuple[int, ...], reads: int, repeat: int) -> li
     rows = []
     for kind in kinds:
         path = make(folder, Spec(dump_type=kind, filler_pages=min(reads * 4, MAPPED)), reads)
-        best = in_turn(
-            ["read_dumpstart", "read_dumpstart_single", "read_kdmp_parser"], path, repeat
-        )
-        peer = best["read_kdmp_parser"]
+        best = in_turn(["read_dumpstart", "read_kdmp_parser"], path, repeat)
         text = f"{reads:,} random reads, type {kind}"
-        rows.append(faster(text, best["read_dumpstart"], "kdmp-parser", peer, 2))
-        text += ", one call each"
-        rows.append(faster(text, best["read_dumpstart_single"], "kdmp-parser", peer))
+        peer = best["read_kdmp_parser"]
+        rows.append(faster(text, best["read_dumpstart"], "kdmp-parser", peer))
     return rows
 
 
@@ -169,8 +165,7 @@ NOTES = """\
 - Times are processor seconds of the work alone; the last row is by the clock, with process start.
 - volatility3 only opens the dump; dumpstart also reads the modules and walks to the filters.
 - Random reads: 5 % of the pages are in transition (kdmp-parser does not read them), 5 % not mapped.
-- kdmp-parser hands out whole pages, dumpstart the 8 bytes asked for; "one call each" asks dumpstart
-  for one address at a time, as a caller of kdmp-parser must.
+- kdmp-parser hands out whole pages, dumpstart the 8 bytes asked for.
 - Each result is checked: filters found, bytes equal to what the generator wrote.
 - "By callbacks" is the second pass of the scan, which runs when the first found no filter.
 """

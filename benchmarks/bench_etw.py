@@ -87,14 +87,10 @@ def grow(raw: bytes, target: Path, megabytes: int) -> None:
                 body.view(np.int64)[at] += span
 
 
-def ours(path: str, enough: float, native: bool = True) -> tuple[int, float]:
+def ours(path: str, enough: float) -> tuple[int, float]:
     """Events and best seconds for a time-ordered index of all header columns."""
-    from analyzer.etw import compression
     from analyzer.etw.trace import Trace
 
-    real = compression.accelerator
-    if not native:
-        compression.accelerator = lambda _: ("", {})
     best, count, runs, spent = 1e9, 0, 0, 0.0
     while runs < 5 or (spent < 1 and runs < 200):  # of a small file one run says nothing
         began = time.process_time()
@@ -105,7 +101,6 @@ def ours(path: str, enough: float, native: bool = True) -> tuple[int, float]:
         runs, spent = runs + 1, spent + took
         if best > enough:
             break
-    compression.accelerator = real
     return count, best
 
 
@@ -230,20 +225,12 @@ def plain(path: Path, name: str, walk: str, quick: bool, folder: Path) -> list[R
 
 
 def packed(path: Path, quick: bool) -> list[Row]:
-    """A compressed file, by the accelerator where there is one, and without."""
-    from analyzer.etw.compression import COMPILE_BYTES, accelerator
-
+    """A compressed file."""
     enough = 0.2 if quick else 8.0
-    peer = dissect_rate(str(path), enough)
+    count, seconds = ours(str(path), enough)
     text = f"the same, compressed, {path.stat().st_size / 1e6:.0f} MB"
-    rows, fast = [], accelerator(COMPILE_BYTES)[0]
-    for name, native, least in ((fast, True, 40), ("numpy alone", False, 5)):
-        if name:
-            count, seconds = ours(str(path), enough, native)
-            what = f"{text}, by {name}"
-            rows.append(compare(what, count / seconds, "events/s", "dissect.etl iterates", peer,
-                                least))  # fmt: skip
-    return rows
+    peer = dissect_rate(str(path), enough)
+    return [compare(text, count / seconds, "events/s", "dissect.etl iterates", peer, 5)]
 
 
 def measure(folder: Path, quick: bool) -> Part:

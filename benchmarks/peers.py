@@ -68,9 +68,11 @@ def memory_dumpstart(path: str) -> Result:
 
     thread = threading.Thread(target=sample)
     thread.start()
-    result = open_dumpstart(path)
-    done.set()
-    thread.join()
+    try:
+        result = open_dumpstart(path)
+    finally:
+        done.set()
+        thread.join()
     return {"seconds": result["seconds"], "peak_mib": max(peak[0], private()) / 1024}
 
 
@@ -85,20 +87,7 @@ def private() -> int:
 
 # ---- random reads ------------------------------------------------------------------------------
 def read_dumpstart(path: str) -> Result:
-    """Translates and reads 8 bytes at each address, in one call."""
-    import numpy as np
-
-    from analyzer.dumpfile import open_dump
-
-    addresses = np.load(path + ".addresses.npy")
-    dump = open_dump(path)
-    seconds, (data, reason) = timed(lambda: dump.read_many(addresses))
-    words = data.view("<u8").ravel()
-    return {"seconds": seconds, "found": correct(path, words, reason == 0)}
-
-
-def read_dumpstart_single(path: str) -> Result:
-    """The same, one address a call."""
+    """Translates and reads 8 bytes at each address."""
     import numpy as np
 
     from analyzer.dumpfile import open_dump

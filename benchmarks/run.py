@@ -34,7 +34,7 @@ PARTS = {
     "capture": ("bench_capture.py", "Captures"),
     "scan": ("bench_scan.py", "Many cases"),
 }
-PEERS = ("volatility3", "kdmp-parser", "dissect.etl", "etl-parser", "numba")
+PEERS = ("volatility3", "kdmp-parser", "dissect.etl", "etl-parser")
 BUSY = 2.0  # a load above it is others' work: the part before makes one or two
 BUSY_TEXT = "**The machine was busy:** times are too long, rates too low, ratios less certain.\n"
 MARK = re.compile(r"(?<=<!-- measured -->\n).*(?=<!-- end of measured -->)", re.DOTALL)
@@ -138,7 +138,7 @@ Run it on your machine: only the ratios travel.
 A ratio says how many times better than the peer dumpstart is, whatever the unit.
 
 ```sh
-pip install -e ".[etl,parquet]" --group test  # brings the peers
+pip install -e ".[parquet]" --group test  # brings the peers
 python benchmarks/run.py
 ```
 

@@ -18,7 +18,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "[evtx,registry,etl,parquet,fsspec,dask]"  # the optional readers whose code is tested
+EXTRAS = "[evtx,registry,parquet,fsspec,dask]"  # the optional readers whose code is tested
 LINT_NEEDS = (3, 11)  # the checkers' current versions need it; the 3.9 syntax is vermin's job
 CHECKS = (
     ("ruff", "check", "--output-format=concise"),

@@ -33,7 +33,7 @@ def test_extras():
     """Every extra that the documentation names can be installed by name."""
     extras = set(importlib.metadata.metadata("dumpstart").get_all("Provides-Extra"))
     assert extras == {
-        "live", "ntoseye", "notebook", "evtx", "registry", "etl", "parquet", "fsspec", "dask", "all"
+        "live", "ntoseye", "notebook", "evtx", "registry", "parquet", "fsspec", "dask", "all"
     }  # fmt: skip
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..absence import REASONS, Absent
-from ..errors import UsageError
 from ..files import Bytes
 from ..layouts import mindumpdef
 from ..records import Evidence, Module
 from . import loaded, processors
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
-from .pagemap import PAGE, Ints, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
-from .paging import REASON, SCHEMES, Walker, gather
+from .pagemap import PAGE, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
+from .paging import REASON, SCHEMES, Walker
 
 _MORE = "a complete memory dump"
 #: the shortest header of a map of pages
@@ -105,49 +103,6 @@ class PageDump(KernelDump):
             self.architecture = walker.scheme.name
         return walker
 
-    def translate(self, addresses: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.uint8]]:
-        """Physical address (int64, -1 where none) and reason code (uint8) of virtual addresses.
-
-        Reason codes index ``analyzer.dumpfile.paging.REASON``: 0 found, 1 not mapped, 2 paged out,
-        3 a page table is not in the dump, 4 a page table is cut off. Shape: that of the input, 1-D.
-        """
-        return self.walker.walk_many(np.atleast_1d(np.asarray(addresses, np.uint64)))
-
-    def read_many(
-        self, addresses: npt.ArrayLike, size: int = 8
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """``size`` bytes at each address: (n, size) uint8, and reason codes (uint8, 0 = read).
-
-        Rows that could not be read are zero. Raises UsageError for a size outside 1..4096.
-        """
-        if not 1 <= size <= PAGE:
-            raise UsageError(f"read_many reads 1 to {PAGE} bytes an address, not {size}")
-        wanted = np.atleast_1d(np.asarray(addresses, np.uint64))
-        offset, reason = self._file_offsets(wanted)
-        out = np.zeros((len(wanted), size), np.uint8)
-        inside = (wanted & np.uint64(PAGE - 1)).astype(np.int64) + size <= PAGE
-        good = (reason == 0) & inside
-        reason[good & (offset + size > self.file.size)] = 4
-        good &= reason == 0
-        out[good] = gather(self.file.data, offset[good], size)
-        for index in np.flatnonzero((reason == 0) & ~inside).tolist():  # rows across a page edge
-            data = self.read(int(wanted[index]), size)
-            if isinstance(data, Absent):
-                reason[index] = REASON.index(data.reason)
-            else:
-                out[index] = np.frombuffer(data, np.uint8)
-        return out, reason
-
-    def _file_offsets(
-        self, addresses: npt.NDArray[np.uint64]
-    ) -> tuple[Ints, npt.NDArray[np.uint8]]:
-        physical, reason = self.walker.walk_many(addresses)
-        offset = self.pages.offsets(physical >> 12)
-        stored = offset >= 0
-        reason[(reason == 0) & ~stored] = 3
-        offset += physical & 0xFFF
-        return offset, reason
-
     def _locate(self, address: int) -> tuple[int, int]:
         """(file offset, 0) or (-1, reason code) of one address."""
         physical, reason = self.walker.walk(address)
@@ -180,23 +135,6 @@ class PageDump(KernelDump):
             parts.append(self.file.data[offset : offset + step])
             at, left = at + step, left - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def read_physical(self, physical: int, size: int) -> bytes | Absent:
-        """``size`` bytes at a physical address, or why they are not there."""
-        parts = []
-        at, left = physical, size
-        while left > 0:
-            step = min(PAGE - (at & (PAGE - 1)), left)
-            offset = self.walker._offset(at)
-            if offset < 0 and self._is_map_cut:
-                return Absent("file-cut", f"the file ends before its map has the frame of {at:#x}")
-            if offset < 0:
-                return Absent("not-in-dump", f"the frame of {at:#x} is not stored", _MORE)
-            if offset + step > self.file.size:
-                return Absent("file-cut", f"the file ends before the frame of {at:#x}")
-            parts.append(self.file.data[offset : offset + step])
-            at, left = at + step, left - step
-        return b"".join(parts)
 
     # -- lists ---------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""Virtual to physical: page-table walks over a dump, one address or many at once.
+"""Virtual to physical: page-table walks, over a dump or wherever the tables are kept.
 
 Invariant: a walk reads only table entries stored in the dump and ends after at most five levels;
 every address gets either a physical address or a reason. One table of schemes (below) describes
-x64 with four and five levels, ARM64 with 4K pages, x86 PAE and x86; the walks know no architecture.
+x64 with four and five levels, ARM64 with 4K pages, x86 PAE and x86; the walk knows no architecture.
 
 Sources: Intel SDM volume 3 chapter 4, Arm ARM D8 (4K granule), public kernel types
 (_MMPTE_TRANSITION, _MMPTE_SOFTWARE) for the entries that are not valid.
@@ -13,12 +13,11 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ..files import PIECE_BYTES, FileBytes
-from .pagemap import Ints, PageMap
+from ..files import FileBytes
+from .pagemap import PageMap
 
-#: reason codes of the vectorised walk; names are keys of analyzer.absence.REASONS
+#: reason codes of a walk; names are keys of analyzer.absence.REASONS
 REASON = ("", "not-mapped", "paged-out", "not-in-dump", "file-cut")
 NOT_MAPPED, PAGED_OUT, NOT_IN_DUMP, FILE_CUT = 1, 2, 3, 4
 
@@ -156,99 +155,3 @@ class Walker:
     def walk(self, address: int) -> tuple[int, int]:
         """(physical address, 0) or (-1, reason code)."""
         return walk(self.scheme, self.root, address, self._entry, self._frame_limit)
-
-    # -- many addresses ------------------------------------------------------------------------
-
-    def walk_many(self, addresses: npt.NDArray[np.uint64]) -> tuple[Ints, npt.NDArray[np.uint8]]:
-        """Physical address (int64, -1 where none) and reason code (uint8, 0 = ok) per address."""
-        scheme = self.scheme
-        count = len(addresses)
-        physical = np.full(count, -1, np.int64)
-        reason = np.full(count, NOT_MAPPED, np.uint8)
-        if scheme.address_bits:
-            top = addresses >> np.uint64(scheme.address_bits - 1)
-            ones = np.uint64((1 << (65 - scheme.address_bits)) - 1)
-            live = np.flatnonzero((top == 0) | (top == ones))
-        else:
-            live = np.flatnonzero(addresses >> np.uint64(32) == 0)
-        table = np.full(len(live), self.root, np.int64)
-        read = self._entry_reader()
-        for shift, mask in scheme.levels:
-            index = ((addresses[live] >> np.uint64(shift)) & np.uint64(mask)).astype(np.int64)
-            place = table + index * scheme.entry_size
-            offset = self.pages.offsets(place >> 12)
-            stored = offset >= 0
-            offset += place & 0xFFF
-            whole = offset + scheme.entry_size <= self.size
-            if not stored.all() or not whole.all():
-                reason[live[~stored]] = NOT_IN_DUMP
-                reason[live[stored & ~whole]] = FILE_CUT
-                good = stored & whole
-                live, offset = live[good], offset[good]
-            if not len(live):
-                break
-            entry = read(offset)
-            valid = (entry & 1) != 0
-            frame = entry & scheme.frame_mask
-            if shift == 12:
-                if scheme.arm:
-                    valid &= (entry & 3) == 3
-                resting = ~valid & ((entry & (_PROTOTYPE | _TRANSITION | 1)) == _TRANSITION)
-                limit = self._frame_limit << 12
-                frame = np.where(resting & (frame > limit), frame & limit, frame)
-                found = valid | resting
-                low = (addresses[live] & np.uint64(0xFFF)).astype(np.int64)
-                physical[live[found]] = (frame | low)[found]
-                reason[live[found]] = 0
-                kind = 32 if scheme.entry_size == 8 else 12
-                swapped = ~found & (((entry & _PROTOTYPE) != 0) | ((entry >> kind) != 0))
-                reason[live[swapped & ((entry & 1) == 0)]] = PAGED_OUT
-                break
-            leaf = (entry & 3) == 1 if scheme.arm else (entry & 0x80) != 0
-            if shift in scheme.large:
-                big = valid & leaf
-                if big.any():
-                    low_mask = (1 << shift) - 1
-                    where = live[big]
-                    low = (addresses[where] & np.uint64(low_mask)).astype(np.int64)
-                    whole_frame = frame[big] & ~low_mask
-                    if scheme.entry_size == 4:
-                        whole_frame |= (entry[big] >> 13 & 0xFF) << 32
-                    physical[where] = whole_frame | low
-                    reason[where] = 0
-                    valid &= ~big
-            elif scheme.arm:
-                valid &= ~leaf
-            live, table = live[valid], frame[valid]
-            if not len(live):
-                break
-        return physical, reason
-
-    def _entry_reader(self) -> Callable[[Ints], Ints]:
-        """A gather of table entries at any file offsets (a debugger's dump is not page aligned)."""
-        width = self.scheme.entry_size
-        kind = np.dtype("<i8" if width == 8 else "<u4")
-
-        def read(offsets: Ints) -> Ints:
-            return gather(self.data, offsets, width).view(kind).reshape(-1).astype(np.int64)
-
-        return read
-
-
-def gather(data: FileBytes, offsets: Ints, size: int) -> npt.NDArray[np.uint8]:
-    """``size`` bytes at each file offset, a row each; all must lie in the file."""
-    out = np.empty((len(offsets), size), np.uint8)
-    order = np.argsort(offsets, kind="stable")
-    piece = offsets[order] // PIECE_BYTES
-    for rows in np.split(order, np.flatnonzero(np.diff(piece)) + 1):
-        if not len(rows):
-            break
-        low, last = int(offsets[rows[0]]), int(offsets[rows[-1]])
-        held = np.frombuffer(data.view(low, last + size - low), np.uint8)
-        at = offsets[rows] - low
-        if size in (4, 8) and not (at % size).any():  # whole words are much faster
-            words = held.view(f"<u{size}")[at // size]
-            out[rows] = words.view(np.uint8).reshape(-1, size)
-        else:
-            out[rows] = held[at[:, None] + np.arange(size)]
-    return out

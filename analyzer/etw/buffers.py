@@ -85,10 +85,6 @@ class Account:
             + self.bytes_skipped
         )  # fmt: skip
 
-    def as_dict(self) -> dict[str, Any]:
-        """The figures, for reports and JSON."""
-        return {k: v for k, v in vars(self).items() if k != "notes"}
-
 
 class Buffers(NamedTuple):
     """The buffers of one trace, in file order."""
@@ -319,7 +315,6 @@ def _gather(
     buffers: Buffers, part: Array, first: int, packed: Array, account: Account | None
 ) -> Block:
     data, table = buffers.data, buffers.table
-    all_stored = int(table["stride"][packed].sum())
     pieces: list[Array] = []
     for number in part.tolist():
         row = table[number]
@@ -331,7 +326,7 @@ def _gather(
         stored = int(row["stride"]) - BUFFER_HEADER_SIZE
         # No real buffer shrinks 256 times; a lying length must not cost memory or time.
         most = min(want, stored * 256 + 65536)
-        raw = compression.expand(buffers.format, data[low : low + stored], most, all_stored)
+        raw = compression.expand(buffers.format, data[low : low + stored], most)
         pieces.append(np.frombuffer(raw, np.uint8))
         if account is not None:
             if len(raw) == want:
@@ -375,9 +370,3 @@ def expanded(buffers: Buffers, number: int) -> bytes:
     packed = (buffers.table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     block = _gather(buffers, np.array([number]), number, packed, None)
     return bytes(block.data[: int(block.ends[0])].tobytes())
-
-
-def per_processor(table: Array) -> dict[int, int]:
-    """Buffers per processor."""
-    cpus, counts = np.unique(table["cpu"], return_counts=True)
-    return dict(zip(cpus.tolist(), counts.tolist()))

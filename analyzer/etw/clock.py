@@ -10,16 +10,11 @@ from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..records import filetime_to_ns
-from .layouts import CLOCK_CPU_CYCLES, CLOCK_QPC, CLOCK_SYSTEM_TIME
+from .layouts import CLOCK_CPU_CYCLES, CLOCK_SYSTEM_TIME
 
 NO_TIME = -(1 << 63)  # also numpy's NaT
 UNIX_EPOCH = 116444736000000000  # FILETIME of 1970-01-01
 _LAST = UNIX_EPOCH + ((1 << 63) - 1) // 100
-CLOCK_NAMES = {
-    CLOCK_QPC: "performance counter",
-    CLOCK_SYSTEM_TIME: "system time",
-    CLOCK_CPU_CYCLES: "processor cycles",
-}
 
 
 class Clock(NamedTuple):

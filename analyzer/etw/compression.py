@@ -2,7 +2,7 @@
 
 Invariant: :func:`expand` never raises on damaged input and never returns more than asked; a result
 shorter than asked means the input ended or broke there. The pure-Python forms are the reference;
-:mod:`.compiled` (with numba) gives the same bytes faster, and so does ntdll on Windows.
+on Windows ntdll gives the same bytes faster.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from typing import Any, Callable
 LZNT1, XPRESS, XPRESS_HUFF = 2, 3, 4
 FORMATS = {LZNT1: "LZNT1", XPRESS: "XPRESS", XPRESS_HUFF: "XPRESS-Huffman"}
 
-#: compressed bytes of a trace from which on numba's start pays: about a second, and the first time
-#: some seconds of compiling
-COMPILE_BYTES = 8 << 20
 #: (input, bytes wanted) -> output
 Expander = Callable[[bytes, int], bytes]
 
@@ -239,7 +236,9 @@ def lznt1(data: bytes, size: int) -> bytes:
 PURE: dict[int, Expander] = {LZNT1: lznt1, XPRESS: xpress, XPRESS_HUFF: xpress_huffman}
 
 
+@cache
 def _ntdll() -> dict[int, Expander]:
+    """The expanders of Windows itself; none elsewhere."""
     if os.name != "nt":
         return {}
     import ctypes
@@ -265,39 +264,12 @@ def _ntdll() -> dict[int, Expander]:
     return {fmt: make(fmt) for fmt in FORMATS}
 
 
-def _numba() -> dict[int, Expander]:
-    try:
-        from . import compiled
-    except Exception:  # noqa: BLE001  missing, or broken by another numpy, or no place for its cache
-        return {}
-    return compiled.EXPANDERS
-
-
-@cache
-def _found() -> tuple[str, dict[int, Expander]]:
-    for name, find in (("ntdll", _ntdll), ("numba", _numba)):
-        found = find()
-        if found:
-            return name, found
-    return "", {}
-
-
-def accelerator(stored: int) -> tuple[str, dict[int, Expander]]:
-    """Name and functions of the faster expander for so many compressed bytes; ("", {}) if none."""
-    if os.name != "nt" and stored < COMPILE_BYTES and not _found.cache_info().currsize:
-        return "", {}
-    return _found()
-
-
-def expand(fmt: int, data: bytes, size: int, stored: int = 0) -> bytes:
-    """At most ``size`` bytes of the buffer; shorter when the input is cut or damaged.
-
-    ``stored`` is how many compressed bytes the whole trace has: what faster code is chosen by.
-    """
+def expand(fmt: int, data: bytes, size: int) -> bytes:
+    """At most ``size`` bytes of the buffer; shorter when the input is cut or damaged."""
     pure = PURE.get(fmt)
     if pure is None:
         return b""
-    fast = accelerator(stored)[1].get(fmt)
+    fast = _ntdll().get(fmt)
     if fast is not None:
         try:
             out = fast(data, size)

@@ -24,7 +24,6 @@ from .layouts import (
     EXT_PROV_TRAITS,
     FULL32,
     FULL64,
-    HEADER_NAMES,
     INSTANCE32,
     INSTANCE64,
     MESSAGE,
@@ -295,13 +294,3 @@ def _no_layout(parts: Parts) -> str | Absent:
     if not parts.data:
         return ""
     return Absent("unknown-layout", f"no layout for its {len(parts.data)} bytes")
-
-
-def header_kind(kind: int) -> str:
-    """The header of an event in words."""
-    return HEADER_NAMES.get(kind, f"type {kind}")
-
-
-def is_narrow(kind: int) -> bool:
-    """True for events of a 32-bit writer."""
-    return kind in _NARROW

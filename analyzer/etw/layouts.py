@@ -21,30 +21,19 @@ BUFFER_HEADER_SIZE = 0x48
 END_OF_BUFFER = 0xFFFFFFFF  # fills the unused tail of a buffer
 
 # WMI_BUFFER_HEADER.BufferFlag
-ETW_BUFFER_FLAG_FLUSH_MARKER = 0x01
 ETW_BUFFER_FLAG_EVENTS_LOST = 0x02
 ETW_BUFFER_FLAG_BUFFER_LOST = 0x04
 ETW_BUFFER_FLAG_PROCESSOR_INDEX = 0x20
 ETW_BUFFER_FLAG_COMPRESSED = 0x40
 
 # LogFileMode
-EVENT_TRACE_FILE_MODE_CIRCULAR = 0x2
-EVENT_TRACE_FILE_MODE_NEWFILE = 0x8
-EVENT_TRACE_RELOG_MODE = 0x10000
 EVENT_TRACE_COMPRESSED_MODE = 0x04000000
 EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING = 0x10000000
-EVENT_TRACE_ADDTO_TRIAGE_DUMP = 0x80000000
 
 # header type byte of an event (byte 2 when byte 3 is 0xC0); WPP messages get our own number
 SYSTEM32, SYSTEM64, COMPACT32, COMPACT64 = 1, 2, 3, 4
 FULL32, INSTANCE32, TIMED, ERROR, WNODE, MESSAGE = 10, 11, 12, 13, 14, 15
 PERFINFO32, PERFINFO64, EVENT32, EVENT64, FULL64, INSTANCE64 = 16, 17, 18, 19, 20, 21
-HEADER_NAMES: dict[int, str] = {
-    SYSTEM32: "system", SYSTEM64: "system", COMPACT32: "compact", COMPACT64: "compact",
-    FULL32: "classic", FULL64: "classic", INSTANCE32: "instance", INSTANCE64: "instance",
-    TIMED: "timed", ERROR: "error", WNODE: "wnode", MESSAGE: "message",
-    PERFINFO32: "perfinfo", PERFINFO64: "perfinfo", EVENT32: "event", EVENT64: "event",
-}  # fmt: skip
 #: bytes a header of this type needs at least; a smaller Size is damage
 HEADER_SIZE: dict[int, int] = {
     SYSTEM32: 0x20, SYSTEM64: 0x20, COMPACT32: 0x18, COMPACT64: 0x18,
@@ -63,13 +52,8 @@ TRACE_MESSAGE_COMPONENTID = 0x04
 TRACE_MESSAGE_TIMESTAMP = 0x08
 TRACE_MESSAGE_PERFORMANCE_TIMESTAMP = 0x10
 TRACE_MESSAGE_SYSTEMINFO = 0x20
-TRACE_MESSAGE_POINTER32 = 0x40
 
 # EVENT_HEADER_EXTENDED_DATA_ITEM.ExtType
-EXT_RELATED_ACTIVITY = 1
-EXT_SID = 2
-EXT_STACK32 = 5
-EXT_STACK64 = 6
 EXT_EVENT_SCHEMA_TL = 11
 EXT_PROV_TRAITS = 12
 EVENT_HEADER_FLAG_EXTENDED_INFO = 0x1
@@ -175,9 +159,3 @@ def message_layout(options: int) -> tuple[int, int, int, int, int]:
 def guid_text(low: int, high: int) -> str:
     """A GUID given as its two little-endian 64-bit halves, as Windows prints it."""
     return str(uuid.UUID(bytes_le=low.to_bytes(8, "little") + high.to_bytes(8, "little")))
-
-
-def guid_halves(text: str) -> tuple[int, int]:
-    """The two little-endian 64-bit halves of a printed GUID."""
-    raw = uuid.UUID(text).bytes_le
-    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")

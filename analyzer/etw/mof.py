@@ -46,7 +46,6 @@ GROUPS: dict[int, Group] = {
     0x1B: Group("SplitIo", "d837ca92-12b9-44a5-ad6a-3a65b3578aa8", {}),
 }  # fmt: skip
 IMAGE_ID = "b3e675d7-2554-4f18-830b-2762732560de"
-STACK_HOOK = 0x1820
 _BY_GUID = {group.guid: number for number, group in GROUPS.items()}
 _BY_GUID[IMAGE_ID] = -1
 
