@@ -36,10 +36,15 @@ def frames_for_kdmp(dump_type: int, frames: list[int]) -> list[int]:
     return [pfn for pfn in frames if dump_type not in (5, 6) or pfn < (frames[-1] + 1) & ~7]
 
 
-def volatility_layers(path: str | Path, arch: str, root: int) -> tuple[Any, Any]:
-    """The dump and the kernel's address space over it, as volatility3 opens them."""
+def volatility_layers(
+    path: str | Path, arch: str, root: int, kind: str = "dump"
+) -> tuple[Any, Any]:
+    """The dump and the kernel's address space over it, as volatility3 opens them.
+
+    ``kind``: dump, elf (a core of QEMU) or raw.
+    """
     from volatility3.framework import contexts
-    from volatility3.framework.layers import crash, intel, physical
+    from volatility3.framework.layers import crash, elf, intel, physical
 
     context = contexts.Context()
     context.config["file.location"] = Path(path).as_uri()
@@ -47,15 +52,21 @@ def volatility_layers(path: str | Path, arch: str, root: int) -> tuple[Any, Any]
     context.config["virtual.memory_layer"] = "dump"
     context.config["virtual.page_map_offset"] = root
     context.config["virtual.kernel_virtual_offset"] = 0
-    layer = crash.WindowsCrashDump64Layer if arch == "x64" else crash.WindowsCrashDump32Layer
+    layer: Any = crash.WindowsCrashDump64Layer if arch == "x64" else crash.WindowsCrashDump32Layer
+    if kind == "elf":
+        layer = elf.Elf64Layer
     paging = {
         "x64": intel.WindowsIntel32e,
         "x86-pae": intel.WindowsIntelPAE,
         "x86": intel.WindowsIntel,
     }[arch]
     context.add_layer(physical.FileLayer(context, "file", "file"))
-    dump = layer(context, "dump", "dump")
-    context.add_layer(dump)
+    if kind == "raw":
+        context.config["virtual.memory_layer"] = "file"
+        dump = context.layers["file"]
+    else:
+        dump = layer(context, "dump", "dump")
+        context.add_layer(dump)
     virtual = paging(context, "virtual", "virtual")
     context.add_layer(virtual)
     return dump, virtual
