@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse after --help and --version
         return int(stop.code or 0)
     except AnalyzerError as error:
-        from .reports.words import clean
+        from .formatting import clean
 
         print(f"dumpstart: {clean(error, 2000)}", file=sys.stderr)
         return error.exit_code
@@ -251,7 +251,7 @@ def _script(arguments: Any) -> int:
 def _explain(arguments: Any) -> int:
     from .checks import RULES, explain
     from .checks.rule import SEVERITIES
-    from .reports.words import aligned, wrapped
+    from .formatting import aligned, wrapped
 
     if arguments.rule is None:
         rows = sorted(RULES.values(), key=lambda rule: SEVERITIES.index(rule.severity))
@@ -388,7 +388,7 @@ class Bar:
         """Shows the state, once the work has taken long enough."""
         if self._now() < self._next:
             return
-        from .reports.words import clean
+        from .formatting import clean
 
         what, done, total = self._state
         share = min(max(done / total, 0), 1) if total > 0 else 0.0

@@ -7,11 +7,11 @@ import re
 import pytest
 from conftest import make
 
+from analyzer import formatting as fmt
 from analyzer import records
 from analyzer.absence import Absent
 from analyzer.case import Case
 from analyzer.records import Origin, Records
-from analyzer.reports import words
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07evil\r\n\u202egnp.sys" + "A" * 10_000
 
@@ -191,7 +191,7 @@ def test_an_unusable_source_shows_its_reason() -> None:
 )
 def test_durations_have_a_unit_that_fits(ns: int, text: str) -> None:
     """Four digits and the unit; no exponents."""
-    assert words.duration(ns) == text
+    assert fmt.duration(ns) == text
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_durations_have_a_unit_that_fits(ns: int, text: str) -> None:
 )
 def test_sizes_have_a_decimal_unit(number: int, text: str) -> None:
     """Disk makers' units, as on the label."""
-    assert words.size(number) == text
+    assert fmt.size(number) == text
 
 
 def test_sources_are_told_apart(handmade: Records) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks import benign
 from ..checks.storage import CLOCK_TICK_NS
@@ -17,7 +18,6 @@ from ..layouts.ntdddump import CALLBACKS
 from ..names import ntstatus
 from ..records import Callback
 from ..reports import timeline as story
-from ..reports import words
 from . import style
 from .style import Plot
 
@@ -62,8 +62,8 @@ def timeline(case: Any, events: int = story.MOST_EVENTS) -> Plot:
             if kind in kinds
         ],
     )
-    missing = [words.counted(n, table[:-1]) for table, n in told.untimed.items()]
-    notes = [f"without a time, not shown: {words.listed(missing)}"] if missing else []
+    missing = [fmt.counted(n, table[:-1]) for table, n in told.untimed.items()]
+    notes = [f"without a time, not shown: {fmt.listed(missing)}"] if missing else []
     notes += [f"{told.left_out} more events not shown"] if told.left_out else []
     hidden = len(told.lanes()) - len(lanes)
     notes += [f"{hidden} more lanes not shown"] if hidden > 0 else []
@@ -116,7 +116,7 @@ def statuses(case: Any) -> Plot:
     names = [name for _, name in CALLBACKS]
     groups: dict[tuple[str, str], list[Callback]] = {}
     for call in calls:
-        key = (_filter(call), words.field(call, "callback"))
+        key = (_filter(call), fmt.field(call, "callback"))
         groups.setdefault(key, []).append(call)
     filters = list(dict.fromkeys(key[0] for key in groups))[:_MOST_LANES]
     figure = Plot(2.8 + 1.35 * len(names), 1.3 + 0.62 * len(filters))
@@ -165,7 +165,7 @@ _CELLS = {
 
 def _filter(call: Callback) -> str:
     stack = "" if call.stack in (None, "crash") or is_absent(call.stack) else f" ({call.stack})"
-    return words.field(call, "filter", "a filter") + words.clean(stack)
+    return fmt.field(call, "filter", "a filter") + fmt.clean(stack)
 
 
 def _cell(x: float, y: float, **options: Any) -> Any:
@@ -181,7 +181,7 @@ def _status(calls: list[Callback]) -> tuple[str, str]:
     serious = [c for c in failed if not benign.why(c.filter, c.callback, _code(c))]
     if failed:
         first = (serious or failed)[0]
-        name = words.fields(first, "status_name") or words.field(first, "status")
+        name = fmt.fields(first, "status_name") or fmt.field(first, "status")
         name = name.removeprefix("STATUS_").replace("_", " ").lower()
         lines = [style.short(name, 24)] if len(name) < 13 else _folded(name)
         count = f"{len(failed)} of {len(calls)}" if len(calls) > 1 else ""
@@ -194,7 +194,7 @@ def _status(calls: list[Callback]) -> tuple[str, str]:
         return "silent", "-"
     if all(c.routine == 0 for c in calls):
         return "none", "none"
-    called = words.field(calls[0], "was_called", "")
+    called = fmt.field(calls[0], "was_called", "")
     return "unknown", {"yes": "called", "likely": "likely\ncalled"}.get(called, "not\ndetermined")
 
 
@@ -279,14 +279,14 @@ def latency(case: Any) -> Plot:
     floor = CLOCK_TICK_NS / 2  # where a request that took no whole tick is drawn
     figure = Plot(9, 3.8)
     axes = style.plain_axes(figure.add_subplot(), title)
-    operations = list(dict.fromkeys(words.field(r, "operation", "request") for r in shown))
+    operations = list(dict.fromkeys(fmt.field(r, "operation", "request") for r in shown))
     colours = {name: style.CYCLE[min(i, 6)] for i, name in enumerate(operations)}
     marks = {story.OPEN: ">", story.FAILED: "X"}
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for r in shown:
         kind = story.request_kind(r)
         ns = r.before_crash_ns if r.in_flight is True else r.duration_ns
-        key = (words.field(r, "operation", "request"), marks.get(kind, "o"))
+        key = (fmt.field(r, "operation", "request"), marks.get(kind, "o"))
         points.setdefault(key, []).append((-r.before_crash_ns / size, max(ns, floor)))
     for (name, mark), found in points.items():
         x, y = zip(*found)
@@ -333,7 +333,7 @@ def latency(case: Any) -> Plot:
     missing = len(requests) - len(shown)
     if missing:
         figure.supxlabel(
-            f"{words.counted(missing, 'request')} without both times not shown",
+            f"{fmt.counted(missing, 'request')} without both times not shown",
             fontsize=8,
             color=style.GREY,
         )

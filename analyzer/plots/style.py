@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from .. import formatting as fmt
 from ..records import Records
-from ..reports import words
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PINK, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#000000"
@@ -48,7 +48,7 @@ def records_of(case: Any) -> Records:
 def named(cases: Any) -> dict[str, Records]:
     """Name -> records of a mapping of cases, or of one case."""
     if isinstance(cases, Mapping):
-        return {words.clean(name, 40): records_of(case) for name, case in cases.items()}
+        return {fmt.clean(name, 40): records_of(case) for name, case in cases.items()}
     return {"": records_of(cases)}
 
 
@@ -85,7 +85,7 @@ def log_time_axis(axis: Any, low: float, high: float) -> None:
     steps = (1.0, 2.0, 5.0) if high < low * 200 else (1.0,)
     axis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda ns, _: words.duration(round(ns)) if ns else "0"))
+    axis.set_major_formatter(FuncFormatter(lambda ns, _: fmt.duration(round(ns)) if ns else "0"))
 
 
 def time_unit(extent_ns: float) -> tuple[float, str]:
@@ -115,5 +115,5 @@ def legend(axes: Any, entries: Iterable[Any], **options: Any) -> None:
 
 def short(text: str, length: int = 28) -> str:
     """A label that fits beside an axis; mathematics marks of matplotlib are taken literally."""
-    text = words.clean(text, length)
+    text = fmt.clean(text, length)
     return text.replace("$", r"\$")

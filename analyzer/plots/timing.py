@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from matplotlib.lines import Line2D
 
+from .. import formatting as fmt
 from ..absence import is_absent
 from ..layouts.ntdddump import CALLBACKS
 from ..records import Records
-from ..reports import words
 from . import style
 from .style import Plot
 
@@ -38,7 +38,7 @@ def calls_of(records: Records) -> list[Calls]:
     """Durations by filter and callback, filters in the order they appear."""
     found: dict[tuple[str, str], Calls] = {}
     for call in records["callbacks"]:
-        key = (words.field(call, "filter", "a filter"), words.field(call, "callback"))
+        key = (fmt.field(call, "filter", "a filter"), fmt.field(call, "callback"))
         row = found.setdefault(key, Calls(*key, [], [], 0))
         if not is_absent(call.duration_ns):
             row.exact.append(call.duration_ns)
@@ -89,7 +89,7 @@ def durations(case: Any) -> Plot:
     if any(row.bounds for row in rows):
         handles.append(_line(style.ORANGE, 3, "between these bounds"))
     style.legend(axes, handles)
-    notes = [f"{words.counted(unknown, 'callback')} without a known duration"] if unknown else []
+    notes = [f"{fmt.counted(unknown, 'callback')} without a known duration"] if unknown else []
     notes += [f"{hidden} more rows not shown"] if hidden > 0 else []
     if notes:
         figure.supxlabel("; ".join(notes), fontsize=8, color=style.GREY)
@@ -181,14 +181,14 @@ def comparison(cases: Mapping[str, Any], filter: str = "", callback: str = "") -
 
 def population(cases: Mapping[str, Any], filter: str = "", callback: str = "Dump_Start") -> Plot:
     """Many captures in the order given: median and range of one callback in each."""
-    title = f"{words.clean(callback, 40)} over {len(cases)} captures"
+    title = f"{fmt.clean(callback, 40)} over {len(cases)} captures"
     series: dict[str, list[tuple[int, list[int]]]] = {}
     for place, records in enumerate(style.named(cases).values()):
         for row in calls_of(records):
             if row.callback == callback and filter in ("", row.filter) and row.exact:
                 series.setdefault(row.filter, []).append((place, row.exact))
     if not series:
-        why = f"None of the cases states how long {words.clean(callback, 40)} took."
+        why = f"None of the cases states how long {fmt.clean(callback, 40)} took."
         return style.nothing(why, title)
     import numpy as np
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..formatting import counted
 from ..records import Anomaly, Evidence, Origin, Records
-from ..reports.words import counted
 from .measures import Measure, measure, of_records, traits
 from .report import amount
 

@@ -76,7 +76,7 @@ def _as_json(counts: Any) -> Iterator[str]:
 
 
 def _as_text(counts: Any) -> Iterator[str]:
-    from ..reports.words import clean, counted
+    from ..formatting import clean, counted
 
     rate = counts.analysed / counts.seconds if counts.seconds else 0
     yield f"{counted(counts.places, 'place')}, {counts.analysed} analysed now ({rate:.0f}/s), "

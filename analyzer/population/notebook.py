@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..reports.words import counted
+from ..formatting import counted
 
 if TYPE_CHECKING:
     from ..plots.style import Plot

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..reports.words import aligned, clean, counted, duration
+from ..formatting import aligned, clean, counted, duration
 from ..tables import iso_time
 from . import statistics as st
 from .measures import Measure

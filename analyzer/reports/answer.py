@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
 from ..checks import benign
 from ..checks.crashes import called
@@ -21,7 +22,7 @@ from ..dumpstack import roles
 from ..layouts.crashdmp import knows_state
 from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of
-from . import snapshots, words
+from . import snapshots
 from .calls import call_lines
 
 #: findings that change what "a dump was written" means -> words added to that sentence
@@ -78,11 +79,11 @@ def _story(records: Records) -> list[str]:
         rest = [s.path for s in records["sources"] if s.path not in dumps]
         said = []
         for names in [[dump] for dump in dumps[:_MOST]] + ([rest] if rest else []):
-            label = _some([words.clean(os.path.basename(str(name)), 60) for name in names])
+            label = _some([fmt.clean(os.path.basename(str(name)), 60) for name in names])
             first, *more = _story(of_sources(records, names))
             said += [f"{label}: {first}", *more]
         if len(dumps) > _MOST:
-            said.append(f"{words.counted(len(dumps) - _MOST, 'more dump')} were given.")
+            said.append(f"{fmt.counted(len(dumps) - _MOST, 'more dump')} were given.")
         return said
     return [*_written(records), *_traced(records), *_filters(records), *_start(records)]
 
@@ -103,7 +104,7 @@ def _written(records: Records) -> list[str]:
         return [snapshots.sentence(taken[0], records)]
     stages = [stage for stage in records["stages"] if not _is_outside(stage)]
     if stages and not is_absent(stages[-1].text):
-        last = words.field(stages[-1], "text").rstrip(".")
+        last = fmt.field(stages[-1], "text").rstrip(".")
         return [f"The last step that the dump log tells is: {last}."]
     why = "the dump does not tell" if dumps else "no kernel dump was given"
     return [f"Whether a dump was written is not determined: {why}."]
@@ -118,15 +119,15 @@ def _traced(records: Records) -> list[str]:
     """The newest steps around the dump that ETW events tell."""
     said = []
     for stage in [stage for stage in records["stages"] if _is_outside(stage)][-_MOST:]:
-        what = words.field(stage, "text").rstrip(".")
+        what = fmt.field(stage, "text").rstrip(".")
         known = []
         if not is_absent(stage.duration_ms):
             took = f"{stage.duration_ms:,} ms" if stage.duration_ms else "less than 1 ms"
             known.append(f"took {took}")
         if not is_absent(stage.status):
-            known.append(f"ended with {words.code(stage, 'status')}")
+            known.append(f"ended with {fmt.code(stage, 'status')}")
         said.append(
-            f"By the events of a trace, {what} {words.listed(known)}." if known else
+            f"By the events of a trace, {what} {fmt.listed(known)}." if known else
             f"The events of a trace tell of {what}, but not how long it took or how it ended."
         )  # fmt: skip
     return said
@@ -134,7 +135,7 @@ def _traced(records: Records) -> list[str]:
 
 def dump_kind(machine: Machine) -> str:
     """The type of a dump in words, "bitmap kernel dump"."""
-    kind = words.field(machine, "dump_type_name", "")
+    kind = fmt.field(machine, "dump_type_name", "")
     kind, bracket, rest = (kind or "kernel dump").partition(" (")
     return (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
 
@@ -144,7 +145,7 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     article = "an" if kind[:1].lower() in "aeiou" else "a"
     crash = ""
     if not is_absent(machine.bugcheck) and machine.bugcheck:
-        name = words.field(machine, "bugcheck_name", "")
+        name = fmt.field(machine, "bugcheck_name", "")
         known = name and not name.startswith("0x")
         crash = f" of bugcheck 0x{machine.bugcheck:X}" + (f" ({name})" if known else "")
     own = [f for f in findings if f.origin.source == machine.origin.source]
@@ -160,7 +161,7 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
 
 def what_is_wrong(rules: Iterable[Any]) -> str:
     """What limits a dump with these findings, in words that follow "but"; "" for a whole one."""
-    return words.listed(text for rule, text in _BUT.items() if rule in rules)
+    return fmt.listed(text for rule, text in _BUT.items() if rule in rules)
 
 
 def _filters(records: Records) -> list[str]:
@@ -199,7 +200,7 @@ def _filters(records: Records) -> list[str]:
         if not nodes and count is None:
             said[-1] += "; crashdmp's list of filters itself is not determined"
         elif not nodes:
-            said[-1] += f"; crashdmp's list holds {words.counted(count, 'filter')}"
+            said[-1] += f"; crashdmp's list holds {fmt.counted(count, 'filter')}"
         said[-1] += "."
     disabled = _unique(f.filter for f in rows if f.is_disabled is True)
     if disabled:
@@ -212,7 +213,7 @@ def _filters(records: Records) -> list[str]:
             "dump-stack-missing",
         }
         if modules and not broken:
-            held = words.counted(count, "filter") if count else "at least one"
+            held = fmt.counted(count, "filter") if count else "at least one"
             listed = f", but crashdmp's list holds {held}" if rows else ""
             return [f"None of the {len(modules)} loaded modules is a crash dump filter{listed}."]
         return ["Which crash dump filters were loaded is not determined."]
@@ -238,9 +239,7 @@ def _start(records: Records) -> list[str]:
             sure = ""  # the words say it
         if len(sources) > 1:
             sure = f"By {_file(call.origin.source)}: {sure[:1].lower()}{sure[1:]}"
-        groups.setdefault((sure, known, unknown), []).append(
-            words.field(call, "filter", "a filter")
-        )
+        groups.setdefault((sure, known, unknown), []).append(fmt.field(call, "filter", "a filter"))
     said = []
     for (sure, known, unknown), filters in list(groups.items())[:_MOST]:
         subject = f"Dump_Start of {_some(_unique(filters))}"
@@ -267,7 +266,7 @@ def _start(records: Records) -> list[str]:
     bounds = [s for s in records["stages"] if s.stage == "dump-start-upper-bound"]
     for stage in bounds[:_MOST]:
         sure = _SURE.get(str(stage.origin.confidence), "")
-        text = words.field(stage, "text", "").rstrip(".")
+        text = fmt.field(stage, "text", "").rstrip(".")
         if not text:  # left out of a redacted result
             text = f"All Dump_Start calls together took at most {stage.elapsed_ms} ms"
         said.append(f"{sure}{text}.")
@@ -297,7 +296,7 @@ def _tells(call: Callback) -> bool:
 
 
 def _file(source: Any) -> str:
-    return words.clean(called(source), 60)
+    return fmt.clean(called(source), 60)
 
 
 def _starts(calls: Any) -> list[str]:
@@ -307,14 +306,14 @@ def _starts(calls: Any) -> list[str]:
     said = []
     for one in found[: 2 * _MOST]:
         call = one.first
-        name = words.field(call, "filter", "a filter")
-        status = words.code(call, "status")
+        name = fmt.field(call, "filter", "a filter")
+        status = fmt.code(call, "status")
         returned = f"returned {status}" if status else "what it returned is not determined"
         took = f"took {one.took}" if one.took != "-" else "how long it took is not determined"
         if is_absent(call.was_called) or call.was_called == "no":
             returned, took = "", ""
-        times = words.counted(one.calls, "call")
-        facts = words.listed(filter(None, [returned, took]))
+        times = fmt.counted(one.calls, "call")
+        facts = fmt.listed(filter(None, [returned, took]))
         said.append(f"Dump_Start of {name}, {times}: {facts or one.called}.")
     if len(found) > 2 * _MOST:
         rest = sum(one.calls for one in found[2 * _MOST :])
@@ -332,20 +331,23 @@ def _call(call: Callback) -> tuple[str, str]:
     unknown: list[str] = []
     reasons: list[Any] = []
     if not is_absent(call.was_called):
-        sure = "" if call.was_called == "yes" else f" {words.field(call, 'was_called')}"
+        sure = "" if call.was_called == "yes" else f" {fmt.field(call, 'was_called')}"
         known.append(f"was{sure} called")
     else:
         unknown.append("whether it was called")
         reasons.append(call.was_called)
     if not is_absent(call.status):
-        known.append(f"returned {words.code(call, 'status')}")
+        known.append(f"returned {fmt.code(call, 'status')}")
     else:
         unknown.append("what it returned")
         reasons.append(call.status)
     if not is_absent(call.duration_ns):
-        known.append(f"took {words.duration(call.duration_ns)}")
+        known.append(f"took {fmt.duration(call.duration_ns)}")
     elif not is_absent(call.duration_low_ns) and not is_absent(call.duration_high_ns):
-        low, high = words.duration(call.duration_low_ns), words.duration(call.duration_high_ns)
+        low, high = (
+            fmt.duration(call.duration_low_ns),
+            fmt.duration(call.duration_high_ns),
+        )
         known.append(
             f"took between {low} and {high}" if call.duration_low_ns else f"took at most {high}"
         )
@@ -353,29 +355,29 @@ def _call(call: Callback) -> tuple[str, str]:
         unknown.append("how long it took")
         reasons.append(call.duration_ns)
     if not unknown:
-        return words.listed(known), ""
-    why = words.reasons(r for r in reasons if isinstance(r, Absent))
+        return fmt.listed(known), ""
+    why = fmt.reasons(r for r in reasons if isinstance(r, Absent))
     verb = "is" if len(unknown) == 1 else "are"
-    missing = f"{words.listed(unknown)} {verb} not determined"
-    return words.listed(known), missing + (f" ({why})" if why else "")
+    missing = f"{fmt.listed(unknown)} {verb} not determined"
+    return fmt.listed(known), missing + (f" ({why})" if why else "")
 
 
 def _verdict(records: Records) -> list[str]:
     findings = by_severity(list(rows_of(records["findings"])))
     counts = [(s, sum(f.severity == s for f in findings)) for s in SEVERITIES]
-    serious = [words.counted(n, s) for s, n in counts[:2] if n]
+    serious = [fmt.counted(n, s) for s, n in counts[:2] if n]
     if not serious:
         return ["The checks found no error and no warning in what was given."]
-    first = re.split(r"\.\s+(?=[A-Z])", words.field(findings[0], "text"))[0].rstrip(".")
-    return [f"The checks found {words.listed(serious)}; the first: {first}."]
+    first = re.split(r"\.\s+(?=[A-Z])", fmt.field(findings[0], "text"))[0].rstrip(".")
+    return [f"The checks found {fmt.listed(serious)}; the first: {first}."]
 
 
 def _unique(names: Any) -> list[str]:
-    return list(dict.fromkeys(words.clean(n, 100) for n in names if not is_absent(n)))
+    return list(dict.fromkeys(fmt.clean(n, 100) for n in names if not is_absent(n)))
 
 
 def _some(names: Sequence[str]) -> str:
     """All names, or the first ones and how many more."""
     if len(names) <= 5:
-        return words.listed(names)
+        return fmt.listed(names)
     return ", ".join(names[:5]) + f" and {len(names) - 5} more"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple
 
+from .. import formatting as fmt
 from ..absence import is_absent
-from . import words
 
 
 class Line(NamedTuple):
@@ -49,14 +49,14 @@ def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:
 
 
 def _line(row: int, first: Any, count: int, low: Any, high: Any) -> Line:
-    called = words.field(first, "was_called")
+    called = fmt.field(first, "was_called")
     if count > 1:
         called = f"{count}x" if called == "yes" else f"{called} ({count} rows)"
-    took = words.duration(high)
+    took = fmt.duration(high)
     if is_absent(first.duration_ns) and not is_absent(high):
         took = f"at most {took}"
     elif low != high:
-        least, _, unit = words.duration(low).partition(" ")
+        least, _, unit = fmt.duration(low).partition(" ")
         took = f"{least} to {took}" if took.endswith(f" {unit}") else f"{least} {unit} to {took}"
-    routine = words.fields(first, "symbol") or words.field(first, "routine")
+    routine = fmt.fields(first, "symbol") or fmt.field(first, "routine")
     return Line(first, row, count, "NULL" if first.routine == 0 else routine, called, took)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from .. import formatting as fmt
 from ..absence import Absent, is_absent
 from ..layouts.ntdddump import DUMP_FILTER_EXT_FLAG_DUMP_DEVICE_POWER_OFF, filter_extension
 from ..records import Extension
-from . import words
 
 #: WDK member path -> field of the record
 MEMBERS: tuple[tuple[str, str], ...] = (
@@ -52,7 +52,7 @@ def members(extension: Extension, pointer_size: int) -> Iterator[Member]:
         if isinstance(given, Absent) and given.reason == "not-applicable":
             continue
         offset, size = place(path, pointer_size)
-        yield Member(offset, size, path, words.field(extension, name), _meaning(extension, name))
+        yield Member(offset, size, path, fmt.field(extension, name), _meaning(extension, name))
 
 
 def place(path: str, pointer_size: int) -> tuple[int, int]:
@@ -77,11 +77,11 @@ def _declared(layout: Any) -> Iterator[tuple[Any, ...]]:
 def _meaning(extension: Extension, name: str) -> str:
     given = getattr(extension, name)
     if name in ("dump_type", "media_type", "partition_style"):
-        return words.field(extension, f"{name}_name", "")
+        return fmt.field(extension, f"{name}_name", "")
     if is_absent(given):
         return ""
     if name == "disk_size":
-        return f"{given:#x} = {words.size(given)}"
+        return f"{given:#x} = {fmt.size(given)}"
     if name == "size" or name == "size_of_partition_info":
         return f"{given:#x}"
     if name == "device_object" and not given:

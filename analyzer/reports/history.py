@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
+from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index, called, logged
 from ..records import Records
-from . import words
 
 _MOST_ROWS = 40
 _MOST_CRASHES = 10
@@ -39,13 +39,13 @@ def crashes(records: Records) -> Iterator[str]:
     for number in found[-_MOST_CRASHES:]:
         rows = index.by_number[number]
         coded = next((row for row in rows if not is_absent(row.bugcheck)), rows[0])
-        code = words.fields(coded, "bugcheck", "bugcheck_name")
+        code = fmt.fields(coded, "bugcheck", "bugcheck_name")
         yield f"  crash {number}: {code or 'bugcheck not known'}"
         for row in rows:
-            text = f"{words.field(row, 'tells')}"
-            text += "" if is_absent(row.outcome) else f" (dump {words.field(row, 'outcome')})"
-            text += f": {words.clean(row.why)} ({row.origin.confidence})"
-            yield from words.wrapped(f"{_name(row)}: {text}", "      ", "    ")
+            text = f"{fmt.field(row, 'tells')}"
+            text += "" if is_absent(row.outcome) else f" (dump {fmt.field(row, 'outcome')})"
+            text += f": {fmt.clean(row.why)} ({row.origin.confidence})"
+            yield from fmt.wrapped(f"{_name(row)}: {text}", "      ", "    ")
 
 
 def timeline(records: Records) -> Iterator[str]:
@@ -56,11 +56,11 @@ def timeline(records: Records) -> Iterator[str]:
         yield f"  {left_out} older lines are left out."
     for moment in moments[-_MOST_ROWS:]:
         text = f"{_name(moment.source)}: {moment.text()}"
-        yield from words.wrapped(text, " " * 23, f"  {moment.shown or _at(moment.time):>19}  ")
+        yield from fmt.wrapped(text, " " * 23, f"  {moment.shown or _at(moment.time):>19}  ")
 
 
 def _name(row: Any) -> str:
-    return words.clean(called(row.origin.source), 40)
+    return fmt.clean(called(row.origin.source), 40)
 
 
 def _at(ns: int) -> str:
@@ -88,18 +88,18 @@ def _moments(records: Records) -> Iterator[Moment]:
 
 
 def _crash(row: Any) -> str:
-    code = words.fields(row, "bugcheck", "bugcheck_name")
-    return f"crash {row.crash} ({words.field(row, 'tells')}), bugcheck {code or 'not known'}"
+    code = fmt.fields(row, "bugcheck", "bugcheck_name")
+    return f"crash {row.crash} ({fmt.field(row, 'tells')}), bugcheck {code or 'not known'}"
 
 
 def _stage(stage: Any) -> str:
-    took = words.field(stage, "duration_ms", "")
-    name = words.field(stage, "stage") + (f", {took} ms" if took else "")
-    return f"{name}: {words.field(stage, 'text', '')}"
+    took = fmt.field(stage, "duration_ms", "")
+    name = fmt.field(stage, "stage") + (f", {took} ms" if took else "")
+    return f"{name}: {fmt.field(stage, 'text', '')}"
 
 
 def _event(event: Any) -> str:
     # a storage event has no name of ours; one that was left out is not one of those
     other = "storage error" if event.name is None else "event"
-    what = words.fields(event, "name") or words.fields(event, "text") or other
-    return f"{words.field(event, 'provider')} {words.field(event, 'event_id')}: {what}"
+    what = fmt.fields(event, "name") or fmt.fields(event, "text") or other
+    return f"{fmt.field(event, 'provider')} {fmt.field(event, 'event_id')}: {what}"

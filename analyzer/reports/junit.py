@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from .. import formatting as fmt
 from ..absence import Absent
 from ..checks.rule import SEVERITIES
 from ..records import Finding, Records
 from ..tables import evidence_lines, rows_of
-from . import answer, words
+from . import answer
 
 
 def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
@@ -26,12 +27,12 @@ def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
     sources = {str(s.path): s for s in rows_of(records["sources"])}
     root = Element("testsuites", name="dumpstart")
     for path in dict.fromkeys([*sources, *findings]):
-        suite = SubElement(root, "testsuite", name=words.clean(path))
+        suite = SubElement(root, "testsuite", name=fmt.clean(path))
         if path in sources:
             kind = sources[path].kind
             case = _case(suite, path, "can be read")
             if isinstance(kind, Absent):
-                SubElement(case, "error", message=words.clean(kind), type="input-unusable")
+                SubElement(case, "error", message=fmt.clean(kind), type="input-unusable")
         for finding in findings.get(path, []):
             _finding(suite, path, finding, failing)
         _count(suite)
@@ -41,16 +42,16 @@ def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
 
 
 def _case(suite: Element, path: str, name: str) -> Element:
-    return SubElement(suite, "testcase", classname=words.clean(path), name=name, time="0")
+    return SubElement(suite, "testcase", classname=fmt.clean(path), name=name, time="0")
 
 
 def _finding(suite: Element, path: str, finding: Finding, failing: tuple[str, ...]) -> None:
-    name = words.fields(finding, "rule", "subject")
+    name = fmt.fields(finding, "rule", "subject")
     case = _case(suite, path, name)
-    told = words.clean(finding.text, 2000)
-    lines = [words.clean(line) for line in evidence_lines(finding)]
-    lines += [words.clean(finding.advice, 2000)] if finding.advice else []
-    severity = words.field(finding, "severity")
+    told = fmt.clean(finding.text, 2000)
+    lines = [fmt.clean(line) for line in evidence_lines(finding)]
+    lines += [fmt.clean(finding.advice, 2000)] if finding.advice else []
+    severity = fmt.field(finding, "severity")
     if severity in failing:
         failure = SubElement(case, "failure", message=told, type=severity)
         failure.text = "\n".join(lines)

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from ..formatting import LIMIT, WIDTH, cell, clean, wrapped
 from ..records import Records
 from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, one_cell, reasons_text
-from .words import LIMIT, WIDTH, cell, clean, wrapped
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 

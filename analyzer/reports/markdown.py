@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import __version__
+from .. import formatting as fmt
 from ..absence import Absent, is_absent
+from ..formatting import field
 from ..records import Records
 from ..tables import evidence_lines, rows_of
-from . import answer, words
+from . import answer
 from .calls import call_lines
-from .words import field
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|#(?=\w)")
 _LINK = re.compile(r"(?i)(\w):(?=//|\w+@)|\b(www)\.")
@@ -27,7 +28,7 @@ _MOST = 100
 def write(records: Records) -> Iterator[str]:
     """The answer, the findings, the filters and their callbacks, and the sources."""
     names = [os.path.basename(str(s.path)) for s in rows_of(records["sources"])]
-    yield f"## Crash dump filters: {text(words.listed(names) or 'no file', 300)}\n\n"
+    yield f"## Crash dump filters: {text(fmt.listed(names) or 'no file', 300)}\n\n"
     yield from (f"{text(sentence, 2000)}\n\n" for sentence in answer.sentences(records))
     yield from _findings(records)
     yield from _filters(records)
@@ -35,9 +36,9 @@ def write(records: Records) -> Iterator[str]:
     yield f"Written by dumpstart {__version__}.\n"
 
 
-def text(value: Any, limit: int = words.LIMIT) -> str:
+def text(value: Any, limit: int = fmt.LIMIT) -> str:
     """A string as Markdown that shows exactly that string."""
-    plain = words.clean(value, limit)
+    plain = fmt.clean(value, limit)
     escaped = _MARKUP.sub(
         lambda m: "&amp;" if m[0] == "&" else "&lt;" if m[0] == "<" else "\\" + m[0], plain
     )
@@ -45,9 +46,9 @@ def text(value: Any, limit: int = words.LIMIT) -> str:
     return escaped.replace("@", "&#64;")
 
 
-def code(value: Any, limit: int = words.LIMIT) -> str:
+def code(value: Any, limit: int = fmt.LIMIT) -> str:
     """A string in a code span that it cannot leave."""
-    plain = words.clean(value, limit).replace("|", "\\|")
+    plain = fmt.clean(value, limit).replace("|", "\\|")
     longest = max(map(len, re.findall("`+", plain)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest or plain.endswith("\\") else ""
@@ -84,7 +85,7 @@ def _filters(records: Records) -> Iterator[str]:
             field(call, "callback"),
             one.called,
             one.took,
-            words.code(call, "status") or "-",
+            fmt.code(call, "status") or "-",
         ]
         yield "| " + " | ".join(map(text, cells)) + " |\n"
     shown = sum(one.calls for one in found[:_MOST])
@@ -101,7 +102,7 @@ def _sources(records: Records) -> Iterator[str]:
     yield "### Sources\n\n"
     for source in rows_of(records["sources"]):
         name = code(os.path.basename(str(source.path)))
-        kind = text(words.fields(source, "kind", "subtype") or "not usable")
+        kind = text(fmt.fields(source, "kind", "subtype") or "not usable")
         yield f"- {name}: {kind}\n"
         if isinstance(source.kind, Absent):
             yield f"  - {text(source.kind)}\n"

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import EVENT_LOGS
 from ..checks.rules_case import CONTROL
 from ..checks.rules_registry import ENABLE_LOG
 from ..records import Callback, Records
-from . import words
 
 LOG, DUMP = "dumpstack.log", "kernel dump"
 REGISTRIES = ("registry hive", "registry export")
@@ -45,7 +45,7 @@ def unknown(records: Records) -> Iterator[str]:
     if not kinds.intersection(REGISTRIES):
         open_points.append("how dumps are configured (no registry)")
     if open_points:
-        yield f"Not known: {words.listed(open_points)}."
+        yield f"Not known: {fmt.listed(open_points)}."
 
 
 def _has_nodes(records: Records) -> bool:

@@ -1,8 +1,8 @@
 """The plain data of the HTML report: what stands where, as text.
 
-Invariant: every string that comes from an input has gone through :func:`words.clean`; nothing here
-is markup. A row of a table has the id ``r-TABLE-NUMBER``, and a link leads only to a row that is on
-the page.
+Invariant: every string that comes from an input has gone through :func:`formatting.clean`; nothing
+here is markup. A row of a table has the id ``r-TABLE-NUMBER``, and a link leads only to a row that
+is on the page.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
 from ..checks.rule import SEVERITIES
+from ..formatting import clean, field
 from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
-from . import answer, timeline, words
+from . import answer, timeline
 from .calls import Line, call_lines
 from .extension import members
 from .page_findings import ELSEWHERE, MOST_ROWS, finding_of, row_id, rows_by_place
-from .words import clean, field
 
 MOST_EVENTS = 300  # a trace must not crowd the page
 MOST_FINDINGS = 500
@@ -39,8 +40,7 @@ def build(records: Records) -> dict[str, Any]:
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
     names = [clean(os.path.basename(str(s.path)), 60) for s in rows_of(records["sources"])]
     return {
-        "title": words.listed(names[:3])
-        + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+        "title": fmt.listed(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         "facts": list(_facts(records)),
         "answer": answer.sentences(records),
         "counts": [(s, n) for s, n in count.items() if n],
@@ -70,10 +70,10 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
     for name, label in shown.items():
         value = known(name)
         if value is not None:
-            yield label, words.cell(dict(SCHEMA["machine"])[name], value)
+            yield label, fmt.cell(dict(SCHEMA["machine"])[name], value)
     uptime = known("uptime_ns")
     if uptime is not None:
-        yield "uptime", words.duration(uptime)
+        yield "uptime", fmt.duration(uptime)
 
 
 # -- figures -----------------------------------------------------------------------------------
@@ -91,8 +91,8 @@ def _timeline(records: Records) -> dict[str, Any]:
         ]
         lanes.append({"name": name, "tracks": max(tracks) + 1, "items": items, "all": len(slices)})
     kinds = {item[3] for lane in lanes for item in lane["items"]}
-    missing = [words.counted(n, table[:-1]) for table, n in told.untimed.items()]
-    notes = [f"Without a time and so not shown: {words.listed(missing)}."] if missing else []
+    missing = [fmt.counted(n, table[:-1]) for table, n in told.untimed.items()]
+    notes = [f"Without a time and so not shown: {fmt.listed(missing)}."] if missing else []
     cut = sum(lane["all"] - len(lane["items"]) for lane in lanes) + told.left_out
     notes += [f"{cut} more are not shown."] if cut else []
     return {
@@ -175,7 +175,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def _key(record: Any) -> tuple[str, str, str]:
-    return (record.origin.source, *words.owner(record))
+    return (record.origin.source, *fmt.owner(record))
 
 
 def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:
@@ -185,7 +185,7 @@ def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:
         count = "" if is_absent(row.ring_count) else f" of {field(row, 'ring_count')}"
         yield "call order", f"{row.ring_index + 1}{count}"
     if not is_absent(row.last_failing_status):
-        status = words.code(row, "last_failing_status")
+        status = fmt.code(row, "last_failing_status")
         yield "last failure", f"{field(row, 'last_failing_routine')} {status}"
     if not is_absent(row.major_version):
         yield "version", f"{field(row, 'major_version')}.{field(row, 'minor_version')}"
@@ -194,7 +194,7 @@ def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:
         ("flags", ("flags", "flags_meaning")),
         ("node", ("node", "layout")),
     ):
-        text = words.fields(row, *names)
+        text = fmt.fields(row, *names)
         if text:
             yield label, text
     yield "found by", f"{clean(row.origin.how)} ({clean(row.origin.confidence)})"
@@ -207,7 +207,7 @@ def _call(one: Line) -> dict[str, Any]:
         "routine": one.routine,
         "called": one.called,
         "took": one.took,
-        "status": words.code(one.first, "status") or "-",
+        "status": fmt.code(one.first, "status") or "-",
     }
 
 
@@ -302,8 +302,8 @@ def _cell(kind: str, value: Any) -> dict[str, Any]:
         return {"text": "\u2013", "sort": "", "note": clean(value) if value else "", "absent": True}
     shown = checked(kind, value)
     if kind == "Duration" and isinstance(shown, int):
-        return {"text": words.duration(shown), "sort": shown, "note": f"{shown} ns"}
-    text = words.cell(kind, value)
+        return {"text": fmt.duration(shown), "sort": shown, "note": f"{shown} ns"}
+    text = fmt.cell(kind, value)
     sort = plain(kind, shown) if kind in _NUMERIC else None
     return {"text": text, "sort": sort, "note": ""}
 
@@ -312,7 +312,7 @@ def _where(record: Any, several: bool) -> dict[str, Any]:
     origin = record.origin
     parts = [clean(os.path.basename(origin.source), 40)] if several else []
     if not is_absent(origin.address):
-        parts.append(words.cell("Address", origin.address))
+        parts.append(fmt.cell("Address", origin.address))
     if not is_absent(origin.file_offset):
         parts.append(f"file {origin.file_offset:#x}")
     note = f"{clean(origin.how)} ({clean(origin.confidence)})"
@@ -321,12 +321,12 @@ def _where(record: Any, several: bool) -> dict[str, Any]:
 
 def _sources(records: Records) -> Iterator[dict[str, Any]]:
     for s in rows_of(records["sources"]):
-        kind = words.fields(s, "kind", "subtype")
+        kind = fmt.fields(s, "kind", "subtype")
         yield {
             "name": clean(s.path),
             "kind": kind or "not usable",
             "why": clean(s.kind) if isinstance(s.kind, Absent) else "",
-            "size": "" if is_absent(s.size_bytes) else words.size(s.size_bytes),
+            "size": "" if is_absent(s.size_bytes) else fmt.size(s.size_bytes),
             "can": [clean(part) for part in str(s.can_tell or "").split("; ") if part],
             "cannot": [clean(part) for part in str(s.cannot_tell or "").split("; ") if part],
         }

@@ -9,12 +9,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks import RULES
+from ..formatting import clean, field
 from ..records import Evidence, Records
 from ..tables import evidence_lines
-from . import words
-from .words import clean, field
 
 MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
 ELSEWHERE = ("sources", "findings")  # tables that have their own section
@@ -54,7 +54,7 @@ def finding_of(finding: Any, places: dict[Any, Any], several: bool) -> dict[str,
         "severity": field(finding, "severity"),
         "rule": field(finding, "rule"),
         "title": "" if rule is None else rule.title,
-        "subject": words.fields(finding, "subject"),
+        "subject": fmt.fields(finding, "subject"),
         "text": clean(finding.text, 2000),
         "advice": "" if is_absent(finding.advice) else clean(finding.advice, 2000),
         "meaning": "" if rule is None else rule.meaning,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import (
     EVENT_LOGS,
@@ -22,7 +23,7 @@ from ..checks.crashes import (
 )
 from ..records import Crash, Finding, Records
 from ..tables import rows_of
-from . import answer, missing, words
+from . import answer, missing
 from .missing import DUMP, LOG, MINIDUMP, REGISTRIES
 
 _MOST = 3  #: crashes that are told, the newest
@@ -124,10 +125,10 @@ def _restarts(records: Records) -> str:
             times = [e for e in found if not is_absent(e.time)]
             last = max(times, key=lambda e: e.time) if times else None  # type: ignore[arg-type, return-value]
             when = f", the last before {_time(last)} UTC" if last else ""
-            where = words.listed(dict.fromkeys(_file(e.origin) for e in found))
+            where = fmt.listed(dict.fromkeys(_file(e.origin) for e in found))
             return (
                 f"No source names a bugcheck, but {where} tells of "
-                f"{words.counted(len(found), 'restart')} without a shutdown{when}: after a crash "
+                f"{fmt.counted(len(found), 'restart')} without a shutdown{when}: after a crash "
                 "that left nothing, a hang, a reset or a loss of power."
             )
     return ""
@@ -145,7 +146,7 @@ def _maybe_one(index: Index) -> Iterator[str]:
     for numbers in named.values():
         kinds = [row.tells for number in numbers for row in index.by_number[number]]
         if len(numbers) > 1 and len(set(kinds)) == len(kinds):  # one crash has one of each
-            alike = words.listed(map(str, numbers[:6]))
+            alike = fmt.listed(map(str, numbers[:6]))
             yield (
                 f"Crashes {alike} have the same bugcheck code and parameters: if a clock was "
                 "wrong, they may be one."
@@ -186,7 +187,7 @@ def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterat
     for row in rows:
         if row.origin.confidence == "guess" and row.outcome is not None and len(rows) > 1:
             what = f"{row.tells} of {_file(row.origin)}"
-            yield f"That {what} is of this crash is a guess: {words.clean(row.why)}."
+            yield f"That {what} is of this crash is a guess: {fmt.clean(row.why)}."
     bound = {row.origin.source for row in records["crashes"]}
     own = {row.origin.source for row in rows}
     if is_only:  # a trace or capture is of no crash by itself, but of this case
@@ -212,11 +213,9 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
         less = "a smaller dump than asked for"
         if all(r.outcome == WRITTEN or not _is_small(records, r) for r in good):
             less = "a dump"
-        return f"{_capital(crash)} left {less}: {words.listed(pieces[:4])}."
+        return f"{_capital(crash)} left {less}: {fmt.listed(pieces[:4])}."
     if bad:
-        return (
-            f"{_capital(crash)} left no complete dump as far as told: {words.listed(pieces[:4])}."
-        )
+        return f"{_capital(crash)} left no complete dump as far as told: {fmt.listed(pieces[:4])}."
     loads = [f for f in loading if f.rule in _LOADING[:2]]
     if loads:
         where = _file(loads[0].origin)
@@ -224,7 +223,7 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
             f"{_capital(crash)} most probably left no dump: by {where} (event 45) the crash dump "
             "stack could not be loaded, and no source tells of a dump."
         )
-    told = words.listed(dict.fromkeys(_piece(records, row) for row in rows[:3]))
+    told = fmt.listed(dict.fromkeys(_piece(records, row) for row in rows[:3]))
     return f"Whether {crash} left a dump is not determined; what there is does not say it: {told}."
 
 
@@ -249,7 +248,7 @@ def _place(origin: Any) -> tuple[Any, ...]:
 
 def _file(source: Any) -> str:
     """The short name of a source, given as its path or as an Origin."""
-    return words.clean(called(getattr(source, "source", source)), 60)
+    return fmt.clean(called(getattr(source, "source", source)), 60)
 
 
 def _capital(text: str) -> str:
@@ -257,7 +256,7 @@ def _capital(text: str) -> str:
 
 
 def _time(row: Any) -> str:
-    return words.field(row, "time")[:19].replace("T", " ")
+    return fmt.field(row, "time")[:19].replace("T", " ")
 
 
 def _name(name: str, rows: list[Crash]) -> str:
@@ -266,7 +265,7 @@ def _name(name: str, rows: list[Crash]) -> str:
     if coded is None:
         name += " of an unknown bugcheck"
     else:
-        title = words.field(coded, "bugcheck_name", "")
+        title = fmt.field(coded, "bugcheck_name", "")
         is_named = title and not title.startswith("0x")
         name += f" with bugcheck 0x{coded.bugcheck:X}" + (f" ({title})" if is_named else "")
     if timed is not None:
@@ -299,7 +298,7 @@ def _piece(records: Records, row: Crash) -> str:
         return f"{source} is a {kind}" + (f" (but {but})" if but else "")
     if row.tells == "dump log":
         last = [s for s in records["stages"] if s.origin.source == row.origin.source]
-        step = words.field(last[-1], "text", "").rstrip(".") if last else "nothing"
+        step = fmt.field(last[-1], "text", "").rstrip(".") if last else "nothing"
         after = f"breaks off after '{step}'" if step else "breaks off"
         return {
             WRITTEN: f"{source} ends with a completed dump",
@@ -340,10 +339,10 @@ def _configured(records: Records) -> Iterator[str]:
     named: dict[str, list[str]] = {}
     for setting in records["settings"]:
         if str(setting.name).lower().startswith("dumpfilters["):
-            named.setdefault(setting.origin.source, []).append(words.clean(setting.value, 60))
+            named.setdefault(setting.origin.source, []).append(fmt.clean(setting.value, 60))
     for source, filters in named.items():
         yield (
-            f"Registered as dump filters are {words.listed(filters[:6])} "
+            f"Registered as dump filters are {fmt.listed(filters[:6])} "
             f"({_file(source)}); which of them were loaded is not determined."
             if len(filters) > 1
             else f"The only registered dump filter is {filters[0]} "
@@ -372,15 +371,15 @@ def _culprit(findings: Iterable[Finding], is_needed: bool, is_whole: bool = Fals
         return
     found = first[rule]
     how = _WRONG if is_whole and _CULPRITS[rule] == _CAUSE else _CULPRITS[rule]
-    yield how + words.clean(found.text, _LONG)
+    yield how + fmt.clean(found.text, _LONG)
     if not is_absent(found.advice):
-        yield "What to do: " + words.clean(found.advice, _LONG)
+        yield "What to do: " + fmt.clean(found.advice, _LONG)
 
 
 def _verdict(records: Records) -> str:
     findings = _findings(records)
     counts = [(s, sum(f.severity == s for f in findings)) for s in ("error", "warning")]
-    serious = [words.counted(n, s) for s, n in counts if n]
+    serious = [fmt.counted(n, s) for s, n in counts if n]
     if not serious:
         return "The checks found no error and no warning in what was given."
-    return f"The checks found {words.listed(serious)}."
+    return f"The checks found {fmt.listed(serious)}."

@@ -9,14 +9,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
 
+from .. import formatting as fmt
 from ..absence import Absent, is_absent
+from ..formatting import aligned, clean, field, fields, wrapped
 from ..layouts.crashdmp import knows_state
 from ..records import Filter, Records, Stage
 from ..tables import evidence_lines, rows_of
-from . import answer, history, story, words
+from . import answer, history, story
 from .calls import call_lines
 from .extension import Member, members
-from .words import aligned, clean, field, fields, wrapped
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "title": "\x1b[1m"}
 _RESET = "\x1b[0m"
@@ -131,11 +132,11 @@ def _machines(records: Records) -> Iterator[str]:
             f"build {field(m, 'build')}" if not is_absent(m.build) else "",
             f"lab {field(m, 'build_lab')}" if not is_absent(m.build_lab) else "",
             fields(m, "architecture"),
-            words.counted(m.processors, "processor") if isinstance(m.processors, int) else "",
+            fmt.counted(m.processors, "processor") if isinstance(m.processors, int) else "",
         ]
         parameters = [f"parameter{n}" for n in (1, 2, 3, 4)]
         attributes = fields(m, "attributes", "attribute_names")
-        uptime = "" if is_absent(m.uptime_ns) else f"up {words.duration(m.uptime_ns)}"
+        uptime = "" if is_absent(m.uptime_ns) else f"up {fmt.duration(m.uptime_ns)}"
         when = ", ".join(filter(None, (fields(m, "system_time"), uptime)))
         yield from _pairs(
             ("bugcheck", fields(m, "bugcheck", "bugcheck_name")),
@@ -168,7 +169,7 @@ def _stack(records: Records) -> Iterator[str]:
     if records["modules"]:
         loaded = sum(m.loaded is not False for m in records["modules"])
         unloaded = len(records["modules"]) - loaded
-        text = f"{words.counted(loaded, 'module')} loaded, {unloaded} unloaded"
+        text = f"{fmt.counted(loaded, 'module')} loaded, {unloaded} unloaded"
         yield f"  {text}; 'dumpstart show modules' lists them."
 
 
@@ -199,7 +200,7 @@ def _filters(records: Records) -> Iterator[str]:
 
 def _key(record: Any) -> Sequence[str]:
     """What joins a filter with its extension and callbacks."""
-    return words.owner(record)
+    return fmt.owner(record)
 
 
 def _filter(one: Filter, inferred: str) -> Iterator[str]:
@@ -210,7 +211,7 @@ def _filter(one: Filter, inferred: str) -> Iterator[str]:
     yield f"  {field(one, 'filter', 'filter not determined')} ({field(one, 'stack')} stack{place})"
     state = "" if is_absent(one.is_disabled) else "DISABLED" if one.is_disabled else "enabled"
     version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
-    failing = words.code(one, "last_failing_status")
+    failing = fmt.code(one, "last_failing_status")
     yield from _pairs(
         ("  state", state and state + inferred),
         ("  last failure", f"{field(one, 'last_failing_routine')} {failing}" if failing else ""),
@@ -297,7 +298,7 @@ def _stages(records: Records) -> Iterator[str]:
         times = f"  {field(s, 'elapsed_ms'):>10}  {field(s, 'duration_ms'):>7}  "
         yield from wrapped(fields(s, "text") or field(s, "stage"), " " * 25, times)
     if len(shown) < len(rows):
-        left = words.counted(len(rows) - len(shown), "lower percentage")
+        left = fmt.counted(len(rows) - len(shown), "lower percentage")
         yield f"  {left} without a time left out; 'dumpstart show stages' lists them."
 
 
@@ -314,10 +315,10 @@ def _requests(records: Records) -> Iterator[str]:
         return
     timed = [r for r in rows if not is_absent(r.duration_ns)]
     flying = sum(r.in_flight is True for r in rows)
-    text = f"{words.counted(len(rows), 'request')}, {flying} in flight"
+    text = f"{fmt.counted(len(rows), 'request')}, {flying} in flight"
     if timed:
         slowest = max(timed, key=lambda r: r.duration_ns)
-        text += f"; slowest {words.duration(slowest.duration_ns)} ({field(slowest, 'operation')})"
+        text += f"; slowest {fmt.duration(slowest.duration_ns)} ({field(slowest, 'operation')})"
     yield from wrapped(text, "  ")
     dated = [r for r in rows if isinstance(r.before_crash_ns, int)]
     last = sorted(dated, key=lambda r: -r.before_crash_ns)[-_LAST_REQUESTS:]
@@ -332,7 +333,7 @@ def _requests(records: Records) -> Iterator[str]:
 
 def _ticks(ns: Any) -> str:
     """A duration between two times of a clock that moves in steps: 0 is less than one step."""
-    return "under a tick" if ns == 0 and not is_absent(ns) else words.duration(ns)
+    return "under a tick" if ns == 0 and not is_absent(ns) else fmt.duration(ns)
 
 
 def _residue(records: Records) -> Iterator[str]:
@@ -360,10 +361,10 @@ def _also(records: Records) -> Iterator[str]:
     tags = records["tags"]
     if tags:
         sizes = [t.size_bytes for t in tags if not is_absent(t.size_bytes)]
-        yield f"  {words.counted(len(tags), 'block')} of secondary data, {words.size(sum(sizes))}."
+        yield f"  {fmt.counted(len(tags), 'block')} of secondary data, {fmt.size(sum(sizes))}."
     events = records["events"]
     if events:
-        what = getattr(events, "summary", "") or words.counted(len(events), "event")
+        what = getattr(events, "summary", "") or fmt.counted(len(events), "event")
         yield f"  {what}; 'dumpstart show events' lists them."
 
 
@@ -381,5 +382,5 @@ def _sources(records: Records) -> Iterator[str]:
         elif not is_absent(s.cannot_tell):
             yield from wrapped("cannot tell: " + field(s, "cannot_tell"), "      ", "    ")
     if unusable > _MOST_UNUSABLE:
-        more = words.counted(unusable - _MOST_UNUSABLE, "more file")
+        more = fmt.counted(unusable - _MOST_UNUSABLE, "more file")
         yield f"  {more} not usable; 'dumpstart info' lists them."

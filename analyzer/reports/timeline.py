@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
+from .. import formatting as fmt
 from ..absence import first_present, is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
 from ..names import ntstatus
 from ..records import Records
 from ..tables import iso_time
-from . import words
 
 MOST_EVENTS = 2000
 #: a viewer takes no more; a capture may hold millions
@@ -126,7 +126,7 @@ class _Clock:
         if not self._several:
             return name
         member = os.path.basename(source).rpartition("!")[2]  # of an archive
-        return f"{words.clean(member, 40)}: {name}"
+        return f"{fmt.clean(member, 40)}: {name}"
 
     def at(self, source: str, time: Any) -> int | None:
         """The time from the crash in ns; None when there is no time or nothing to compare with."""
@@ -148,8 +148,8 @@ class _Clock:
 def _stage(stage: Any, row: int, clock: _Clock) -> Slice | None:
     source = stage.origin.source
     lane = clock.lane(source, "writing the dump")
-    name = words.field(stage, "stage", "step")
-    detail = words.fields(stage, "text")
+    name = fmt.field(stage, "stage", "step")
+    detail = fmt.fields(stage, "text")
     if isinstance(stage.elapsed_ms, int):
         start = stage.elapsed_ms * 1_000_000
         if stage.stage == "dump-start-upper-bound":
@@ -171,19 +171,19 @@ def _callback(call: Any, row: int, clock: _Clock) -> Slice | None:
     if start is None:
         return None
     cpu = "" if is_absent(call.processor) else f"(processor {call.processor})"
-    lane = clock.lane(source, words.field(call, "filter", "a filter"), cpu)
+    lane = clock.lane(source, fmt.field(call, "filter", "a filter"), cpu)
     kind, length = _ntstatus(call.status), 0
     if not is_absent(call.duration_ns):
         length = call.duration_ns
-        took = f"took {words.duration(length)}"
+        took = f"took {fmt.duration(length)}"
     elif not is_absent(call.duration_high_ns):
         length, kind = call.duration_high_ns, kind if kind == FAILED else BOUND
-        took = f"took at most {words.duration(length)}"
+        took = f"took at most {fmt.duration(length)}"
     else:
         took = "duration not determined"
-    status = words.code(call, "status")
+    status = fmt.code(call, "status")
     detail = ", ".join(filter(None, (took, f"returned {status}" if status else KINDS[UNKNOWN])))
-    name = words.field(call, "callback", "callback")
+    name = fmt.field(call, "callback", "callback")
     return Slice(lane, name, start, start + max(length, 0), kind, "callbacks", row, detail)
 
 
@@ -192,22 +192,22 @@ def _request(request: Any, row: int, clock: _Clock) -> Slice | None:
     start, end = clock.at(source, request.start), clock.at(source, request.end)
     if start is None and end is None:
         return None
-    status = words.fields(request, "status_name") or words.field(request, "status", "")
+    status = fmt.fields(request, "status_name") or fmt.field(request, "status", "")
     if request.in_flight is True and start is not None:
         kind, end = OPEN, start if clock.crash is None else max(0, start)
         detail = "not finished"
         if clock.crash is not None:
-            detail = f"open for {words.duration(end - start)} when the machine crashed"
+            detail = f"open for {fmt.duration(end - start)} when the machine crashed"
     elif start is None or end is None:
         start = end = end if start is None else start
         kind, detail = request_kind(request), "only one of its times is recorded"
     else:
         kind = request_kind(request)
-        detail = f"took {words.duration(end - start)}"
+        detail = f"took {fmt.duration(end - start)}"
     assert start is not None
     assert end is not None
     lane = clock.lane(source, "storage requests")
-    name = words.field(request, "operation", "request")
+    name = fmt.field(request, "operation", "request")
     detail = ", ".join(filter(None, (detail, status)))
     return Slice(lane, name, start, max(start, end), kind, "requests", row, detail)
 
@@ -253,7 +253,7 @@ def _moments(rows: Iterable[Any], clock: _Clock, first: int) -> Iterator[Slice]:
             continue
         cpu = "" if is_absent(event.processor) else f"(processor {event.processor})"
         lane = clock.lane(event.origin.source, "events", cpu)
-        provider = words.field(event, "provider", "unknown provider")
-        name = words.field(event, "name", "") or f"event {words.field(event, 'event_id')}"
-        detail = f"{provider}: {words.field(event, 'text', '')}"
-        yield Slice(lane, name, at, at, RECORDED, "events", row, words.clean(detail, 300))
+        provider = fmt.field(event, "provider", "unknown provider")
+        name = fmt.field(event, "name", "") or f"event {fmt.field(event, 'event_id')}"
+        detail = f"{provider}: {fmt.field(event, 'text', '')}"
+        yield Slice(lane, name, at, at, RECORDED, "events", row, fmt.clean(detail, 300))

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..absence import Absent, is_absent
-from ..tables import FIELD_KINDS, checked, plain
+from .absence import Absent, is_absent
+from .tables import FIELD_KINDS, checked, plain
 
 WIDTH = 80
 #: longest text shown in one piece
