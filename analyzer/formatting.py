@@ -68,6 +68,14 @@ def code(record: Any, name: str) -> str | None:
     return f"{title} ({field(record, name)})" if title else field(record, name)
 
 
+def build(machine: Any) -> str:
+    """The Windows build, with its revision where that is known: "26100.4946"."""
+    told = [field(machine, "build")]
+    if not is_absent(machine.revision):
+        told.append(field(machine, "revision"))
+    return ".".join(told)
+
+
 def duration(ns: Any, missing: str = "-") -> str:
     """A duration in ns with a unit that fits, four digits: "1.25 ms"."""
     if is_absent(ns):

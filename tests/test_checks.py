@@ -39,7 +39,6 @@ def test_all_absent_records_break_no_rule():
 # rule, table, row, the flawed field and its value, what the text must say
 FLAWS = [
     ("dump-space-insufficient", "machine", 0, "attributes", 0x4, "bit 2"),
-    ("dump-kernel-generated-triage", "machine", 0, "attributes", 0x8, "bit 3"),
     ("dump-filter-dump-file", "machine", 0, "attributes", 0x40, "bit 6"),
     ("dump-encrypted", "machine", 0, "attributes", 0x100, "bit 8"),
     ("not-a-crash", "machine", 0, "attributes", 0x10, "running system"),

@@ -47,7 +47,8 @@ def test_extension_size_depends_on_machine(architecture, build, size, flawed):
 @pytest.mark.parametrize("sector", [512, 4096, 65536])
 def test_sector_sizes_of_real_disks_are_valid(sector):
     """Powers of two from 512 to 65536 are sector sizes."""
-    records = changed("extensions", bytes_per_sector=sector, cylinders=1, disk_size=1 << 40)
+    size = 100 * 255 * 63 * sector
+    records = changed("extensions", bytes_per_sector=sector, cylinders=100, disk_size=size)
     assert broken_rules(records) == []
 
 

@@ -407,6 +407,39 @@ def test_engine_dumps_agree(shared_sample: Find) -> None:
     assert full.dump.read(NODE, 0xC0) == mini.dump.read(NODE, 0xC0)
 
 
+# ---- Windows 8.1 and 11 -------------------------------------------------------------------------
+NEWER = {
+    "CriticalRocket_DriverProblems__111417-28234-01.dmp": {
+        "build": 9600, "bugcheck": 0xA0000001, "modules": 177, "unloaded": 10,
+        "attributes": None, "revision": None, "last_dump_line": None,
+    },
+    "FrancoTrone64__082325-12593-01.dmp": {
+        "build": 26100, "bugcheck": 0x65, "modules": 218, "unloaded": 17,
+        "attributes": 0x21808, "revision": 4946,
+        "last_dump_line": "Dump completed successfully.",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_newer_minidumps(name: str, shared_sample: Find) -> None:
+    """Header fields (INDEX.md), counts of the driver lists (read with struct), the stack."""
+    case, wanted = read(shared_sample, f"dmp/{name}"), NEWER[name]
+    machine = case.only("machine")
+    for field, value in wanted.items():
+        if field in ("modules", "unloaded"):
+            rows = [m for m in case.records["modules"] if m.loaded is (field == "modules")]
+            assert len(rows) == value
+        elif value is None:
+            assert isinstance(getattr(machine, field), Absent)
+        else:
+            assert getattr(machine, field) == value
+    stack = [m for m in case.records["modules"] if m.stack and m.loaded]
+    assert [m.role for m in stack] == ["dump port driver", "dump miniport", "dump filter"]
+    assert len(case.records["requests"]) == 66
+    assert case.records.anomalies == []
+
+
 # ---- what is no kernel dump ----------------------------------------------------------------------
 OTHERS = [
     "google_syzygy__notepad-small-32bit.dmp",
@@ -431,4 +464,4 @@ def test_all_samples_are_covered(shared_sample: Find) -> None:
     """Every file of the folder is in one of the tests above."""
     shared_sample("dmp")
     names = {path.name for path in (SHARED / "dmp").iterdir()}
-    assert names == {*OTHERS, *(Path(name).name for name in (X64, ARM64, FULL, MINI))}
+    assert names == {*OTHERS, *NEWER, *(Path(name).name for name in (X64, ARM64, FULL, MINI))}

@@ -82,6 +82,35 @@ def test_unknown_image_beside_a_known_miniport_is_a_filter() -> None:
     ]  # fmt: skip
 
 
+def test_the_first_of_a_stack_is_its_port_driver_whatever_its_name() -> None:
+    """Windows 7 on AHCI: dump_pciidex is first (facts), and so is a port driver nobody listed."""
+    for first in ("pciidex", "ataport", "newport"):
+        names = (f"dump_{first}.sys", "dump_msahci.sys", "dump_dumpfve.sys")
+        found = roles.classify([module(name) for name in names])
+        assert [m.role for m in found] == ["dump port driver", "dump miniport", "dump filter"]
+    assert "first image of its stack" in found[0].origin.how
+    # where the list has lost modules its first is not the first of the stack
+    found = roles.classify([module(name) for name in names], is_whole=False)
+    assert found[0].role == "dump filter"
+
+
+def test_imports_tell_a_miniport_from_a_filter() -> None:
+    """Only a miniport imports the port driver; a filter lives on nt alone."""
+    names = ("dump_newport.sys", "dump_newdisk.sys", "dump_newcrypt.sys")
+    tables = {
+        "dump_newport.sys": frozenset({"ntoskrnl"}),
+        "dump_newdisk.sys": frozenset({"newport", "ntoskrnl"}),
+        "dump_newcrypt.sys": frozenset({"ntoskrnl", "hal"}),
+    }
+    found = roles.classify([module(n) for n in names], imports=lambda m: tables[str(m.name)])
+    assert [m.role for m in found] == ["dump port driver", "dump miniport", "dump filter"]
+    # a filter right behind the port driver, no miniport: the port driver works alone
+    found = roles.classify(
+        [module(n) for n in (names[0], names[2])], imports=lambda m: tables[str(m.name)]
+    )
+    assert [m.role for m in found] == ["dump port driver", "dump filter"]
+
+
 def test_each_stack_is_judged_for_itself() -> None:
     """A miniport of the crash stack is no miniport of the hibernation stack."""
     names = ("dump_dumpstorport.sys", "dump_stornvme.sys", "hiber_dumpstorport.sys", "hiber_x.sys")

@@ -36,6 +36,8 @@ from analyzer.records import Module
 from analyzer.target import Target
 
 KERNEL_DUMPS = (
+    "dmp/CriticalRocket_DriverProblems__111417-28234-01.dmp",
+    "dmp/FrancoTrone64__082325-12593-01.dmp",
     "dmp/dbgeng_written_full.dmp",
     "dmp/dbgeng_written_mini.dmp",
     "dmp/rizinorg_rizin-testbins__triage_arm64.dmp",

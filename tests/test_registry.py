@@ -74,10 +74,10 @@ def test_hive_settings_of_the_current_control_set(tmp_path: Path) -> None:
     )  # fmt: skip
     assert rows["DumpFile"][0] == r"%SystemRoot%\MEMORY.DMP"
     assert rows["DumpFilters[0]"] == (
-        "dumpfve.sys", "dump filter, first to be called; BitLocker, in-box default",
+        "dumpfve.sys", "dump filter, first to be called; BitLocker (Microsoft), in-box",
     )  # fmt: skip
     assert rows["DumpFilters[1]"] == (
-        "veracrypt.sys", "dump filter, number 2 to be called; VeraCrypt",
+        "veracrypt.sys", "dump filter, number 2 to be called; VeraCrypt (IDRIX)",
     )  # fmt: skip
     # 0x01dca89c718c4a00 * 100 ns after 1601: date -u -d
     # @$((0x01dca89c718c4a00/10000000-11644473600))

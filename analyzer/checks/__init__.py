@@ -17,6 +17,7 @@ from . import (
     dump_extensions,
     dump_filters,
     machine,
+    ranges,
     rules_case,
     rules_dump,
     rules_etw,
@@ -45,6 +46,7 @@ CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
     machine.check,
     dump_filters.check,
     dump_extensions.check,
+    ranges.check,
     storage.check,
 )
 _UNKNOWN = "internal-unknown-rule"

@@ -11,6 +11,8 @@ import pkgutil
 from functools import cache
 from typing import Any, NamedTuple
 
+from ..names.drivers import plain_name
+
 
 class Benign(NamedTuple):
     """One failing status that is no fault."""
@@ -37,15 +39,6 @@ def known() -> tuple[Benign, ...]:
     data = pkgutil.get_data(__package__, "benign.json")
     assert data is not None  # the file is part of the package
     return parse(data.decode())
-
-
-def plain_name(module: str) -> str:
-    """A filter's name whatever stack its copy is in: dump_Dcrypt.sys and hiber_dcrypt -> dcrypt."""
-    name = module.lower()
-    for prefix in ("dump_", "hiber_"):
-        if name.startswith(prefix):
-            name = name[len(prefix) :]
-    return name[:-4] if name.endswith(".sys") else name
 
 
 def why(module: Any, callback: Any, status: int) -> str:

@@ -164,7 +164,8 @@ def _type_smaller(seen: CaseSeen) -> Iterator[Anomaly]:
     for machine in seen.records["machine"]:
         source = machine.origin.source
         row = smaller.get(source)
-        if row is None and not _is_small_by_log(seen, machine):
+        by_kernel = machine.dump_type == _SMALL_DUMP and (known(machine.attributes) or 0) & 0x8
+        if row is None and not by_kernel and not _is_small_by_log(seen, machine):
             continue
         for registry in seen.registries:
             for setting in seen.settings(registry, "CrashDumpEnabled"):

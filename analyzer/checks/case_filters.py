@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from ..absence import is_absent
 from ..layouts.crashdmp import knows_state
-from ..names import ntstatus
+from ..names import drivers, ntstatus
+from ..names.drivers import IN_BOX
 from ..records import Anomaly, Evidence, Module, Setting
 from . import rules_case
-from .case_seen import IN_BOX, CaseSeen, in_words, joined, leading, listed, setting
+from .case_seen import CaseSeen, in_words, joined, leading, listed, setting
 from .crashes import SMALLER, WRITTEN, called
 
 _LOAD_FILTERS = 0x2005
@@ -61,6 +63,17 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
         )
 
 
+def _is_proven_filter(seen: CaseSeen, module: Module) -> bool:
+    """True for a filter known by name, or one whose node was read."""
+    if module.role != drivers.FILTER or drivers.known(module.name):
+        return module.role == drivers.FILTER
+    return any(
+        row.filter == module.name and row.origin.source == module.origin.source
+        for row in seen.records["filters"]
+        if not is_absent(row.node)
+    )
+
+
 def _without(name: str, names: Sequence[str]) -> str:
     """The command that leaves the other filters registered."""
     left = [other for other in names if other.lower() != name.lower()]
@@ -85,13 +98,13 @@ def _complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
 
 def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
     for path, modules in _complete_dumps(seen):
-        names = {str(m.name).lower().removesuffix(".sys"): m for m in modules}
+        names = {drivers.plain_name(m.name): m for m in modules}
         for registry in seen.registries:
             entries = seen.registered(registry)
             doubtful = seen.doubtful(registry)
             for entry in entries:
                 name = str(entry.value)
-                if "dump_" + name.lower().removesuffix(".sys") in names:
+                if drivers.stem(name) in names:
                     continue
                 why = doubtful.get(name.lower())
                 text = f"{called(registry)} registers the dump filter {name}"
@@ -110,9 +123,10 @@ def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
                         f"{len(modules)} modules of the crash stack, not this one",
                     ),
                 )
-            known = {"dump_" + str(e.value).lower().removesuffix(".sys") for e in entries}
+            known = {drivers.stem(str(e.value)) for e in entries}
             for name, module in names.items():
-                if entries and module.role == "dump filter" and name not in known:
+                # a filter by elimination may be something else, as its lack in the list suggests
+                if name not in known and entries and _is_proven_filter(seen, module):
                     yield joined(
                         "case-filter-not-registered",
                         f"{module.name} is loaded as a dump filter in {called(path)}, but "

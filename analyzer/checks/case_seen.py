@@ -13,7 +13,6 @@ from ..absence import is_absent
 from ..records import Anomaly, Crash, Evidence, Origin, Records, Setting
 from .crashes import Index
 
-IN_BOX = "dumpfve.sys"
 #: machines have one to three; a hostile list must not make a finding per entry
 MOST_FILTERS = 64
 _MOST_LINES = 12

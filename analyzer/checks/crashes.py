@@ -193,9 +193,7 @@ def _of_dump(row: Machine, told: set[str]) -> _Piece:
     status = known(row.writer_status)
     if status is not None and ntstatus.is_failure(status):
         outcome = FAILED  # Windows itself says so in the header
-    elif (
-        outcome and (known(row.attributes) or 0) & 0xC
-    ):  # insufficient dump file, kernel-generated triage dump
+    elif outcome and (known(row.attributes) or 0) & 0x4:  # InsufficientDumpfileSize
         outcome = SMALLER
     return _piece("kernel dump", outcome, row, True)
 

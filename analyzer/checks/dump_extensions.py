@@ -88,6 +88,19 @@ def _product(row: Extension) -> int | None:
     return int(math.prod(counts) * sector)
 
 
+def _cylinder(row: Extension) -> int:
+    """Bytes of one cylinder, whose numbers are known; disk.sys counts whole cylinders alone."""
+    return int(
+        math.prod(
+            (
+                known(row.tracks_per_cylinder),
+                known(row.sectors_per_track),
+                known(row.bytes_per_sector),
+            )
+        )
+    )
+
+
 def _disk_size(row: Extension) -> Iterator[Anomaly]:
     size, sector, product = known(row.disk_size), known(row.bytes_per_sector), _product(row)
     if size is None:
@@ -96,6 +109,8 @@ def _disk_size(row: Extension) -> Iterator[Anomaly]:
         wrong = "is 0"
     elif product is not None and size < product:
         wrong = f"is {size:,}, less than the {product:,} bytes of its geometry"
+    elif product is not None and size >= product + _cylinder(row):
+        wrong = f"is {size:,}, a cylinder or more above the {product:,} bytes of its geometry"
     elif sector in SECTOR_SIZES and size % sector:
         wrong = f"is {size:,}, no multiple of the sector size {sector}"
     else:

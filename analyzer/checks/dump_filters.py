@@ -11,7 +11,7 @@ from typing import Any
 
 from ..absence import Absent
 from ..layouts.crashdmp import knows_state
-from ..names import ntstatus
+from ..names import drivers, ntstatus
 from ..records import Anomaly, Callback, Evidence, Filter
 from . import benign
 from .evidence import Seen, about, broken, contains, evidence_of, has_range, known, span
@@ -55,7 +55,7 @@ def _counts(seen: Seen) -> Iterator[Anomaly]:
         modules = [
             row
             for row in seen["modules"]
-            if row.loaded and row.role == "dump filter" and row.stack == stack
+            if row.loaded and row.role == drivers.FILTER and row.stack == stack
         ]
         if rows and len(modules) not in {row.ring_count for row in rows}:
             listed = rows[0].ring_count

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..layouts.mindumpdef import is_of_running_system
-from ..names import ntstatus
+from ..names import drivers, ntstatus
 from ..records import Anomaly, Machine
 from .evidence import Seen, broken, known
 
@@ -17,19 +17,19 @@ WHOLE_DUMP = "dump"  #: subject of what is said once per dump
 
 # DUMP_FILE_ATTRIBUTES of mindumpdef.h (Windows SDK)
 _ATTRIBUTES = (
-    (0x4, "dump-space-insufficient", "says that the space for the dump was too small (bit 2)"),
-    (0x8, "dump-kernel-generated-triage", "says that the kernel made this small dump (bit 3)"),
     (0x40, "dump-filter-dump-file", "says that pages were filtered out on purpose (bit 6)"),
     (0x100, "dump-encrypted", "says that the dump data is encrypted (bit 8)"),
 )
-_CRASHDMP = "crash dump driver"  # role of crashdmp.sys
+_TOO_SMALL = 0x4  # InsufficientDumpfileSize
+_SMALL_DUMP = 4
+_CUT = {"dump-file-cut", "triage-marker-missing"}
 _FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
 
 
 def check(seen: Seen) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
     for machine in seen["machine"]:
-        yield from _attributes(machine)
+        yield from _attributes(machine, seen.told)
         yield from _statuses(machine)
         if is_live(machine):
             yield broken(
@@ -54,8 +54,21 @@ def is_crash(seen: Seen) -> bool:
     return seen.machine("bugcheck") is not None and not any(map(is_live, seen["machine"]))
 
 
-def _attributes(machine: Machine) -> Iterator[Anomaly]:
+def _attributes(machine: Machine, told: set[str]) -> Iterator[Anomaly]:
     attributes = known(machine.attributes) or 0
+    if attributes & _TOO_SMALL:
+        text = (
+            f"The header attribute word {attributes:#x} says that the dump file was too small for "
+            "the dump that was asked for (bit 2)"
+        )
+        if machine.dump_type == _SMALL_DUMP:
+            text += ", so a small dump was written in its place"
+            text += "." if told & _CUT else "; that one is whole."
+        else:
+            text += "."
+        yield broken(
+            "dump-space-insufficient", text, machine, WHOLE_DUMP, "attributes", "dump_type_name"
+        )
     for bit, rule, says in _ATTRIBUTES:
         if attributes & bit:
             text = f"The header attribute word {attributes:#x} {says}."
@@ -81,7 +94,9 @@ def _stack(seen: Seen) -> Iterator[Anomaly]:
         return
     missing = []
     build = seen.machine("build") or 0
-    if build >= _FIRST_BUILD_WITH_CRASHDMP and not any(m.role == _CRASHDMP for m in modules):
+    if build >= _FIRST_BUILD_WITH_CRASHDMP and not any(
+        m.role == drivers.CRASH_DUMP_DRIVER for m in modules
+    ):
         missing.append("crashdmp.sys")
     if not any(module.stack == "crash" for module in modules):
         missing.append("any module named dump_*")

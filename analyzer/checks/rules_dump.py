@@ -247,13 +247,45 @@ _EXTENSION = (
     ),
 )
 
+_RANGES = (
+    Rule(
+        "filter-value-impossible",
+        "error",
+        "A filter's FILTER_INITIALIZATION_DATA holds a value that cannot be",
+        "A version other than 1.0 or 2.0, more pages per write than any filter takes, or flags "
+        "that are no flags.",
+        "crashdmp works with these values. The filter's DriverEntry wrote something else into the "
+        "structure, or the memory was overwritten.",
+        "Look at the whole structure in memory and at what lies around it.",
+    ),
+    Rule(
+        "extension-value-impossible",
+        "error",
+        "A FILTER_EXTENSION holds a value that cannot be",
+        "The device is no address of the kernel, or media type, geometry, partition style or flags "
+        "are outside what their types allow.",
+        "The filter is given a wrong picture of the disk: it may refuse to work, or write to the "
+        "wrong place.",
+        "Compare with the extension of the other filters, which should be alike, and look for "
+        "overwritten memory.",
+    ),
+    Rule(
+        "header-value-impossible",
+        "warning",
+        "The dump header holds a value that cannot be",
+        "A count, time, size or address of the header is outside anything real.",
+        "The header was damaged or was not written by Windows; what else it says is in doubt, too.",
+        "Copy the file again, and find out what wrote or converted it.",
+    ),
+)
+
 _STORAGE = (
     Rule(
         "storage-request-slow",
         "warning",
         "The storage was slow before the crash",
-        "A request to the disk took a second or more, or was still open after that time. In "
-        "52 real dumps 99 % of all requests took 235 ms or less, and the slowest 5,032 ms.",
+        "A request to the disk took a second or more, or was still open after that time. Of 178 "
+        "requests in four real dumps the slowest took 101 ms.",
         "A slow disk also slows the dump, and can be the cause of the crash.",
         "Look at the health of the disk and at storport and disk events in the System log.",
     ),
@@ -296,4 +328,4 @@ _OWN = (
     ),
 )
 
-RULES = table((*FILE, *_STACK, *_FILTER, *_EXTENSION, *_STORAGE, *_OWN))
+RULES = table((*FILE, *_STACK, *_FILTER, *_EXTENSION, *_RANGES, *_STORAGE, *_OWN))

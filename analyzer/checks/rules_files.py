@@ -106,18 +106,11 @@ FILE = (
         "dump-space-insufficient",
         "warning",
         "The space for the dump was too small",
-        "Windows marked in the header that the dump file or page file could not hold the dump.",
-        "Windows wrote a smaller dump than it was set to, or only a part of it.",
+        "Windows marked in the header that the dump file or page file could not hold the dump "
+        "that was asked for.",
+        "A smaller dump stands in its place, which is itself whole unless another finding says "
+        "otherwise.",
         "Enlarge the page file, or set a DedicatedDumpFile with enough space, for the next crash.",
-    ),
-    Rule(
-        "dump-kernel-generated-triage",
-        "warning",
-        "Windows fell back to a small dump",
-        "The header says that the kernel made this small dump itself, instead of the dump "
-        "that was set.",
-        "The bigger dump was not possible, so most memory is missing.",
-        "Look for the reason: dump space, DumpStack.log, and volmgr events in the System log.",
     ),
     Rule(
         "dump-filter-dump-file",

@@ -7,7 +7,8 @@ Source: mindumpdef.h of the Windows SDK (:mod:`analyzer.layouts.mindumpdef`).
 
 from __future__ import annotations
 
-from typing import Union
+import struct
+from typing import NamedTuple, Union
 
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
@@ -38,6 +39,38 @@ _REGISTERS = {
 SMALLEST = 0x60
 
 
+class Diagnosis(NamedTuple):
+    """What Windows 11 adds to the header: how writing the dump ended, and the exact version."""
+
+    last_line: str | Absent = Absent("not-recorded", "Windows writes it since Windows 11")
+    revision: int | Absent = Absent("not-recorded", "Windows writes it since Windows 11")
+    #: words of the part that holds an error code and a percentage, by their header offset
+    unknown: tuple[tuple[int, int], ...] = ()
+
+
+def _diagnosis(head: bytes) -> Diagnosis:
+    """The diagnosis area: it must agree with the header's own build and hold a printable line."""
+    fields = mindumpdef.DIAGNOSIS
+    none = Diagnosis()
+    if len(head) < mindumpdef.DumpHeader64.size:
+        return none
+    line = bytes(fields.LastLine.read(head)).partition(b"\0")[0]
+    if not line.strip() or not line.isascii() or not line.decode("ascii").isprintable():
+        return none
+    if line.startswith(mindumpdef.SIGNATURE * 2):
+        return none
+    build = bytes(fields.Build.read(head)).decode("utf-16-le", "replace").partition("\0")[0]
+    revision: int | Absent = none.revision
+    if build == str(mindumpdef.DumpHeader64.MinorVersion.read(head)):
+        revision = fields.Revision.read(head)
+    start, words = fields.Unknown.offset, fields.Unknown.size // 4
+    values = struct.unpack_from(f"<{words}I", head, start)
+    unknown = tuple((start + 4 * n, v) for n, v in enumerate(values) if v)
+    if any(value == mindumpdef.FILLER32 for _, value in unknown):
+        unknown = ()  # never filled in
+    return Diagnosis(line.decode("ascii").strip(), revision, unknown)
+
+
 class MachineFile:
     """What a file (or whatever holds a machine's memory) tells of the machine.
 
@@ -54,6 +87,7 @@ class MachineFile:
         self.path = path
         self.anomalies: list[Anomaly] = []
         self.fields: dict[str, Value] = {}
+        self.diagnosis = Diagnosis()
 
     def load(self, least: int, what: str) -> None:
         """Opens the file; InputError when it cannot be read or is shorter than ``least`` bytes."""
@@ -75,6 +109,10 @@ class MachineFile:
     def register(self, name: str) -> int | Absent:
         """The instruction ("ip") or the stack pointer ("sp") of the crash context."""
         return Absent("not-recorded", "this kind of file holds no context of the crash")
+
+    def exception(self) -> tuple[int, int] | None:
+        """Code and address of the exception record; None where there is none."""
+        return None
 
     def origin(self, how: str, offset: int | None, confidence: str = "certain") -> Origin:
         """Provenance at a file offset."""
@@ -126,6 +164,8 @@ class DumpFile(MachineFile):
         self.fields = {
             name: self._field(field) for name, field in mindumpdef.fields(self.layout).items()
         }
+        if self.pointer_size == 8:
+            self.diagnosis = _diagnosis(self.head)
         self.architecture = self._architecture()
         if self.size < self.header_size:
             self.note(
@@ -187,6 +227,16 @@ class DumpFile(MachineFile):
         ip, sp, form = _REGISTERS[self.architecture]
         offset = self.layout.ContextRecord.offset + (ip if name == "ip" else sp)
         return self._field(mindumpdef.Field(offset, form))  # type: ignore[return-value]
+
+    def exception(self) -> tuple[int, int] | None:
+        """Code and address of the exception record; None where the writer left it empty."""
+        at = self.layout.Exception.offset
+        place = mindumpdef.EXCEPTION_ADDRESS[self.pointer_size]
+        code = self._field(mindumpdef.Field(at, "I"))
+        address = self._field(mindumpdef.Field(at + place.offset, place.format))
+        if isinstance(code, int) and isinstance(address, int) and code and address:
+            return code, address
+        return None
 
     def context_record(self) -> bytes:
         """The raw CONTEXT of the crash (the whole reserved area)."""

@@ -197,7 +197,7 @@ def _page_map(file: DumpFile) -> MapResult:
             old = mindumpdef.SummaryDump64 if file.pointer_size == 8 else mindumpdef.SummaryDump32
             bits, pages = old.BitmapSize.read(data, base), old.Pages.read(data, base)
             first = old.HeaderSize.read(data, base)
-            return from_bitmap(data, base + old.bitmap, bits, pages, first)
+            return from_bitmap(data, base + old.bitmap.offset, bits, pages, first)
         new = mindumpdef.BITMAP_DUMP
         bits = min(new.BitmapBits.read(data, base), 1 << 40)
         return from_bitmap(

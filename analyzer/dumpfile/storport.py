@@ -2,12 +2,17 @@
 
 Invariant: a request without an end time is in flight and has no status: the words there are the
 queue action and queue tag of the request, never a failure. A missing start time means "not
-recorded". Source: DEVICEDUMP_STORAGESTACK_PUBLIC_DUMP (ntddstor.h), 3,338 records of 52 real dumps.
+recorded". A FLUSH or SHUTDOWN stands twice, as a finished half and a successor that starts when the
+half ended: the successor is no open request, and the SYNCHRONIZE CACHE that it becomes has no start
+of its own. Source: DEVICEDUMP_STORAGESTACK_PUBLIC_DUMP (ntddstor.h), 3,338 records of 52 real
+dumps; the halves held in 49 of 49 cases there.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from typing import Any
 
 from ..absence import Absent
 from ..layouts import devicedump
@@ -15,7 +20,8 @@ from ..records import Origin, Request, filetime_to_ns
 
 _HEAD = devicedump.DEVICEDUMP_STORAGESTACK_PUBLIC_DUMP
 _RECORD = devicedump.DEVICEDUMP_STORAGESTACK_PUBLIC_STATE_RECORD
-#: the block is 4,060 bytes (66 records) in all real dumps
+#: the block is 4,060 bytes in all real dumps and never has more records than this
+FULL = 66
 MAX_RECORDS = 4096
 
 #: SCSI operation codes (SPC/SBC, scsi.h)
@@ -94,6 +100,8 @@ STATUSES = {
     0x30: "INTERNAL_ERROR",
 }
 STATUS_MASK = 0x3F
+_BOOKKEEPING = (0x07, 0x08)  # SHUTDOWN, FLUSH
+_SYNCHRONIZE_CACHE = (0x35, 0x91)
 
 
 def requests(
@@ -115,12 +123,58 @@ def requests(
         problem = (
             f"the storage port block states {head.uiNumRecords} requests, it has room for {room}"
         )
+    records = [_RECORD.from_buffer_copy(block, size + index * step) for index in range(count)]
+    halves = _Halves(records, is_full=count >= FULL)
     found = []
-    for index in range(count):
-        place = size + index * step
-        record = _RECORD.from_buffer_copy(block, place)
-        found.append(_request(index, record, driver, source, file_offset + place, crash_time))
+    for index, record in enumerate(records):
+        offset = file_offset + size + index * step
+        request = _request(index, record, driver, source, offset, crash_time)
+        found.append(halves.judge(record, request))
     return found, problem
+
+
+def _function(record: Any) -> int | None:
+    """The SRB function of an entry that is not a SCSI command."""
+    return None if record.Cdb[0] or not record.Command[0] else int(record.Command[0])
+
+
+class _Halves:
+    """The finished halves of FLUSH and SHUTDOWN requests: what follows one is not what it seems."""
+
+    def __init__(self, records: Sequence[Any], *, is_full: bool) -> None:
+        self.ends = {
+            (record.StackSpecific, record.EndTime)
+            for record in records
+            if _function(record) in _BOOKKEEPING and record.EndTime and not record.StartTime
+        }
+        times = [max(record.StartTime, record.EndTime) for record in records]
+        #: what began before this may follow a half that the full list no longer has
+        self.oldest = min(filter(None, times), default=0) if is_full else 0
+
+    def judge(self, record: Any, request: Request) -> Request:
+        """The request without the times that are another one's."""
+        start = record.StartTime
+        follows = (record.StackSpecific, start) in self.ends and start != 0
+        if _function(record) in _BOOKKEEPING and not record.EndTime:
+            if record.OperationStatus or record.OperationError:
+                return request  # with its queue tag: open indeed
+            why = Absent("not-applicable", "the second entry of a request that is in the list")
+            if not follows:
+                why = Absent(
+                    "not-recorded", "the entry that would tell an open request is not in the list"
+                )
+            return request._replace(
+                in_flight=why, duration_ns=why, end=why, status=why, status_name=why, error=why
+            )
+        if record.Cdb[0] in _SYNCHRONIZE_CACHE and start and (follows or start < self.oldest):
+            why = Absent("not-recorded", "the time is that of the FLUSH or SHUTDOWN before it")
+            if not follows:
+                why = Absent(
+                    "not-recorded",
+                    "the time may be that of a FLUSH or SHUTDOWN that left the full list",
+                )
+            return request._replace(start=why, duration_ns=why)
+        return request
 
 
 def _request(

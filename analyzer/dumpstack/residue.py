@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from ..absence import Absent
+from ..names.drivers import CRASH_DUMP_DRIVER
 from ..records import Module, Residue
 from ..target import Target, module_at, symbol
 
@@ -23,7 +24,7 @@ def find(
     target: Target, modules: Sequence[Module], start: int, end: int, owner: str
 ) -> list[Residue]:
     """Words in [start, end) of a stack that point into crashdmp, dump_* or hiber_* images."""
-    path = [m for m in modules if m.loaded and (m.stack or m.role == "crash dump driver")]
+    path = [m for m in modules if m.loaded and (m.stack or m.role == CRASH_DUMP_DRIVER)]
     if not path:
         return []
     width = target.pointer_size

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts.crashdmp import node_layouts
+from ..names.drivers import CRASH_DUMP_DRIVER
 from ..records import Module
 from ..target import Target, module_at
 from .context import BLOCK_LENGTH, Tail, find_contexts, image_words, stack_pointers, tails
@@ -70,7 +71,7 @@ def contexts(target: Target, crashdmp: Module | None, bugcheck: int | Absent) ->
 def rings(target: Target, modules: Sequence[Module], context: int | Absent) -> list[Ring]:
     """Every ring reachable from crashdmp's image: known places first, then all its pointers."""
     stack_modules = [m for m in modules if m.stack and m.loaded]
-    crashdmp = next((m for m in modules if m.role == "crash dump driver" and m.loaded), None)
+    crashdmp = next((m for m in modules if m.role == CRASH_DUMP_DRIVER and m.loaded), None)
     found: list[Ring] = []
     tried: set[int] = set()
     if isinstance(context, int):
@@ -299,6 +300,13 @@ def filter_module(stack_modules: Sequence[Module], node: Node) -> Module | None:
         if module is not None
     )
     return votes.most_common(1)[0][0] if votes else None
+
+
+def filter_modules(modules: Sequence[Module], found: Sequence[Ring]) -> list[Module]:
+    """The dump modules that the nodes of these rings have their routines in."""
+    stack_modules = [m for m in modules if m.stack and m.loaded]
+    owners = (filter_module(stack_modules, node) for ring in found for node in ring.nodes)
+    return [module for module in owners if module is not None]
 
 
 def unique(found: Sequence[Ring]) -> list[Ring]:

@@ -1,7 +1,7 @@
 """mindumpdef.h and wdbgexts.h: the headers of a kernel dump file.
 
-Invariant: 32-bit and 64-bit layouts have the same attribute names, each a ``Field(offset, format)``
-for ``struct.unpack_from("<" + format, data, offset)``; None where one of the two lacks the field.
+Invariant: the 32-bit and the 64-bit layout of a structure stand in one table with the same names,
+each a ``Field(offset, format)`` for ``struct.unpack_from("<" + format, data, offset)``.
 Source: the Windows SDK headers; the triage and summary headers from the public WDK type tables. The
 64-bit header and triage offsets were read off 52 real dumps.
 """
@@ -60,7 +60,19 @@ DUMP_FILE_ATTRIBUTES = {
     0x080: "EarlyBootCrash",
     0x100: "EncryptedDumpData",
     0x200: "DecryptedDump",
+    0x1000: "DiagDataWrittenToHeader",  # by WinDbg's output, since Windows 11
 }
+
+_NAMED = sum(DUMP_FILE_ATTRIBUTES)
+
+
+def attribute_names(value: int) -> str:
+    """The bits of the attribute word by name; those without one as a number."""
+    names = [text for bit, text in DUMP_FILE_ATTRIBUTES.items() if value & bit]
+    if value & ~_NAMED:
+        names.append(f"unnamed bits {value & ~_NAMED:#x}")
+    return ", ".join(names) or "none"
+
 
 LIVE_DUMP = 0x10  # LiveDumpGeneratedDump
 _NO_CRASH = (0, 0x161)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
@@ -92,231 +104,141 @@ TRIAGE_DUMP_PARTS = {
 IMAGE_FILE_MACHINES = {0x014C: "x86", 0x8664: "x64", 0xAA64: "arm64", 0x01C4: "arm"}
 
 
-class DumpHeader(NamedTuple):
-    """DUMP_HEADER32 or DUMP_HEADER64."""
-
-    pointer_size: int
-    size: int
-    Signature: Field
-    ValidDump: Field
-    MajorVersion: Field
-    MinorVersion: Field
-    DirectoryTableBase: Field
-    PfnDataBase: Field
-    PsLoadedModuleList: Field
-    PsActiveProcessHead: Field
-    MachineImageType: Field
-    NumberProcessors: Field
-    BugCheckCode: Field
-    BugCheckParameter1: Field
-    BugCheckParameter2: Field
-    BugCheckParameter3: Field
-    BugCheckParameter4: Field
-    VersionUser: Field
-    PaeEnabled: Field | None
-    KdSecondaryVersion: Field
-    KdDebuggerDataBlock: Field
-    PhysicalMemoryBlock: Field
-    NumberOfRuns: Field
-    NumberOfPages: Field
-    Runs: Field  #: the first PHYSICAL_MEMORY_RUN: pairs (BasePage, PageCount) follow one another
-    ContextRecord: Field
-    Exception: Field
-    DumpType: Field
-    RequiredDumpSpace: Field
-    SystemTime: Field
-    Comment: Field
-    SystemUpTime: Field
-    MiniDumpFields: Field
-    SecondaryDataState: Field
-    ProductType: Field
-    SuiteMask: Field
-    WriterStatus: Field
-    Attributes: Field
-    BootId: Field
+#: EXCEPTION_RECORD.ExceptionAddress by pointer size
+EXCEPTION_ADDRESS = {8: Field(0x10, "Q"), 4: Field(0x0C, "I")}
 
 
-DumpHeader64 = DumpHeader(
-    pointer_size=8,
-    size=0x2000,
-    Signature=Field(0x00, "4s"),
-    ValidDump=Field(0x04, "4s"),
-    MajorVersion=Field(0x08, "I"),
-    MinorVersion=Field(0x0C, "I"),
-    DirectoryTableBase=Field(0x10, "Q"),  # the low 12 bits can hold a PCID
-    PfnDataBase=Field(0x18, "Q"),
-    PsLoadedModuleList=Field(0x20, "Q"),
-    PsActiveProcessHead=Field(0x28, "Q"),
-    MachineImageType=Field(0x30, "I"),
-    NumberProcessors=Field(0x34, "I"),
-    BugCheckCode=Field(0x38, "I"),
-    BugCheckParameter1=Field(0x40, "Q"),
-    BugCheckParameter2=Field(0x48, "Q"),
-    BugCheckParameter3=Field(0x50, "Q"),
-    BugCheckParameter4=Field(0x58, "Q"),
-    VersionUser=Field(0x60, "32s"),
-    PaeEnabled=None,
-    KdSecondaryVersion=Field(0x104D, "B"),
-    KdDebuggerDataBlock=Field(0x80, "Q"),
-    PhysicalMemoryBlock=Field(0x88, "700s"),
-    NumberOfRuns=Field(0x88, "I"),
-    NumberOfPages=Field(0x90, "Q"),
-    Runs=Field(0x98, "16s"),
-    ContextRecord=Field(0x348, "3000s"),
-    Exception=Field(0xF00, "152s"),
-    DumpType=Field(0xF98, "I"),
-    RequiredDumpSpace=Field(0xFA0, "Q"),
-    SystemTime=Field(0xFA8, "Q"),
-    Comment=Field(0xFB0, "128s"),
-    SystemUpTime=Field(0x1030, "Q"),
-    MiniDumpFields=Field(0x1038, "I"),
-    SecondaryDataState=Field(0x103C, "I"),
-    ProductType=Field(0x1040, "I"),
-    SuiteMask=Field(0x1044, "I"),
-    WriterStatus=Field(0x1048, "I"),
-    Attributes=Field(0x1050, "I"),
-    BootId=Field(0x1054, "I"),
+class Layout:
+    """A structure of one pointer size; its fields are attributes, by their names in the SDK."""
+
+    def __init__(self, pointer_size: int, size: int, fields: dict[str, Field]) -> None:
+        self.pointer_size, self.size, self.fields = pointer_size, size, fields
+
+    def __getattr__(self, name: str) -> Field:
+        try:
+            return self.fields[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _both(table: str, size64: int, size32: int) -> tuple[Layout, Layout]:
+    """The two layouts of a table: name, 64-bit offset and format, the same of 32-bit; "-": none."""
+    columns: tuple[dict[str, Field], dict[str, Field]] = ({}, {})
+    for line in table.strip().splitlines():
+        name, *words = line.split()
+        for column in columns:
+            offset = words.pop(0)
+            if offset != "-":
+                column[name] = Field(int(offset, 16), words.pop(0))
+    return Layout(8, size64, columns[0]), Layout(4, size32, columns[1])
+
+
+# DUMP_HEADER64 and DUMP_HEADER32. The low 12 bits of DirectoryTableBase can hold a PCID; Runs is
+# the first PHYSICAL_MEMORY_RUN: pairs (BasePage, PageCount) follow one another.
+_HEADER = """
+Signature            0x0 4s       0x0 4s
+ValidDump            0x4 4s       0x4 4s
+MajorVersion         0x8 I        0x8 I
+MinorVersion         0xc I        0xc I
+DirectoryTableBase   0x10 Q       0x10 I
+PfnDataBase          0x18 Q       0x14 I
+PsLoadedModuleList   0x20 Q       0x18 I
+PsActiveProcessHead  0x28 Q       0x1c I
+MachineImageType     0x30 I       0x20 I
+NumberProcessors     0x34 I       0x24 I
+BugCheckCode         0x38 I       0x28 I
+BugCheckParameter1   0x40 Q       0x2c I
+BugCheckParameter2   0x48 Q       0x30 I
+BugCheckParameter3   0x50 Q       0x34 I
+BugCheckParameter4   0x58 Q       0x38 I
+VersionUser          0x60 32s     0x3c 32s
+PaeEnabled           -            0x5c B
+KdSecondaryVersion   0x104d B     0x5d B
+KdDebuggerDataBlock  0x80 Q       0x60 I
+PhysicalMemoryBlock  0x88 700s    0x64 700s
+NumberOfRuns         0x88 I       0x64 I
+NumberOfPages        0x90 Q       0x68 I
+Runs                 0x98 16s     0x6c 8s
+ContextRecord        0x348 3000s  0x320 1200s
+Exception            0xf00 152s   0x7d0 80s
+DumpType             0xf98 I      0xf88 I
+RequiredDumpSpace    0xfa0 Q      0xfa0 Q
+SystemTime           0xfa8 Q      0xfc0 Q
+Comment              0xfb0 128s   0x820 128s
+SystemUpTime         0x1030 Q     0xfb8 Q
+MiniDumpFields       0x1038 I     0xf8c I
+SecondaryDataState   0x103c I     0xf90 I
+ProductType          0x1040 I     0xf94 I
+SuiteMask            0x1044 I     0xf98 I
+WriterStatus         0x1048 I     0xf9c I
+Attributes           0x1050 I     0x8a0 I
+BootId               0x1054 I     0x8a4 I
+"""
+DumpHeader64, DumpHeader32 = _both(_HEADER, 0x2000, 0x1000)
+
+# What Windows 11 writes behind the last field of the SDK's DUMP_HEADER64, at most 0x298 bytes (read
+# off a real dump of build 26100; names as WinDbg shows them). ErrorCode and ProgressPercentage lie
+# somewhere in Unknown, which is all zero after a success.
+DIAGNOSIS = Layout(
+    8,
+    0x12F0 - 0x1058,
+    {
+        "Size": Field(0x1058, "I"),
+        "Unknown": Field(0x1060, "400s"),
+        "LastLine": Field(0x11F0, "256s"),  # of DumpStack.log, ASCII
+        "Build": Field(0x12F0, "16s"),  # UTF-16
+        "Revision": Field(0x1300, "I"),  # UBR
+        "MajorVersion": Field(0x1304, "I"),
+        "MinorVersion": Field(0x1308, "I"),
+    },
 )
-
-DumpHeader32 = DumpHeader(
-    pointer_size=4,
-    size=0x1000,
-    Signature=Field(0x00, "4s"),
-    ValidDump=Field(0x04, "4s"),
-    MajorVersion=Field(0x08, "I"),
-    MinorVersion=Field(0x0C, "I"),
-    DirectoryTableBase=Field(0x10, "I"),
-    PfnDataBase=Field(0x14, "I"),
-    PsLoadedModuleList=Field(0x18, "I"),
-    PsActiveProcessHead=Field(0x1C, "I"),
-    MachineImageType=Field(0x20, "I"),
-    NumberProcessors=Field(0x24, "I"),
-    BugCheckCode=Field(0x28, "I"),
-    BugCheckParameter1=Field(0x2C, "I"),
-    BugCheckParameter2=Field(0x30, "I"),
-    BugCheckParameter3=Field(0x34, "I"),
-    BugCheckParameter4=Field(0x38, "I"),
-    VersionUser=Field(0x3C, "32s"),
-    PaeEnabled=Field(0x5C, "B"),
-    KdSecondaryVersion=Field(0x5D, "B"),
-    KdDebuggerDataBlock=Field(0x60, "I"),
-    PhysicalMemoryBlock=Field(0x64, "700s"),
-    NumberOfRuns=Field(0x64, "I"),
-    NumberOfPages=Field(0x68, "I"),
-    Runs=Field(0x6C, "8s"),
-    ContextRecord=Field(0x320, "1200s"),
-    Exception=Field(0x7D0, "80s"),
-    DumpType=Field(0xF88, "I"),
-    RequiredDumpSpace=Field(0xFA0, "Q"),
-    SystemTime=Field(0xFC0, "Q"),
-    Comment=Field(0x820, "128s"),
-    SystemUpTime=Field(0xFB8, "Q"),
-    MiniDumpFields=Field(0xF8C, "I"),
-    SecondaryDataState=Field(0xF90, "I"),
-    ProductType=Field(0xF94, "I"),
-    SuiteMask=Field(0xF98, "I"),
-    WriterStatus=Field(0xF9C, "I"),
-    Attributes=Field(0x8A0, "I"),
-    BootId=Field(0x8A4, "I"),
-)
-
-
-class TriageDump(NamedTuple):
-    """TRIAGE_DUMP32 or TRIAGE_DUMP64: follows the header; its offsets count from the file start."""
-
-    pointer_size: int
-    size: int
-    ServicePackBuild: Field
-    SizeOfDump: Field
-    ValidOffset: Field
-    ContextOffset: Field
-    ExceptionOffset: Field
-    MmOffset: Field
-    UnloadedDriversOffset: Field
-    PrcbOffset: Field
-    ProcessOffset: Field
-    ThreadOffset: Field
-    CallStackOffset: Field
-    SizeOfCallStack: Field
-    DriverListOffset: Field
-    DriverCount: Field
-    StringPoolOffset: Field
-    StringPoolSize: Field
-    BrokenDriverOffset: Field
-    TriageOptions: Field
-    TopOfStack: Field
-    DataPageAddress: Field
-    DataPageOffset: Field
-    DataPageSize: Field
-    DebuggerDataOffset: Field
-    DebuggerDataSize: Field
-    DataBlocksOffset: Field
-    DataBlocksCount: Field
-
 
 #: The word at TRIAGE_DUMP.ValidOffset; its lack means a cut dump.
 TRIAGE_VALID = b"TRGD"
+# TRIAGE_DUMP follows the header; its offsets count from the start of the file.
+_TRIAGE = """
+ServicePackBuild       0x0 I   0x0 I
+SizeOfDump             0x4 I   0x4 I
+ValidOffset            0x8 I   0x8 I
+ContextOffset          0xc I   0xc I
+ExceptionOffset        0x10 I  0x10 I
+MmOffset               0x14 I  0x14 I
+UnloadedDriversOffset  0x18 I  0x18 I
+PrcbOffset             0x1c I  0x1c I
+ProcessOffset          0x20 I  0x20 I
+ThreadOffset           0x24 I  0x24 I
+CallStackOffset        0x28 I  0x28 I
+SizeOfCallStack        0x2c I  0x2c I
+DriverListOffset       0x30 I  0x30 I
+DriverCount            0x34 I  0x34 I
+StringPoolOffset       0x38 I  0x38 I
+StringPoolSize         0x3c I  0x3c I
+BrokenDriverOffset     0x40 I  0x40 I
+TriageOptions          0x44 I  0x44 I
+TopOfStack             0x48 Q  0x48 I
+DataPageAddress        0x60 Q  0x4c I
+DataPageOffset         0x68 I  0x50 I
+DataPageSize           0x6c I  0x54 I
+DebuggerDataOffset     0x70 I  0x58 I
+DebuggerDataSize       0x74 I  0x5c I
+DataBlocksOffset       0x78 I  0x60 I
+DataBlocksCount        0x7c I  0x64 I
+"""
+TriageDump64, TriageDump32 = _both(_TRIAGE, 0x80, 0x68)
 
-_TRIAGE_HEAD = {
-    name: Field(4 * index, "I")
-    for index, name in enumerate(TriageDump._fields[2 : TriageDump._fields.index("TopOfStack")])
-}
-
-TriageDump64 = TriageDump(
-    pointer_size=8,
-    size=0x80,
-    **_TRIAGE_HEAD,
-    TopOfStack=Field(0x48, "Q"),  # 0x50: 16 bytes of IA-64
-    DataPageAddress=Field(0x60, "Q"),
-    DataPageOffset=Field(0x68, "I"),
-    DataPageSize=Field(0x6C, "I"),
-    DebuggerDataOffset=Field(0x70, "I"),
-    DebuggerDataSize=Field(0x74, "I"),
-    DataBlocksOffset=Field(0x78, "I"),
-    DataBlocksCount=Field(0x7C, "I"),
-)
-
-TriageDump32 = TriageDump(
-    pointer_size=4,
-    size=0x68,
-    **_TRIAGE_HEAD,
-    TopOfStack=Field(0x48, "I"),
-    DataPageAddress=Field(0x4C, "I"),
-    DataPageOffset=Field(0x50, "I"),
-    DataPageSize=Field(0x54, "I"),
-    DebuggerDataOffset=Field(0x58, "I"),
-    DebuggerDataSize=Field(0x5C, "I"),
-    DataBlocksOffset=Field(0x60, "I"),
-    DataBlocksCount=Field(0x64, "I"),
-)
-
-
-class SummaryDump(NamedTuple):
-    """SUMMARY_DUMP32 or SUMMARY_DUMP64: the bitmap of a type 2 dump."""
-
-    pointer_size: int
-    Signature: Field
-    ValidDump: Field
-    DumpOptions: Field
-    HeaderSize: Field
-    BitmapSize: Field
-    Pages: Field
-    SizeOfBitMap: Field
-    Buffer: Field
-    bitmap: int  #: offset of the first bitmap byte
-
-
-_SUMMARY_HEAD = {
-    "Signature": Field(0x00, "4s"),
-    "ValidDump": Field(0x04, "4s"),
-    "DumpOptions": Field(0x08, "I"),
-    "HeaderSize": Field(0x0C, "I"),
-    "BitmapSize": Field(0x10, "I"),
-    "Pages": Field(0x14, "I"),
-    "SizeOfBitMap": Field(0x18, "I"),
-}
-SummaryDump64 = SummaryDump(8, **_SUMMARY_HEAD, Buffer=Field(0x20, "Q"), bitmap=0x28)
-SummaryDump32 = SummaryDump(4, **_SUMMARY_HEAD, Buffer=Field(0x1C, "I"), bitmap=0x20)
+# SUMMARY_DUMP: the bitmap header of a type 2 dump; the bitmap follows Buffer.
+_SUMMARY = """
+Signature     0x0 4s  0x0 4s
+ValidDump     0x4 4s  0x4 4s
+DumpOptions   0x8 I   0x8 I
+HeaderSize    0xc I   0xc I
+BitmapSize    0x10 I  0x10 I
+Pages         0x14 I  0x14 I
+SizeOfBitMap  0x18 I  0x18 I
+Buffer        0x20 Q  0x1c I
+bitmap        0x28 B  0x20 B
+"""
+SummaryDump64, SummaryDump32 = _both(_SUMMARY, 0x30, 0x24)
 
 
 class BitmapDump(NamedTuple):
@@ -380,7 +302,9 @@ DEBUGGER_DATA = DebuggerData()
 DEBUGGER_DATA_TAG = b"KDBG"
 
 
-def fields(layout: tuple[Any, ...]) -> dict[str, Field]:
-    """Name -> Field of any layout of this module, without plain numbers and missing fields."""
-    names = layout._fields  # type: ignore[attr-defined]
+def fields(layout: Any) -> dict[str, Field]:
+    """Name -> Field of any layout of this module."""
+    if isinstance(layout, Layout):
+        return layout.fields
+    names = layout._fields
     return {name: value for name, value in zip(names, layout) if isinstance(value, Field)}

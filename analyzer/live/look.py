@@ -7,12 +7,14 @@ Standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from ..absence import Absent
 from ..dumpstack import roles
+from ..dumpstack.imports import imported
 from ..dumpstack.scan import scan_chunks
-from ..dumpstack.walk import Contexts, Ring, from_nodes, rings, unique
+from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..names import bugchecks
 from ..records import Machine, Module, Origin, Records, Source
 from ..sources import dump_stack
@@ -23,14 +25,17 @@ from .session import Session, plain
 def records(session: Session) -> Records:
     """Machine, modules, filters, extensions and callbacks of a session."""
     out = Records()
-    modules = roles.classify(session.modules(), session.unloaded())
+    modules = roles.classify(session.modules(), session.unloaded(), partial(imported, session))
     bugcheck = session.bugcheck()
     code = bugcheck if isinstance(bugcheck, Absent) else bugcheck[0]
     dump = open_dump.of(session) if session.is_dump else None
     target = session if dump is None else dump
     known = dump_stack.find_contexts(target, modules, code)
     found = _rings(session, modules, known)
-    out.add(_machine(session, bugcheck) if dump is None else dump_stack.machine(dump), *modules)
+    modules = roles.proven(modules, filter_modules(modules, found))
+    out.add(
+        _machine(session, bugcheck) if dump is None else dump_stack.machine(dump, modules), *modules
+    )
     dump_stack.context_rows(out, target, modules, known)
     wrote, notes = "", []
     if dump is not None:

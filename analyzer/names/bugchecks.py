@@ -149,6 +149,12 @@ C000021A STATUS_SYSTEM_PROCESS_TERMINATED  C0000221 STATUS_IMAGE_CHECKSUM_MISMAT
 C000028A STATUS_ENCRYPTION_FAILED  DEADDEAD MANUALLY_INITIATED_CRASH1
 """
 
+#: bugcheck -> which of its parameters is the address of the code that is blamed (same source)
+_CODE_PARAMETER = {
+    0x0A: 4, 0x1E: 2, 0x3B: 2, 0x50: 3, 0x7E: 2, 0x8E: 2, 0xC5: 4, 0xCC: 3, 0xCD: 3, 0xD0: 4,
+    0xD1: 4, 0xD3: 4, 0xD5: 3, 0xD6: 3, 0x116: 2,
+}  # fmt: skip
+
 NAMES: dict[int, str] = {int(code, 16): word for code, word in zip(*[iter(_TABLE.split())] * 2)}
 
 
@@ -160,3 +166,8 @@ def name(code: int) -> str:
         return known
     base = NAMES.get(code ^ MINIDUMP_VARIANT) if code & MINIDUMP_VARIANT else None
     return f"{base}_M" if base else f"{code:#010x}"
+
+
+def code_parameter(code: int) -> int | None:
+    """The number of the parameter that is an address of code; None where none is."""
+    return _CODE_PARAMETER.get(code & 0xFFFFFFFF & ~MINIDUMP_VARIANT)

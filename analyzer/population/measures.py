@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..checks import benign
-from ..names import ntstatus
+from ..names import drivers, ntstatus
 from ..tables import SCHEMA, frame
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ NEEDED: dict[str, list[str]] = {
     "findings": ["case", "rule", "severity"],
 }  # fmt: skip
 #: roles of modules whose versions are compared
-_VERSIONED = frozenset({"dump filter", "dump port driver", "dump miniport"})
+_VERSIONED = frozenset({drivers.FILTER, drivers.PORT, drivers.MINIPORT})
 
 
 class Measure(NamedTuple):

@@ -87,6 +87,8 @@ _KEPT: dict[str, dict[str, _Keep]] = {
         "attribute_names": _as_is,
         "writer_status_name": _as_is,
         "secondary_data_state_name": _as_is,
+        "faulting_symbol": _symbol,
+        "faulting_module": _driver,
     },
     "crashes": {"tells": _as_is, "outcome": _as_is},
     "modules": {

@@ -71,6 +71,11 @@ class Machine(NamedTuple):
     kd_debugger_data_block: Address
     instruction_pointer: Address
     stack_pointer: Address
+    revision: Number  #: UBR, the number behind the build: 26100.4946
+    last_dump_line: Text  #: the last line of DumpStack.log, as the header keeps it (Windows 11)
+    faulting_address: Address  #: the code that the bugcheck, its exception or its context names
+    faulting_symbol: Text  #: module+0x offset of that address
+    faulting_module: Text
     origin: Origin
 
 

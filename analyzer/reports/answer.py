@@ -15,11 +15,10 @@ from typing import Any
 
 from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
-from ..checks import benign
 from ..checks.crashes import called
 from ..checks.rule import SEVERITIES
-from ..dumpstack import roles
 from ..layouts.crashdmp import knows_state
+from ..names import drivers
 from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of
 from . import snapshots
@@ -31,7 +30,7 @@ _BUT = {
     "triage-marker-missing": "the end of the file is missing or damaged",
     "dump-encrypted": "its memory is encrypted",
     "writer-status-failed": "its writer reports a failure",
-    "dump-space-insufficient": "there was not enough space for all of it",
+    "dump-space-insufficient": "the dump file was too small for the one asked for",
 }
 _CUT = ("dump-file-cut", "triage-marker-missing")
 _SURE = {"likely": "Likely, not proven: ", "guess": "A guess: "}
@@ -171,7 +170,7 @@ def _filters(records: Records) -> list[str]:
     found = [f for f in rows if not is_absent(f.node)]
     nodes = _unique(f.filter for f in found)
     others = _unique(f.filter for f in rows) or _unique(
-        m.name for m in modules if m.role == "dump filter"
+        m.name for m in modules if m.role == drivers.FILTER
     )
     others = [name for name in others if name not in nodes]
     count = first_present(f.ring_count for f in rows)
@@ -193,7 +192,7 @@ def _filters(records: Records) -> list[str]:
         said.append(f"{_some(others)} {are} loaded too, but not in crashdmp's list of filters.")
     elif others:
         are = "is" if len(others) == 1 else "are"
-        if not all(roles.split_prefix(name)[1] in roles.KNOWN_FILTERS for name in others):
+        if not all(drivers.known(name) for name in others):
             are += " taken for"
         what = "a crash dump filter" if len(others) == 1 else "crash dump filters"
         said.append(f"By the loaded modules, {_some(others)} {are} {what}")
@@ -285,7 +284,7 @@ def _known_best(records: Records, calls: list[Callback]) -> list[Callback]:
 
     def place(call: Callback) -> tuple[Any, str]:
         source = call.origin.source
-        return crash_of.get(source, source), benign.plain_name(str(call.filter))
+        return crash_of.get(source, source), drivers.plain_name(str(call.filter))
 
     told = {place(call) for call in calls if _tells(call)}
     return [call for call in calls if _tells(call) or place(call) not in told]

@@ -129,7 +129,7 @@ def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[st
 def _machines(records: Records) -> Iterator[str]:
     for m in records["machine"]:
         windows = [
-            f"build {field(m, 'build')}" if not is_absent(m.build) else "",
+            f"build {words.build(m)}" if not is_absent(m.build) else "",
             f"lab {field(m, 'build_lab')}" if not is_absent(m.build_lab) else "",
             fields(m, "architecture"),
             fmt.counted(m.processors, "processor") if isinstance(m.processors, int) else "",
@@ -142,10 +142,12 @@ def _machines(records: Records) -> Iterator[str]:
             ("bugcheck", fields(m, "bugcheck", "bugcheck_name")),
             ("parameters", fields(m, *parameters)),
             ("crash time", when),
+            ("at", fields(m, "faulting_symbol")),
             ("windows", ", ".join(filter(None, windows))),
             ("dump type", fields(m, "dump_type", "dump_type_name")),
             ("attributes", attributes),
             ("writer", fields(m, "writer_status", "writer_status_name")),
+            ("last line", fields(m, "last_dump_line")),
             ("secondary", fields(m, "secondary_data_state", "secondary_data_state_name")),
         )
         yield from _missing([m], ("bugcheck", *parameters, "system_time", "build"))

@@ -7,13 +7,15 @@ what a dump of this type can never tell is said in its source record.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..absence import Absent
 from ..dumpfile import KernelDump, open_dump
 from ..dumpstack import residue, roles
+from ..dumpstack.imports import imported
 from ..dumpstack.scan import scan_chunks
-from ..dumpstack.walk import Contexts, Ring, from_nodes, rings, unique
+from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..records import Anomaly, Module, Records, Source
 from . import dump_stack
 from .dump_events import add_events
@@ -38,13 +40,15 @@ def collect(path: str, **_: Any) -> Records:
 def records_of(dump: KernelDump) -> Records:
     """Records of an opened dump."""
     out = Records()
-    modules = roles.classify(dump.modules(), dump.unloaded())
-    out.add(dump_stack.machine(dump), *modules)
+    listed, unloaded = dump.modules(), dump.unloaded()
+    is_whole = all(note.rule != "modules-incomplete" for note in dump.file.anomalies)
+    modules = roles.classify(listed, unloaded, partial(imported, dump), is_whole=is_whole)
     found = dump_stack.find_contexts(dump, modules, dump.file.number("BugCheckCode"))
+    all_rings = _rings(dump, modules, found)
+    modules = roles.proven(modules, filter_modules(modules, all_rings))
+    out.add(dump_stack.machine(dump, modules), *modules)
     dump_stack.context_rows(out, dump, modules, found)
     dump_stack.stages(out, dump, found)
-    all_rings = _rings(dump, modules, found)
-    is_whole = all(note.rule != "modules-incomplete" for note in dump.file.anomalies)
     wrote = dump_stack.wrote_dump(out, dump)
     dump_stack.filters(
         out, dump, modules, found, all_rings, wrote,

@@ -12,7 +12,7 @@ from typing import Any
 from ..absence import Absent
 from ..dumpfile import secondary, storport
 from ..dumpfile.kernel import KernelDump
-from ..dumpstack import roles
+from ..dumpstack import fault, roles
 from ..dumpstack.context import dump_block, last_failure, progress
 from ..dumpstack.describe import Failure, describe, structures
 from ..dumpstack.walk import Contexts, Ring, contexts
@@ -38,18 +38,15 @@ MAX_STORAGE_BLOCKS = 8
 _STARTED = range(0x42, 0x60)
 
 
-def machine(dump: KernelDump) -> Machine:
-    """The crashed machine, as the header tells it."""
+def machine(dump: KernelDump, modules: Sequence[Module] = ()) -> Machine:
+    """The crashed machine, as the header tells it; ``modules`` name the code that is blamed."""
     file = dump.file
     number = file.number
-    attributes = number("Attributes")
-    names = [
-        text
-        for bit, text in mindumpdef.DUMP_FILE_ATTRIBUTES.items()
-        if isinstance(attributes, int) and attributes & bit
-    ]
-    named = attributes if isinstance(attributes, Absent) else ", ".join(names) or "none"
     kind = number("DumpType")
+    parameters = [number(f"BugCheckParameter{n}") for n in (1, 2, 3, 4)]
+    blamed = fault.find(
+        modules, number("BugCheckCode"), parameters, file.exception(), file.register("ip")
+    )
     return Machine(
         build=number("MinorVersion"),
         build_lab=dump.build_lab(),
@@ -67,8 +64,8 @@ def machine(dump: KernelDump) -> Machine:
         boot_id=number("BootId"),
         dump_type=kind,
         dump_type_name=_named(kind, lambda value: mindumpdef.DUMP_TYPES.get(value, "unknown")),
-        attributes=attributes,
-        attribute_names=named,
+        attributes=number("Attributes"),
+        attribute_names=_named(number("Attributes"), mindumpdef.attribute_names),
         writer_status=number("WriterStatus"),
         writer_status_name=_named(number("WriterStatus"), ntstatus.name),
         secondary_data_state=number("SecondaryDataState"),
@@ -79,6 +76,11 @@ def machine(dump: KernelDump) -> Machine:
         kd_debugger_data_block=number("KdDebuggerDataBlock"),
         instruction_pointer=file.register("ip"),
         stack_pointer=file.register("sp"),
+        revision=file.diagnosis.revision,
+        last_dump_line=file.diagnosis.last_line,
+        faulting_address=blamed.address,
+        faulting_symbol=blamed.symbol,
+        faulting_module=blamed.module,
         origin=file.origin(dump.machine_how, dump.machine_offset),
     )
 

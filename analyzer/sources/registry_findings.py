@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 
 from ..names import locations
+from ..names.drivers import IN_BOX
 from ..records import Anomaly, Evidence, Origin
 from .registry_keys import KeyValues, Registry
 from .registry_meaning import DUMP_KINDS, text_of
 
-IN_BOX = "dumpfve.sys"
 _PLAIN_NAME = re.compile(r"[^\\/:*?\"<>|\s][^\\/:*?\"<>|]*\.sys", re.IGNORECASE)
 _DISABLED = 4  # SERVICE_DISABLED
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..absence import Absent
-from ..names import locations
+from ..names import drivers, locations
 from .registry_keys import KeyValues
 
 DUMP_KINDS = {
@@ -22,12 +22,6 @@ DUMP_KINDS = {
     7: "automatic memory dump",
 }
 ACTIVE = "active memory dump (complete dump without the pages that are filtered out)"
-KNOWN_FILTERS = {
-    "dumpfve.sys": "BitLocker, in-box default",
-    "veracrypt.sys": "VeraCrypt",
-    "truecrypt.sys": "TrueCrypt",
-    "dcrypt.sys": "DiskCryptor",
-}
 _SWITCHES = {
     "autoreboot": ("restarts after a crash", "stays at the blue screen"),
     "enablelogfile": ("DumpStack.log is written", "no DumpStack.log is written"),
@@ -106,7 +100,8 @@ def text_of(data: Any) -> str:
 
 
 def _filter(entry: str, index: int) -> str:
-    owner = KNOWN_FILTERS.get(entry.strip().lower(), "owner not known to this tool")
+    driver = drivers.known(entry.strip())
+    owner = driver.owner if driver else "owner not known to this tool"
     order = "first" if index == 0 else f"number {index + 1}"
     return f"dump filter, {order} to be called; {owner}"
 

@@ -321,8 +321,8 @@ add(
 )
 add(
     "kernel-triage",
-    "the kernel made a small dump itself",
-    "dump-kernel-generated-triage",
+    "the kernel made the small dump itself, as it does where one is asked for",
+    healthy=True,
     types=(4,),
     before=setting(attributes=0x8),
 )
