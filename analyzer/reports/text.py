@@ -129,7 +129,7 @@ def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[st
 def _machines(records: Records) -> Iterator[str]:
     for m in records["machine"]:
         windows = [
-            f"build {words.build(m)}" if not is_absent(m.build) else "",
+            f"build {fmt.build(m)}" if not is_absent(m.build) else "",
             f"lab {field(m, 'build_lab')}" if not is_absent(m.build_lab) else "",
             fields(m, "architecture"),
             fmt.counted(m.processors, "processor") if isinstance(m.processors, int) else "",
