@@ -21,7 +21,7 @@ MODULES = {
 #: these also run inside the debugger, where only the standard library may be imported
 STANDARD_LIBRARY_ONLY = (
     *("errors", "absence", "records", "layouts", "names", "target", "dumpstack"),
-    "live",
+    *("live", "stacks", "symbols"),
 )
 MAX_LINES = 400
 LINT_IMPORTS = Path(sysconfig.get_path("scripts"), "lint-imports")

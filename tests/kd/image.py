@@ -45,7 +45,7 @@ def tool(name: str) -> str:
     raise MissingCompilerError(f"not installed: {name}")
 
 
-def compile_guest(folder: Path) -> dict[str, Built]:
+def compile_guest(folder: Path, *options: str) -> dict[str, Built]:
     """Compiles every module of the guest into a folder, unless they are there."""
     clang, link = tool("clang"), tool("lld-link")
     built = {}
@@ -58,7 +58,16 @@ def compile_guest(folder: Path) -> dict[str, Built]:
         stem = folder / name.partition(".")[0]
         pdb = folder / "ntkrnlmp.pdb" if source == "nt" else stem.with_suffix(".pdb")
         if not (folder / name).exists():
-            run([clang, *COMPILE, str(HERE / "guest" / f"{source}.c"), "-o", f"{stem}.obj"])
+            run(
+                [
+                    clang,
+                    *COMPILE,
+                    *options,
+                    str(HERE / "guest" / f"{source}.c"),
+                    "-o",
+                    f"{stem}.obj",
+                ]
+            )
             outputs = (f"/map:{stem}.map", f"/pdb:{pdb}", f"/out:{folder / name}")
             shown = [f"/export:{export}" for export in exports]
             run([link, *LINK, f"/entry:{entry}", *shown, *outputs, f"{stem}.obj"])

@@ -7,11 +7,18 @@ ULONG Called[CALLBACKS];
 SHARED *Shared;
 ULONG64 DumpData[4] = {0x544C4644};
 
+#ifdef FRAMES
+#include "frames.inc"
+#endif
+
 static NTSTATUS play(ULONG callback, FILTER_EXTENSION *extension)
 {
     ULONG call = Called[callback]++;
     const STEP *step = &Script[callback][call < STEPS ? call : STEPS - 1];
     Shared->Clock += step->Ticks;
+#ifdef FRAMES
+    if (callback == START) Deep(call);
+#endif
     if (step->PokeAt) *(ULONG *)((UCHAR *)extension + step->PokeAt) = step->Poke;
     while (*(volatile const ULONG *)&step->Hang) {
     }
