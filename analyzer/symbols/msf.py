@@ -7,6 +7,7 @@ Invariant: any bytes give streams or ValueError; no stream is longer than the fi
 from __future__ import annotations
 
 import struct
+
 from ..files import FileBytes
 
 MAGIC = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0"
