@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,8 +18,30 @@ __all__ = ["__version__", "open"]
 __version__ = "0.1.0"
 
 
-def open(*paths: Any, progress: Progress | None = None, **options: Any) -> Case:
-    """Opens dumps, traces and logs of one crash; see :func:`analyzer.case.open_case`."""
-    from .case import open_case
+def open(
+    *paths: Any,
+    progress: Progress | None = None,
+    baseline: Any = (),
+    manifests: Any = (),
+    tmf: Any = (),
+    mapping: Any = (),
+) -> Case:
+    """Opens dumps, traces and logs of one crash, folders and zip archives of them.
 
-    return open_case(paths, progress, **options)
+    ``baseline`` names captures of a good run or files of ``dumpstart baseline``, ``manifests`` and
+    ``tmf`` describe events of traces, ``mapping`` says which of them are callbacks of a filter;
+    each is a path or a list of paths. ``progress`` is called with what is being done, how much of
+    it is done and how much there is.
+    """
+    from .case import open_case
+    from .files import listed
+
+    normal = listed(baseline)
+    judges: Sequence[Any] = ()
+    if normal:
+        from .population.commands import judges as fleet
+
+        judges, normal = fleet(normal)
+    return open_case(
+        paths, progress, judges, baseline=normal, manifests=manifests, tmf=tmf, mapping=mapping
+    )

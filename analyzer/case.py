@@ -15,9 +15,11 @@ from .absence import Absent
 from .checks import crashes
 from .checks.rule import SEVERITIES
 from .errors import AnalyzerError, InputError, UnsupportedError, UsageError
-from .files import state
+from .files import listed, state
 from .gather import Gathered, Input, Verdict, gather
 from .records import Anomaly, Evidence, Origin, Records, Source
+from .sources.options import FLAGS
+from .sources.options import check as check_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,24 +95,28 @@ class Case:
 
 
 def open_case(
-    paths: Sequence[Any],
+    paths: Any,
     progress: Progress | None = None,
     judges: Sequence[Judge] = (),
-    **options: Any,
+    **options: Sequence[str],
 ) -> Case:
     """Reads the files, merges what they tell and runs the checks.
 
     A path may be a folder or a zip archive; what is in it and no input is listed and passed over. A
     file that cannot be used raises when it is the only one; beside others that can be used it
     becomes the finding ``input-unusable``. ``judges`` say more about the records before the checks
-    run; ``options`` go to the sources that know them.
+    run; ``options`` (those of :data:`analyzer.sources.options.FLAGS`) go to the sources that know
+    them, and are refused when none does.
     """
+    unknown = sorted(options.keys() - FLAGS.keys())
+    if unknown:
+        raise TypeError(f"open_case() got an unexpected keyword argument '{unknown[0]}'")
+    paths, options = listed(paths), {name: listed(value) for name, value in options.items()}
     if not paths:
         raise UsageError("no file was given")
-    if progress is not None:
-        options["progress"] = progress
     gathered = gather(paths)
     try:
+        check_options(options, [item.path for item in gathered.inputs])
         before = [state(item.path) for item in gathered.inputs]
         records = _read(gathered, progress, options)
         if progress is not None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from typing import Any, Callable, TextIO
+from contextlib import closing, contextmanager, suppress
+from typing import Any, Callable
 
+from . import outputs
 from .errors import AnalyzerError, InputError, UsageError
+from .files import reason
 from .live import commands as live
 from .population import commands as population
 from .sources import export
@@ -48,8 +50,15 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        _print([message])  # argparse swallows what goes wrong
+
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
+
+
+class _Terminated(BaseException):
+    """The system asks the program to end: what it made for itself alone is removed first."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,19 +66,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a console code page cannot hold every name
             stream.reconfigure(errors="backslashreplace")
+    arguments = argparse.Namespace()
     try:
-        arguments = _parser().parse_args(argv)
-        return int(arguments.run(arguments))
-    except SystemExit as stop:  # argparse after --help and --version
-        return int(stop.code or 0)
+        with _ended_by_signals():
+            try:
+                _parser().parse_args(argv, arguments)
+                code = int(arguments.run(arguments))
+            except SystemExit as stop:  # argparse after --help and --version
+                code = int(stop.code or 0)
+            _print(())
+            return code
     except AnalyzerError as error:
         from .formatting import clean
 
-        print(f"dumpstart: {clean(error, 2000)}", file=sys.stderr)
+        text = _redacted(error, arguments) if getattr(arguments, "redact", False) else str(error)
+        _tell(f"dumpstart: {clean(text, 2000)}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("dumpstart: stopped", file=sys.stderr)
+        _tell("dumpstart: stopped")
         return 130
+    except _Terminated as stop:
+        _tell("dumpstart: stopped")
+        return 128 + int(stop.args[0])
+
+
+def _redacted(error: AnalyzerError, arguments: Any) -> str:
+    """An error without the names of files."""
+    if isinstance(error, InputError):
+        return error.problem
+    if not isinstance(error, UsageError):
+        return "nothing of what was given can be used"
+    text = str(error)
+    for path in [*getattr(arguments, "paths", ()), str(getattr(arguments, "output", ""))]:
+        text = text.replace(path, "(left out)") if path else text
+    return text
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Lets what asks the program to end unwind it, so that nothing is left behind."""
+
+    def stop(number: int, _: Any) -> None:
+        raise _Terminated(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # the last: a closed console of Windows
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,7 +198,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: Any, *_: Any) -> None:
         from . import __version__
 
-        print(f"dumpstart {__version__}")
+        _print([f"dumpstart {__version__}\n"])
         parser.exit()
 
 
@@ -215,34 +265,36 @@ def _wanted_events(arguments: Any) -> dict[str, Any]:
 
 
 def _export(arguments: Any) -> int:
-    return export.run(arguments, lambda text: print(text, file=sys.stderr))
+    outputs.protect(arguments.output, [arguments.path])
+    return export.run(arguments, _tell)
 
 
 def _scan(arguments: Any) -> int:
+    from .progress import Bar
+
     bar = (lambda: Bar(sys.stderr)) if _terminal(sys.stderr) else None
-    for piece in population.scan(arguments, bar):
-        sys.stdout.write(piece)
+    _print(population.scan(arguments, bar))
     return 0
 
 
 def _population(arguments: Any) -> int:
+    outputs.protect(arguments.output, filter(None, [arguments.folder, arguments.labels]))
     _write(arguments, population.study(arguments))
     return 0
 
 
 def _baseline(arguments: Any) -> int:
+    outputs.protect(arguments.output, [arguments.folder])
     _write(arguments, population.baseline(arguments))
     return 0
 
 
 def _capture(arguments: Any) -> int:
-    return live.capture(arguments, lambda text: print(text, file=sys.stderr))
+    return live.capture(arguments, _tell)
 
 
 def _script(arguments: Any) -> int:
-    from .case import open_case
-
-    records = open_case(list(_expanded(arguments.paths))).records if arguments.paths else None
+    records = _open(arguments).records if arguments.paths else None
     # Where lines end in LF alone, DbgEng 10.0.15063 takes some of them apart ($$<).
     _write(arguments, live.script(arguments, records), newline="\r\n")
     return 0
@@ -268,33 +320,25 @@ def _explain(arguments: Any) -> int:
 
 
 def _open(arguments: Any) -> Any:
-    from .case import open_case
+    from . import open as open_case
 
     paths, target = list(_expanded(arguments.paths)), arguments.output
-    _keep_inputs(paths, target)
-    options = {name: getattr(arguments, name) for name in _TRACE_OPTIONS}
-    if options["baseline"]:
-        options["judges"], options["baseline"] = population.judges(options["baseline"])
+    options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in _TRACE_OPTIONS}
+    outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
     if not _terminal(sys.stderr):
-        case = open_case(paths, **options)
+        case = open_case(*paths, **options)
     else:
+        from .progress import Bar
+
         with closing(Bar(sys.stderr)) as bar:
-            case = open_case(paths, bar, **options)
+            case = open_case(*paths, progress=bar, **options)
     found = [str(source.path) for source in case.records["sources"]]
-    _keep_inputs([name for path in found for name in (path, path.partition("!")[0])], target)
-    if arguments.redact:
+    outputs.protect(target, [name for path in found for name in (path, path.partition("!")[0])])
+    if getattr(arguments, "redact", False):
         from .population.redact import redact
 
         case.records = redact(case.records)
     return case
-
-
-def _keep_inputs(paths: Iterable[str], target: str) -> None:
-    """Refuses an output that would overwrite an input, also one found in a folder or archive."""
-    if os.path.exists(target) and any(
-        os.path.exists(path) and os.path.samefile(path, target) for path in paths
-    ):
-        raise UsageError(f"{target}: the output would overwrite an input.")
 
 
 def _expanded(paths: Iterable[str]) -> Iterator[str]:
@@ -312,16 +356,19 @@ def _expanded(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _write(arguments: Any, pieces: Iterable[str], newline: str = "\n") -> None:
-    target = getattr(arguments, "output", "-")
-    if target != "-":
-        try:
-            with open(target, "w", encoding="utf-8", newline=newline) as file:
-                file.writelines(pieces)
-        except OSError as error:
-            raise InputError(target, f"the output cannot be written: {_reason(error)}") from None
-        return
+    target = getattr(arguments, "output", outputs.STDOUT)
+    if target == outputs.STDOUT:
+        _print(pieces)
+    else:
+        outputs.write(target, pieces, newline)
+
+
+def _print(pieces: Iterable[str]) -> None:
+    """Writes to stdout, to the last byte."""
     if sys.stdout is None:  # the shell's >&-
-        raise InputError("stdout", "the output cannot be written: it is closed")
+        if pieces:
+            raise InputError("stdout", "the output cannot be written: it is closed")
+        return
     try:
         for piece in pieces:
             sys.stdout.write(piece)
@@ -331,11 +378,13 @@ def _write(arguments: Any, pieces: Iterable[str], newline: str = "\n") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # The reader, such as head or more, has seen enough; Windows calls that EINVAL.
         if not isinstance(error, BrokenPipeError) and error.errno != errno.EINVAL:
-            raise InputError("stdout", f"the output cannot be written: {_reason(error)}") from None
+            problem = f"the output cannot be written: {reason(error)}"
+            raise InputError("stdout", problem) from None
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+def _tell(text: str) -> None:
+    with suppress(OSError, AttributeError):  # a stderr that is full or closed
+        print(text, file=sys.stderr)
 
 
 def _terminal(stream: Any) -> bool:
@@ -349,52 +398,3 @@ def _colour(arguments: Any) -> bool:
     if os.name == "nt":  # older consoles print the escapes
         return "WT_SESSION" in os.environ
     return os.environ.get("TERM", "dumb") != "dumb"
-
-
-class Bar:
-    """A progress bar that shows up after a second; call it as case.Progress says.
-
-    A thread keeps the time running while a source is too busy to tell how far it is.
-    """
-
-    def __init__(
-        self, stream: TextIO, now: Callable[[], float] = time.monotonic, delay: float = 1
-    ) -> None:
-        self._stream, self._now, self._begin = stream, now, now()
-        self._next = self._begin + delay
-        self._state = ("", 0, 0)
-        self._shown = False
-        self._ended = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-        self._ticker.start()
-
-    def close(self) -> None:
-        """Wipes the bar, so that what follows starts on a clean line."""
-        self._ended.set()
-        self._ticker.join()
-        if self._shown:
-            self._stream.write("\r" + " " * 79 + "\r")
-            self._stream.flush()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Notes how far the work is; only the thread draws."""
-        self._state = (what, done, total)
-
-    def _tick(self) -> None:
-        while not self._ended.wait(0.1):
-            self.draw()
-
-    def draw(self) -> None:
-        """Shows the state, once the work has taken long enough."""
-        if self._now() < self._next:
-            return
-        from .formatting import clean
-
-        what, done, total = self._state
-        share = min(max(done / total, 0), 1) if total > 0 else 0.0
-        blocks = "#" * round(share * 20)
-        seconds = self._now() - self._begin
-        line = f"[{blocks:<20}] {share:4.0%} {seconds:4.0f} s  {clean(what, 40)}"
-        self._stream.write(f"\r{line:<79.79}")
-        self._stream.flush()
-        self._shown = True

@@ -30,6 +30,13 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
+def listed(paths: Any) -> list[str]:
+    """Paths as texts; one path stands for a list of it, and lists in lists are one list."""
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        return [os.fsdecode(paths)]
+    return [path for item in paths for path in listed(item)]
+
+
 def state(path: str) -> tuple[int, ...]:
     """What differs when a file was changed or replaced; () when it is not there."""
     try:

@@ -18,6 +18,7 @@ from conftest import SAMPLE_TRACES, shared_sample
 
 from analyzer import __version__, cli, records
 from analyzer.checks import RULES
+from analyzer.progress import Bar
 
 HEALTHY = str(SAMPLE_TRACES / "healthy-x64-kernel.dmp")
 WORST = str(SAMPLE_TRACES / "broken-x64-worst.dmp")
@@ -396,6 +397,7 @@ made.add(Finding("a", "error", "b", "c", "d", (), {{}}, Origin("f", "g")))
 case = Case(made)
 case.report(), case.report("json"), case.exit_code()
 from analyzer import cli
+from analyzer.progress import Bar
 for arguments in (["--version"], ["explain"], ["explain", "dump-file-cut"]):
     assert cli.main(arguments) == 0
 print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
@@ -442,7 +444,7 @@ class Clock:
 def test_the_bar_waits_a_second_and_cleans_up() -> None:
     """Short work shows no bar; a long one shows share, time and subject, then wipes its line."""
     clock, stream = Clock(), io.StringIO()
-    with closing(cli.Bar(stream, clock)) as bar:
+    with closing(Bar(stream, clock)) as bar:
         bar("reading a\x1bb.dmp", 2, 4)
         clock.now = 0.9
         bar.draw()
@@ -458,7 +460,7 @@ def test_the_bar_waits_a_second_and_cleans_up() -> None:
 def test_the_bar_runs_while_the_source_is_busy() -> None:
     """A source that does not tell how far it is must not look dead."""
     stream = io.StringIO()
-    with closing(cli.Bar(stream, delay=0)) as bar:
+    with closing(Bar(stream, delay=0)) as bar:
         bar("reading x.dmp", 0, 1)
         end = time.monotonic() + 20
         while "reading x.dmp" not in stream.getvalue() and time.monotonic() < end:
@@ -469,7 +471,7 @@ def test_the_bar_runs_while_the_source_is_busy() -> None:
 def test_a_bar_that_was_not_shown_writes_nothing() -> None:
     """No stray spaces on a terminal."""
     stream = io.StringIO()
-    with closing(cli.Bar(stream)):
+    with closing(Bar(stream)):
         pass
     assert stream.getvalue() == ""
 
@@ -480,7 +482,7 @@ def test_a_bar_that_was_not_shown_writes_nothing() -> None:
 def test_the_bar_survives_odd_numbers(done: int, total: int, shown: str) -> None:
     """A source that miscounts must not end the work."""
     stream = io.StringIO()
-    with closing(cli.Bar(stream, delay=0)) as bar:
+    with closing(Bar(stream, delay=0)) as bar:
         bar("x", done, total)
         bar.draw()
     assert f"] {shown} " in stream.getvalue()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from generator_logs import build, kernel
@@ -152,10 +153,11 @@ def test_folder_as_a_case(tmp_path, sample):
 
 
 def test_output_inside_the_source(tmp_path):
-    """The data set itself is no input."""
+    """What is scanned is only read: the data set goes elsewhere."""
     (tmp_path / "a.log").write_bytes(log(1))
-    run([tmp_path], tmp_path / "out")
-    assert run([tmp_path], tmp_path / "out").places == 1
+    with pytest.raises(UsageError, match="would lie in a folder that is read"):
+        run([tmp_path], tmp_path / "out")
+    assert os.listdir(tmp_path) == ["a.log"]
 
 
 def test_wildcards_and_named_files(dumps, tmp_path):
@@ -235,7 +237,7 @@ def test_other_options_are_refused(dumps, tmp_path):
 def test_foreign_folder_is_refused(dumps):
     """A folder that holds something else is not written into."""
     with pytest.raises(AnalyzerError, match="this is no data set"):
-        run([dumps], dumps)
+        run([dumps / "0.log"], dumps / "deep")
 
 
 def test_one_scan_at_a_time(dumps, tmp_path):
@@ -259,7 +261,8 @@ def test_dead_worker_costs_one_case(dumps, tmp_path, monkeypatch):
         "    return real(paths, *rest, **options)\n"
         "case.open_case = dies\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    root = Path(analyzer.__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(root)]))
     counts = run([dumps], tmp_path / "out", executor=None)
     assert counts.outcomes == {"analysed": 3, "passed-over": 1, "unusable": 1, "failed": 1}
     assert [os.path.basename(row[0]) for row in counts.bad if row[1] == "failed"] == ["1.log"]

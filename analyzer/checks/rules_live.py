@@ -87,6 +87,14 @@ _CALLS = (
         "The change between the two builds or machines made the dump slower.",
         "Capture both again to be sure, then compare the two drivers.",
     ),
+    Rule(
+        "baseline-without-match",
+        "warning",
+        "The baseline has none of these callbacks",
+        "No filter and callback of this capture or log is in the baseline that was named.",
+        "Nothing was compared, so that nothing is slower says nothing.",
+        "Name a capture of a good run of the same filters.",
+    ),
 )
 _DURATIONS = (
     Rule(

@@ -6,13 +6,13 @@ anew, so times, order and payloads stay what they were.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import outputs
 from ..absence import Absent
 from ..errors import InputError, UsageError
 from .buffers import MAX_BUFFER, blocks
@@ -56,19 +56,14 @@ def _is_called(trace: Trace, wanted: str) -> bool:
 
 def write(trace: Trace, path: str) -> int:
     """Writes the trace's session to ``path``; returns the number of events, header included."""
-    both = trace.path and os.path.exists(path) and os.path.exists(trace.path)
-    if both and os.path.samefile(path, trace.path):
-        raise UsageError(f"{path}: the output would overwrite an input.")
+    outputs.protect(path, [trace.path])
     total = _buffer_size(trace) * (len(trace.buffers.table) + 1)
     if total > max(_MOST_BYTES, len(trace.data) * _MOST_GROWTH):
         name = trace.session.name
         raise InputError(trace.path, f"session '{name}' is damaged: as a trace, {total:,} bytes")
-    try:
-        with open(path, "wb") as file:
-            for piece in pieces(trace):
-                file.write(piece)
-    except OSError as error:
-        raise InputError(path, f"cannot be written: {error.strerror or error}") from error
+    with outputs.replacing(path) as name, open(name, "wb") as file:
+        for piece in pieces(trace):
+            file.write(piece)
     return len(Trace.open(path))
 
 

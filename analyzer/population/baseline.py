@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def of_study(study: Study) -> dict[str, Any]:
 
 def is_baseline(path: str) -> bool:
     """True for a file that :func:`of_study` made, by its first bytes."""
+    if not os.path.isfile(path):
+        return False  # to open a pipe would wait for a writer
     try:
         with open(path, "rb") as file:
             return file.read(64).lstrip().startswith(b'{"' + KEY.encode() + b'"')

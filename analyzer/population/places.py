@@ -35,14 +35,14 @@ def is_url(path: str) -> bool:
     return _URL.match(path) is not None
 
 
-def places(sources: Sequence[str], per: str = "file", leave_out: str = "") -> Iterator[Place]:
+def places(sources: Sequence[str], per: str = "file") -> Iterator[Place]:
     """The cases behind files, folders, wildcards and URLs, in a fixed order.
 
     ``per`` = "file": each file is a case (a zip archive is one file). ``per`` = "folder": all files
-    in and below each folder of a source are one case. ``leave_out`` is a folder that is not read.
+    in and below each folder of a source are one case.
     """
     for source in sources:
-        found = _remote(source) if is_url(source) else _local(source, leave_out)
+        found = _remote(source) if is_url(source) else _local(source)
         if per == "file":
             yield from (Place(path, (path,)) for path, _ in found)
             continue
@@ -71,18 +71,23 @@ def _matches(source: str) -> list[str]:
     return sorted(glob(source, recursive=True)) if any(c in source for c in "*?[") else []
 
 
-def _local(source: str, leave_out: str) -> Iterator[tuple[str, str]]:
+def local(sources: Sequence[str]) -> Iterator[str]:
+    """The files and folders that the sources name on this machine."""
+    for source in sources:
+        if not is_url(source):
+            yield from [source] if os.path.lexists(source) else _matches(source)
+
+
+def _local(source: str) -> Iterator[tuple[str, str]]:
     """Files with the folder right below the source in which they lie, "" when in none."""
-    skip = os.path.realpath(leave_out) if leave_out else ""
-    tops = [source] if os.path.lexists(source) else _matches(source)
-    for top in tops:
+    for top in local([source]):
         if os.path.isdir(top):
-            yield from _walk(top, skip, "", 0)
+            yield from _walk(top, "", 0)
         else:
             yield top, ""
 
 
-def _walk(folder: str, skip: str, group: str, depth: int) -> Iterator[tuple[str, str]]:
+def _walk(folder: str, group: str, depth: int) -> Iterator[tuple[str, str]]:
     """Files by name, then subfolders by name; links to folders are not followed."""
     try:
         with os.scandir(folder) as listing:
@@ -97,8 +102,8 @@ def _walk(folder: str, skip: str, group: str, depth: int) -> Iterator[tuple[str,
         elif entry.is_file() or not os.path.exists(entry.path):
             yield entry.path, group
     for path in inner:
-        if not (skip and os.path.realpath(path) == skip) and depth < 64:
-            yield from _walk(path, skip, group or path, depth + 1)
+        if depth < 64:
+            yield from _walk(path, group or path, depth + 1)
 
 
 def _remote(source: str) -> Iterator[tuple[str, str]]:

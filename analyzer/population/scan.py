@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, NamedTuple
 
-from .. import __version__
+from .. import __version__, outputs
 from ..case import open_case
 from ..errors import AnalyzerError, InputError, UnsupportedError, UsageError
 from . import need, places
@@ -367,16 +367,17 @@ def scan(
         raise UsageError("no source was given")
     need("pyarrow.parquet", "parquet")
     places.check(sources)
+    outputs.protect_folder(output, places.local(sources))
     data = DataSet(output).write({"redacted": redacted, "case_per": per})
     begin = time.monotonic()
     try:
         run = Scan(data, redacted, progress)
         if progress is not None:
             progress("listing", 0, 1)
-            run.total = sum(1 for _ in places.places(sources, per, output))
+            run.total = sum(1 for _ in places.places(sources, per))
         workers = Workers(jobs or _cores(), scheduler, executor)
         try:
-            run.run(places.places(sources, per, output), workers)
+            run.run(places.places(sources, per), workers)
         except BaseException:
             run.write()  # what came in is kept
             raise

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import __version__
-from ..errors import InputError, UsageError
+from .. import __version__, outputs
+from ..errors import UsageError
 from ..tables import frame
 
 
@@ -23,8 +23,5 @@ def write(table: str, rows: Any, path: str) -> None:
     made = pa.Table.from_pandas(frame(table, rows), preserve_index=False)
     about = {"dumpstart": __version__, "table": table}
     made = made.replace_schema_metadata({**(made.schema.metadata or {}), **about})
-    try:
-        pq.write_table(made, path, compression="zstd")
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise InputError(path, f"the output cannot be written: {reason}") from None
+    with outputs.replacing(path) as name:
+        pq.write_table(made, name, compression="zstd")

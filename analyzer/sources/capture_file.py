@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 
 from ..errors import InputError
+from ..files import reason
 from ..records import Anomaly, Evidence, Origin, Records
 from . import capture_timing as timing
 from .capture_format import read
@@ -44,16 +45,19 @@ def load(path: str) -> tuple[CaptureReader, bool]:
             elif is_whole:
                 reader.odd(line.offset, line.number)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise InputError(path, f"the file cannot be read: {reason}") from None
+        raise InputError(path, f"the file cannot be read: {reason(error)}") from None
     return reader, is_whole
 
 
 def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
     """Callbacks of ``path`` that took longer than in a baseline."""
     found = []
-    usual = _durations(collect(baseline))
-    for key, now in _durations(records).items():
+    usual, here = durations_of(baseline), _durations(records)
+    if here and not usual.keys() & here.keys():
+        text = f"No callback of {path} is in the baseline {baseline}: nothing was compared."
+        origin = Origin(path, f"compared with {baseline}")
+        found.append(Anomaly("baseline-without-match", text, origin, baseline))
+    for key, now in here.items():
         then = usual.get(key)
         if now is not None and then is not None and timing.is_slower(now, then):
             found.append(
@@ -68,6 +72,20 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
                 )
             )
     return found
+
+
+def durations_of(path: str) -> dict[tuple[str, str], timing.Statistics | None]:
+    """The durations in a capture, or in the log of one."""
+    try:
+        with open(path, "rb") as file:
+            is_log = b"{" not in file.read(4)  # a mark of the encoding may stand before it
+    except OSError as error:
+        raise InputError(path, f"the file cannot be read: {reason(error)}") from None
+    if not is_log:
+        return _durations(collect(path))
+    from . import windbg_log  # imports this module
+
+    return _durations(windbg_log.collect(path))
 
 
 def _durations(records: Records) -> dict[tuple[str, str], timing.Statistics | None]:
