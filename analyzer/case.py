@@ -228,6 +228,7 @@ def _renamed(part: Records, item: Input) -> Records:
                 if hasattr(holder, name):
                     setattr(holder, name, item.name)
     part.anomalies = [_under(anomaly, item) for anomaly in part.anomalies]
+    part.clues = [_under(clue, item) for clue in part.clues]
     return part
 
 

@@ -386,7 +386,7 @@ def test_the_events_of_one_start_are_one_restart(case: Any) -> None:
     made = case(System__xml=log.xml())
     assert made.text("event-storage-errors").startswith(
         "1 error or warning of a storage driver was logged within 10 minutes before an unexpected "
-        "restart (the log has 1): storahci 129."
+        "restart (the log has 1): storahci 129; the last says: "
     )
 
 

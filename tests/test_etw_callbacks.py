@@ -17,7 +17,7 @@ from analyzer.absence import Absent
 from analyzer.checks.rules_etw import RULES
 from analyzer.checks.rules_logs import RULES as LOG_RULES
 from analyzer.errors import InputError
-from analyzer.etw import callbacks, manifests, providers, story
+from analyzer.etw import callbacks, findings, manifests, providers
 from analyzer.etw.trace import Trace
 from analyzer.records import Anomaly, Callback, Records, Request, Stage
 
@@ -49,7 +49,7 @@ def told(*buffers: list[bytes], flags: int = 0, mapping: Any = (), **options: An
         writer.add(*events, flags=flags if k == len(buffers) - 1 else 0)
     trace = Trace.of_bytes(writer.build(), "story.etl")
     len(trace)
-    return list(story.tell(trace, mapping))
+    return list(findings.tell(trace, mapping))
 
 
 def calls(records: list[Any]) -> list[Callback]:
@@ -175,7 +175,7 @@ def test_missing_buffers_inside_a_call(closed: bool, expected: list[str]) -> Non
     raw = bytearray(writer.build())
     struct.pack_into("<q", raw, 2 * 8192 + 0x18, 7)  # sequence numbers 0, 1, 7
     trace = Trace.of_bytes(bytes(raw))
-    found = [rule for rule in rules(list(story.tell(trace))) if "callback" in rule]
+    found = [rule for rule in rules(list(findings.tell(trace))) if "callback" in rule]
     assert found == expected
 
 
@@ -200,7 +200,7 @@ def test_lost_events_before_a_call_do_not_touch_it() -> None:
     writer = w.Writer()
     writer.add(w.event(providers.KERNEL_POWER, 41, BASE - 500), flags=2)
     writer.add(entry(BASE), back(BASE + 100))
-    assert rules(list(story.tell(Trace.of_bytes(writer.build())))) == []
+    assert rules(list(findings.tell(Trace.of_bytes(writer.build())))) == []
 
 
 def test_clock_that_runs_backwards_gives_no_duration() -> None:
@@ -249,7 +249,7 @@ def test_mapping_file_for_a_vendors_own_events(tmp_path: Path) -> None:
     trace = Trace.of_bytes(writer.build())
     trace.decoder = Decoder([str(manifest)])
     len(trace)
-    (call,) = calls(list(story.tell(trace, mapping)))
+    (call,) = calls(list(findings.tell(trace, mapping)))
     assert (call.filter, call.duration_ns) == ("dump_acme.sys", 3_000)
     assert call.status_name == "STATUS_INVALID_PARAMETER"
 
@@ -414,7 +414,7 @@ def test_previous_crash_storage_errors_and_slow_requests() -> None:
 def test_every_rule_a_trace_can_report_exists() -> None:
     """Each rule id in the ETW code is a rule; each ETW rule is used by the code."""
     known = {**RULES, **LOG_RULES}
-    source = "".join(path.read_text() for path in Path(story.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text() for path in Path(findings.__file__).parent.glob("*.py"))
     used = set(re.findall(r'"((?:etw|event-dump|event-boot)-[a-z0-9-]+)"', source))
     assert used <= set(known)
     assert set(RULES) <= used

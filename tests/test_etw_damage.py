@@ -12,7 +12,7 @@ import pytest
 from conftest import shared_sample
 
 from analyzer.errors import AnalyzerError
-from analyzer.etw import integrity, story
+from analyzer.etw import findings, integrity
 from analyzer.etw.dumpblock import sessions
 from analyzer.etw.events import EventTable
 from analyzer.etw.trace import Trace
@@ -181,7 +181,7 @@ def test_two_hundred_mutations_each_end_in_a_result_or_our_error(seed: int) -> N
         began = time.monotonic()
         try:
             trace = checked(raw)
-            for record in story.tell(trace):
+            for record in findings.tell(trace):
                 assert record.origin.source == trace.path
             count = sum(1 for _ in EventTable([trace]).rows())
             assert count == len(trace)

@@ -20,8 +20,8 @@ import analyzer
 from analyzer import cli
 from analyzer.errors import AnalyzerError
 from analyzer.etw import export, memory
-from analyzer.etw.dumpblock import SIGNATURE
 from analyzer.etw.dumpblock import sessions as saved_sessions
+from analyzer.etw.layouts import DUMP_SESSION_SIGNATURE
 from analyzer.etw.trace import Trace
 from analyzer.records import Records
 from analyzer.sources import collect
@@ -260,7 +260,7 @@ def test_the_input_is_not_overwritten(planted: Path) -> None:
 
 def test_damaged_sessions_are_exported_or_refused_within_bounds(tmp_path: Path) -> None:
     """400 damaged blocks: a small file that we read back, or one of our errors."""
-    session = struct.pack("<6I3Q", SIGNATURE, 5, 0x400, 1, 0x1000, 8, w.FILETIME_2024,
+    session = struct.pack("<6I3Q", DUMP_SESSION_SIGNATURE, 5, 0x400, 1, 0x1000, 8, w.FILETIME_2024,
                           w.FILETIME_2024, 1000) + "Acme".encode("utf-16-le") * 2  # fmt: skip
     head = struct.pack("<IIIIQQ", 156250, 19042, 3000, 0, w.FILETIME_2024, 10_000_000)
     events = w.event("8e805eb3-6a8f-4a1e-8f6a-1e4ab35e808e", 7, 1000, bytes(16)) * 3

@@ -49,7 +49,8 @@ OPENED = {
     "event log XML": [XML.encode(), XML.encode("utf-16")],
     "event log CSV": [
         b"Level,Date and Time,Source,Event ID,Task Category\r\nError,x,volmgr,161,None\r\n",
-        "Ebene,Datum und Uhrzeit,Quelle,Ereignis-ID,Aufgabenkategorie\r\nx\r\n".encode("utf-8-sig"),
+        "Ebene,Datum und Uhrzeit,Quelle,Ereignis-ID,Aufgabenkategorie\r\n"
+        "Fehler,22.07.2026 18:19:40,volmgr,161,Keine,x\r\n".encode("utf-8-sig"),
     ],
     "dumpstack log": [
         b"DLOGFILE00010000DUMP\x01\0\0\0Dump stack initialized at UTC: 2025/01/01" + bytes(99)

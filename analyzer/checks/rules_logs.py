@@ -188,6 +188,37 @@ _EVENT = (
         "dumps.",
     ),
     Rule(
+        "event-dump-init-early",
+        "info",
+        "Crash dump initialization failed while Windows started",
+        "volmgr event 46 within two minutes of a start.",
+        "Healthy machines log it too, before their page file is set up. A crash before it is set "
+        "up leaves no dump; a later one can.",
+        "Nothing, if later starts come without it, or if a page file is set up later. Otherwise "
+        "check that one exists on a local disk that supports dumps.",
+    ),
+    Rule(
+        "event-power-button",
+        "warning",
+        "The power button ended the machine",
+        "Kernel-Power event 41 holds the time at which the power button was pressed.",
+        "Nobody presses it on a machine that answers: it most likely hung. Holding it cuts the "
+        "power, so no dump can be written after it.",
+        "Find out why it hung: make a crash from the keyboard or by an NMI (NMICrashDump) the next "
+        "time, instead of holding the button. During a sleep transition look at the drivers of the "
+        "hibernation stack too.",
+    ),
+    Rule(
+        "event-resume-failed",
+        "warning",
+        "Resuming from hibernation or fast startup failed",
+        "Kernel-Boot event 16 or 29, with the status in FailureStatus.",
+        "Windows threw the saved state away and started anew. The hibernation file was written "
+        "through the hibernation stack, that is through its own copies of the dump filters.",
+        "Look up the status. Look at the hiber_* modules and at filters besides dumpfve.sys, and "
+        "try with DumpFilters reduced to dumpfve.sys.",
+    ),
+    Rule(
         "event-dump-device-gone",
         "error",
         "The dump device is gone",
@@ -271,6 +302,23 @@ _EVENT = (
         "Records or chunks of the file are damaged; the rest was read.",
         "Events of the crash may be among what is missing.",
         "Export the log again on the machine (wevtutil epl System system.evtx).",
+    ),
+    Rule(
+        "event-log-incomplete",
+        "warning",
+        "Events are missing from the log",
+        "The numbers of the records, the header of the file, or the missing end of an export show "
+        "that there were more events than could be found.",
+        "Events of the crash may be among what is missing, so nothing follows from their absence.",
+        "Export the log again on the machine (wevtutil epl System system.evtx).",
+    ),
+    Rule(
+        "event-log-other-channel",
+        "info",
+        "This is not the System log",
+        "None of the events is of the System log.",
+        "Crashes, restarts and failed dumps are logged there.",
+        "Get the System log too: wevtutil epl System system.evtx.",
     ),
     Rule(
         "event-payload-short",

@@ -3,5 +3,5 @@
 Invariant: no byte is lost without a word (:class:`analyzer.etw.buffers.Account`), and importing
 this package imports neither numpy nor pandas. The modules, from the bytes up: layouts, compression,
 buffers, walk, index, clock, session; payload, tracelogging, schemas, manifests, mof, wpp,
-providers, decode; trace, events, fields; dumpblock, memory, export; callbacks, story.
+providers, decode; trace, events, fields; dumpblock, memory, export; callbacks, findings.
 """

@@ -15,14 +15,17 @@ import numpy as np
 from ..files import FileBytes
 from .buffers import BUFFER_DTYPE, MAX_BUFFER, Account, Buffers, Note
 from .clock import Clock
-from .layouts import BUFFER_HEADER_SIZE, ETW_BUFFER_FLAG_PROCESSOR_INDEX
+from .layouts import (
+    BUFFER_HEADER_SIZE,
+    DUMP_BLOCK,
+    DUMP_SESSION,
+    DUMP_SESSION_SIGNATURE,
+    ETW_BUFFER_FLAG_PROCESSOR_INDEX,
+)
 from .session import Session
 from .trace import Trace
 
 GUID = "2b88b710-1c93-4f7c-b06c-655ecc50decc"
-SIGNATURE = 0x01EBAFE1
-_BLOCK = struct.Struct("<IIIIQQ")
-_SESSION = struct.Struct("<6I3Q")
 _BUFFER = struct.Struct("<IIIiqqQHHIIHH")
 
 
@@ -52,13 +55,13 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
     raw = memoryview(block).cast("B")
     data = FileBytes.of(raw, path)
     size = len(raw)
-    if size < _BLOCK.size:
+    if size < DUMP_BLOCK.size:
         note = Note("cut", base, size, f"the block has {size} bytes; its header takes 32")
         return DumpBlock(0, 0, 0, 0, 0, (), size, 0, 0, size, (note,))
-    increment, build, mhz, _, boot, frequency = _BLOCK.unpack_from(raw, 0)
+    increment, build, mhz, _, boot, frequency = DUMP_BLOCK.unpack_from(raw, 0)
     notes: list[Note] = []
     found: list[tuple[Session, list[tuple[int, ...]]]] = []
-    at, headers, buffers, skipped = _BLOCK.size, _BLOCK.size, 0, 0
+    at, headers, buffers, skipped = DUMP_BLOCK.size, DUMP_BLOCK.size, 0, 0
     while at < size:
         session = _session(raw, at, build & 0xFFFF, mhz, boot, frequency)
         if session is not None:
@@ -88,11 +91,11 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
 
 def _session(raw: memoryview, at: int, build: int, mhz: int, boot: int, frequency: int) -> Any:
     """(Session, offset behind its header) or None."""
-    if at + _SESSION.size > len(raw):
+    if at + DUMP_SESSION.size > len(raw):
         return None
-    mark, logger, mode, clock, size, length, start, time, ticks = _SESSION.unpack_from(raw, at)
-    name_at = at + _SESSION.size
-    if mark != SIGNATURE or length > 0x2000 or name_at + length > len(raw):
+    mark, logger, mode, clock, size, length, start, time, ticks = DUMP_SESSION.unpack_from(raw, at)
+    name_at = at + DUMP_SESSION.size
+    if mark != DUMP_SESSION_SIGNATURE or length > 0x2000 or name_at + length > len(raw):
         return None
     name = bytes(raw[name_at : name_at + (length & ~1)]).decode("utf-16-le", "replace")
     info = Session(
@@ -119,7 +122,7 @@ def _session(raw: memoryview, at: int, build: int, mhz: int, boot: int, frequenc
 def _follows(raw: memoryview, at: int, info: Session) -> bool:
     if at + 4 > len(raw):
         return False
-    if struct.unpack_from("<I", raw, at)[0] == SIGNATURE:
+    if struct.unpack_from("<I", raw, at)[0] == DUMP_SESSION_SIGNATURE:
         return True
     return _buffer(raw, at, info) is not None
 
@@ -145,7 +148,7 @@ def _resume(raw: memoryview, at: int, info: Any) -> int:
     """The next offset where a session or a buffer of the current session starts, or the end."""
     whole = bytes(raw[at:])
     best = len(raw)
-    marks = [struct.pack("<I", SIGNATURE)]
+    marks = [struct.pack("<I", DUMP_SESSION_SIGNATURE)]
     if info is not None:
         marks.append(struct.pack("<I", info.buffer_size))
     for mark in marks:

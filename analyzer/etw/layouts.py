@@ -6,6 +6,7 @@ writers unless a class says so. Standard library only.
 
 from __future__ import annotations
 
+import struct
 import uuid
 from ctypes import (
     LittleEndianStructure,
@@ -16,6 +17,10 @@ from ctypes import (
     c_uint32,
     c_uint64,
 )
+
+#: the block of a dump that holds saved buffers: its head, and that of each session in it
+DUMP_BLOCK = struct.Struct("<IIIIQQ")
+DUMP_SESSION_SIGNATURE, DUMP_SESSION = 0x01EBAFE1, struct.Struct("<6I3Q")
 
 BUFFER_HEADER_SIZE = 0x48
 END_OF_BUFFER = 0xFFFFFFFF  # fills the unused tail of a buffer

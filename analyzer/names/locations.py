@@ -38,5 +38,5 @@ VOLMGR: dict[int, str] = {
 
 
 def name(location: int) -> str:
-    """The location in words; an unknown one stays a number."""
-    return LOCATIONS.get(location, f"location {location:#x}, meaning not known")
+    """The location in words."""
+    return LOCATIONS.get(location, "a step whose meaning is not known")

@@ -70,3 +70,21 @@ class Anomaly(NamedTuple):
     subject: str = ""  #: the filter, module or field it is about
     evidence: tuple[Evidence, ...] = ()
     facts: Mapping[str, Any] = {}
+
+
+class Clue(NamedTuple):
+    """What one Windows event says of a crash or of a start, typed; crashes are joined by it."""
+
+    tells: str  #: "restart", "report", "boot", ... of :mod:`analyzer.names.events`
+    provider: str  #: as that table spells it
+    event_id: int
+    outcome: str  #: of the dump: "written", "failed", or "" where it says nothing
+    bugcheck: tuple[int, ...]  #: code and four parameters, or ()
+    time: int | None  #: ns since 1970, when it was logged
+    local_time: int | None  #: the same in an unknown zone, to be compared within its file
+    happened: int | None  #: ns since 1970: the power button, or the last moment alive
+    dump_path: str
+    report_id: str
+    is_power_button: bool
+    in_sleep: bool  #: a sleep transition was under way
+    origin: Origin

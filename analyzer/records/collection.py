@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..absence import Absent
-from .base import Anomaly
+from .base import Anomaly, Clue
 from .types import TABLES
 
 _TABLE_OF = {record: name for name, record in TABLES.items()}
@@ -20,12 +20,15 @@ class Records:
     def __init__(self) -> None:
         self.tables: dict[str, list[Any]] = {name: [] for name in TABLES}
         self.anomalies: list[Anomaly] = []
+        self.clues: list[Clue] = []
 
     def add(self, *records: Any) -> None:
-        """Files each record under its table (an Anomaly under ``anomalies``)."""
+        """Files each record under its table, what checks need under ``anomalies`` and ``clues``."""
         for record in records:
             if isinstance(record, Anomaly):
                 self.anomalies.append(record)
+            elif isinstance(record, Clue):
+                self.clues.append(record)
             else:
                 self.tables[_TABLE_OF[type(record)]].append(record)
 
@@ -38,6 +41,7 @@ class Records:
             else:  # a bulk table is joined without reading its rows
                 self.tables[name] = rows.joined(self.tables[name])
         self.anomalies.extend(other.anomalies)
+        self.clues.extend(other.clues)
 
     def __getitem__(self, table: str) -> list[Any]:
         return self.tables[table]

@@ -8,8 +8,8 @@ names the kind and what to open instead. A source is a module here with ``collec
 from __future__ import annotations
 
 import os
-import re
 import stat
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Callable, NamedTuple, Union
 
@@ -30,6 +30,9 @@ class Kind(NamedTuple):
     module: str = ""
     advice: str = ""
     options: tuple[str, ...] = ()
+
+
+Recogniser = Union[tuple[bytes, ...], Callable[[bytes], bool]]
 
 
 def _u16(head: bytes, at: int) -> int:
@@ -77,14 +80,20 @@ def _is_dumpstack_log(head: bytes) -> bool:
     return is_log(head)
 
 
-def _is_event_xml(head: bytes) -> bool:
-    return "schemas.microsoft.com/win/2004/08/events" in text_of(head)[:4096]
+@lru_cache(maxsize=4)
+def _event_form(head: bytes) -> str:
+    """The kind of event log that a text is; "" for other files."""
+    text = text_of(head)
+    if not text:
+        return ""
+    from .event_log_forms import form_of
+
+    form = form_of(text)
+    return form.kind if form is not None else ""
 
 
-def _is_event_csv(head: bytes) -> bool:
-    """Event Viewer's "Save as CSV" has these five columns, in the language of the machine."""
-    first, _, rest = text_of(head).partition("\n")
-    return rest != "" and first.count(",") == 4 and re.search(r"\bID\b", first.upper()) is not None
+def _event_log(name: str) -> tuple[Recogniser, Kind]:
+    return (lambda head: _event_form(head) == name), Kind(name, "event_log")
 
 
 def _is_registry_text(head: bytes) -> bool:
@@ -122,8 +131,6 @@ _UNPACK = "unpack it and open the files inside"
 
 SNAPSHOT = Kind("memory snapshot", "snapshot")
 
-Recogniser = Union[tuple[bytes, ...], Callable[[bytes], bool]]
-
 ZEROS = Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine")
 
 #: first match wins; a recogniser is a tuple of first bytes or a function of the first 64 KB
@@ -139,8 +146,10 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     ),
     (_is_dumpstack_log, Kind("dumpstack log", "dumpstack_log")),
     (_is_registry_text, Kind("registry export", "registry")),
-    (_is_event_xml, Kind("event log XML", "event_log")),
-    (_is_event_csv, Kind("event log CSV", "event_log")),
+    _event_log("event log XML"),
+    _event_log("event log CSV"),
+    _event_log("event log JSON"),
+    _event_log("event log text"),
     (_is_capture, Kind("capture", "capture_file", options=("baseline",))),
     (_is_windbg_log, Kind("WinDbg log", "windbg_log", options=("baseline",))),
     (_is_elf_core, SNAPSHOT),

@@ -59,7 +59,7 @@ def records_of(dump: KernelDump) -> Records:
             break
         out.add(*residue.find(dump, modules, region.start, region.end, region.owner))
     dump_stack.secondary_data(out, dump)
-    add_events(out, dump, dump_stack.crash_time(dump))
+    add_events(out, dump, dump_stack.crash_time(dump), dump_stack.boot_time(dump))
     _shared_data(out, dump)
     dump_stack.context_copy(out, dump, found)
     for text in dump.limits:

@@ -1,50 +1,23 @@
 """The ETW events inside a kernel dump, read only when somebody asks for them.
 
-Invariant: a minidump is judged without numpy unless its trace buffers name a provider that speaks
-of the dump stack; then its story is told like that of a trace file. Memory is searched for sessions
-only when somebody asks for the events.
+Invariant: what the saved buffers say of the dump stack, crashes and storage is judged like a trace
+file, without numpy; all of their events, and the sessions that are in memory only, are read when
+somebody asks for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from ..dumpfile import KernelDump, secondary
-from ..etw import providers
-from ..records import Anomaly, Event, Records
+from ..etw.judge import Judge, saved_events
+from ..records import Event, Origin, Records
 
 if TYPE_CHECKING:
     from ..etw.dumpblock import DumpBlock
     from ..etw.events import EventTable
     from ..etw.trace import Trace
-
-#: provider -> ids of its events that speak of the dump stack; empty: every event does
-_TELLING: dict[str, range] = {
-    providers.CRASHDUMP: range(0),
-    providers.KERNEL_DUMP: range(0),
-    providers.KERNEL_IO: range(1200, 1306),
-    providers.KERNEL_BOOT: range(257, 268),
-    providers.IO_ERROR_LOG: range(1),
-}
-#: EVENT_HEADER: the provider's GUID, then the event's id; a driver's error log entry names the
-#: driver
-_ID_BEHIND_GUID = 0x10
-_ERROR_LOG_SOURCE = "volmgr".encode("utf-16-le")
-
-
-def _tells(data: bytes) -> bool:
-    for provider, ids in _TELLING.items():
-        guid = UUID(provider).bytes_le
-        at = data.find(guid)
-        while at >= 0:
-            number = int.from_bytes(data[at + _ID_BEHIND_GUID : at + _ID_BEHIND_GUID + 2], "little")
-            names_volmgr = _ERROR_LOG_SOURCE in data[at : at + 0x80]
-            if (not ids or number in ids) and (provider != providers.IO_ERROR_LOG or names_volmgr):
-                return True
-            at = data.find(guid, at + 1)
-    return False
 
 
 class DumpEvents:
@@ -115,10 +88,6 @@ class DumpEvents:
         rest = f"{count:,} event{'' if count == 1 else 's'}" if count else ""
         return " and ".join(filter(None, [own, *told, rest]))
 
-    def tells(self) -> bool:
-        """True when an event that speaks of the dump stack seems to be in the blocks."""
-        return any(_tells(bytes(data)) for _, data in self._blocks)
-
     @property
     def single(self) -> list[Event]:
         """Events of other sources that were joined to those of the dump."""
@@ -167,18 +136,16 @@ class DumpEvents:
         return any((self._blocks, self._before, *self._others))
 
 
-def add_events(out: Records, dump: KernelDump, crash_ns: Any) -> None:
-    """Puts the events table in place and tells what its events say about the dump stack."""
-    events = DumpEvents(dump)
-    if not events.can_hold:
+def add_events(out: Records, dump: KernelDump, crash_ns: Any, boot_ns: int | None) -> None:
+    """Puts the events table in place and tells what its events say of the dump stack and disks."""
+    table = DumpEvents(dump)
+    if not table.can_hold:
         return
-    out.tables["events"] = events  # type: ignore[assignment]
-    if not events.tells():
-        return
-    from ..etw.story import tell
-
-    for trace in events.saved():
-        for record in tell(trace, crash_ns=crash_ns if isinstance(crash_ns, int) else None):
-            # Lost events are normal in live buffers: old ones are overwritten on purpose.
-            if not isinstance(record, Anomaly) or not record.rule.startswith("etw-"):
-                out.add(record)
+    out.tables["events"] = table  # type: ignore[assignment]
+    judge = Judge(crash_ns if isinstance(crash_ns, int) else None, boot_ns)
+    for block, data in dump.tag_data(secondary.ETW_BUFFERS):
+        for saved in saved_events(bytes(data)):
+            place = block.offset + saved.offset
+            out.add(*judge.take(saved.raw, Origin(dump.path, "saved ETW buffer", "certain", place)))
+    # storage errors of no crash are the trace's matter
+    out.add(*(found for found in judge.end() if not found.rule.startswith("etw-")))

@@ -275,6 +275,12 @@ def crash_time(dump: KernelDump) -> int | Absent:
     return time if isinstance(time, Absent) else filetime_to_ns(time)
 
 
+def boot_time(dump: KernelDump) -> int | None:
+    """When the crashed system was started, ns since 1970; None where the header does not tell."""
+    crash, uptime = crash_time(dump), _uptime(dump.file.number("SystemUpTime"))
+    return crash - uptime if isinstance(crash, int) and isinstance(uptime, int) else None
+
+
 def secondary_data(out: Records, dump: KernelDump) -> None:
     """The tagged blocks, and the storage requests in one of them."""
     crash = crash_time(dump)

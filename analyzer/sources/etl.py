@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..absence import Absent
-from ..etw import callbacks, story
+from ..etw import callbacks, findings
 from ..etw.decode import Decoder
 from ..etw.events import EventTable
 from ..etw.trace import Trace
@@ -36,7 +36,7 @@ def collect(
     records.add(_source(trace))
     if trace.session.has_header:
         records.add(_machine(trace))
-    for record in story.tell(trace, rules):
+    for record in findings.tell(trace, rules):
         records.add(record)
     records.tables["events"] = EventTable([trace])  # type: ignore[assignment]
     return records

@@ -1,47 +1,72 @@
-"""System event log (.evtx, or exported as XML or CSV) -> the events of the dump path.
+"""System event log (.evtx, or one of the forms in which its events are text) -> what they tell.
 
 Invariant: every record of the file is kept, passed over because it is not of the dump path, or
-counted as damaged; the three numbers are in the source record.
+counted as damaged or missing; what a limit leaves out is told.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from .. import event_findings, winevents
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
-from ..names import bugchecks
-from ..records import Anomaly, Event, Evidence, Machine, Origin, Records, Source
-from . import event_log_findings, event_log_xml
-from .event_log_events import (
-    KERNEL_POWER,
-    STORAGE_LEVELS,
-    WER,
-    Decoded,
-    RawEvent,
-    decode,
-    is_storage,
-    is_wanted,
-    meaning,
-)
+from ..names import bugchecks, events
+from ..records import Anomaly, Clue, Event, Evidence, Machine, Origin, Records, Source
+from ..winevents import Decoded, RawEvent
+from . import event_log_xml
 from .event_log_evtx import Reader
-from .event_log_export import Export
-from .text_file import encoding_of
+from .event_log_forms import Export
+from .event_log_named import local_times
 
-#: storage errors count when a restart follows within this time: a crash needs seconds, writing a
-#: large dump minutes, and the restart event comes after the boot
-STORAGE_MINUTES = 10
 #: 41 and 6008 of a start come together; the report of its crash when a dump has been written out
 ONE_START_MINUTES, REPORT_MINUTES = 2, 15
-#: of the storage errors so many are held until their restart is known; older ones are let go
+#: the newest storage errors are held until it is known whether a restart follows
 STORAGE_HELD = 20_000
 #: a log with more events of the dump path than this is not a machine's log
 MOST_EVENTS = 100_000
 _EVT_MAGIC = b"\x30\0\0\0LfLe"
+_MINUTE = 60 * 10**9
+_FOREVER = 1 << 63
+
+
+class _Kept(NamedTuple):
+    """One event of the dump path."""
+
+    raw: RawEvent
+    decoded: Decoded
+    origin: Origin
+    clue: Clue | None
+    clock: int  #: to compare with others of the file; -1 where its time is not known
+
+
+class _Coverage:
+    """Which channels and which time the log covers, over all of its events."""
+
+    def __init__(self) -> None:
+        self.channels: Counter[str] = Counter()
+        self.first, self.last = _FOREVER, -1
+
+    def take(self, raw: RawEvent) -> None:
+        """One event, whatever it says."""
+        if raw.channel:
+            self.channels[raw.channel] += 1
+        if isinstance(raw.time, int):
+            self.first, self.last = min(self.first, raw.time), max(self.last, raw.time)
+
+    @property
+    def words(self) -> str:
+        """What is covered, "" where the form does not tell it."""
+        names = [name for name, _ in self.channels.most_common(3)]
+        logs = f"{', '.join(names)} log" if names else ""
+        if self.last < 0:
+            return logs
+        span = f"{winevents.utc(self.first)} to {winevents.utc(self.last)}"
+        return f"{logs}, {span}" if logs else span
 
 
 def collect(path: str) -> Records:
@@ -52,7 +77,7 @@ def collect(path: str) -> Records:
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from error
     with file:
-        head = file.read(4096)
+        head = file.read(16)
         if head.startswith(_EVT_MAGIC):
             raise UnsupportedError(
                 path,
@@ -62,62 +87,78 @@ def collect(path: str) -> Records:
         if head.startswith(b"ElfFile\0"):
             reader = Reader(path, file)
             return _records(path, size, "evtx", _from_evtx(reader), reader)
-    encoding = encoding_of(path)
-    text = head.decode(encoding.replace("utf-8-sig", "utf-8"), "replace").lstrip("\ufeff")
-    if "<Event" in text:
-        export = Export(path, encoding, is_xml=True)
-        return _records(path, size, "event log XML", iter(export), export)
-    if text.partition("\n")[0].count(",") >= 3:
-        export = Export(path, encoding, is_xml=False)
-        return _records(path, size, "event log CSV", iter(export), export)
-    raise InputError(
-        path, "is not an event log", offset=0, expected="ElfFile, XML events, or CSV columns"
-    )
+    export = Export(path)
+    return _records(path, size, export.form.kind, iter(export), export)
 
 
 def _from_evtx(reader: Reader) -> Iterator[RawEvent]:
     for offset, text in reader:
-        quick = event_log_xml.quick(text)
-        if quick is not None and not is_wanted(*quick):
-            continue
-        event = event_log_xml.parse(text, offset)
+        event = event_log_xml.read(text, offset)
         if event is None:
             reader.decoded -= 1
             reader.lost += 1
-        elif is_wanted(event.provider, event.event_id):
+        else:
             yield event
 
 
 def _records(
     path: str, size: int, kind: str, stream: Iterator[RawEvent], counts: Reader | Export
 ) -> Records:
-    kept: list[tuple[Event, Decoded]] = []
-    held: deque[tuple[Event, Decoded]] = deque(maxlen=STORAGE_HELD)
-    for raw in stream:
-        decoded = decode(raw)
-        pair = (_event(path, raw, decoded), decoded)
-        if is_storage(raw):
-            if raw.level in STORAGE_LEVELS:
-                held.append(pair)
-        elif len(kept) < MOST_EVENTS:
-            kept.append(pair)
-    restarts = _starts([event for event, _ in kept])
-    errors = [pair for pair in held if _is_before(pair[0], restarts)]
-    events = sorted([*kept, *errors], key=lambda pair: _time_key(pair[0]))
+    coverage = _Coverage()
+    found: deque[_Kept] = deque(maxlen=MOST_EVENTS)
+    held: deque[_Kept] = deque(maxlen=STORAGE_HELD)
+    total = {"events": 0, "storage errors": 0}
+    for number, raw in enumerate(stream, 1):
+        coverage.take(raw)
+        if events.is_storage(raw.key):
+            if raw.is_storage_trouble:
+                total["storage errors"] += 1
+                held.append(_keep(path, raw, number))
+        elif raw.known is not None:
+            total["events"] += 1
+            found.append(_keep(path, raw, number))
+    kept = _placed(found)
+    restarts = _restarts([one.clue for one in kept if one.clue is not None])
+    errors = [one for one in held if _is_before(one.raw, restarts)]
+    kept = sorted([*kept, *errors], key=lambda one: one.clock)
     records = Records()
-    records.add(_source(path, size, kind, counts, len(events)))
-    records.add(*_machines(events))
-    records.add(*(event for event, _ in events))
-    records.anomalies.extend(event_log_findings.draw(events))
+    records.add(_source(path, size, kind, counts, len(kept), coverage))
+    records.add(*_machines(kept))
+    records.add(*(_event(one) for one in kept))
+    records.clues.extend(one.clue for one in kept if one.clue is not None)
+    records.anomalies.extend(_findings(kept))
+    before = f"an unexpected restart (the log has {len(restarts)})"
     records.anomalies.extend(
-        event_log_findings.storage([e for e, _ in errors], len(restarts), STORAGE_MINUTES, path)
+        event_findings.storage_findings([(e.raw, e.origin) for e in errors], len(restarts), before)
     )
+    records.anomalies.extend(_other_channel(path, coverage))
+    records.anomalies.extend(_left_out(path, total, len(found), len(held)))
     records.anomalies.extend(_damage(path, counts))
     return records
 
 
-def _event(path: str, raw: RawEvent, decoded: Decoded) -> Event:
-    how = f"event record {raw.record_id}" if raw.record_id is not None else "event"
+def _keep(path: str, raw: RawEvent, number: int) -> _Kept:
+    how = f"event record {raw.record_id}" if raw.record_id is not None else f"event {number}"
+    origin = Origin(path, how, file_offset=raw.offset)
+    decoded = winevents.decode(raw)
+    clock = raw.time if isinstance(raw.time, int) else -1
+    return _Kept(raw, decoded, origin, event_findings.clue(raw, decoded, origin), clock)
+
+
+def _placed(found: Sequence[_Kept]) -> list[_Kept]:
+    """Gives the events of an export without a zone their place among each other."""
+    rows = [n for n, one in enumerate(found) if not isinstance(one.raw.time, int)]
+    kept = list(found)
+    for n, local in zip(rows, local_times([kept[n].raw.local for n in rows])):
+        if local is not None:
+            clue = kept[n].clue
+            clue = clue._replace(local_time=local) if clue is not None else None
+            kept[n] = kept[n]._replace(clue=clue, clock=local)
+    return kept
+
+
+def _event(one: _Kept) -> Event:
+    raw = one.raw
     return Event(
         time=raw.time,
         provider=raw.provider,
@@ -129,75 +170,67 @@ def _event(path: str, raw: RawEvent, decoded: Decoded) -> Event:
         opcode=raw.opcode,
         task=raw.task,
         keyword=raw.keywords,
-        name=meaning(raw),
+        name=raw.known.meaning if raw.known else None,
         processor=Absent("not-recorded", "an event log does not record the processor"),
         process_id=raw.process_id,
         thread_id=raw.thread_id,
         session=raw.channel or None,
-        text=decoded.text,
-        origin=Origin(path, how, file_offset=raw.offset),
+        text=one.decoded.text,
+        origin=one.origin,
     )
 
 
-def _starts(events: list[Event]) -> list[int]:
+def _findings(kept: Sequence[_Kept]) -> Iterator[Anomaly]:
+    clues = [one.clue for one in kept if one.clue is not None]
+    starts = (events.BOOT, events.RESTART)
+    boots = [one.clock for one in kept if one.clue and one.clue.tells in starts and one.clock >= 0]
+    for one in kept:
+        is_early = event_findings.is_early(one.clock, boots)
+        yield from event_findings.findings(one.raw, one.decoded, one.origin, is_early)
+    volmgr = [c for c in clues if c.provider == events.VOLMGR]
+    failed = [c for c in volmgr if c.event_id == 161]
+    yield from event_findings.contradictions(failed, [c for c in volmgr if c.event_id == 162])
+
+
+def _restarts(clues: Sequence[Clue]) -> list[int]:
     """When Windows started after a crash; the events that one start logs are one start."""
-    first = sorted(_time_key(event) for event in events if _is_start(event))
-    later = sorted(_time_key(event) for event in events if _is_after_start(event))
+    timed = sorted((c.time, c.tells) for c in clues if isinstance(c.time, int))
     found: list[int] = []
-    for time in first:
-        if not found or time - found[-1] > ONE_START_MINUTES * 60 * 10**9:
-            found.append(time)
-    for time in later:
-        if not any(0 <= time - start <= REPORT_MINUTES * 60 * 10**9 for start in found):
-            found.append(time)
+    for wanted, minutes in ((events.RESTART, ONE_START_MINUTES), (events.REPORT, REPORT_MINUTES)):
+        known = sorted(found)
+        for time in (time for time, tells in timed if tells == wanted):
+            at = bisect_left(known, time + 1) - 1
+            near = known[at] if at >= 0 else None
+            if near is None or time - near > minutes * _MINUTE:
+                found.append(time)
+                if wanted == events.RESTART:
+                    known.append(time)
     return sorted(found)
 
 
-def _is_start(event: Event) -> bool:
-    provider = str(event.provider).lower()
-    return isinstance(event.time, int) and (
-        (provider == KERNEL_POWER and event.event_id == 41)
-        or (provider == "eventlog" and event.event_id == 6008)
-    )
-
-
-def _is_after_start(event: Event) -> bool:
-    provider = str(event.provider).lower()
-    return isinstance(event.time, int) and (
-        (provider in WER and event.event_id in (1000, 1001, 1006))
-        or (provider == "volmgr" and event.event_id in (161, 162))
-    )
-
-
-def _is_before(error: Event, restarts: list[int]) -> bool:
+def _is_before(error: RawEvent, restarts: list[int]) -> bool:
     if not isinstance(error.time, int):
         return False
     at = bisect_left(restarts, error.time)
-    return at < len(restarts) and restarts[at] - error.time <= STORAGE_MINUTES * 60 * 10**9
+    limit = event_findings.STORAGE_MINUTES * _MINUTE
+    return at < len(restarts) and restarts[at] - error.time <= limit
 
 
-def _time_key(event: Event) -> int:
-    return event.time if isinstance(event.time, int) else -1
-
-
-def _machines(events: list[tuple[Event, Decoded]]) -> Iterator[Machine]:
+def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
     """One row per bugcheck that the log names; 41 and 1001 of one crash give one row."""
     other = Absent("not-recorded", "an event log does not record it", "a kernel dump")
     known: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
     # 1001 first: it is the one that was written for the crash
-    for event, decoded in sorted(events, key=lambda pair: pair[0].event_id == 41):
-        if not decoded.bugcheck:
+    for one in sorted(kept, key=lambda one: one.raw.event_id == 41):
+        if not one.decoded.bugcheck:
             continue
-        when = _time_key(event)
-        told = known.setdefault(decoded.bugcheck, [])
+        when, number = one.clock, one.raw.event_id
+        rows = known.setdefault(one.decoded.bugcheck, [])
         # a start logs each of the two once, so two of one kind are two crashes
-        if any(
-            abs(before - when) < (10 if number == event.event_id else 3600) * 10**9
-            for before, number in told
-        ):
+        if any(abs(t - when) < (10 if n == number else 3600) * 10**9 for t, n in rows[-64:]):
             continue
-        told.append((when, event.event_id))
-        code, *numbers = decoded.bugcheck
+        rows.append((when, number))
+        code, *numbers = one.decoded.bugcheck
         fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
         fields.update(
             bugcheck=code if code < 1 << 32 else Absent("out-of-range", "more than 32 bits"),
@@ -205,33 +238,71 @@ def _machines(events: list[tuple[Event, Decoded]]) -> Iterator[Machine]:
             system_time=Absent(
                 "not-recorded", "the event was logged after the restart", "the dump or its log"
             ),
-            origin=event.origin,
+            origin=one.origin,
         )
-        for number, value in enumerate(numbers, 1):
-            fields[f"parameter{number}"] = value & 0xFFFFFFFFFFFFFFFF
+        for n, value in enumerate(numbers, 1):
+            fields[f"parameter{n}"] = value & 0xFFFFFFFFFFFFFFFF
         yield Machine(**fields)
 
 
-def _source(path: str, size: int, kind: str, counts: Reader | Export, kept: int) -> Source:
+def _source(
+    path: str, size: int, kind: str, counts: Reader | Export, kept: int, coverage: _Coverage
+) -> Source:
     if isinstance(counts, Reader):
         read, damaged = counts.decoded, counts.lost
     else:
         read, damaged = counts.seen - counts.damaged, counts.damaged
+    covered = f"; {coverage.words}" if coverage.words else ""
     return Source(
         path=path,
         kind=kind,
-        subtype=f"{read} records read, {kept} of the dump path, {damaged} damaged",
+        subtype=f"{read} records read, {kept} of the dump path, {damaged} damaged{covered}",
         size_bytes=size,
         architecture=Absent("not-recorded", "an event log does not name the architecture"),
         can_tell="whether a dump was written or why not; failures of loading the dump stack; "
-        "bugcheck "
-        "codes; storage errors before a restart",
+        "bugcheck codes; storage errors before a restart; power button and sleep",
         cannot_tell="what a single dump filter did; the time of Dump_Start",
         origin=Origin(path, "file header", file_offset=0),
     )
 
 
+def _other_channel(path: str, coverage: _Coverage) -> Iterator[Anomaly]:
+    """Crashes and dumps are logged in the System log and in that of Kernel-Dump."""
+    names = list(coverage.channels)
+    if not names or any(_is_of_crashes(name) for name in names):
+        return
+    yield Anomaly(
+        "event-log-other-channel",
+        f"This is the {coverage.words}. Crashes, restarts and failed dumps are logged in the "
+        "System log, so this file does not tell whether there was one.",
+        Origin(path, "channel of the records"),
+        names[0],
+        tuple(Evidence("channel", name) for name in names[:6]),
+    )
+
+
+def _is_of_crashes(channel: str) -> bool:
+    lower = channel.lower()
+    return lower == "system" or lower.startswith(
+        (events.KERNEL_DUMP, events.CRASHDUMP, events.KERNEL_BOOT, events.KERNEL_POWER)
+    )
+
+
+def _left_out(path: str, total: dict[str, int], found: int, held: int) -> Iterator[Anomaly]:
+    for what, kept in (("events", found), ("storage errors", held)):
+        if total[what] > kept:
+            yield Anomaly(
+                "input-limit-reached",
+                f"Only the last {kept:,} of {total[what]:,} {what} of the dump path in this log "
+                "were looked at.",
+                Origin(path, "whole file"),
+                what,
+                (Evidence("left out", total[what] - kept, "Number"),),
+            )
+
+
 def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
+    """A loss, by what the file says of itself; without one nothing is said."""
     if isinstance(counts, Export):
         if counts.damaged:
             yield Anomaly(
@@ -243,11 +314,19 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
                     Evidence("seen", counts.seen, "Number"),
                 ),
             )
+        if counts.is_open_ended:
+            yield Anomaly(
+                "event-log-incomplete",
+                f"The export has no end; {counts.seen} events were found before it breaks off.",
+                Origin(path, "end of the file"),
+                evidence=(Evidence("events found", counts.seen, "Number"),),
+            )
         return
-    if counts.lost or counts.damaged_chunks or counts.cut_chunk:
+    if counts.lost:
         cut = ""
         if counts.cut_chunk:
             cut = f", the file ends inside a chunk of which {counts.from_cut_chunk} were read"
+        first = (Evidence("first damage", counts.first_damage),) if counts.first_damage else ()
         yield Anomaly(
             "event-log-damaged",
             f"{counts.lost} of {counts.lost + counts.decoded} records cannot be read "
@@ -256,6 +335,18 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
             evidence=(
                 Evidence("lost", counts.lost, "Number"),
                 Evidence("read", counts.decoded, "Number"),
-                *([Evidence("first damage", counts.first_damage)] if counts.first_damage else []),
+                *first,
+            ),
+        )
+    if counts.missing or counts.missing_chunks:
+        chunks = f", {counts.missing_chunks} chunks by the file's header"
+        yield Anomaly(
+            "event-log-incomplete",
+            f"At least {counts.missing} records are missing by the numbers of the others"
+            f"{chunks if counts.missing_chunks else ''}: what they told is not known.",
+            Origin(path, "record numbers"),
+            evidence=(
+                Evidence("missing records", counts.missing, "Number"),
+                Evidence("missing chunks", counts.missing_chunks, "Number"),
             ),
         )

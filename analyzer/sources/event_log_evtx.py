@@ -4,7 +4,8 @@ Invariant: every record of every chunk is decoded or counted as lost, and a dama
 itself. The chunks are walked here and handed to the library one at a time, ending at the last
 intact record; so memory is constant and each record's file offset is known. Older versions of the
 library (the only ones for Python 3.9) can hang or end the process on a damaged chunk, so they get
-only chunks whose checksums hold.
+only chunks whose checksums hold. What the file header and the record numbers say there should be
+is compared with what was read.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ CHUNK = 0x10000
 FILE_HEADER = 0x1000
 CHUNK_HEADER = 0x200
 _NOTHING = bytes(CHUNK)
+#: file header: number of the next record, then how many chunks there are (libevtx notes)
+_NEXT_RECORD, _CHUNKS = 0x18, 0x2A
 #: chunk header: first and last record number of the file and of the log, offsets (libevtx notes)
-_LAST_RECORD_ID = 0x20
+_RECORD_IDS, _LAST_RECORD_ID = 0x18, 0x20
 _FREE_SPACE = 0x30
 _RECORD_MAGIC = 0x2A2A
 _RECORD_HEADER = 0x18
@@ -61,7 +64,32 @@ class Reader:
         self.damaged_chunks = 0
         self.cut_chunk = False  #: the file ends inside a chunk
         self.from_cut_chunk = 0  #: records read from that chunk
+        self.unplaced = 0  #: records of chunks whose header does not tell their numbers
+        self.repeated_chunks = 0
         self.first_damage = ""
+        self._ids: dict[tuple[int, int], int] = {}  #: numbers of each chunk's records -> checksum
+        file.seek(0)
+        header = file.read(0x80).ljust(0x80, b"\0")
+        (self._next_record,) = struct.unpack_from("<Q", header, _NEXT_RECORD)
+        (self._announced,) = struct.unpack_from("<H", header, _CHUNKS)
+        self._chunks = 0
+
+    @property
+    def missing_chunks(self) -> int:
+        """Chunks that the file header counts and that are not there or are empty."""
+        return max(0, int(self._announced) - self._chunks)
+
+    @property
+    def missing(self) -> int:
+        """Records that by the numbers of the others are not in the file at all."""
+        gap, end = 0, -1
+        for first, last in sorted(self._ids):
+            gap += max(0, first - end - 1) if end >= 0 else 0
+            end = max(last, end)
+        # the header may be older than the chunks, so it can only tell of records behind them
+        if end >= 0 and 0 < self._next_record - 1 - end < 1 << 32:
+            gap += int(self._next_record) - 1 - end
+        return max(0, gap - self.unplaced)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         self._file.seek(FILE_HEADER)
@@ -80,11 +108,23 @@ class Reader:
         if chunk[:8] != b"ElfChnk\0":
             if chunk != _NOTHING:
                 self._damaged(start, "no chunk header")
+                self._chunks += 1
+                self.unplaced += chunk.count(b"**\0\0")
                 self.lost += chunk.count(b"**\0\0")
             return
+        self._chunks += 1
+        ids = struct.unpack_from("<QQ", chunk, _RECORD_IDS)
+        is_placed = _has_sound_header(chunk) and 0 <= ids[1] - ids[0] < CHUNK // _RECORD_HEADER
+        if is_placed:
+            checksum = zlib.crc32(chunk[CHUNK_HEADER:])
+            if self._ids.get(ids) == checksum:
+                self.repeated_chunks += 1
+                return
+            self._ids[ids] = checksum
         first, last = struct.unpack_from("<QQ", chunk, 8)
         announced = last - first + 1 if 0 <= last - first < CHUNK // _RECORD_HEADER else 0
         places, end, last_id = self._walk(chunk, length)
+        self.unplaced += 0 if is_placed else len(places)
         given = 0
         if places and not self._may_be_damaged and not _is_sound(chunk):
             version = ".".join(map(str, PROVEN))
@@ -152,16 +192,17 @@ class Reader:
             self.first_damage = f"chunk at {start:#x}: {words}"
 
 
-def _is_sound(chunk: bytearray) -> bool:
-    """True when the checksums of the chunk header and of the records hold (libevtx notes)."""
-    free, of_records = struct.unpack_from("<II", chunk, _FREE_SPACE)
+def _has_sound_header(chunk: bytearray) -> bool:
+    """True when the checksum of the chunk header holds (libevtx notes)."""
     (of_header,) = struct.unpack_from("<I", chunk, 0x7C)
-    header = chunk[:0x78] + chunk[0x80:CHUNK_HEADER]
-    return bool(
-        free <= CHUNK
-        and zlib.crc32(chunk[CHUNK_HEADER:free]) == of_records
-        and zlib.crc32(header) == of_header
-    )
+    return bool(zlib.crc32(chunk[:0x78] + chunk[0x80:CHUNK_HEADER]) == of_header)
+
+
+def _is_sound(chunk: bytearray) -> bool:
+    """True when the checksums of the chunk header and of the records hold."""
+    free, of_records = struct.unpack_from("<II", chunk, _FREE_SPACE)
+    is_whole = free <= CHUNK and zlib.crc32(chunk[CHUNK_HEADER:free]) == of_records
+    return is_whole and _has_sound_header(chunk)
 
 
 def _file_header() -> bytes:

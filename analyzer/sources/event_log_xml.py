@@ -1,31 +1,89 @@
-"""One event as XML text -> RawEvent; the form the evtx library and Event Viewer share.
+"""Events as XML: Event Viewer's and wevtutil's exports, and each record of an .evtx file.
 
-Invariant: any text gives a RawEvent or None. Entities cannot be declared, because only the text
-between <Event> and </Event> is parsed. Standard library only.
+Invariant: any text gives events, each of them whole or counted as damaged; an end that is missing
+is told. Entities cannot be declared, because only the text between <Event> and </Event> is parsed.
+Standard library only.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from ..absence import Absent
-from .event_log_events import RawEvent
+from ..names.events import is_wanted
+from ..winevents import RawEvent
+from .event_log_named import time_of
 
+#: the largest event that is looked at; Windows limits an event to 64 KB
+LARGEST_EVENT = 1 << 20
+#: stands in the stream where an export has lost its end
+OPEN_ENDED = object()
+_BLOCK = 1 << 18
+_MARK = re.compile(r"<Event[\s>]|</Event>|<Events[\s>]|</Events>")
+_LONGEST_MARK = 9
 _QUICK = re.compile(
     r"<Provider\s[^>]*?\bName=(?:\"([^\"]*)\"|'([^']*)').*?<EventID[^>]*>\s*(\d{1,9})\s*<",
     re.DOTALL,
 )
+_CREATED = re.compile(r"<TimeCreated\s[^>]*?SystemTime=[\"']([^\"']*)")
+_CHANNEL = re.compile(r"<Channel>([^<]*)</Channel>")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?Z?")
 
 
-def quick(text: str) -> tuple[str, int] | None:
-    """Provider and event id without parsing, to pass over the many events that do not matter."""
+def is_events(text: str) -> bool:
+    """True for events as XML, with a root around them or without."""
+    return "schemas.microsoft.com/win/2004/08/events" in text[:4096] or bool(
+        re.match(r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?<Events?[\s>]", text)
+    )
+
+
+def events(file: Any) -> Iterator[Any]:
+    """Every event, None for one that is damaged, OPEN_ENDED where the end is missing."""
+    text, seen = "", 0  #: what is not done with, and how much of it was searched
+    open_at = -1  #: where in it the event begins that has not ended
+    has_root = False
+    while True:
+        block = file.read(_BLOCK)
+        text += block
+        for mark in _MARK.finditer(text, max(seen - _LONGEST_MARK, open_at + 1, 0)):
+            word = mark[0]
+            if word == "</Event>":
+                if open_at >= 0:
+                    yield read(text[open_at : mark.end()], None)
+                open_at = -1
+            elif word.startswith(("<Events", "</Events")):
+                has_root = word != "</Events>"
+            else:
+                if open_at >= 0:  # another begins before it ended
+                    yield None
+                open_at = mark.start()
+        if open_at >= 0 and len(text) - open_at > LARGEST_EVENT:
+            yield None
+            open_at = -1
+        text = text[open_at:] if open_at >= 0 else text[-_LONGEST_MARK:]
+        open_at, seen = min(open_at, 0), len(text)
+        if not block:
+            break
+    if open_at >= 0:
+        yield None
+    if open_at >= 0 or has_root:
+        yield OPEN_ENDED
+
+
+def read(text: str, offset: int | None) -> RawEvent | None:
+    """An event; one that no reader wants is not parsed in full, which most events of a log are."""
     match = _QUICK.search(text)
-    return (match[1] or match[2] or "", int(match[3])) if match else None
+    if match is not None:
+        provider, number = match[1] or match[2] or "", int(match[3])
+        if not is_wanted(provider, number):
+            created, channel = _CREATED.search(text), _CHANNEL.search(text)
+            return RawEvent(
+                provider, event_id=number, time=time_of(_utc(created[1] if created else "")),
+                channel=channel[1] if channel else "",
+            )  # fmt: skip
+    return parse(text, offset)
 
 
 def parse(text: str, offset: int | None) -> RawEvent | None:
@@ -71,7 +129,7 @@ def parse(text: str, offset: int | None) -> RawEvent | None:
         task=_int(_content(fields.get("Task"))),
         opcode=_int(_content(fields.get("Opcode"))),
         keywords=_int(_content(fields.get("Keywords"))),
-        time=time_of(created.get("SystemTime") or "" if created is not None else ""),
+        time=time_of(_utc(created.get("SystemTime") or "" if created is not None else "")),
         record_id=_int(_content(fields.get("EventRecordID"))),
         process_id=_int(execution.get("ProcessID") or "") if execution is not None else None,
         thread_id=_int(execution.get("ThreadID") or "") if execution is not None else None,
@@ -83,20 +141,10 @@ def parse(text: str, offset: int | None) -> RawEvent | None:
     )
 
 
-def time_of(text: str) -> Any:
-    """A UTC time in ISO form as ns since 1970."""
-    match = _TIME.fullmatch(text.strip())
-    if not match:
-        return Absent("out-of-range", f"{text[:40]!r} is not a time")
-    try:
-        moment = datetime.strptime(f"{match[1]} {match[2]} +0000", "%Y-%m-%d %H:%M:%S %z")
-        seconds = int((moment - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds())
-    except (ValueError, OverflowError):
-        return Absent("out-of-range", f"{text[:40]!r} is not a time")
-    ns = seconds * 10**9 + int((match[3] or "0").ljust(9, "0"))
-    return (
-        ns if 0 <= ns < 1 << 63 else Absent("out-of-range", f"{text[:40]!r} is not in 1970 to 2262")
-    )
+def _utc(text: str) -> str:
+    """SystemTime is UTC, also where its Z was left out."""
+    text = text.strip()
+    return text if text.endswith("Z") or re.search(r"[+-]\d\d:\d\d$", text) else text + "Z"
 
 
 def _local(element: Any) -> str:

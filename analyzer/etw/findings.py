@@ -1,20 +1,24 @@
-"""What traced events say about the dump stack, as records and anomalies.
+"""What traced events say about the dump stack, crashes and storage, as records and anomalies.
 
-Invariant: only providers that speak of the dump stack, storage or mapped callbacks are decoded; an
-event is one statement with its place, and a pair of events (start and stop) is matched by thread.
+Invariant: only events of :mod:`analyzer.names.events`, storage requests and mapped callbacks are
+decoded; an event means what it means in an event log, and a pair of events (start and stop) is
+matched by thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import winevents
 from ..absence import Absent
-from ..names import locations, ntstatus
+from ..names import events, ntstatus
 from ..records import Anomaly, Evidence, Request, Stage
+from ..winevents import RawEvent
 from . import callbacks, integrity, providers
+from . import judge as judging
 from .events import Row, details
 from .layouts import EVENT64, PERFINFO32, PERFINFO64, SYSTEM32
 from .trace import Trace
@@ -24,30 +28,10 @@ SLOW_FILE_MS = 10_000
 SLOW_REQUEST_NS = 1_000_000_000
 MAX_REQUESTS = 10_000
 _DISK_HOOKS = (0x010A, 0x010B, 0x010E)
-#: provider -> ids of the events that matter; None: all
-_WATCHED: dict[str, tuple[int, ...] | None] = {
-    providers.CRASHDUMP: None,
-    providers.KERNEL_DUMP: None,
-    providers.KERNEL_IO: (1207, 1304, 1305),
-    providers.KERNEL_BOOT: (257, 258, 264, 265, 267),
-    providers.KERNEL_POWER: (41,),
-    providers.STORPORT: None,  # chosen by level and duration, see _requests_that_matter
-    providers.IO_ERROR_LOG: None,
-}
-_VOLMGR_RULES = {
-    45: "event-dump-driver-load-failed", 46: "event-dump-init-failed",
-    47: "event-dump-config-failed",
-    48: "event-dump-config-failed", 49: "event-dump-config-failed", 156: "event-dump-device-gone",
-    161: "event-dump-failed", 163: "event-dump-callback-exception",
-    164: "event-dump-config-failed",
-}  # fmt: skip
-_STORAGE_SOURCES = ("disk", "storport", "stornvme", "storahci", "iastor", "partmgr", "ntfs")
 
 
-def tell(
-    trace: Trace, mapping: Sequence[callbacks.Rule] = (), crash_ns: int | None = None
-) -> Iterator[Any]:
-    """Records and anomalies of one trace; ``crash_ns`` is the crash time, where it is known."""
+def tell(trace: Trace, mapping: Sequence[callbacks.Rule] = ()) -> Iterator[Any]:
+    """Records and anomalies of one trace file."""
     yield from integrity.check(trace)
     rules = [*mapping, *callbacks.PUBLISHED]
     choice = _Choice(trace, {rule.provider for rule in rules})
@@ -55,7 +39,7 @@ def tell(
         return
     mapped = bool(choice.mapped)
     halves: list[callbacks.Half] = []
-    spoken = _Story(crash_ns)
+    spoken = _Events()
     for cols in trace.chunks():
         keep = choice.rows(cols)
         if not len(keep):
@@ -86,10 +70,17 @@ class _Choice:
         self.mapped = [
             k for k, guid in enumerate(guids) if k and (guid in wanted or names[k] in wanted)
         ]
-        self._watched = {k: _WATCHED[guid] for k, guid in enumerate(guids) if guid in _WATCHED}
+        ids: dict[str, list[int]] = {}
+        for provider, number in events.EVENTS:
+            if provider in events.GUIDS:
+                ids.setdefault(events.GUIDS[provider], []).append(number)
+        self._watched = {k: ids[guid] for k, guid in enumerate(guids) if guid in ids}
+        for k, guid in enumerate(guids):
+            if guid == providers.IO_ERROR_LOG:
+                self._watched[k] = []  # each entry, whatever its number
         self._storport = guids.index(providers.STORPORT) if providers.STORPORT in guids else -1
         self._disk = 0x01 in trace.hook_groups
-        self.any = bool(self.mapped or self._watched or self._disk)
+        self.any = bool(self.mapped or self._watched or self._disk or self._storport >= 0)
 
     def rows(self, cols: dict[str, Any]) -> Any:
         """Row numbers, in order."""
@@ -97,13 +88,13 @@ class _Choice:
         keep = np.isin(number, self.mapped)
         for provider, ids in self._watched.items():
             mine = number == provider
-            if provider == self._storport:
-                errors = mine & (cols["level"] >= 1) & (cols["level"] <= 2)
-                timed = np.flatnonzero(mine & np.isin(ident, (200, 201)) & ~errors)
-                keep |= errors | (mine & np.isin(ident, (507, 508)))
-                keep[timed[[self._is_bad(cols, k) for k in timed.tolist()]]] = True
-            else:
-                keep |= mine if ids is None else mine & np.isin(ident, ids)
+            keep |= mine & np.isin(ident, ids) if ids else mine
+        if self._storport >= 0:
+            mine = number == self._storport
+            errors = mine & (cols["level"] >= 1) & (cols["level"] <= 3)
+            timed = np.flatnonzero(mine & np.isin(ident, (200, 201)) & ~errors)
+            keep |= errors | (mine & np.isin(ident, (507, 508)))
+            keep[timed[[self._is_bad(cols, k) for k in timed.tolist()]]] = True
         if self._disk:
             disk = np.flatnonzero((number == 0) & np.isin(ident, _DISK_HOOKS))
             keep[disk[[self._is_slow(cols, k) for k in disk.tolist()]]] = True
@@ -134,44 +125,41 @@ class _Choice:
         return isinstance(took, int) and took >= SLOW_REQUEST_NS
 
 
-def _status(values: dict[str, Any], *names: str) -> int | None:
-    for name in names:
-        if isinstance(values.get(name), int):
-            return int(values[name]) & 0xFFFFFFFF
-    return None
-
-
-class _Story:
+class _Events:
     """Follows the watched providers through one trace."""
 
-    def __init__(self, crash_ns: int | None) -> None:
-        self._crash = crash_ns
+    def __init__(self) -> None:
+        self._judge = judging.Judge()
         self._starts: dict[Any, Row] = {}
-        self._errors: dict[tuple[str, str], list[Row]] = {}
         self._requests = 0
         self._slow: list[tuple[int, Row]] = []
 
-    def event(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterable[Any]:
-        guid, number = str(row.event.provider_id), row.event.event_id
-        status = _status(values, "Status", "NTStatus")
-        if guid == providers.KERNEL_IO:
-            return self._kernel_io(trace, row, number, status)
-        if guid == providers.CRASHDUMP:
-            return self._crashdump(row, number, values, status)
-        failed = status if status is not None and ntstatus.is_failure(status) else None
-        if guid == providers.KERNEL_DUMP and failed is not None and number in range(4, 10):
-            return [_failed("event-dump-stack-failed", row, failed)]
-        if guid == providers.KERNEL_BOOT and failed is not None:
-            return [_failed("event-boot-dump-failed", row, failed)]
-        if guid == providers.KERNEL_POWER and number == 41:
-            return self._dirty(row, values)
-        if guid == providers.IO_ERROR_LOG or row.described.name == "ErrorLogEntry":
-            return self._entry(row, values)
-        if guid == providers.STORPORT:
-            return self._storport(row, values)
-        if row.event.name in ("DiskIo/Read", "DiskIo/Write", "DiskIo/FlushBuffers"):
-            return self._disk(trace, row, values)
-        return []
+    def event(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterator[Any]:
+        """What one event says."""
+        raw = raw_event(row, values)
+        yield from self._judge.take(raw, row.event.origin)
+        if raw.known is not None:
+            yield from self._known(trace, row, raw, values)
+        elif raw.key == events.STORPORT:
+            yield from self._storport(row, values)
+        elif row.event.name in ("DiskIo/Read", "DiskIo/Write", "DiskIo/FlushBuffers"):
+            yield from self._disk(trace, row, values)
+
+    def _known(
+        self, trace: Trace, row: Row, raw: RawEvent, values: dict[str, Any]
+    ) -> Iterator[Any]:
+        decoded = winevents.decode(raw)
+        if raw.key == events.KERNEL_IO:
+            yield from self._kernel_io(trace, row, raw.event_id, decoded.status)
+        elif raw.key == events.CRASHDUMP:
+            yield from self._crashdump(row, raw.event_id, values)
+        elif decoded.bugcheck and raw.event_id == 41:
+            code = decoded.bugcheck[0]
+            yield Anomaly(
+                "etw-previous-crash",
+                f"The start before this trace ended with bugcheck {code:#x}.",
+                row.event.origin, "Kernel-Power 41", (Evidence("BugcheckCode", code, "Code"),),
+            )  # fmt: skip
 
     def _kernel_io(self, trace: Trace, row: Row, number: Any, status: int | None) -> Iterator[Any]:
         if number == 1304:
@@ -184,8 +172,6 @@ class _Story:
                 duration = trace.clock.duration_ns(row.ts - start.ts)
             yield _stage("crash-dump-initialize", "loading the crash dump stack", row, duration,
                          status)  # fmt: skip
-            if status is not None and ntstatus.is_failure(status):
-                yield _failed("event-boot-dump-failed", row, status)
             if isinstance(duration, int) and duration > SLOW_START_NS:
                 yield Anomaly(
                     "etw-dump-stack-slow",
@@ -193,13 +179,8 @@ class _Story:
                     row.event.origin, "crash dump stack",
                     (Evidence("duration_ns", duration, "Duration"),),
                 )  # fmt: skip
-        elif number == 1207:
-            yield Anomaly("event-dump-encryption-failed", f"{row.event.name}: {row.event.text}.",
-                          row.event.origin, "dump encryption")  # fmt: skip
 
-    def _crashdump(
-        self, row: Row, number: Any, values: dict[str, Any], status: int | None
-    ) -> Iterator[Any]:
+    def _crashdump(self, row: Row, number: Any, values: dict[str, Any]) -> Iterator[Any]:
         if number == 3 and isinstance(values.get("CreateDumpFileDurationInMs"), int):
             took = values["CreateDumpFileDurationInMs"]
             yield _stage(
@@ -212,36 +193,8 @@ class _Story:
                     row.event.origin, "dump file",
                     (Evidence("CreateDumpFileDurationInMs", took, "Number"),),
                 )  # fmt: skip
-        elif number in (4, 5) and status is not None and ntstatus.is_failure(status):
-            yield _failed("event-boot-dump-failed", row, status)
-
-    def _dirty(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
-        code = values.get("BugcheckCode")
-        if isinstance(code, int) and code:
-            yield Anomaly(
-                "etw-previous-crash",
-                f"The start before this trace ended with bugcheck {code:#x}.",
-                row.event.origin, "Kernel-Power 41", (Evidence("BugcheckCode", code, "Code"),),
-            )  # fmt: skip
-
-    def _entry(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
-        source = str(values.get("Source", "")).lower()
-        number = int(values.get("ErrorCode", 0)) & 0xFFFF
-        if source == "volmgr" and number in _VOLMGR_RULES:
-            location = values.get("LocationCode")
-            status = _status(values, "FinalStatus", "Status")
-            text = str(row.event.text)
-            known = locations.LOCATIONS.get(location) if isinstance(location, int) else None
-            yield Anomaly(
-                _VOLMGR_RULES[number], text + (f" ({known})." if known else "."),
-                row.event.origin, "volmgr", (Evidence("event", f"volmgr {number}"),),
-                {"event_id": number, "location": location, "status": status},
-            )  # fmt: skip
-        elif source.startswith(_STORAGE_SOURCES) and int(values.get("ErrorCode", 0)) >> 30 == 3:
-            self._errors.setdefault(("driver entries", source), []).append(row)
 
     def _storport(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
-        level = row.event.level
         duration = None
         for name, unit in (("RequestDuration_100ns", 100), ("IoDispatchToResetTime_100ns", 100)):
             if isinstance(values.get(name), int):
@@ -250,8 +203,6 @@ class _Story:
         failed = isinstance(status, int) and status & 0x3F not in (0, 1)
         if duration is not None and (duration >= SLOW_REQUEST_NS or failed):
             yield from self._request(row, "storport request", duration, status)
-        elif isinstance(level, int) and 1 <= level <= 2:
-            self._errors.setdefault(("StorPort", f"event {row.event.event_id}"), []).append(row)
 
     def _disk(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterator[Any]:
         ticks = values.get("HighResResponseTime")
@@ -268,14 +219,11 @@ class _Story:
             return
         end = row.event.time
         told = Absent("not-recorded", "the event does not tell it")
-        before: Any = told
-        if self._crash is not None and isinstance(end, int):
-            before = self._crash - end
         command = row.described.fields.values.get("Command") if row.described.fields else None
         yield Request(
             request=self._requests, operation=operation, opcode=command, srb_function=None,
             start=end - duration if isinstance(end, int) else told, end=end,
-            duration_ns=duration, before_crash_ns=before, in_flight=False, status=status,
+            duration_ns=duration, before_crash_ns=told, in_flight=False, status=status,
             status_name=None, error=None, tag=None, driver=row.event.provider,
             origin=row.event.origin,
         )  # fmt: skip
@@ -289,14 +237,7 @@ class _Story:
                 "Loading the crash dump stack began and has no end in the trace.",
                 start.event.origin, "crash dump stack",
             )  # fmt: skip
-        for (kind, what), rows in self._errors.items():
-            first = rows[0]
-            yield Anomaly(
-                "etw-storage-errors",
-                f"{len(rows)} storage error{'s' if len(rows) > 1 else ''} ({kind}, {what}); the "
-                f"first says: {str(first.event.text)[:200]}",
-                first.event.origin, what, (Evidence("count", len(rows), "Number"),),
-            )  # fmt: skip
+        yield from self._judge.end()
         if self._slow:
             longest, row = max(self._slow, key=lambda item: item[0])
             yield Anomaly(
@@ -307,13 +248,16 @@ class _Story:
             )  # fmt: skip
 
 
-def _failed(rule: str, row: Row, status: int) -> Anomaly:
-    return Anomaly(
-        rule, f"{row.event.provider} event {row.event.event_id}, {row.event.name}: "
-        f"{ntstatus.name(status)}.", row.event.origin, str(row.event.provider),
-        (Evidence("status", status, "Code", ntstatus.name(status)),),
-        {"event_id": row.event.event_id, "status": status},
-    )  # fmt: skip
+def raw_event(row: Row, values: dict[str, Any]) -> RawEvent:
+    """A traced event as an event log would hold it."""
+    event = row.event
+    if row.described.name == "ErrorLogEntry":
+        return judging.entry(values, event.time)
+    number = event.event_id if isinstance(event.event_id, int) else -1
+    level = event.level if isinstance(event.level, int) else None
+    return judging.modern(
+        str(event.provider), str(event.provider_id), number, level, event.time, values
+    )
 
 
 def _stage(

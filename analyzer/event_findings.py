@@ -1,0 +1,161 @@
+"""What Windows events say is wrong, and what they tell of a crash; of one, and of several together.
+
+Invariant: an event gives a finding by its own content and by nothing of what held it. Standard
+library only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from .names import events, locations, ntstatus, progress
+from .names.events import BY_STATUS, KnownEvent
+from .records import Anomaly, Clue, Evidence, Origin
+from .winevents import Decoded, RawEvent, decode, is_boot_device
+
+_SECOND = 10**9
+#: 46 is logged about four seconds after the start of a healthy machine, before its page file is
+#: set up; the marks of a start (12, 6005) lie up to a minute apart
+EARLY_NS = 120 * _SECOND
+#: 161 and 162 of one crash are logged together when the page file is checked after the restart;
+#: they have been seen in the same second
+SAME_CRASH_NS = 60 * _SECOND
+#: storage errors count when a crash or restart follows within this time: a crash needs seconds,
+#: writing a large dump minutes, and the restart's event comes after the boot
+STORAGE_MINUTES = 10
+_INIT_FAILED, _INIT_EARLY = "event-dump-init-failed", "event-dump-init-early"
+
+
+def is_fault(known: KnownEvent, decoded: Decoded) -> bool:
+    """True when the event tells of a failure; a success status in it speaks against one."""
+    if not known.fault:
+        return False
+    if decoded.packet is not None or decoded.status is None:
+        return known.fault != BY_STATUS
+    return ntstatus.is_failure(decoded.status)
+
+
+def findings(
+    event: RawEvent, decoded: Decoded, origin: Origin, early: bool = False
+) -> Iterator[Anomaly]:
+    """What one event says is wrong; ``early`` when it came with a start of the machine."""
+    known = event.known
+    if known is None:
+        return
+    spelled = events.SPELLED.get(event.key, event.provider)
+    name = f"{spelled} {event.event_id}"
+    words = f"{spelled} event {event.event_id}: {known.meaning}"
+    told = decoded.text[:400].rstrip(". ")
+    text = f"{words}: {told}." if told else f"{words}."
+    facts = {"provider": event.key, "event_id": event.event_id}
+    if decoded.is_power_button:
+        yield Anomaly("event-power-button", text, origin, spelled, _evidence(name, decoded), facts)
+    if not is_fault(known, decoded):
+        return
+    rule = known.rule
+    if rule == _INIT_FAILED and early:
+        rule = _INIT_EARLY
+        text = text[:-1] + ", within two minutes of a start."
+    if decoded.packet:
+        facts["location"] = decoded.packet.location
+    if decoded.status is not None:
+        facts["status"] = decoded.status
+    if decoded.progress is not None:
+        facts["progress"] = decoded.progress
+    yield Anomaly(rule, text, origin, spelled, _evidence(name, decoded), facts)
+    if event.key == events.VOLMGR and not decoded.packet and rule != _INIT_EARLY:
+        yield Anomaly(
+            "event-payload-short",
+            f"volmgr event {event.event_id} has no complete IO_ERROR_LOG_PACKET, so location and "
+            "status are not known.",
+            origin,
+            spelled,
+            (Evidence("event", name),),
+        )
+
+
+def _evidence(name: str, decoded: Decoded) -> tuple[Evidence, ...]:
+    lines = [Evidence("event", name)]
+    if decoded.packet:
+        place = decoded.packet.location
+        lines.append(Evidence("location", place, "Code", locations.name(place)))
+    if decoded.status is not None:
+        lines.append(Evidence("status", decoded.status, "Code", ntstatus.name(decoded.status)))
+    if decoded.progress is not None:
+        lines.append(
+            Evidence("BugCheckProgress", decoded.progress, "Code", progress.name(decoded.progress))
+        )
+    if decoded.happened is not None:
+        lines.append(Evidence("power button", decoded.happened, "Time"))
+    return tuple(lines)
+
+
+def is_early(clock: int, boots: Sequence[int]) -> bool:
+    """True for a time close to a start of the machine; ``boots`` are in order."""
+    at = bisect_left(boots, clock - EARLY_NS)
+    return clock >= 0 and at < len(boots) and boots[at] <= clock + EARLY_NS
+
+
+def contradictions(failed: Iterable[Clue], created: Sequence[Clue]) -> Iterator[Anomaly]:
+    """161 (failed) and 162 (created) of one restart."""
+    for clue in failed:
+        near = (c for c in created if _apart(c, clue) <= SAME_CRASH_NS)
+        other = next(near, None)
+        if other is not None:
+            seconds = _apart(other, clue) / _SECOND
+            yield Anomaly(
+                "event-dump-outcome-contradictory",
+                f"Event 161 (failed) and 162 (created) were logged {seconds:.0f} s apart.",
+                clue.origin,
+                "volmgr",
+                (
+                    Evidence("161", clue.origin.how, origin=clue.origin),
+                    Evidence("162", other.origin.how, origin=other.origin),
+                ),
+            )
+
+
+def _apart(one: Clue, other: Clue) -> int:
+    times = [clue.time for clue in (one, other) if isinstance(clue.time, int)]
+    return max(times) - min(times) if len(times) == 2 else SAME_CRASH_NS + 1
+
+
+def clue(event: RawEvent, decoded: Decoded, origin: Origin) -> Clue | None:
+    """What the event tells of a crash or a start; None when nothing."""
+    known = event.known
+    if known is None or not (known.tells or decoded.bugcheck):
+        return None
+    outcome = known.outcome
+    if decoded.dump_path and not outcome:  # it names the file that was saved
+        outcome = events.WRITTEN
+    return Clue(
+        known.tells, event.key, event.event_id, outcome, decoded.bugcheck,
+        event.time if isinstance(event.time, int) else None, None, decoded.happened,
+        decoded.dump_path, decoded.report_id, decoded.is_power_button, decoded.in_sleep, origin,
+    )  # fmt: skip
+
+
+def storage_findings(
+    errors: Sequence[tuple[RawEvent, Origin]], ends: int, before: str
+) -> Iterator[Anomaly]:
+    """One finding for the storage errors of which it is known that a crash or restart followed."""
+    if not errors:
+        return
+    first, origin = errors[0]
+    names = sorted({f"{e.provider} {e.event_id}" for e, _ in errors})
+    boot = sum(is_boot_device(event) for event, _ in errors)
+    disk = f"; {boot} of them of the boot disk" if boot else ""
+    were = "error or warning of a storage driver was" if len(errors) == 1 else (
+        "errors or warnings of storage drivers were"
+    )  # fmt: skip
+    last = decode(errors[-1][0]).text.rstrip(". ")
+    yield Anomaly(
+        "event-storage-errors",
+        f"{len(errors)} {were} logged within {STORAGE_MINUTES} minutes before {before}: "
+        f"{', '.join(names)[:200]}{disk}; the last says: {last[:200]}.",
+        origin._replace(confidence="likely"),
+        first.provider,
+        tuple(Evidence("event", name) for name in names[:6]),
+        {"count": len(errors), "ends": ends, "boot_device": boot},
+    )

@@ -1,0 +1,95 @@
+"""The forms in which an event log comes as text: one recogniser and one reader each.
+
+Invariant: what is recognised by the first 64 KB is read by the reader that stands beside the
+recogniser; an event that cannot be read is counted and costs only itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple
+
+from ..errors import InputError
+from ..winevents import RawEvent
+from . import event_log_blocks, event_log_objects, event_log_table, event_log_xml
+from .text_file import encoding_of
+
+_HEAD = 1 << 16
+
+
+class Form(NamedTuple):
+    """One form of text."""
+
+    name: str
+    kind: str  #: of the source record
+    is_form: Callable[[str], bool]
+    read: Callable[[Any, str], Iterator[Any]]  #: of the file and its beginning
+
+
+def _delimited(file: Any, head: str) -> Iterator[RawEvent | None]:
+    return event_log_table.delimited(file, event_log_table.separator_of(head) or ",")
+
+
+#: the first that recognises the text reads it: blocks can hold XML, so they come before it
+FORMS = (
+    Form("CLIXML of PowerShell", "event log XML", event_log_objects.is_clixml,
+         lambda file, _: event_log_objects.clixml(file)),
+    Form("text copied out of Event Viewer", "event log text", event_log_blocks.is_copied,
+         lambda file, _: event_log_blocks.copied(file)),
+    Form("friendly view of Event Viewer", "event log text", event_log_blocks.is_friendly,
+         lambda file, _: event_log_blocks.friendly(file)),
+    Form("XML", "event log XML", event_log_xml.is_events,
+         lambda file, _: event_log_xml.events(file)),
+    Form("text of wevtutil", "event log text", event_log_blocks.is_wevtutil,
+         lambda file, _: event_log_blocks.wevtutil(file)),
+    Form("JSON of PowerShell", "event log JSON", event_log_objects.is_json,
+         lambda file, _: event_log_objects.json_events(file)),
+    Form("rows with a separator", "event log CSV",
+         lambda text: event_log_table.separator_of(text) is not None, _delimited),
+    Form("table of PowerShell", "event log text", event_log_table.is_table,
+         lambda file, _: event_log_table.table(file)),
+    Form("list of PowerShell", "event log text", event_log_blocks.is_list,
+         lambda file, _: event_log_blocks.properties(file)),
+)  # fmt: skip
+
+
+def form_of(text: str) -> Form | None:
+    """The form of a file that begins with this text."""
+    return next((form for form in FORMS if form.is_form(text)), None)
+
+
+class Export:
+    """Iterates over all events of an export; the counts are complete when the iteration ends."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.encoding = path, encoding_of(path)
+        self.seen = 0
+        self.damaged = 0
+        self.is_open_ended = False  #: the end that the form has is missing
+        try:
+            with open(path, encoding=self.encoding, errors="replace", newline="") as file:
+                self._head = file.read(_HEAD)
+        except OSError as error:
+            raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        form = form_of(self._head)
+        if form is None:
+            raise InputError(
+                path, "is not an event log", offset=0,
+                expected="ElfFile, or events as XML, CSV, JSON or text",
+            )  # fmt: skip
+        self.form = form
+
+    def __iter__(self) -> Iterator[RawEvent]:
+        try:
+            with open(self.path, encoding=self.encoding, errors="replace", newline="") as file:
+                for event in self.form.read(file, self._head):
+                    if event is event_log_xml.OPEN_ENDED:
+                        self.is_open_ended = True
+                        continue
+                    self.seen += 1
+                    if event is None:
+                        self.damaged += 1
+                    else:
+                        yield event
+        except OSError as error:
+            raise InputError(self.path, f"cannot be read: {error.strerror or error}") from error

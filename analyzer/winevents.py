@@ -1,0 +1,269 @@
+"""What one Windows event says, whatever held it: in words and as typed facts.
+
+Invariant: an event log, its exports, a trace and the buffers of a dump hand over a
+:class:`RawEvent` and get the same :class:`Decoded`; a field is decoded only
+at its documented place, and what a form of text has lost is not made up. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from .names import bugchecks, events, locations, ntstatus, progress
+from .names.events import KnownEvent
+from .records import filetime_to_ns
+
+_SECOND = 10**9
+
+
+class RawEvent(NamedTuple):
+    """One event as its file holds it."""
+
+    provider: str
+    guid: str = ""
+    event_id: int = 0
+    version: int | None = None
+    level: int | None = None
+    task: int | None = None
+    opcode: int | None = None
+    keywords: int | None = None
+    time: Any = None  #: ns, or Absent with the reason
+    record_id: int | None = None
+    process_id: int | None = None
+    thread_id: int | None = None
+    channel: str = ""
+    data: Sequence[tuple[str, str]] = ()  #: name ("" where there is none) and text
+    binary: bytes | None = None
+    message: str = ""  #: rendered text, only in exports
+    offset: int | None = None
+    local: str = ""  #: time of an export that states no zone, as it stands there
+
+    @property
+    def known(self) -> KnownEvent | None:
+        """What is known of it."""
+        return events.EVENTS.get((self.key, self.event_id))
+
+    @property
+    def key(self) -> str:
+        """Its provider as the table spells it."""
+        return events.provider_key(self.provider, self.guid)
+
+    @property
+    def is_storage_trouble(self) -> bool:
+        """True for a warning or error of a disk or storage port driver.
+
+        StorPort also logs each port without a device as an error; of its events those count that
+        are of the boot disk or speak of an error or a time-out.
+        """
+        if not events.is_storage(self.key) or self.level not in events.STORAGE_LEVELS:
+            return False
+        if self.key != events.STORPORT:
+            return True
+        told = dict(self.data).get("MiniportEventDescription", "").lower()
+        return is_boot_device(self) or "error" in told or "timeout" in told
+
+
+class Packet(NamedTuple):
+    """The fields of an IO_ERROR_LOG_PACKET that name a failure."""
+
+    error_code: int
+    location: int  #: UniqueErrorValue
+    status: int  #: FinalStatus
+
+
+class Decoded(NamedTuple):
+    """An event in words, with the facts that findings and the joining of crashes need."""
+
+    text: str
+    packet: Packet | None = None
+    progress: int | None = None
+    status: int | None = None
+    bugcheck: tuple[int, ...] = ()  #: code and four parameters, or ()
+    dump_path: str = ""
+    report_id: str = ""
+    happened: int | None = None  #: ns: the power button, or the last moment alive
+    is_power_button: bool = False
+    in_sleep: bool = False  #: a sleep transition was under way
+
+
+def decode(event: RawEvent) -> Decoded:
+    """The payload in words and numbers."""
+    key = event.key
+    if key == events.VOLMGR or events.is_storage(key):
+        return _io_error(event)
+    if (key, event.event_id) == (events.KERNEL_POWER, 41):
+        return _dirty(event)
+    if (key, event.event_id) == (events.EVENTLOG, 6008):
+        return _unexpected(event)
+    if key == events.WER:
+        return _error_reporting(event)
+    status = _status(event)
+    words = [f"{name} = {text}" if name else text for name, text in event.data if text]
+    words = words or ([event.message] if event.message else [])
+    if status is not None:
+        words.append(f"status {status:#010x} {ntstatus.name(status)}")
+    return Decoded("; ".join(words), status=status)
+
+
+def _named(event: RawEvent) -> dict[str, str]:
+    """The data by name; names that a form of text has lost are those of the table, in order."""
+    values = {name: text for name, text in event.data if name}
+    if not values and event.known and len(event.data) >= 1:
+        texts = [text for _, text in event.data]
+        values = dict(zip(event.known.fields, texts))
+    return values
+
+
+def _status(event: RawEvent) -> int | None:
+    """The NTSTATUS among the fields, or the one in the message of an export."""
+    for name, text in _named(event).items():
+        if "status" in name.lower():
+            status = number_of(text)
+            if status is not None:
+                return status & 0xFFFFFFFF
+    if event.known and event.known.rule and not event.data:
+        told = re.findall(r"\b0x([89A-Fa-f][0-9A-Fa-f]{7})\b", event.message)
+        return int(told[0], 16) if len(set(told)) == 1 else None
+    return None
+
+
+def packet_of(binary: bytes | None) -> Packet | None:
+    """Error code at 0x0C, UniqueErrorValue at 0x10, FinalStatus at 0x14 (wdm.h)."""
+    if binary is None or len(binary) < 0x18:
+        return None
+    return Packet(*struct.unpack_from("<III", binary, 0x0C))
+
+
+def _io_error(event: RawEvent) -> Decoded:
+    words = [f"{name} = {text}" if name else text for name, text in event.data if text]
+    words = words or ([event.message] if event.message else [])
+    packet = packet_of(event.binary)
+    stage: int | None = None
+    if (event.key, event.event_id) == (events.VOLMGR, 161):
+        # message text of newer builds: "BugCheckProgress was: %2"; %1 is the device
+        stage = next((number_of(text) for _, text in event.data[1:2]), None)
+        if stage is None:
+            stated = re.search(r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})", event.message)
+            stage = int(stated[1], 16) if stated else None
+        if stage is None and packet and packet.location <= progress.STAGE_MASK:
+            # seen in a public event 161: the location is the stage (0x46) and no 0x2001... code
+            stage = packet.location
+    if packet:
+        if event.key == events.VOLMGR and packet.location != stage:
+            words.append(f"location {packet.location:#x}: {locations.name(packet.location)}")
+        words.append(f"status {packet.status:#010x} {ntstatus.name(packet.status)}")
+    if stage is not None:
+        words.append(f"BugCheckProgress {stage:#x}: {progress.name(stage)}")
+    status = packet.status if packet else None
+    return Decoded("; ".join(words), packet, stage, status)
+
+
+def _dirty(event: RawEvent) -> Decoded:
+    """Kernel-Power 41: the bugcheck, and what was going on when the machine ended."""
+    values = {name: number_of(text) for name, text in _named(event).items()}
+    code = values.get("BugcheckCode")
+    words: list[str] = []
+    bugcheck: tuple[int, ...] = ()
+    if code:
+        numbers = [values.get(f"BugcheckParameter{n}") or 0 for n in range(1, 5)]
+        bugcheck = (code, *numbers)
+        words.append(_bugcheck_words(code, numbers))
+    elif code == 0:
+        words.append("no bugcheck code: power loss, reset, or a hang")
+    elif event.message:
+        words.append(event.message)
+    pressed = filetime_to_ns(values.get("PowerButtonTimestamp") or 0)
+    is_long = _named(event).get("LongPowerButtonPressDetected", "").lower() in _TRUE
+    is_pressed = isinstance(pressed, int) or is_long
+    if is_pressed:
+        words.append(f"the power button was {'held' if is_long else 'pressed'}")
+        if isinstance(pressed, int):
+            words[-1] += f" at {utc(pressed)}"
+            if isinstance(event.time, int) and 0 <= event.time - pressed < 86400 * _SECOND:
+                words[-1] += f", {(event.time - pressed) // _SECOND} s before this event"
+    in_sleep = bool(values.get("SleepInProgress"))
+    if in_sleep:
+        words.append("during a sleep transition")
+    status = values.get("BootAppStatus")
+    if status:
+        words.append(f"BootAppStatus {status & 0xFFFFFFFF:#010x} {ntstatus.name(status)}")
+    happened = pressed if isinstance(pressed, int) else None
+    return Decoded(
+        "; ".join(words), bugcheck=bugcheck, happened=happened, is_power_button=is_pressed,
+        in_sleep=in_sleep,
+    )  # fmt: skip
+
+
+_TRUE = ("true", "1")
+
+
+def _unexpected(event: RawEvent) -> Decoded:
+    """EventLog 6008: its data are SYSTEMTIMEs of the last moment alive, local, then UTC."""
+    alive = None
+    if event.binary is not None and len(event.binary) >= 32:
+        year, month, _, day, hour, minute, second, milli = struct.unpack_from(
+            "<8H", event.binary, 16
+        )
+        try:
+            moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+            alive = int(moment.timestamp()) * _SECOND + min(milli, 999) * 10**6
+        except ValueError:
+            alive = None
+    words = " ".join(text for _, text in event.data[:2] if text) or event.message
+    # the time and the date hold marks for the direction of writing
+    words = re.sub("[\u200e\u200f]", "", words)
+    if alive is not None:
+        words = f"last alive at {utc(alive)}"
+    return Decoded(words, happened=alive)
+
+
+_BUGCHECK = re.compile(r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)")
+_DUMP_PATH = re.compile(r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.dmp\b", re.IGNORECASE)
+_REPORT = re.compile(
+    r"\b([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{6}-\d{1,9}-\d{2})\b(?!\.dmp)"
+)
+
+
+def _error_reporting(event: RawEvent) -> Decoded:
+    texts = [text for _, text in event.data if text] or [event.message]
+    stated = _BUGCHECK.search(" ".join(texts))
+    if not stated:
+        return Decoded("; ".join(texts))
+    code = int(stated[1], 16)
+    numbers = [int(part, 16) for part in re.findall(r"0x[0-9A-Fa-f]+", stated[2])]
+    if event.data:
+        path, report = (texts[n] if len(texts) > n else "" for n in (1, 2))
+    else:
+        paths, reports = _DUMP_PATH.search(event.message), _REPORT.search(event.message)
+        path, report = paths[0] if paths else "", reports[1] if reports else ""
+    words = [_bugcheck_words(code, numbers)]
+    words += [f"dump {path}"] if path else []
+    words += [f"report {report}"] if report else []
+    return Decoded("; ".join(words), bugcheck=(code, *numbers), dump_path=path, report_id=report)
+
+
+def _bugcheck_words(code: int, numbers: Iterable[int]) -> str:
+    parameters = ", ".join(f"{number:#x}" for number in numbers)
+    return f"bugcheck {code:#x} {bugchecks.name(code)} ({parameters})"
+
+
+def number_of(text: str) -> int | None:
+    """A number as event data spell it: decimal, negative decimal, or 0x..."""
+    text = text.strip()
+    if re.fullmatch(r"0[xX][0-9A-Fa-f]{1,16}", text):
+        return int(text, 16)
+    return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else None
+
+
+def utc(ns: int) -> str:
+    """A time as text."""
+    return f"{datetime.fromtimestamp(ns // _SECOND, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def is_boot_device(event: RawEvent) -> bool:
+    """True for an event of StorPort that says it is of the boot disk."""
+    return dict(event.data).get("BootDevice", "").lower() in _TRUE
