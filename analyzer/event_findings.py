@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .names import events, locations, ntstatus, progress
 from .names.events import BY_STATUS, KnownEvent
 from .records import Anomaly, Clue, Evidence, Origin
-from .winevents import Decoded, RawEvent, decode, is_boot_device
+from .winevents import Decoded, RawEvent, decode, is_boot_device, is_timeout
 
 _SECOND = 10**9
 #: 46 is logged about four seconds after the start of a healthy machine, before its page file is
@@ -139,23 +139,32 @@ def clue(event: RawEvent, decoded: Decoded, origin: Origin) -> Clue | None:
 def storage_findings(
     errors: Sequence[tuple[RawEvent, Origin]], ends: int, before: str
 ) -> Iterator[Anomaly]:
-    """One finding for the storage errors of which it is known that a crash or restart followed."""
-    if not errors:
-        return
-    first, origin = errors[0]
-    names = sorted({f"{e.provider} {e.event_id}" for e, _ in errors})
-    boot = sum(is_boot_device(event) for event, _ in errors)
-    disk = f"; {boot} of them of the boot disk" if boot else ""
-    were = "error or warning of a storage driver was" if len(errors) == 1 else (
-        "errors or warnings of storage drivers were"
-    )  # fmt: skip
-    last = decode(errors[-1][0]).text.rstrip(". ")
-    yield Anomaly(
-        "event-storage-errors",
-        f"{len(errors)} {were} logged within {STORAGE_MINUTES} minutes before {before}: "
-        f"{', '.join(names)[:200]}{disk}; the last says: {last[:200]}.",
-        origin._replace(confidence="likely"),
-        first.provider,
-        tuple(Evidence("event", name) for name in names[:6]),
-        {"count": len(errors), "ends": ends, "boot_device": boot},
-    )
+    """The storage errors of which it is known that a crash or restart followed.
+
+    StorPort logs as errors what many healthy machines log too, such as a command that the disk
+    does not know; only a time-out is one for certain.
+    """
+    for rule, is_weak in (("event-storage-errors", False), ("event-storport-errors", True)):
+        pairs = [
+            (event, origin)
+            for event, origin in errors
+            if is_weak == (event.key == events.STORPORT and not is_timeout(event))
+        ]
+        if not pairs:
+            continue
+        names = sorted({f"{event.provider} {event.event_id}" for event, _ in pairs})
+        boot = sum(is_boot_device(event) for event, _ in pairs)
+        disk = f"; {boot} of them of the boot disk" if boot else ""
+        were = "errors or warnings of storage drivers were"
+        if len(pairs) == 1:
+            were = "error or warning of a storage driver was"
+        last = decode(pairs[-1][0]).text.rstrip(". ")
+        yield Anomaly(
+            rule,
+            f"{len(pairs)} {were} logged within {STORAGE_MINUTES} minutes before {before}: "
+            f"{', '.join(names)[:200]}{disk}; the last says: {last[:200]}.",
+            pairs[0][1]._replace(confidence="likely"),
+            pairs[0][0].provider,
+            tuple(Evidence("event", name) for name in names[:6]),
+            {"count": len(pairs), "ends": ends, "boot_device": boot},
+        )

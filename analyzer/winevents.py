@@ -64,7 +64,7 @@ class RawEvent(NamedTuple):
         if self.key != events.STORPORT:
             return True
         told = dict(self.data).get("MiniportEventDescription", "").lower()
-        return is_boot_device(self) or "error" in told or "timeout" in told
+        return is_boot_device(self) or "error" in told or is_timeout(self)
 
 
 class Packet(NamedTuple):
@@ -267,3 +267,9 @@ def utc(ns: int) -> str:
 def is_boot_device(event: RawEvent) -> bool:
     """True for an event of StorPort that says it is of the boot disk."""
     return dict(event.data).get("BootDevice", "").lower() in _TRUE
+
+
+def is_timeout(event: RawEvent) -> bool:
+    """True for an event of StorPort that speaks of a time-out."""
+    told = dict(event.data).get("MiniportEventDescription", "").lower()
+    return "timeout" in told or "timed out" in told

@@ -296,6 +296,16 @@ _EVENT = (
         "Check the health of the disk and the storage driver.",
     ),
     Rule(
+        "event-storport-errors",
+        "info",
+        "StorPort logged errors shortly before a crash",
+        "StorPort's own events of level error, within ten minutes before a crash or an unexpected "
+        "restart, that speak of an error or of the boot disk.",
+        "Many healthy machines log some of them at each start, for commands that a disk does not "
+        "know. Others are the first sign of a disk or a driver that fails.",
+        "Read the events (dumpstart show events FILE --provider Microsoft-Windows-StorPort).",
+    ),
+    Rule(
         "event-log-damaged",
         "warning",
         "Parts of the event log cannot be read",
