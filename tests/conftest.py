@@ -6,6 +6,8 @@ nothing here puts the source tree on the path.
 
 from __future__ import annotations
 
+import json
+import lzma
 import os
 import shutil
 import sys
@@ -192,3 +194,28 @@ def handmade() -> Records:
         ),
     )
     return made
+
+
+SPECIMENS = "../prototypes/snapshot/specimens"
+
+
+@pytest.fixture(scope="session")
+def truth() -> dict[str, Any]:
+    """What the generator put where in the machine of the snapshot specimens."""
+    found: dict[str, Any] = json.loads(shared_sample(f"{SPECIMENS}/truth.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="session")
+def specimen(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The path of an unpacked snapshot that QEMU wrote, by its kind."""
+    folder = tmp_path_factory.mktemp("specimens")
+
+    def path(kind: str) -> Path:
+        target = folder / f"hung.{kind}"
+        if not target.exists():
+            with lzma.open(shared_sample(f"{SPECIMENS}/hung.{kind}.xz")) as packed:
+                target.write_bytes(packed.read())
+        return target
+
+    return path

@@ -22,7 +22,7 @@ from analyzer.snapshot import open_snapshot
 
 pytestmark = pytest.mark.live
 PAGE = 0x1000
-WITH_REGISTERS = ("elf", "elf-paging")
+WITH_REGISTERS = ("elf", "elf-paging", "kdump-zlib")
 KINDS = (*WITH_REGISTERS, "raw")
 
 

@@ -5,47 +5,22 @@ Oracle: the machine's generator (its truth is beside the files), and QEMU's own 
 
 from __future__ import annotations
 
-import json
-import lzma
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shared_sample
 
 import analyzer
 from analyzer.cli import main
 from analyzer.snapshot import open_snapshot
 
-SPECIMENS = "../prototypes/snapshot/specimens"
-WITH_REGISTERS = ("elf", "elf-paging")
+WITH_REGISTERS = ("elf", "elf-paging", "kdump-zlib")
 KINDS = (*WITH_REGISTERS, "raw")
 NAMES = {
     "elf": "ELF core of QEMU",
     "elf-paging": "ELF core of QEMU with paging",
+    "kdump-zlib": "kdump of QEMU, zlib, flattened",
     "raw": "raw physical memory",
 }
-
-
-@pytest.fixture(scope="session")
-def truth() -> dict[str, Any]:
-    """What the generator put where."""
-    return json.loads(shared_sample(f"{SPECIMENS}/truth.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def specimen(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The path of an unpacked specimen, by its kind."""
-    folder, made = tmp_path_factory.mktemp("specimens"), {}
-
-    def path(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = folder / f"hung.{kind}"
-            with lzma.open(shared_sample(f"{SPECIMENS}/hung.{kind}.xz")) as packed:
-                made[kind].write_bytes(packed.read())
-        return made[kind]
-
-    return path
 
 
 @pytest.mark.parametrize("kind", KINDS)

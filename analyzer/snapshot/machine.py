@@ -20,6 +20,7 @@ from ..errors import UnsupportedError
 from ..layouts import mindumpdef
 from ..records import Module
 from .image import MemoryImage
+from .raw import Progress
 from .windows import Windows, find
 
 _KUSER = 0xFFFF_F780_0000_0000
@@ -39,8 +40,10 @@ class Snapshot(KernelDump):
     machine_offset = None
     holds = "physical memory"
 
-    def __init__(self, file: MachineFile, image: MemoryImage) -> None:
-        found = find(image)
+    def __init__(
+        self, file: MachineFile, image: MemoryImage, progress: Progress | None = None
+    ) -> None:
+        found = find(image, progress)
         if isinstance(found, Absent):
             problem = f"this is a memory snapshot ({image.kind}) in which Windows was not found"
             raise UnsupportedError(file.path, problem, found=found.detail)

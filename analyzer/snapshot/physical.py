@@ -6,6 +6,8 @@ grow with the machine's.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,9 +20,10 @@ from ..target import PAGE
 
 Ints = npt.NDArray[np.int64]
 #: pages of which one range may be handed out at once
-PIECE = 1 << 24
+PIECE = 1 << 22
 #: no machine has memory above this; also keeps sums within 64 bits
 HIGHEST = 1 << 52
+_OVERLAPPING = 64  #: runs that are tried for one address
 
 
 class Run(NamedTuple):
@@ -66,24 +69,24 @@ class Ranges(Physical):
     def __init__(self, data: FileBytes, runs: Ints, translated: Ints | None = None) -> None:
         self.data = data
         runs = runs[np.argsort(runs[:, 0], kind="stable")]
-        self._start, self._offset, self._size = (np.ascontiguousarray(c) for c in runs.T)
+        self._start, self._offset, self._size = (array("q", c.tobytes()) for c in runs.T)
         # Runs may repeat (one for each address that a page is mapped at) or overlap: then the one
         # that starts last need not reach far enough, an earlier one may.
-        self._reach = np.maximum.accumulate(self._start + self._size) if len(runs) else self._start
-        self.end = int(self._reach[-1]) if len(runs) else 0
+        self._reach = array("q", np.maximum.accumulate(runs[:, 0] + runs[:, 2]).tobytes())
+        self.end = self._reach[-1] if len(runs) else 0
         if translated is None:
             translated = np.zeros((0, 3), np.int64)
         translated = translated[np.argsort(translated[:, 0].view(np.uint64), kind="stable")]
-        self._virtual = np.ascontiguousarray(translated[:, 0]).view(np.uint64)
-        self._physical, self._length = translated[:, 1], translated[:, 2]
+        self._virtual = array("Q", translated[:, 0].tobytes())
+        self._physical, self._length = (array("q", c.tobytes()) for c in translated[:, 1:].T)
 
     def _run(self, address: int) -> Run | None:
-        at = int(np.searchsorted(self._start, address, "right")) - 1
-        for place in range(at, max(at - 64, -1), -1):
-            start, size = int(self._start[place]), int(self._size[place])
+        at = bisect_right(self._start, address) - 1
+        for place in range(at, max(at - _OVERLAPPING, -1), -1):
+            start, size = self._start[place], self._size[place]
             if address < start + size:
-                return Run(start, int(self._offset[place]), size)
-            if int(self._reach[place]) <= address:
+                return Run(start, self._offset[place], size)
+            if self._reach[place] <= address:
                 break
         return None
 
@@ -112,16 +115,14 @@ class Ranges(Physical):
     def mapped(self, address: int) -> int | None:
         if not len(self._virtual):
             return None
-        place = int(np.searchsorted(self._virtual, np.uint64(address), "right")) - 1
+        place = bisect_right(self._virtual, address) - 1
         if place < 0:
             return None
-        skip = address - int(self._virtual[place])
-        return int(self._physical[place]) + skip if skip < int(self._length[place]) else None
+        skip = address - self._virtual[place]
+        return self._physical[place] + skip if skip < self._length[place] else None
 
     def pieces(self, first: int, last: int) -> Iterator[tuple[int, Bytes]]:
-        for start, offset, size in zip(
-            self._start.tolist(), self._offset.tolist(), self._size.tolist()
-        ):
+        for start, offset, size in zip(self._start, self._offset, self._size):
             low, high = max(first, start), min(last, start + size, start + len(self.data) - offset)
             for at in range(low, high, PIECE):
                 here = offset + at - start

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from .image import MemoryImage
 from .physical import PIECE, Physical, Run, ranges
 from .tables import AddressSpace
 
+#: called with what is done, how far it is, and out of how much
+Progress = Callable[[str, int, int], None]
 LEAST = 1 << 20  #: no machine that runs Windows has less memory
 _STUBS = range(0x1000, 0x100000, PAGE)
 _SELF_MAP_WITHIN = 1 << 24
@@ -56,8 +58,13 @@ def is_memory(data: FileBytes) -> bool:
     return next(roots(physical, _SELF_MAP_WITHIN), None) is not None
 
 
-def roots(physical: Physical, within: int | None = None) -> Iterator[Root]:
-    """Page tables of Windows: by the low stub, then by their entry for themselves."""
+def roots(
+    physical: Physical, within: int | None = None, progress: Progress | None = None
+) -> Iterator[Root]:
+    """Page tables of Windows: by the low stub, then by their entry for themselves.
+
+    The latter goes through all memory, unless ``within`` ends it there.
+    """
     for at in _STUBS:
         page = physical.read(at, PAGE)
         if isinstance(page, Absent):
@@ -66,7 +73,7 @@ def roots(physical: Physical, within: int | None = None) -> Iterator[Root]:
         if found is not None and maps_windows(physical, found.root):
             yield found
     end = physical.end if within is None else min(within, physical.end)
-    for at in self_maps(physical, 0, end):
+    for at in self_maps(physical, 0, end, progress):
         if maps_windows(physical, at):
             yield Root(at, "page tables that map themselves", 0)
 
@@ -81,9 +88,13 @@ def _from_stub(page: bytes) -> Root | None:
     return Root(root, "the low stub that starts processors", target)
 
 
-def self_maps(physical: Physical, first: int, last: int) -> Iterator[int]:
+def self_maps(
+    physical: Physical, first: int, last: int, progress: Progress | None = None
+) -> Iterator[int]:
     """Physical addresses of pages with an entry for themselves in their upper half."""
     for start, data in physical.pieces(first, last):
+        if progress is not None:
+            progress("searching all memory for page tables", start, last)
         count = len(data) // PAGE
         if start & (PAGE - 1) or not count:
             continue

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from ..absence import Absent
 from ..target import PAGE
 from .image import MemoryImage
-from .raw import maps_windows, roots
+from .raw import Progress, maps_windows, roots
 from .tables import AddressSpace
 
 _NAMES = (b"ntoskrnl.exe", b"ntkrnlmp.exe", b"ntkrla57.exe")
 _AMD64 = 0x8664
-#: nt is smaller; pages that one search goes back through
+#: nt is smaller; pages that one search goes back through, and all searches of one image
 _NT_PAGES = 0x4000
 _ALL_PAGES = 4 * _NT_PAGES
+_SYSTEM_PAGES = 1 << 18  #: looked at where no address in nt is known
 _MOST_EXPORTS = 1 << 16
 _EXPORT_BYTES = 1 << 20
 _GATES = 32
@@ -43,12 +45,13 @@ class Windows(NamedTuple):
     how: str  #: page tables, nt and the list: how each was found
 
 
-def find(image: MemoryImage) -> Windows | Absent:
+def find(image: MemoryImage, progress: Progress | None = None) -> Windows | Absent:
     """Windows, or what was looked for in vain."""
     tables_seen = False
-    for space, hints, how in _spaces(image):
+    budget = [_ALL_PAGES]
+    for space, hints, how in _spaces(image, progress):
         tables_seen = True
-        found = _nt(space, hints)
+        found = _nt(space, hints, budget)
         how_nt = "nt behind an address in it"
         if found is None:
             found = _nt_by_tables(space)
@@ -63,7 +66,9 @@ def find(image: MemoryImage) -> Windows | Absent:
     return Absent("not-found", "no page tables that map Windows' kernel")
 
 
-def _spaces(image: MemoryImage) -> Iterator[tuple[AddressSpace, list[int], str]]:
+def _spaces(
+    image: MemoryImage, progress: Progress | None
+) -> Iterator[tuple[AddressSpace, list[int], str]]:
     """Address spaces that may be Windows', each with addresses that may lie in nt."""
     for number, registers in enumerate(image.processors):
         scheme = "x64-la57" if registers.get("cr4", 0) >> 12 & 1 else "x64"
@@ -82,7 +87,7 @@ def _spaces(image: MemoryImage) -> Iterator[tuple[AddressSpace, list[int], str]]
             if maps_windows(image.physical, other.root):
                 yield other, hints, f"kernel page tables kept by processor {number}"
         yield space, hints, f"page tables of processor {number}"
-    for found in roots(image.physical):
+    for found in roots(image.physical, progress=progress):
         for scheme in ("x64", "x64-la57"):
             hints = [found.hint] if found.hint else []
             yield AddressSpace(image.physical, scheme, found.root), hints, found.how
@@ -97,28 +102,33 @@ def _gates(space: AddressSpace, idt: int) -> list[int]:
     return [low | middle << 16 | high << 32 for low, _, _, middle, high in gates]
 
 
-def _nt(space: AddressSpace, hints: Iterable[int]) -> tuple[int, dict[str, int], int] | None:
+def _nt(
+    space: AddressSpace, hints: Iterable[int], budget: list[int]
+) -> tuple[int, dict[str, int], int] | None:
     """Page by page back from each address to an image that is nt: (base, exports, size)."""
     seen: set[int] = set()
     for hint in hints:
         if hint < _CANONICAL:
             continue
-        first = hint >> 12
-        for page in range(first, first - _NT_PAGES, -1):
-            if page in seen:
-                break
-            if len(seen) >= _ALL_PAGES:
-                return None
+        page = hint >> 12
+        last = page - _NT_PAGES
+        while page > last and page not in seen and budget[0]:
             seen.add(page)
+            hole = space.unmapped_from(page << 12)
+            if hole is not None:
+                page = (hole >> 12) - 1
+                continue
+            budget[0] -= 1
             found = _is_nt(space, page << 12)
             if found is not None:
                 return page << 12, *found
+            page -= 1
     return None
 
 
 def _nt_by_tables(space: AddressSpace) -> tuple[int, dict[str, int], int] | None:
     """The same among all pages mapped where Windows loads the kernel."""
-    for base in _mapped_pages(space):
+    for base in islice(_mapped_pages(space), _SYSTEM_PAGES):
         found = _is_nt(space, base)
         if found is not None:
             return base, *found

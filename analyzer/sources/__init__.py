@@ -124,12 +124,24 @@ def _is_elf_core(head: bytes) -> bool:
     return head[:4] == b"\x7fELF" and _u16(head, 16) == 4
 
 
+def _is_vmware_state(head: bytes) -> bool:
+    """A mark, and a list of groups of which the first has a name."""
+    marks = (0xBED2BED2, 0xBED3BED3, 0xBAD1BAD1, 0xBAD2BAD2, 0xBED0BED0)
+    return (
+        int.from_bytes(head[:4], "little") in marks
+        and 0 < int.from_bytes(head[8:12], "little") < 1 << 12
+        and head[12:13].isalnum()
+    )
+
+
 _KERNEL_DUMP = (
     "open the kernel dump instead (C:\\Windows\\MEMORY.DMP or C:\\Windows\\Minidump\\*.dmp)"
 )
+_ASK_QEMU = "load it into QEMU, then dump-guest-memory FILE in its monitor"
+_ASK_LIBVIRT = "virsh dump --memory-only DOMAIN FILE"
 _UNPACK = "unpack it and open the files inside"
 
-SNAPSHOT = Kind("memory snapshot", "snapshot")
+SNAPSHOT = Kind("memory snapshot", "snapshot", options=("progress",))
 
 ZEROS = Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine")
 
@@ -153,7 +165,17 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     (_is_capture, Kind("capture", "capture_file", options=("baseline",))),
     (_is_windbg_log, Kind("WinDbg log", "windbg_log", options=("baseline",))),
     (_is_elf_core, SNAPSHOT),
+    ((b"makedumpfile\0", b"KDUMP   "), SNAPSHOT),
+    (_is_vmware_state, SNAPSHOT),
     # what follows is refused by name
+    (
+        (b"QEVM",),
+        Kind("a QEMU migration stream or saved state", "", _ASK_QEMU),
+    ),
+    (
+        (b"LibvirtQemudSave", b"LibvirtQemudPart"),
+        Kind("a machine saved by libvirt (virsh save)", "", f"restore it, then {_ASK_LIBVIRT}"),
+    ),
     ((b"MDMP",), Kind("a user-mode minidump of one process", "", _KERNEL_DUMP)),
     ((b"Raw_Dmp!",), Kind("a firmware offline dump (Raw_Dmp!)", "", "convert it to a kernel dump")),
     (
@@ -213,12 +235,9 @@ def _is_raw_memory(path: str) -> bool:
     size = os.path.getsize(path)
     if size < 1 << 20 or size % 0x1000:
         return False
-    from ..dumpfile.header import MachineFile
-    from ..snapshot import raw  # numpy
+    from ..snapshot import is_memory_without_header  # numpy
 
-    file = MachineFile(path)
-    file.load(1 << 20, "memory")
-    return raw.is_memory(file.data)
+    return is_memory_without_header(path)
 
 
 def kind_of(head: bytes) -> Kind:
