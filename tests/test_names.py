@@ -86,8 +86,18 @@ def test_bugcheck_names(code: int, name: str) -> None:
     ("value", "words"),
     [
         (0x42, "dump stack initialised, filters started, log begins"),
-        # the upper bits are no part of the stage
-        (0x00050046, "dump complete callbacks called, dump is being closed"),
+        # the upper bits are flags; 0x10000 has no known meaning
+        (
+            0x00050046,
+            "dump complete callbacks called, dump is being closed; probably a failure that "  # noqa: ISC004
+            "crashdmp noted; flags 0x10000",
+        ),
+        (
+            0x20042,
+            "dump stack initialised, filters started, log begins; "  # noqa: ISC004
+            "a second bugcheck while this stage was reached",
+        ),
+        (0x463, "root crash dump resumed; retried as a minidump"),
         (0x82, "blue screen shown"),
         (0x7F, "a stage whose meaning is not known"),
     ],
@@ -95,3 +105,14 @@ def test_bugcheck_names(code: int, name: str) -> None:
 def test_progress_names(value: int, words: str) -> None:
     """Stages are named by the low nine bits; an unknown stage is said to be unknown."""
     assert progress.name(value) == words
+
+
+@pytest.mark.parametrize("value", [0, 0x42, 0x40049, 0x20042, 0xFFFFFFFF])
+def test_progress_is_taken_apart_without_rest(value: int) -> None:
+    """The stage and the flags are the whole value (facts: 0x20000 and 0x40000 freeze the stage)."""
+    told = progress.decode(value)
+    rest = [int(text.split()[1], 16) for text in told.flags if text.startswith("flags ")]
+    bits = [bit for bit in progress.FLAGS if value & bit]
+    assert told.stage | sum(bits) | sum(rest) == value
+    assert told.is_frozen is bool(value & 0x60000)
+    assert told.is_second_bugcheck is bool(value & 0x20000)

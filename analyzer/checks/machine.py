@@ -92,17 +92,21 @@ def _stack(seen: Seen) -> Iterator[Anomaly]:
     modules = [module for module in seen["modules"] if module.loaded]
     if not modules or not is_crash(seen) or "modules-incomplete" in seen.told:
         return
-    missing = []
-    build = seen.machine("build") or 0
-    if build >= _FIRST_BUILD_WITH_CRASHDMP and not any(
-        m.role == drivers.CRASH_DUMP_DRIVER for m in modules
-    ):
-        missing.append("crashdmp.sys")
-    if not any(module.stack == "crash" for module in modules):
-        missing.append("any module named dump_*")
-    if missing:
-        text = f"The {len(modules)} loaded modules do not include {' or '.join(missing)}."
-        yield broken("dump-stack-missing", text, seen["machine"][0], "dump stack", "bugcheck")
+    images = [module for module in modules if module.stack == "crash"]
+    has_crashdmp = (seen.machine("build") or 0) < _FIRST_BUILD_WITH_CRASHDMP or any(
+        module.role == drivers.CRASH_DUMP_DRIVER for module in modules
+    )
+    origin = seen["machine"][0]
+    if not images:
+        lacks = "any module named dump_*" if has_crashdmp else "crashdmp.sys or any named dump_*"
+        text = f"The {len(modules)} loaded modules do not include {lacks}."
+        yield broken("dump-stack-missing", text, origin, "dump stack", "bugcheck")
+    elif not has_crashdmp:
+        text = (
+            f"The {len(modules)} loaded modules include {images[0].name} but not crashdmp.sys, "
+            "which loads it: the list is not that of a whole Windows."
+        )
+        yield broken("crashdmp-not-listed", text, origin, "dump stack", "bugcheck")
 
 
 def _copies(seen: Seen) -> Iterator[Anomaly]:

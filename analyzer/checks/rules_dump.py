@@ -14,11 +14,19 @@ _STACK = (
         "dump-stack-missing",
         "warning",
         "No crash dump stack is loaded",
-        "The module list has no crashdmp.sys, or no module whose name starts with dump_.",
+        "The module list has no module whose name starts with dump_.",
         "Without the stack Windows cannot write a crash dump itself. A dump made by a "
         "debugger, a hypervisor or a tool does not need it.",
         "If Windows wrote this dump, check CrashControl\\CrashDumpEnabled and volmgr events 45"
         " and 46 in the System log.",
+    ),
+    Rule(
+        "crashdmp-not-listed",
+        "info",
+        "The module list has images of a dump stack but not crashdmp.sys",
+        "crashdmp.sys loads the images whose names start with dump_ and stays loaded.",
+        "The list is not that of a whole Windows, so what it does not have proves nothing.",
+        "Find out what wrote the dump.",
     ),
     Rule(
         "module-copy-differs",

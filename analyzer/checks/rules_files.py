@@ -67,6 +67,26 @@ FILE = (
         "with enough free space.",
     ),
     Rule(
+        "dump-map-contradicts-memory",
+        "warning",
+        "The page map leaves out memory that the dump must hold",
+        "The page tables in the dump lead to memory that is never paged out and that Windows needs "
+        "for the dump, but the map of pages says that those frames are not stored.",
+        "If a bit of the map moved, all pages behind it are taken for others, and what is shown of "
+        "them is wrong.",
+        "Treat contents with care. Copy the file again, and check it with a second tool.",
+    ),
+    Rule(
+        "dump-bugcheck-differs",
+        "warning",
+        "Header and memory name different bugchecks",
+        "BugCheckCode of the header is not the code that nt!KiBugCheckData holds in the dump.",
+        "One of the two is wrong; a tool that made a dump of a running or a crashed machine may "
+        "have put its own code into the header.",
+        "Find out what wrote the dump. In a debugger, compare .bugcheck with the header (!dumpinfo "
+        "or dumpchk).",
+    ),
+    Rule(
         "triage-marker-missing",
         "error",
         "The minidump lacks its end mark",

@@ -72,6 +72,11 @@ class KernelDump(Target):
     def origin(self, how: str, address: int, confidence: str = "certain") -> Origin:
         return Origin(self.path, how, confidence, self.file_offset(address), address)
 
+    def file_field(self, name: str) -> int | None:
+        """Where a header field lies in the file; None where the file has no such header."""
+        layout = getattr(self.file, "layout", None)
+        return mindumpdef.fields(layout)[name].offset if layout is not None else None
+
     # -- things every type may have ------------------------------------------------------------
 
     def read_secondary(self, start: int) -> None:

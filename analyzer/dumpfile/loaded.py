@@ -110,7 +110,29 @@ def loaded_modules(dump: KernelDump) -> list[Module]:
             f"{len(backward)} more were found from its end, others may be missing",
             subject="PsLoadedModuleList",
         )
-    return [_module(dump, address, data, order) for order, (address, data) in enumerate(entries)]
+    found = [_module(dump, address, data, order) for order, (address, data) in enumerate(entries)]
+    note_nameless(dump, found, "nt's module list")
+    return found
+
+
+def note_nameless(dump: KernelDump, found: list[Module], where: str) -> None:
+    """Notes modules whose name is not there: what is missing among them cannot be told then."""
+    nameless = [row for row in found if isinstance(row.name, Absent)]
+    if nameless:
+        names = "the name" if len(nameless) == 1 else "the names"
+        dump.file.note(
+            "modules-incomplete",
+            f"{where} has {len(found)} modules, {names} of {len(nameless)} cannot be read "
+            f"({nameless[0].name}): which drivers they are is not known",
+            subject="names of modules",
+            offset=known_offset(nameless[0].origin),
+        )
+
+
+def known_offset(origin: Origin) -> int | None:
+    """The file offset of an origin, None where it has none."""
+    offset = origin.file_offset
+    return offset if isinstance(offset, int) else None
 
 
 def _walk(
@@ -149,13 +171,15 @@ def _module(dump: KernelDump, address: int, data: bytes, order: int) -> Module:
         name = full.rsplit("\\", 1)[-1] if isinstance(full, str) and full else name
     if isinstance(name, str) and len(name) > MAX_NAME:
         name = Absent("out-of-range", f"the name states {len(name)} characters")
+    if isinstance(name, str) and not name.strip("\0"):
+        name = Absent("not-found", "there are zeros where the name should be" if name else "empty")
     stamp: int | Absent
     if isinstance(dump.build, int) and dump.build >= _STAMP_IN_ENTRY:
         (stamp,) = struct.unpack_from("<I", data, layout.time_date_stamp)
     else:
         stamp = image_time_stamp(dump, base)
     return module(
-        name or Absent("not-found", "the name is empty"),
+        name,
         base,
         size,
         stamp,

@@ -21,6 +21,11 @@ from .pagemap import PAGE, MapResult, RunMap, from_bitmap, from_header_runs, fro
 from .paging import REASON, SCHEMES, Walker
 
 _MORE = "a complete memory dump"
+#: what stands in a page that the writer could not read: DbgEng's .dump /f (seen), and the words
+#: that Windows fills an unset header with
+_FILLERS = (b"\xed\xfe\xad\xde", mindumpdef.SIGNATURE)
+#: how bytes of such a page begin, by the address modulo 4
+_LIKE_FILLER = tuple(tuple(((word * 2)[n : n + 2]) for word in _FILLERS) for n in range(4))
 #: the shortest header of a map of pages
 _LEAST_MAP = 0x40
 
@@ -117,6 +122,13 @@ class PageDump(KernelDump):
         offset, reason = self._locate(address)
         return None if reason else offset
 
+    def left_out(self, address: int) -> int | None:
+        """The frame that an address is mapped to, when this dump does not store it."""
+        physical, reason = self.walker.walk(address)
+        if reason or self._is_map_cut or self.walker._offset(physical) >= 0:
+            return None
+        return physical >> 12
+
     def read(self, address: int, size: int) -> bytes | Absent:
         parts = []
         at, left = address, size
@@ -132,9 +144,20 @@ class PageDump(KernelDump):
                 return Absent(
                     name, f"{REASONS[name]} ({at:#x})", _MORE if name == "not-in-dump" else ""
                 )
-            parts.append(self.file.data[offset : offset + step])
+            data = self.file.data[offset : offset + step]
+            if data.startswith(_LIKE_FILLER[at & 3]) and self._is_filler(offset - (at & 0xFFF)):
+                return Absent(
+                    "not-in-dump", f"whatever wrote the dump could not read this page ({at:#x}) "
+                    f"and put a filler there", _MORE,
+                )  # fmt: skip
+            parts.append(data)
             at, left = at + step, left - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _is_filler(self, page: int) -> bool:
+        """True when nothing but a filler word stands in the whole page at a file offset."""
+        data = self.file.data[page : page + PAGE]
+        return len(data) == PAGE and any(data == word * (PAGE // 4) for word in _FILLERS)
 
     # -- lists ---------------------------------------------------------------------------------
 

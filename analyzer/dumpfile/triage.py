@@ -261,6 +261,7 @@ class TriageDump(KernelDump):
                 f"{broken} of {count} driver list entries are empty",
                 offset=at,
             )
+        loaded.note_nameless(self, found, "the driver list")
         return found
 
     def _pool_string(self, offset: int) -> str | Absent:
@@ -271,7 +272,8 @@ class TriageDump(KernelDump):
         (units,) = data.unpack("<I", offset)
         if units > loaded.MAX_NAME or offset + 4 + 2 * units > len(data):
             return Absent("out-of-range", f"the name at {offset:#x} states {units} characters")
-        return data[offset + 4 : offset + 4 + 2 * units].decode("utf-16-le", "replace")
+        text = data[offset + 4 : offset + 4 + 2 * units].decode("utf-16-le", "replace")
+        return text if text.strip("\0") else Absent("not-found", f"there is no name at {offset:#x}")
 
     def _read_unloaded(self) -> list[Module]:
         file, at = self.file, self.triage["UnloadedDriversOffset"]

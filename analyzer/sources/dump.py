@@ -17,7 +17,7 @@ from ..dumpstack.imports import imported
 from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..records import Anomaly, Module, Records, Source
-from . import dump_stack
+from . import dump_contradictions, dump_stack
 from .dump_events import add_events
 
 _NEVER = (
@@ -61,6 +61,7 @@ def records_of(dump: KernelDump) -> Records:
     dump_stack.secondary_data(out, dump)
     add_events(out, dump, dump_stack.crash_time(dump), dump_stack.boot_time(dump))
     _shared_data(out, dump)
+    out.add(*dump_contradictions.check(dump, modules, found, all_rings))
     dump_stack.context_copy(out, dump, found)
     for text in dump.limits:
         dump.file.note("search-stopped", f"{text}; more may be there")

@@ -1,0 +1,152 @@
+"""Where a dump contradicts itself: its header, its map of pages and the memory that they lead to.
+
+Invariant: both sides of a contradiction are told, none is chosen; what cannot be read contradicts
+nothing. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..absence import Absent
+from ..dumpfile.kernel import KernelDump
+from ..dumpstack.context import stack_pointers
+from ..dumpstack.walk import Contexts, Ring, filter_module
+from ..layouts import mindumpdef
+from ..names import bugchecks
+from ..records import Anomaly, Evidence, Module
+from ..target import PAGE
+
+
+def check(
+    dump: KernelDump, modules: Sequence[Module], found: Contexts, all_rings: Sequence[Ring]
+) -> Iterator[Anomaly]:
+    """All contradictions of one dump."""
+    yield from _bugcheck(dump)
+    yield from _pages(dump, found)
+    yield from _loose_nodes(dump, modules, found, all_rings)
+
+
+def _bugcheck(dump: KernelDump) -> Iterator[Anomaly]:
+    """The header's bugcheck against nt!KiBugCheckData, which the crash itself filled in."""
+    stated = dump.file.number("BugCheckCode")
+    block = dump.debugger_data()
+    if isinstance(block, Absent) or isinstance(stated, Absent):
+        return
+    address = mindumpdef.DEBUGGER_DATA.KiBugcheckData.read(block)
+    if dump.pointer_size == 4:
+        address &= 0xFFFF_FFFF
+    values = dump.unpack("5Q" if dump.pointer_size == 8 else "5I", address)
+    if isinstance(values, Absent) or not values[0] & 0xFFFF_FFFF:
+        return
+    code = values[0] & 0xFFFF_FFFF
+    if code == stated & ~bugchecks.MINIDUMP_VARIANT or code == stated:
+        return
+    header = dump.file.origin("dump header", dump.file_field("BugCheckCode"))
+    memory = dump.origin("nt!KiBugCheckData", address)
+    yield Anomaly(
+        "dump-bugcheck-differs",
+        f"The header states bugcheck {stated:#x} ({bugchecks.name(stated)}), but the memory of the "
+        f"machine holds {code:#x} ({bugchecks.name(code)}) in nt!KiBugCheckData: one of the two "
+        "was changed, or the dump was not written at that crash.",
+        header,
+        "bugcheck",
+        (
+            Evidence("BugCheckCode", stated, "Code", bugchecks.name(stated), header),
+            Evidence("KiBugCheckData", code, "Code", bugchecks.name(code), memory),
+        ),
+        {"stated": stated, "memory": code},
+    )
+
+
+def _pages(dump: KernelDump, found: Contexts) -> Iterator[Anomaly]:
+    """Memory that every dump with pages holds, is mapped, and whose frame the map leaves out."""
+    left_out = getattr(dump, "left_out", None)
+    if left_out is None:
+        return
+    lost = []
+    for name, address in _essential(dump, found):
+        frame = left_out(address)
+        if frame is not None:
+            lost.append(Evidence(name, address, "Address", f"frame {frame:#x} is not stored"))
+    if lost:
+        what = ", ".join(row.label for row in lost[:3])
+        more = "" if len(lost) < 4 else f" and {len(lost) - 3} more"
+        yield Anomaly(
+            "dump-map-contradicts-memory",
+            f"The page tables lead to {what}{more}, but the dump's own map of pages leaves those "
+            "frames out, although a dump always holds this memory: a bit of the map is wrong, so "
+            "that pages behind it may be taken for others.",
+            dump.file.origin("map of pages", _map_offset(dump)),
+            "map of pages",
+            tuple(lost),
+        )
+
+
+def _essential(dump: KernelDump, found: Contexts) -> Iterator[tuple[str, int]]:
+    """What lies in memory that is never paged out and that Windows itself needs for the dump."""
+    for label, field in (
+        ("nt's list of modules", "PsLoadedModuleList"),
+        ("KDDEBUGGER_DATA64", "KdDebuggerDataBlock"),
+    ):
+        value: Any = dump.file.number(field)
+        if isinstance(value, int) and value:
+            yield label, value
+    stack = dump.file.register("sp")
+    if isinstance(stack, int) and dump.is_kernel_pointer(stack & -dump.pointer_size):
+        yield "the stack of the crash", stack
+    if isinstance(found.context, int):
+        for address in stack_pointers(dump, found.context):
+            yield "the dump stack context", address
+    block = dump.debugger_data()
+    if isinstance(block, Absent):
+        return
+    table = mindumpdef.DEBUGGER_DATA.KiProcessorBlock.read(block)
+    if dump.pointer_size == 4:
+        table &= 0xFFFF_FFFF
+    first = dump.pointer(table) if table else 0
+    if isinstance(first, int) and first:
+        yield "the control block of processor 0", first
+    for region in dump.stacks():
+        if dump.is_kernel_pointer(region.end - PAGE):
+            yield f"the stack of {region.owner}", region.end - PAGE
+
+
+def _loose_nodes(
+    dump: KernelDump, modules: Sequence[Module], found: Contexts, all_rings: Sequence[Ring]
+) -> Iterator[Anomaly]:
+    """Filter nodes in pages that no link leads to, where crashdmp's own pointer leads to no list.
+
+    One of the two alone can be: a node may be left from an earlier dump stack.
+    """
+    if not hasattr(dump, "left_out") or not isinstance(found.context, int):
+        return
+    loose = [node for ring in all_rings if not isinstance(ring.head, int) for node in ring.nodes]
+    pointers = [
+        address
+        for address in stack_pointers(dump, found.context)
+        if not isinstance(dump.read(address, 0x10), Absent)
+    ]
+    if not loose or not pointers or any(isinstance(ring.head, int) for ring in all_rings):
+        return
+    stack_modules = [module for module in modules if module.stack and module.loaded]
+    names = {str(owner.name) for owner in (filter_module(stack_modules, n) for n in loose) if owner}
+    place = dump.file.origin("found by content in memory", loose[0].file_offset)
+    yield Anomaly(
+        "dump-map-contradicts-memory",
+        f"crashdmp!Context names {pointers[0]:#x} as the dump stack context, but what the dump's "
+        f"map of pages gives there is none, while the nodes of {' and '.join(sorted(names)[:3])} "
+        "lie in pages that no link leads to: pages are taken for others, so a bit of the map is "
+        "wrong.",
+        dump.file.origin("map of pages", _map_offset(dump)),
+        "map of pages",
+        (
+            Evidence("dump stack context", pointers[0], "Address"),
+            Evidence("filter nodes without an address", len(loose), "Number", origin=place),
+        ),
+    )
+
+
+def _map_offset(dump: KernelDump) -> int | None:
+    return getattr(dump.file, "header_size", None)
