@@ -7,11 +7,13 @@ that says what is right.
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import shared_sample
+from generator import Spec, build
 
 from analyzer.cli import main
 
@@ -69,3 +71,149 @@ def test_a_cache_flush_behind_a_shutdown_has_no_start(capsys: Any) -> None:
     assert {r["start"] for r in rows} == {r["duration_ns"] for r in rows} == {None}
     _, report = analyze(capsys, shared_sample(X64))  # those were sent on their own
     assert all(r["start"] for r in report["requests"] if r["opcode"] == 0x35)
+
+
+# ---- S3, S4: a small dump is a fallback only where something says so -----------------------------
+def test_a_small_dump_as_configured_is_healthy(capsys: Any) -> None:
+    """CrashDumpEnabled 3 and a small dump that the kernel made: no warning, not called smaller."""
+    code, report = analyze(capsys, fault("case-small-dump"))
+    assert code == 0
+    assert {row["severity"] for row in report["findings"]} == {"info"}
+    assert "smaller" not in report["answer"]
+    assert {row["outcome"] for row in report["crashes"]} == {"written"}
+
+
+def made(tmp_path: Path, dump_type: int = 6, variant: str = "healthy", **patch: int) -> Path:
+    """A generated x64 dump; ``patch``: header offset (as at_1050) -> 32-bit value."""
+    data = bytearray(build(Spec("x64", dump_type, "win8", variant)).data)
+    for name, value in patch.items():
+        struct.pack_into("<I", data, int(name[3:], 16), value)
+    path = tmp_path / "made.dmp"
+    path.write_bytes(data)
+    return path
+
+
+def test_too_little_space_is_told_of_the_dump_that_did_not_fit(tmp_path: Path, capsys: Any) -> None:
+    """Attribute bit 2 speaks of the dump that was asked for; the small one is whole."""
+    code, report = analyze(capsys, made(tmp_path, 4, at_1050=0x1080C))
+    assert code == 1
+    (row,) = [r for r in report["findings"] if r["rule"] == "dump-space-insufficient"]
+    assert "a small dump was written in its place; that one is whole" in row["text"]
+    code, report = analyze(capsys, made(tmp_path, 4, at_1050=0x8))
+    assert (code, rules(report)) == (0, {"storage-requests-in-flight"})
+
+
+# ---- the header of Windows 11 --------------------------------------------------------------------
+def test_the_header_tells_how_the_dump_ended(capsys: Any) -> None:
+    """Build 26100.4946 and the last line, both read off the bytes at 0x1300 and 0x11F0."""
+    _, report = analyze(capsys, shared_sample(NEWEST))
+    (machine,) = report["machine"]
+    assert (machine["build"], machine["revision"]) == (26100, 4946)
+    assert machine["last_dump_line"] == "Dump completed successfully."
+    assert machine["attribute_names"] == (
+        "KernelGeneratedTriageDump, DiagDataWrittenToHeader, unnamed bits 0x20800"
+    )
+    main(["analyze", str(shared_sample(NEWEST))])
+    assert "build 26100.4946" in capsys.readouterr().out
+
+
+def test_another_last_line_is_a_warning(capsys: Any) -> None:
+    """The line that the header keeps says how far writing came."""
+    code, report = analyze(capsys, fault("minidump-26100-header-last-line.dmp"))
+    assert code == 1
+    (row,) = [r for r in report["findings"] if r["rule"] == "dump-ended-early"]
+    assert "Starting write of minidump data." in row["text"]
+    assert report["machine"][0]["revision"] == 4946
+
+
+@pytest.mark.parametrize("value", [0, 0x47, 0xFF, 0xFFFFFFFF])
+def test_any_bytes_in_the_diagnosis_area(value: int, tmp_path: Path, capsys: Any) -> None:
+    """Whatever stands there gives a line, or none."""
+    data = bytearray(shared_sample(NEWEST).read_bytes())
+    data[0x1058:0x1310] = struct.pack("<I", value) * (0x2B8 // 4)
+    path = tmp_path / "made.dmp"
+    path.write_bytes(data)
+    _, report = analyze(capsys, path)
+    assert report["machine"][0]["last_dump_line"] is None
+    assert report["machine"][0]["revision"] is None
+
+
+# ---- S12, S13, S17, S29, the bitmap: what is not there, contradicts itself, or cannot be ---------
+def test_names_that_cannot_be_read_make_the_list_incomplete(capsys: Any) -> None:
+    """A zeroed page of names: nothing is said to be missing."""
+    _, report = analyze(capsys, fault("zero-page-40-names.dmp"))
+    assert "modules-incomplete" in rules(report)
+    assert "dump-stack-missing" not in rules(report)
+
+
+def test_a_page_filled_by_the_debugger_is_absent(capsys: Any) -> None:
+    """0xdeadfeed is no link: the page is absent with its reason, nothing was overwritten."""
+    _, report = analyze(capsys, fault("deadfeed-page.dmp"))
+    assert "error" not in {row["severity"] for row in report["findings"]}
+    text = " ".join(row["text"] for row in report["findings"])
+    assert "could not read this page" in text
+    assert "0xdeadfeed" not in text
+
+
+def test_a_bit_that_moved_is_a_finding(capsys: Any) -> None:
+    """The map gives other pages than the links in them name."""
+    code, report = analyze(capsys, fault("bitmap-bit-moved.dmp"))
+    assert code == 1
+    assert "dump-map-contradicts-memory" in rules(report)
+
+
+def test_values_that_cannot_be_are_findings(capsys: Any) -> None:
+    """Each value that its README names is in the text of one."""
+    code, report = analyze(capsys, fault("garbage-values-clean.dmp"))
+    assert code == 1
+    text = " ".join(row["text"] for row in report["findings"])
+    for name in (
+        "MaxPagesPerWrite", "Flags", "DeviceObject", "MediaType", "PartitionStyle", "DiskSize",
+        "NumberProcessors", "SystemTime", "SystemUpTime",
+    ):  # fmt: skip
+        assert name in text
+
+
+@pytest.mark.parametrize("code", [0x133, 0, 0x100000D1])
+def test_header_and_memory_name_different_bugchecks(code: int, tmp_path: Path, capsys: Any) -> None:
+    """nt!KiBugCheckData holds 0xD1; "_M" is the same code, and a code of 0 hides a crash."""
+    _, report = analyze(capsys, made(tmp_path, at_38=code))
+    assert ("dump-bugcheck-differs" in rules(report)) is (code != 0x100000D1)
+
+
+# ---- the crash lies in the crash path ------------------------------------------------------------
+def test_a_crash_in_a_filter_names_the_filter_and_the_call(tmp_path: Path, capsys: Any) -> None:
+    """The address lies 0x14 bytes behind Dump_Write of the second filter; the answer says so."""
+    _, report = analyze(capsys, made(tmp_path, variant="crash-in-filter"))
+    assert report["machine"][0]["faulting_symbol"] == "dump_acmeflt+0x1054"
+    assert report["machine"][0]["faulting_module"] == "dump_acmeflt.sys"
+    assert report["findings"][0]["rule"] == "crash-in-dump-filter"
+    for words in ("dump_acmeflt.sys of the crash stack", "in its Dump_Write (0x14 bytes behind"):
+        assert words in report["answer"]
+        assert words in report["findings"][0]["text"]
+
+
+def test_the_blamed_module_of_a_real_crash(capsys: Any) -> None:
+    """0x1000007E, parameter 2 (INDEX.md): amdppm at 0xfffff8048b580000."""
+    _, report = analyze(capsys, shared_sample(X64))
+    assert report["machine"][0]["faulting_module"] == "amdppm.sys"
+    assert report["machine"][0]["faulting_symbol"] == "amdppm+0x334c"
+
+
+def test_a_failed_encrypting_filter_leads(tmp_path: Path, capsys: Any) -> None:
+    """BitLocker's Dump_Write failed while a dump was written: told first, with its confidence."""
+    _, report = analyze(capsys, made(tmp_path, variant="encrypting-filter-failed"))
+    assert report["findings"][0]["rule"] == "dump-in-plain-text"
+    assert "plain text, or a part of it did (likely)" in report["findings"][0]["text"]
+    assert report["filters"][0]["product"] == "BitLocker (Microsoft), in-box; encrypts"
+    _, report = analyze(capsys, made(tmp_path, variant="filter-failed"))
+    assert "dump-in-plain-text" not in rules(report)  # acmeflt: not known to encrypt
+
+
+def test_a_hibernation_stack_tells_of_sleep(tmp_path: Path, capsys: Any) -> None:
+    """Which filters write the hibernation file and which the dump."""
+    code, report = analyze(capsys, made(tmp_path, variant="hibernation"))
+    assert code == 0
+    (row,) = [r for r in report["findings"] if r["rule"] == "sleep-transition"]
+    assert "goes through hiber_dumpfve.sys and hiber_acmeflt.sys" in row["text"]
+    assert "a crash dump goes through dump_dumpfve.sys and dump_acmeflt.sys" in row["text"]

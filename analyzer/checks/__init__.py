@@ -14,8 +14,10 @@ from ..errors import UsageError
 from ..records import Anomaly, Finding, Records
 from . import (
     case,
+    crash_place,
     dump_extensions,
     dump_filters,
+    encryption,
     machine,
     ranges,
     rules_case,
@@ -43,6 +45,8 @@ RULES: dict[str, Rule] = {
 
 #: each looks at the records of one source
 CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
+    encryption.check,
+    crash_place.check,
     machine.check,
     dump_filters.check,
     dump_extensions.check,

@@ -20,7 +20,7 @@ from .machine import is_live
 WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
 
 #: FILTER_INITIALIZATION_DATA member -> callback, in call order
-_CALLBACKS = {
+CALLBACKS = {
     "dump_start": "Dump_Start",
     "dump_write": "Dump_Write",
     "dump_finish": "Dump_Finish",
@@ -28,7 +28,7 @@ _CALLBACKS = {
     "dump_read": "Dump_Read",
     "dump_pre_read_write": "Dump_PreReadWrite",
 }
-_WORKING = tuple(field for field in _CALLBACKS if field != "dump_unload")
+_WORKING = tuple(field for field in CALLBACKS if field != "dump_unload")
 _READ_SUPPORT = 0x1  # DUMP_FILTER_FLAG_SYSTEM_SUPPORT_READ, the same bit as DUMP_FILTER_CRITICAL
 
 
@@ -78,7 +78,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
     subject, status = about(row), known(row.last_failing_status)
     failed = status is not None and ntstatus.is_failure(status)
     routine = known(row.last_failing_routine)
-    name = _callback_named(seen, row)
+    name = callback_named(seen, row)
     # A filter is not called after the failure that disabled it, so its last failure is the reason.
     meant = failed and benign.why(row.filter, name, status)
     if row.is_disabled is True and not meant:
@@ -200,7 +200,7 @@ def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) ->
     return broken(rule, text, record, about(record), *fields)
 
 
-def _callback_named(seen: Seen, row: Filter) -> Any:
+def callback_named(seen: Seen, row: Filter) -> Any:
     """The callback that is a filter's last failing routine, None when that cannot be told."""
     routine = known(row.last_failing_routine)
     return next(
@@ -251,7 +251,7 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
 def _routines(seen: Seen) -> Iterator[tuple[Any, str, int]]:
     """Every set callback: of the filters first, then of single callbacks and calls."""
     for row in seen["filters"]:
-        for field, name in _CALLBACKS.items():
+        for field, name in CALLBACKS.items():
             address = known(getattr(row, field))
             if address:
                 yield row, name, address

@@ -14,7 +14,9 @@ from ..records import TABLES, Anomaly, Evidence, Module, Origin, Records
 from ..tables import SCHEMA, shown
 
 #: tables that the checks read; events can be millions and are looked at by their own source
-_TABLES = ("sources", "machine", "modules", "filters", "extensions", "callbacks", "requests")
+_TABLES = (
+    "sources", "machine", "modules", "filters", "extensions", "callbacks", "stages", "requests",
+)  # fmt: skip
 _KINDS = {
     (TABLES[table], column.name): column.kind for table in _TABLES for column in SCHEMA[table]
 }

@@ -7,6 +7,7 @@ driver; how it treats a failing filter is proven on Windows 7 x86 and inferred o
 from __future__ import annotations
 
 from .rule import Rule, table
+from .rules_crash import CRASH
 from .rules_files import FILE
 
 _STACK = (
@@ -336,4 +337,4 @@ _OWN = (
     ),
 )
 
-RULES = table((*FILE, *_STACK, *_FILTER, *_EXTENSION, *_RANGES, *_STORAGE, *_OWN))
+RULES = table((*FILE, *CRASH, *_STACK, *_FILTER, *_EXTENSION, *_RANGES, *_STORAGE, *_OWN))

@@ -83,8 +83,8 @@ FILE = (
         "BugCheckCode of the header is not the code that nt!KiBugCheckData holds in the dump.",
         "One of the two is wrong; a tool that made a dump of a running or a crashed machine may "
         "have put its own code into the header.",
-        "Find out what wrote the dump. In a debugger, compare .bugcheck with the header (!dumpinfo "
-        "or dumpchk).",
+        "Find out what wrote the dump. In a debugger, compare .bugcheck with the header "
+        "(.dumpdebug).",
     ),
     Rule(
         "triage-marker-missing",

@@ -39,6 +39,10 @@ _REGISTERS = {
 SMALLEST = 0x60
 
 
+#: "Progress 0x42" is the shortest line of a dump log
+_SHORTEST_LINE = 13
+
+
 class Diagnosis(NamedTuple):
     """What Windows 11 adds to the header: how writing the dump ended, and the exact version."""
 
@@ -54,10 +58,13 @@ def _diagnosis(head: bytes) -> Diagnosis:
     none = Diagnosis()
     if len(head) < mindumpdef.DumpHeader64.size:
         return none
+    attributes = mindumpdef.DumpHeader64.Attributes.read(head)
+    if attributes == mindumpdef.FILLER32 or not attributes & mindumpdef.DIAGNOSIS_WRITTEN:
+        return none
     line = bytes(fields.LastLine.read(head)).partition(b"\0")[0]
     if not line.strip() or not line.isascii() or not line.decode("ascii").isprintable():
         return none
-    if line.startswith(mindumpdef.SIGNATURE * 2):
+    if line.startswith(mindumpdef.SIGNATURE * 2) or len(line) < _SHORTEST_LINE:
         return none
     build = bytes(fields.Build.read(head)).decode("utf-16-le", "replace").partition("\0")[0]
     revision: int | Absent = none.revision

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..absence import Absent
 from ..layouts import ntdddump
 from ..layouts.crashdmp import STATE_DISABLED
-from ..names import ntstatus
+from ..names import drivers, ntstatus
 from ..records import Callback, Extension, Filter, Module, Origin, Structure
 from ..target import Target, module_at, symbol
 from .context import Tail
@@ -22,6 +22,7 @@ from .nodes import Node
 from .roles import FILTER
 from .walk import Ring, filter_module
 
+_UNKNOWN = Absent("not-found", "a filter of this name is not known")
 _LIVE = "a live session (dumpstart capture) or the filter's own trace events"
 _BIGGER = "a kernel or complete memory dump"
 #: what no dump keeps of a single call
@@ -156,6 +157,7 @@ def _filter(
         last_failing_routine=routine,
         last_failing_status=status,
         last_failing_status_name=status_name,
+        product=drivers.product(owner.filter) or _UNKNOWN,
         origin=owner.origin,
     )
 
@@ -308,9 +310,17 @@ def _unread_rows(
         "stack": stack,
         "origin": origin,
     }
+    product = drivers.product(name) or _UNKNOWN
     count = why if ring is None else ring_count(ring)
     out.filters.append(
-        Filter(**{**dict.fromkeys(Filter._fields, why), **known, "ring_count": count})
+        Filter(
+            **{
+                **dict.fromkeys(Filter._fields, why),
+                **known,
+                "ring_count": count,
+                "product": product,
+            }
+        )
     )
     row = Extension(**{**dict.fromkeys(Extension._fields, why), **known, "is_reconstructed": False})
     is_listed = ring is not None and ring.members != len(ring.nodes)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from ..names import bugchecks
-from ..names.drivers import KERNEL
+from ..names.drivers import CRASH_DUMP_DRIVER, KERNEL
 from ..records import Module
 from ..target import module_at, symbol
 
@@ -72,6 +72,11 @@ def _candidates(
             found.append((value, f"parameter {number}"))
     if exception is not None and exception[0] not in (0, _BREAKPOINT) and exception[1]:
         found.append((exception[1], "exception record"))
+    if isinstance(bugcheck, int):  # a filter's own bugcheck can name its code in any parameter
+        for place, value in enumerate(parameters, 1):
+            module = module_at(modules, value) if isinstance(value, int) else None
+            if module is not None and (module.stack or module.role == CRASH_DUMP_DRIVER):
+                found.append((value, f"parameter {place}"))  # type: ignore[arg-type]
     if isinstance(instruction, int) and instruction:
         module = module_at(modules, instruction)
         if module is not None and module.role != KERNEL:  # in nt it is KeBugCheckEx

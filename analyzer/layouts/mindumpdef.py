@@ -74,6 +74,7 @@ def attribute_names(value: int) -> str:
     return ", ".join(names) or "none"
 
 
+DIAGNOSIS_WRITTEN = 0x1000  # DiagDataWrittenToHeader
 LIVE_DUMP = 0x10  # LiveDumpGeneratedDump
 _NO_CRASH = (0, 0x161)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
 _M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name

@@ -138,3 +138,11 @@ def encrypts(name: Any) -> bool | None:
     """Whether a filter encrypts what is written through it; None when that is not known."""
     found = known(name)
     return found.encrypts if found is not None and found.role == FILTER else None
+
+
+def product(name: Any) -> str:
+    """Whose filter it is, and whether it encrypts; "" when the name is not that of a filter."""
+    found = known(name)
+    if found is None or found.role != FILTER:
+        return ""
+    return f"{found.owner}; {'encrypts' if found.encrypts else 'does not encrypt'}"

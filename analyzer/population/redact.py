@@ -101,6 +101,7 @@ _KEPT: dict[str, dict[str, _Keep]] = {
     },
     "structures": {"stack": _STACK, "symbol": _symbol},
     "filters": {
+        "product": _as_is,
         "filter": _driver,
         "stack": _STACK,
         "last_failing_routine": _ROUTINE,

@@ -135,6 +135,7 @@ class Filter(NamedTuple):
     last_failing_routine: Text
     last_failing_status: Code
     last_failing_status_name: Text
+    product: Text  #: product and vendor of a known filter, and whether it encrypts
     origin: Origin
 
 

@@ -181,6 +181,8 @@ def _key(record: Any) -> tuple[str, str, str]:
 def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:
     if not is_proven and not is_absent(row.is_disabled):
         yield "state", f"{field(row, 'state')}, a word whose place is inferred on this Windows"
+    if not is_absent(row.product):
+        yield "product", field(row, "product")
     if isinstance(row.ring_index, int):
         count = "" if is_absent(row.ring_count) else f" of {field(row, 'ring_count')}"
         yield "call order", f"{row.ring_index + 1}{count}"

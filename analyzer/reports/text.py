@@ -215,6 +215,7 @@ def _filter(one: Filter, inferred: str) -> Iterator[str]:
     version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
     failing = fmt.code(one, "last_failing_status")
     yield from _pairs(
+        ("  product", fields(one, "product")),
         ("  state", state and state + inferred),
         ("  last failure", f"{field(one, 'last_failing_routine')} {failing}" if failing else ""),
         ("  version", "" if is_absent(one.major_version) else version),

@@ -18,14 +18,46 @@ from ..names import bugchecks
 from ..records import Anomaly, Evidence, Module
 from ..target import PAGE
 
+_SUCCESS = "Dump completed successfully."
+#: words of unknown meaning that are shown
+_MOST_WORDS = 8
+
 
 def check(
     dump: KernelDump, modules: Sequence[Module], found: Contexts, all_rings: Sequence[Ring]
 ) -> Iterator[Anomaly]:
     """All contradictions of one dump."""
+    yield from _ending(dump)
     yield from _bugcheck(dump)
     yield from _pages(dump, found)
     yield from _loose_nodes(dump, modules, found, all_rings)
+
+
+def _ending(dump: KernelDump) -> Iterator[Anomaly]:
+    """A dump that is there, whose header says that it did not end well."""
+    told = dump.file.diagnosis
+    if isinstance(told.last_line, Absent) or told.last_line == _SUCCESS:
+        return
+    place = dump.file.origin("dump header", mindumpdef.DIAGNOSIS.LastLine.offset)
+    words = tuple(
+        Evidence(
+            f"header word {offset:#x}",
+            value,
+            "Code",
+            "an error code or a percentage lies here, which is not known",
+            dump.file.origin("dump header", offset),
+        )
+        for offset, value in told.unknown[:_MOST_WORDS]
+    )
+    yield Anomaly(
+        "dump-ended-early",
+        f"The last line that the header keeps of the dump log is {told.last_line!r}, not "
+        f"{_SUCCESS!r}: writing the dump had come so far.",
+        place,
+        "dump",
+        (Evidence("last line", told.last_line, origin=place), *words),
+        {"last_line": told.last_line},
+    )
 
 
 def _bugcheck(dump: KernelDump) -> Iterator[Anomaly]:

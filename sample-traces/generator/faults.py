@@ -34,12 +34,12 @@ def init(**values) -> Callable:
     return lambda m: [stack.set_init(m, row(m), k, v) for k, v in values.items()]
 
 
-def fail(status: int) -> Callable:
-    """The second filter's Dump_Start failed: state bit, routine and status."""
+def fail(status: int, original: str = "", routine: str = "DumpStart") -> Callable:
+    """A filter's callback failed (default: the second's Dump_Start): state, routine and status."""
 
     def change(m: Machine) -> None:
-        stack.set_state(m, row(m), 1)
-        stack.set_failure(m, row(m)["init"]["DumpStart"], status)
+        stack.set_state(m, row(m, original), 1)
+        stack.set_failure(m, row(m, original)["init"][routine], status)
 
     return change
 
@@ -165,6 +165,12 @@ def in_flight(m: Machine) -> None:
     """Four more requests have no end."""
     for number in (1, 2, 3, 4):
         m.requests[number].update(end=0, status=0x20, error=0xDF + number, in_flight=True)
+
+
+def impossible(m: Machine) -> None:
+    """The second filter's structures hold what no driver writes."""
+    stack.set_init(m, row(m), "MaxPagesPerWrite", 0x41414141)
+    stack.set_extension(m, row(m), "MediaType", 0x1A)
 
 
 def worst(m: Machine) -> None:

@@ -93,6 +93,7 @@ class Machine:
         self.unset_fields = []
         self.last_filter_name = "acmeflt.sys"
         self.extra_driver_name = "badnic.sys"
+        self.blamed = None  # (module, offset) that the bugcheck names; None: the extra driver
         self.blocks = []  # (address, size) that a triage dump keeps as data blocks
         self.truth = {
             "modules": [],
@@ -272,7 +273,8 @@ class Machine:
         self.put_string(text, 0, data + ARC_TEXT, len(arc))
         world.write(data + ARC_NAME, bytes(text))
         world.write(data + ARC_TEXT, arc + b"\0\0")
-        bad = self.module(self.extra_driver_name)["base"] + 0x1234
+        blamed, offset = self.blamed or (self.extra_driver_name, 0x1234)
+        bad = self.module(blamed)["base"] + offset
         self.parameters = [self.at["pool"] + 0x31010, 2, 0, bad]
         if self.bugcheck == 0x161:
             self.parameters = [0x20, self.at["pool"], self.at["pool"] + 0x100, 0]

@@ -57,6 +57,7 @@ add("mbr", "the dump disk has an MBR", healthy=True, before=setting(mbr=True))
 add(
     "hibernation",
     "a hibernation stack is loaded too",
+    "sleep-transition",
     healthy=True,
     before=setting(hibernation=True),
 )
@@ -295,6 +296,58 @@ add(
     before=faults.hostile_names,
 )
 
+
+# ---- where the crash lies ---------------------------------------------------------------------
+WIDE = ("x64", "arm64")
+add(
+    "crash-in-filter",
+    "the bugcheck names code of the second filter's Dump_Write",
+    "crash-in-dump-filter",
+    types=DUMP_TYPES,
+    before=setting(blamed=("dump_acmeflt.sys", 0x1054)),
+)
+add(
+    "crash-in-crashdmp",
+    "the bugcheck names code of crashdmp.sys",
+    "crash-in-dump-stack",
+    types=DUMP_TYPES,
+    before=setting(blamed=("crashdmp.sys", 0x1234)),
+)
+add(
+    "crash-in-original",
+    "the bugcheck names code of the driver that the second filter is a copy of",
+    "crash-in-filter-original",
+    types=DUMP_TYPES,
+    before=setting(blamed=("acmeflt.sys", 0x1054)),
+)
+add(
+    "second-bugcheck",
+    "BugCheckProgress has the flag of a second bugcheck",
+    "crash-second-bugcheck",
+    archs=WIDE,
+    memory=lambda m: m.world.pack(m.truth["context"]["progress_address"], "I", 0x20042),
+)
+add(
+    "encrypting-filter-failed",
+    "Dump_Write of BitLocker's filter failed",
+    "dump-in-plain-text",
+    "filter-disabled",
+    "filter-callback-failed",
+    memory=faults.fail(stack.FAILED_START, "dumpfve.sys", "DumpWrite"),
+)
+add(
+    "bugcheck-differs",
+    "header and memory name different bugchecks",
+    "dump-bugcheck-differs",
+    file=lambda parts: faults.set_word(parts.header, 0x38 if parts.machine.wide else 0x28, 0x133),
+)
+add(
+    "values-impossible",
+    "values that cannot be in both structures of the second filter",
+    "filter-value-impossible",
+    "extension-value-impossible",
+    memory=faults.impossible,
+)
 
 ALL = DUMP_TYPES
 add(
