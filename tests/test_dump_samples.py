@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import pytest
 from generator import ARCHS, DUMP_TYPES, LAYOUTS, VARIANTS, Built, Spec, build
@@ -156,31 +156,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("dumps")
 
 
-@pytest.fixture(scope="module", params=HEALTHY + OTHER, ids=name_of)
-def machine(request: pytest.FixtureRequest, folder: Path) -> Case:
-    """Each dump of a healthy machine, built and read once."""
-    return _open(request.param, folder)
-
-
 WITH_NODE_SPECS = [s for s in HEALTHY + OTHER if s.dump_type != 4] + WITH_NODES + SCANNED
+#: what is proven of which dumps: any healthy machine; those that hold the filter nodes; small ones
+#: that hold the end of the dump stack context alone, or nothing of the dump stack
+SPECS = {
+    "machine": HEALTHY + OTHER,
+    "stack": WITH_NODE_SPECS,
+    "context": _specs("context-only", types=(4,)),
+    "bare": BARE,
+}
+Proof = Callable[[Case], None]
+PROOFS: dict[str, list[Proof]] = {kind: [] for kind in SPECS}
 
 
-@pytest.fixture(scope="module", params=WITH_NODE_SPECS, ids=name_of)
-def stack(request: pytest.FixtureRequest, folder: Path) -> Case:
-    """Each dump that holds the filter nodes."""
-    return _open(request.param, folder)
+def proves(kind: str) -> Callable[[Proof], Proof]:
+    """Adds a function to what is proven of the dumps of a kind."""
 
+    def add(function: Proof) -> Proof:
+        PROOFS[kind].append(function)
+        return function
 
-@pytest.fixture(scope="module", params=_specs("context-only", types=(4,)), ids=name_of)
-def context_only(request: pytest.FixtureRequest, folder: Path) -> Case:
-    """Small dumps that hold the end of the dump stack context alone."""
-    return _open(request.param, folder)
-
-
-@pytest.fixture(scope="module", params=BARE, ids=name_of)
-def bare(request: pytest.FixtureRequest, folder: Path) -> Case:
-    """Small dumps without any memory of the dump stack."""
-    return _open(request.param, folder)
+    return add
 
 
 def ns(filetime: int) -> int:
@@ -207,7 +203,8 @@ def test_all_combinations_are_read() -> None:
 
 
 # ---- filters ------------------------------------------------------------------------------------
-def test_filters_are_those_of_the_ring_in_call_order(stack: Case) -> None:
+@proves("stack")
+def filters_are_those_of_the_ring_in_call_order(stack: Case) -> None:
     """Each filter of each stack appears once, at its place in crashdmp's list."""
     wanted = [
         (row["filter"], row["stack"], row["ring_index"], row["node"])
@@ -223,7 +220,8 @@ def test_filters_are_those_of_the_ring_in_call_order(stack: Case) -> None:
     assert sorted(found) == sorted(wanted)
 
 
-def test_ring_count_is_the_number_of_filters(stack: Case) -> None:
+@proves("stack")
+def ring_count_is_the_number_of_filters(stack: Case) -> None:
     """`ring_count` is 2 in every list that has a head; without a head it is not claimed."""
     for row in stack.records["filters"]:
         if stack.spec.variant == "nodes-only":
@@ -232,7 +230,8 @@ def test_ring_count_is_the_number_of_filters(stack: Case) -> None:
             assert row.ring_count == 2
 
 
-def test_initialization_data_field_by_field(stack: Case) -> None:
+@proves("stack")
+def initialization_data_field_by_field(stack: Case) -> None:
     """Every member of FILTER_INITIALIZATION_DATA is the one written; others say why not."""
     for wanted in stack.truth["filters"]:
         row = stack.row("filters", filter=wanted["filter"])
@@ -241,14 +240,16 @@ def test_initialization_data_field_by_field(stack: Case) -> None:
             assert agrees(value, wanted["init"].get(member)), (wanted["filter"], field, value)
 
 
-def test_layout_and_state_of_each_node(stack: Case) -> None:
+@proves("stack")
+def layout_and_state_of_each_node(stack: Case) -> None:
     """The layout is told by content; a healthy filter has state 0 and is not disabled."""
     for wanted in stack.truth["filters"]:
         row = stack.row("filters", filter=wanted["filter"])
         assert (row.layout, row.state, row.is_disabled) == (wanted["layout"], 0, False)
 
 
-def test_nothing_failed(stack: Case) -> None:
+@proves("stack")
+def nothing_failed(stack: Case) -> None:
     """A healthy machine has no last failing routine, and the reason is given."""
     for row in stack.records["filters"]:
         for value in (row.last_failing_routine, row.last_failing_status):
@@ -256,7 +257,8 @@ def test_nothing_failed(stack: Case) -> None:
             assert str(value)
 
 
-def test_extension_field_by_field(stack: Case) -> None:
+@proves("stack")
+def extension_field_by_field(stack: Case) -> None:
     """Every member of FILTER_EXTENSION is the one written, and it was read, not rebuilt."""
     for wanted in stack.truth["filters"]:
         row = stack.row("extensions", filter=wanted["filter"])
@@ -267,7 +269,8 @@ def test_extension_field_by_field(stack: Case) -> None:
             assert agrees(value, wanted["extension"].get(member)), (wanted["filter"], field, value)
 
 
-def test_extension_names(stack: Case) -> None:
+@proves("stack")
+def extension_names(stack: Case) -> None:
     """Enumerations are named as the WDK names them (ntdddump.h, ntdddisk.h)."""
     style = "MBR" if stack.spec.variant == "mbr" else "GPT"
     for row in stack.records["extensions"]:
@@ -276,7 +279,8 @@ def test_extension_names(stack: Case) -> None:
         assert names == (kind, "FixedMedia", style)
 
 
-def test_callbacks_are_named_by_module_and_offset(stack: Case) -> None:
+@proves("stack")
+def callbacks_are_named_by_module_and_offset(stack: Case) -> None:
     """Each callback shows its routine as WinDbg does, the ones not registered say so."""
     bases = {m["name"]: m["base"] for m in stack.truth["modules"] if m["loaded"]}
     for wanted in stack.truth["filters"]:
@@ -294,7 +298,8 @@ def test_callbacks_are_named_by_module_and_offset(stack: Case) -> None:
                 assert isinstance(rows[callback].symbol, Absent)
 
 
-def test_no_dump_claims_a_status_or_a_duration(stack: Case) -> None:
+@proves("stack")
+def no_dump_claims_a_status_or_a_duration(stack: Case) -> None:
     """Return status and duration of a callback are never in a dump: absent, with the reason."""
     for row in stack.records["callbacks"]:
         for value in (row.status, row.duration_ns, row.entry_time):
@@ -302,7 +307,8 @@ def test_no_dump_claims_a_status_or_a_duration(stack: Case) -> None:
             assert value.reason in ("not-recorded", "not-applicable")
 
 
-def test_origin_points_at_the_node(stack: Case) -> None:
+@proves("stack")
+def origin_points_at_the_node(stack: Case) -> None:
     """Address and file offset of the provenance are where the generator put the node."""
     gap = 12 if stack.dump.pointer_size == 8 else 4  # from the pool tag to the block
     for wanted in stack.truth["filters"]:
@@ -315,13 +321,15 @@ def test_origin_points_at_the_node(stack: Case) -> None:
             assert stack.built.data[origin.file_offset - gap :][:4] == b"CDmp"
 
 
-def test_only_a_walk_from_the_list_head_is_certain(stack: Case) -> None:
+@proves("stack")
+def only_a_walk_from_the_list_head_is_certain(stack: Case) -> None:
     """Confidence says how a filter was found."""
     expected = "likely" if stack.spec.variant == "nodes-only" else "certain"
     assert {row.origin.confidence for row in stack.records["filters"]} == {expected}
 
 
-def test_dump_start_was_likely_called(stack: Case) -> None:
+@proves("stack")
+def dump_start_was_likely_called(stack: Case) -> None:
     """Where crashdmp's own marks show that it got behind the start of the filters; else unknown.
 
     A callback of the hibernation stack is not called in a crash, and no mark tells of the others.
@@ -337,7 +345,8 @@ def test_dump_start_was_likely_called(stack: Case) -> None:
             assert isinstance(row.was_called, Absent)
 
 
-def test_flag_bit_0_is_told_apart_as_far_as_the_rest_tells(stack: Case) -> None:
+@proves("stack")
+def flag_bit_0_is_told_apart_as_far_as_the_rest_tells(stack: Case) -> None:
     """ntdddump.h gives the bit two names; only a registered Dump_Read shows which is meant."""
     old = stack.spec.layout == "vista"
     first = "DUMP_FILTER_CRITICAL or read support (the same bit)"
@@ -348,7 +357,8 @@ def test_flag_bit_0_is_told_apart_as_far_as_the_rest_tells(stack: Case) -> None:
         assert row.flags_meaning == (first if is_first else "none")
 
 
-def test_raw_bytes_are_those_of_the_file(stack: Case) -> None:
+@proves("stack")
+def raw_bytes_are_those_of_the_file(stack: Case) -> None:
     """The bytes shown beside the fields lie in the file at the place that the row names."""
     for row in stack.records["extensions"]:
         raw = bytes.fromhex(row.raw_bytes)
@@ -368,7 +378,8 @@ def test_a_live_dump_calls_no_filter(arch: str, folder: Path) -> None:
 
 
 # ---- structures of crashdmp ---------------------------------------------------------------------
-def test_structures_lie_where_the_generator_put_them(stack: Case) -> None:
+@proves("stack")
+def structures_lie_where_the_generator_put_them(stack: Case) -> None:
     """crashdmp's contexts, the disk geometry and the list heads have the addresses written."""
     context = stack.truth["context"]
     wanted = {("filter list head", "crash"): context["filter_list_head"]}
@@ -393,7 +404,8 @@ def test_structures_lie_where_the_generator_put_them(stack: Case) -> None:
     assert found == wanted
 
 
-def test_progress_mark_of_the_dump_block(stack: Case) -> None:
+@proves("stack")
+def progress_mark_of_the_dump_block(stack: Case) -> None:
     """BugCheckProgress is told where its layout is proven (64-bit), else nothing is claimed."""
     stages = [(row.stage, row.amount) for row in stack.records["stages"]]
     whole = stack.spec.dump_type != 4 and stack.spec.variant not in (
@@ -405,7 +417,8 @@ def test_progress_mark_of_the_dump_block(stack: Case) -> None:
 
 
 # ---- small dumps without the nodes --------------------------------------------------------------
-def test_context_rebuilds_the_extension(context_only: Case) -> None:
+@proves("context")
+def context_rebuilds_the_extension(context_only: Case) -> None:
     """What crashdmp fills the extension from is in the dump: told, and marked as rebuilt."""
     for wanted in context_only.truth["filters"]:
         row = context_only.row("extensions", filter=wanted["filter"])
@@ -422,7 +435,8 @@ def test_context_rebuilds_the_extension(context_only: Case) -> None:
                 assert agrees(value, wanted["extension"].get(member)), (field, value)
 
 
-def test_context_alone_tells_no_callbacks(context_only: Case) -> None:
+@proves("context")
+def context_alone_tells_no_callbacks(context_only: Case) -> None:
     """The nodes are not in the dump: their members are absent, and a bigger dump would tell."""
     for wanted in context_only.truth["filters"]:
         row = context_only.row("filters", filter=wanted["filter"])
@@ -433,13 +447,15 @@ def test_context_alone_tells_no_callbacks(context_only: Case) -> None:
             assert "kernel or complete memory dump" in value.would_tell
 
 
-def test_list_of_two_unread_nodes_is_not_counted(context_only: Case) -> None:
+@proves("context")
+def list_of_two_unread_nodes_is_not_counted(context_only: Case) -> None:
     """The head's two links differ, so there are at least two filters, but how many is not known."""
     counts = {str(row.ring_count) for row in context_only.records["filters"]}
     assert counts == {"the list of filters could not be walked to its end; at least 2"}
 
 
-def test_bare_small_dump_says_why_it_knows_nothing(bare: Case) -> None:
+@proves("bare")
+def bare_small_dump_says_why_it_knows_nothing(bare: Case) -> None:
     """Filters are known by their modules; every other field is not determined, with the reason."""
     names = [row["filter"] for row in bare.truth["filters"]]
     assert [row.filter for row in bare.records["filters"]] == names
@@ -447,7 +463,7 @@ def test_bare_small_dump_says_why_it_knows_nothing(bare: Case) -> None:
         row = bare.row("filters", filter=name)
         extension = bare.row("extensions", filter=name)
         assert extension.is_reconstructed is False
-        told = {"filter", "stack", "origin", "is_reconstructed"}
+        told = {"filter", "stack", "origin", "is_reconstructed", "product"}
         values = [
             getattr(record, field)
             for record in (row, extension)
@@ -459,7 +475,8 @@ def test_bare_small_dump_says_why_it_knows_nothing(bare: Case) -> None:
 
 
 # ---- the machine and its modules ----------------------------------------------------------------
-def test_header_field_by_field(machine: Case) -> None:
+@proves("machine")
+def header_field_by_field(machine: Case) -> None:
     """Each header field is the one written; what the writer left unset is absent."""
     row = machine.row("machine")
     for name, field in HEADER.items():
@@ -474,7 +491,8 @@ def test_header_field_by_field(machine: Case) -> None:
     )
 
 
-def test_times_and_registers(machine: Case) -> None:
+@proves("machine")
+def times_and_registers(machine: Case) -> None:
     """Crash time, uptime and the crash context's registers, to the tick."""
     row, header = machine.row("machine"), machine.truth["header"]
     assert row.system_time == ns(header["system_time"])
@@ -483,7 +501,8 @@ def test_times_and_registers(machine: Case) -> None:
     assert (row.instruction_pointer, row.stack_pointer) == (registers["ip"], registers["sp"])
 
 
-def test_architecture_and_build_lab(machine: Case) -> None:
+@proves("machine")
+def architecture_and_build_lab(machine: Case) -> None:
     """Five levels and PAE are told apart; NtBuildLab is read where the dump holds its text."""
     row = machine.row("machine")
     assert row.architecture == machine.spec.arch + ("-la57" if machine.spec.la57 else "")
@@ -493,7 +512,8 @@ def test_architecture_and_build_lab(machine: Case) -> None:
         assert row.build_lab == machine.truth["build_lab"]
 
 
-def test_modules_field_by_field(machine: Case) -> None:
+@proves("machine")
+def modules_field_by_field(machine: Case) -> None:
     """Name, range, check sum, role, stack and load order of every module, loaded and unloaded."""
     wanted = [
         (
@@ -512,7 +532,8 @@ def test_modules_field_by_field(machine: Case) -> None:
     assert found == wanted
 
 
-def test_time_stamps_of_modules(machine: Case) -> None:
+@proves("machine")
+def time_stamps_of_modules(machine: Case) -> None:
     """From the list entry; Windows 7 keeps none there, so only images in the dump have one."""
     from_image = machine.spec.layout == "vista" and machine.spec.dump_type != 4
     # the generator leaves the header pages of drivers out, but for the HAL and the one that crashed
@@ -533,7 +554,8 @@ def test_time_stamps_of_modules(machine: Case) -> None:
             assert row.image_key == f"{stamp:08X}{wanted['size']:x}"
 
 
-def test_copies_are_compared_with_their_originals(machine: Case) -> None:
+@proves("machine")
+def copies_are_compared_with_their_originals(machine: Case) -> None:
     """Miniport and filters are the same image as their originals; the port driver has none."""
     old = machine.spec.layout == "vista" and machine.spec.dump_type != 4
     for wanted, row in zip(machine.truth["modules"], machine.records["modules"]):
@@ -550,13 +572,15 @@ def test_copies_are_compared_with_their_originals(machine: Case) -> None:
             assert row.original_match == "same image"
 
 
-def test_tags_of_the_secondary_data(machine: Case) -> None:
+@proves("machine")
+def tags_of_the_secondary_data(machine: Case) -> None:
     """GUID and size of each block."""
     found = [{"guid": tag.guid, "size": tag.size_bytes} for tag in machine.records["tags"]]
     assert found == machine.truth["tags"]
 
 
-def test_requests_to_the_tick(machine: Case) -> None:
+@proves("machine")
+def requests_to_the_tick(machine: Case) -> None:
     """Every storage request: times, duration, what it was, and whether it is in flight."""
     assert len(machine.records["requests"]) == len(machine.truth["requests"])
     crash = ns(machine.truth["header"]["system_time"])
@@ -580,7 +604,8 @@ def test_requests_to_the_tick(machine: Case) -> None:
             assert row.status_name == "SRB_STATUS_SUCCESS"
 
 
-def test_residue_of_the_dump_writer(machine: Case) -> None:
+@proves("machine")
+def residue_of_the_dump_writer(machine: Case) -> None:
     """Each pointer into the dump path on the stack, and whether it follows a call instruction."""
     wanted = {
         (row["address"], row["target"], row["module"], row["follows_call"])
@@ -593,7 +618,8 @@ def test_residue_of_the_dump_writer(machine: Case) -> None:
     assert found == wanted
 
 
-def test_source_says_what_the_dump_can_tell(machine: Case) -> None:
+@proves("machine")
+def source_says_what_the_dump_can_tell(machine: Case) -> None:
     """The source row names nodes where there are some, and always what no dump keeps."""
     row = machine.row("sources")
     nodes = machine.spec.dump_type != 4
@@ -602,9 +628,23 @@ def test_source_says_what_the_dump_can_tell(machine: Case) -> None:
     assert "duration of any callback" in row.cannot_tell
 
 
-def test_healthy_dumps_have_no_anomaly(machine: Case) -> None:
+@proves("machine")
+def healthy_dumps_have_no_anomaly(machine: Case) -> None:
     """The reader notes nothing odd, but for a dump without secondary data."""
     rules = {note.rule for note in machine.records.anomalies}
     assert rules == (
         {"secondary-data-missing"} if machine.spec.variant == "no-secondary" else set()
     )
+
+
+# ---- every dump ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "spec", dict.fromkeys(s for specs in SPECS.values() for s in specs), ids=name_of
+)
+def test_every_field_is_the_one_written(spec: Spec, folder: Path) -> None:
+    """All that is proven of dumps like this one."""
+    case = _open(spec, folder)
+    proofs = [f for kind, specs in SPECS.items() if spec in specs for f in PROOFS[kind]]
+    assert len(proofs) >= min(map(len, PROOFS.values())) > 0
+    for proof in proofs:
+        proof(case)
