@@ -290,7 +290,7 @@ def _baseline(arguments: Any) -> int:
 
 
 def _capture(arguments: Any) -> int:
-    return live.capture(arguments, _tell)
+    return live.capture(arguments, _tell, _print)
 
 
 def _script(arguments: Any) -> int:

@@ -15,6 +15,7 @@ from analyzer.dumpfile import open_dump
 GO_ON, STOP = "go on", "stop"
 STACK = 0xFFFFF80000100000
 TSC_HZ = 2_000_000_000
+CALL = b"\x90\x90\xe8\0\0\0\0"  #: two nops, call rel32
 
 
 class Call(NamedTuple):
@@ -76,8 +77,21 @@ class FakeMachine:
         self.last = ""
         base = next(m.base for m in self.memory.modules() if m.name == "crashdmp.sys")
         self.back = base + 0x1234
+        self.patch(self.back - 7, CALL)
         self.patch(self.back, b"\x85\xc0\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90")
+        for step in script:
+            if isinstance(step, Call):
+                self._add_code(step)
         self._steps = self._run(script)
+
+    def _add_code(self, call: Call) -> None:
+        """What a debugger looks at before it sets a breakpoint: code, a call before a return."""
+        if isinstance(self.read(call.routine, 1), Absent):
+            self.patch(call.routine, b"\x90")
+        if call.back:
+            self.patch(call.back - 7, CALL + bytes(30))
+        for inner in call.inner:
+            self._add_code(inner)
 
     def patch(self, address: int, data: bytes) -> None:
         """Writes memory."""

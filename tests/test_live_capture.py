@@ -5,20 +5,20 @@ Two filters of a sample dump are called; fake_machine.py says what this does not
 
 from __future__ import annotations
 
-import os
-import signal
+import re
 import sys
-import threading
 
 import fake_pykd
 import pytest
 from conftest import SAMPLE_TRACES
 from fake_machine import TSC_HZ, Bugcheck, Call, Exception_, FakeMachine, Idle, Load
+from live_command import capture_here
 from test_capture_file import BASE, node_bytes
 
 import analyzer
 from analyzer.absence import Absent
 from analyzer.cli import main
+from analyzer.errors import SessionError
 from analyzer.live import pykd_target
 from analyzer.live.capture import Capture
 from analyzer.live.routines import Routine, Writes
@@ -310,7 +310,9 @@ def test_filter_that_is_loaded_later_gives_no_false_warning(world, tmp_path):
         Load("dump_late.sys", BASE, (driver_image(BASE, 0x500),)),
         Call(BASE + 0x500, node + 0x40, second=node, writes=((node, early),)),
     ]
-    world(script)[0].patch(node, bytes(0x40) + node_bytes()[0x40:])
+    machine, _ = world(script)
+    machine.patch(node, bytes(0x40) + node_bytes()[0x40:])
+    machine.patch(BASE + 0x1000, bytes(0x1000))
     case, _, _ = captured(tmp_path)
     assert set(rules(case)) <= {"duration-uncalibrated"}
     row = next(r for r in case.records["extensions"] if r.filter == "dump_late.sys")
@@ -321,12 +323,37 @@ def test_filter_that_is_loaded_later_gives_no_false_warning(world, tmp_path):
     assert not any(isinstance(count, int) for count in counts)
 
 
-def test_routine_named_by_the_user(world, tmp_path):
-    """--callback watches any address, known or not."""
+def test_routine_named_by_the_user(world, dump, tmp_path):
+    """--callback watches any address in a loaded module, known or not."""
+    place = routine(dump, FVE, "Dump_Start")[0] + 0x58
+    machine, _ = world([Call(place, status=5)])
+    machine.patch(place, b"\x90")
+    case, _, _ = captured(tmp_path, routines=[Routine("Dump_Start", f"{place:#x}", None)])
+    assert [c[1:4] for c in calls(case)] == [("Dump_Start", 0, 5)]
+
+
+def test_no_breakpoint_outside_of_modules(world, tmp_path):
+    """An address in no module is never written to: that is told instead."""
     world([Call(0xFFFFF80012345678, status=5)])
     routines = [Routine("Dump_Start", "0xfffff80012345678", None)]
     case, _, _ = captured(tmp_path, routines=routines)
-    assert [c[1:4] for c in calls(case)] == [("Dump_Start", 0, 5)]
+    assert calls(case) == []
+    told = [f.text for f in case.records["findings"] if f.rule == "capture-not-armed"]
+    assert any("lies in no loaded module" in text for text in told)
+
+
+def test_no_breakpoint_at_a_return_address_that_is_none(world, dump, tmp_path):
+    """What lies at the top of the stack is written to only behind a call in a module."""
+    address, extension = routine(dump, FVE, "Dump_Start")
+    for back in (0xFFFFC08BE4000800, dump["modules"][0].base + 0x5000):
+        machine, _ = world([Call(address, extension, back=back)])
+        machine.patch(back - 7, bytes(40))
+        case, _, _ = captured(tmp_path)
+        row = next(r for r in case.records["callbacks"] if r.call is not None)
+        assert "its return was not watched" in str(row.status)  # and the call itself is told
+        assert row.entry_clock > 0
+        assert "callback-never-returned" not in rules(case)
+        (tmp_path / "capture.jsonl").unlink()
 
 
 def test_node_is_found_around_an_extension(world, tmp_path):
@@ -361,7 +388,9 @@ def test_no_more_breakpoints_than_an_engine_holds(world, tmp_path):
             return held
 
     machine.breakpoints = Counting()
-    machine.memory.modules = list
+    some = machine.memory.modules()[0]
+    around = some._replace(name="x.sys", base=places[0], end=places[-1] + 0x1000, size=0x4000)
+    machine.memory.modules = lambda: [around]
     routines = [Routine("Dump_Start", f"{place:#x}") for place in places]
     case, _, _ = captured(tmp_path, routines=routines)
     told = [f for f in case.records["findings"] if f.rule == "capture-not-armed"]
@@ -394,32 +423,22 @@ def test_short_call_is_below_the_noise(world, dump, tmp_path):
     assert "duration-below-noise" in rules(case)
 
 
-def test_command(world, dump, tmp_path, capsys):
-    """dumpstart capture, from the command line to the report."""
-    world([call(dump, FVE, "Dump_Start", status=0xC000000D)])
-    path = str(tmp_path / "c.jsonl")
-    assert main(["capture", "--connect", "com:port=com1", "--output", path]) == 0
-    assert "1 calls captured" in capsys.readouterr().err
+def test_command(world, dump, tmp_path):
+    """From the options of dumpstart capture to the report, and what is printed meanwhile."""
+    world([call(dump, FVE, "Dump_Start", status=0xC000000D, ticks=100_000)])
+    path, said = str(tmp_path / "c.jsonl"), []
+    run = capture_here("com:port=com1", "--backend=pykd", "--output", path, say=said.append)
+    assert (run.calls, run.files) == (1, [path])
+    line = next(line for line in said if "STATUS_INVALID_PARAMETER" in line)
+    assert re.fullmatch(
+        r" +\d+\.\d{3} s  dump_dumpfve\.sys  Dump_Start   STATUS_INVALID_PARAMETER +50 us", line
+    )
     assert main(["analyze", path]) == 1
-    assert "STATUS_INVALID_PARAMETER" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_the_capture(world, tmp_path, capsys):
-    """Ctrl+C breaks in, writes the end and leaves the target running."""
-    machine, pykd = world([Idle()])
-    path = tmp_path / "c.jsonl"
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    assert main(["capture", "--connect", "com:port=com1", "--output", str(path)]) == 1
-    assert "stopped by the user; 0 calls captured" in capsys.readouterr().err
-    assert '"reason":"stopped by the user"' in path.read_text()
-    assert machine.breakpoints == {}
-    assert pykd.log[-1] == "qd"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_command_without_pykd(tmp_path, capsys, monkeypatch):
+def test_command_without_pykd(tmp_path, monkeypatch):
     """Without pykd one sentence says what is missing."""
     monkeypatch.setitem(sys.modules, "pykd", None)
     path = str(tmp_path / "c.jsonl")
-    assert main(["capture", "--connect", "com:port=com1", "--output", path]) == 2
-    assert "pykd is not installed here" in capsys.readouterr().err
+    with pytest.raises(SessionError, match="pykd is not installed here"):
+        capture_here("com:port=com1", "--backend=pykd", "--output", path)

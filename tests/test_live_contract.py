@@ -13,7 +13,9 @@ import threading
 import fake_pykd
 import pytest
 from conftest import SAMPLE_TRACES
+from dump_session import DumpSession
 from fake_machine import Call, Exception_, FakeMachine, Idle
+from replay import ReplaySession
 from test_capture_file import facts
 from test_live_capture import FVE, call
 
@@ -23,13 +25,13 @@ from analyzer.absence import Absent
 from analyzer.cli import main
 from analyzer.dumpfile import open_dump
 from analyzer.errors import SessionError
-from analyzer.live import instructions, look, ntoseye_target, pykd_target
+from analyzer.live import dbgeng_target, instructions, look, ntoseye_target, pykd_target
 from analyzer.live.capture import Capture
-from analyzer.live.replay import ReplaySession
-from analyzer.live.session import CONTINUE, STOP, DumpSession
+from analyzer.live.session import CONTINUE, STOP
 from analyzer.reports.answer import sentences
 from analyzer.sources.capture_format import Writer, encode
 
+_BACKENDS = {"dbgeng": dbgeng_target, "ntoseye": ntoseye_target, "pykd": pykd_target}
 HERE = 0xFFFFF80012340000
 THERE = 0xFFFFF80012350000
 
@@ -48,9 +50,9 @@ def pykd_session(sample, monkeypatch):
 
 @pytest.fixture
 def attached():
-    """A real target: DUMPSTART_TARGET is ``pykd:CONNECT`` or ``ntoseye:ADDRESS``."""
+    """A real target: DUMPSTART_TARGET is BACKEND:CONNECTION."""
     backend, _, where = os.environ["DUMPSTART_TARGET"].partition(":")
-    session = (ntoseye_target if backend == "ntoseye" else pykd_target).attach(where)
+    session = _BACKENDS[backend].attach(where)
     yield session
     session.close()
 
@@ -262,12 +264,12 @@ def test_real_minidumps_as_sessions(shared_sample, name):
         assert len(rows[0]) == 1
 
 
-def test_a_replay_does_not_write_over_its_capture(tmp_path, capsys):
-    """The file that is played again is not the file that is written, whatever the user says."""
+def test_a_capture_is_not_written_over(tmp_path, capsys):
+    """What a machine once did cannot be repeated."""
     path = tmp_path / "c.jsonl"
     path.write_text("".join(encode(fact) + "\n" for fact in facts([(5000, 0)])))
     held = path.read_bytes()
-    assert main(["capture", "--replay", str(path), "--output", str(path)]) == 2
+    assert main(["capture", "com:port=com1", "--output", str(path)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert path.read_bytes() == held
 
@@ -275,18 +277,23 @@ def test_a_replay_does_not_write_over_its_capture(tmp_path, capsys):
 def test_a_session_that_cannot_be_opened_leaves_no_file(tmp_path, capsys):
     """Not even an empty one."""
     path = tmp_path / "new.jsonl"
-    assert main(["capture", "--replay", str(tmp_path / "none"), "--output", str(path)]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    missing = str(tmp_path / "none.dll")
+    assert main(["capture", "com:port=com1", "--engine", missing, "--output", str(path)]) == 2
     assert not path.exists()
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    "option", ["--timeout=nan", "--timeout=-1", "--calls=0", "--tsc-hz=-5", "--callback=0x0"]
+    "option",
+    [
+        *("--timeout=nan", "--timeout=-1", "--calls=0", "--tsc-hz=-5", "--callback=0x0"),
+        *("--stop-on=slow", "--stop-on=slow=x", "--stop-on=failures", "--writes=some"),
+    ],
 )
 def test_numbers_that_cannot_be(option, tmp_path):
     """A usage error, before anything is opened."""
     path = tmp_path / "new.jsonl"
-    assert main(["capture", "--replay", "x", "--output", str(path), option]) == 2
+    assert main(["capture", "com:port=com1", "--output", str(path), option]) == 2
     assert not path.exists()
 
 

@@ -145,7 +145,7 @@ def test_the_session_log_is_a_capture(console, dump, tmp_path):
     run, machine = console(
         [call(dump, FVE, "Dump_Start", status=1), call(dump, ACME, "Dump_Start")]
     )
-    run("arm")
+    run("arm", "--facts")
     pykd = sys.modules["pykd"]
     machine.go()
     extension.main(["stop"])

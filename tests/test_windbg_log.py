@@ -99,7 +99,7 @@ def test_machine_of_a_script_run(opened):
 def test_call_that_never_returns(opened):
     """An entry at the end of the log is a call that did not return."""
     cut = SCRIPT_RUN[: SCRIPT_RUN.index("dumpstart:1 leave")]
-    assert "callback-never-returned" in rules(opened(cut))
+    assert "callback-under-way" in rules(opened(cut))
 
 
 CLOSED = "kd> Closing open log file 'x_0f3c_2026-11-22_09-15-18-000.txt'\n"

@@ -64,7 +64,7 @@ def live_session(folder: Path) -> Session:
     """One session of the engine."""
     wine, machine = session.provided(), Machine(guest()[1], SCENARIOS["failing"])
     capture, log = folder / "capture.jsonl", folder / "session.log"
-    arm = ["arm", "--output", windows_path(capture), "--writes", "all"]
+    arm = ["arm", "--output", windows_path(capture), "--writes", "all", "--facts"]
     commands = {
         "reload": ".reload",
         "load": load(),

@@ -13,8 +13,8 @@ import pytest
 from kd.machine import DISK, Machine
 from kd.scenarios import SCENARIOS, TICKS_PER_SECOND
 from kd.simulator import guest, simulated
-from test_wine_capture import capture
 from wine import session
+from wine.captures import capture
 from wine.provision import windows_path
 
 import analyzer
@@ -41,24 +41,24 @@ class Ran(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Captures with pykd, writes a script of that capture, runs it without Python in the engine."""
+    """Captures, writes a script of that capture, runs it without Python in the engine."""
     return session.twice(lambda: run_script(tmp_path_factory.mktemp("script")))
 
 
 def run_script(folder: Path) -> Ran:
     """One capture, one script."""
     wine, machine = session.provided(), Machine(guest()[1], SCENARIO)
-    captured = capture("failing", folder).case
+    captured = capture("failing", folder)
     script, log = folder / "script.txt", folder / "session.log"
     options = ["--writes", "all", "--tsc-hz", str(TICKS_PER_SECOND), "--log", windows_path(log)]
-    assert main(["script", str(folder / "failing.jsonl"), *options, "--output", str(script)]) == 0
+    assert main(["script", str(captured.files[0]), *options, "--output", str(script)]) == 0
     done = machine.nt.address("KiRequestDone")
     commands = [".reload", f"$$<{windows_path(script)}", f"bp {done:#x}", "g", ".logclose"]
     with simulated("failing", tty=wine.port, stop_ticks=STOP_TICKS) as target:
         session.debug(wine, [*commands, "bc *", "qd"])
         report = target.end()
     (written,) = folder.glob("session_*.log")
-    return Ran(captured, analyzer.open(str(written)), report, machine, script)
+    return Ran(captured.case, analyzer.open(str(written)), report, machine, script)
 
 
 def test_the_log_tells_what_the_capture_tells(ran: Ran) -> None:

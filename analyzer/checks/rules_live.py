@@ -16,8 +16,17 @@ _CALLS = (
         "The breakpoint at its entry was hit and the one at its return address was not, as long as "
         "the capture went on.",
         "If it hangs, the dump ends with it: nothing else runs on a crashed machine. A capture "
-        "that was cut or stopped inside the call looks the same.",
+        "that was stopped inside the call looks the same.",
         "Break in and look at the stack of that processor; compare with why the capture ended.",
+    ),
+    Rule(
+        "callback-under-way",
+        "warning",
+        "A callback was under way where the capture is cut",
+        "The capture ends without its end line, and the last thing it holds of this call is its "
+        "entry.",
+        "The call may have returned a moment later, or it hangs: what is cut cannot tell.",
+        "Look at the target, if it still stands; else capture once more, up to the end.",
     ),
     Rule(
         "callback-exception",
@@ -104,6 +113,15 @@ _DURATIONS = (
         "The clocks differ no more than at two stops with nothing between them.",
         "Such a call took no time that matters, but its duration is not known.",
         "Use the filter's own trace events if the exact time matters.",
+    ),
+    Rule(
+        "duration-paused",
+        "info",
+        "The target stood in the debugger during a call",
+        "The target stopped while the call was under way: a breakpoint of the user's, an exception "
+        "or a break-in; its clock goes on meanwhile.",
+        "The time between entry and return is an upper bound; how long the call took is not known.",
+        "Capture once more without stopping inside the callback.",
     ),
     Rule(
         "duration-uncalibrated",

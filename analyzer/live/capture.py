@@ -16,10 +16,12 @@ from ..dumpstack import roles
 from ..dumpstack.describe import ring_count
 from ..dumpstack.nodes import Node
 from ..dumpstack.walk import filter_module
+from ..names import ntstatus
 from ..records import Module, Origin
 from ..sources.capture_format import AT_DRIVER_ENTRY, DRIVER_ENTRY, Fact, header, hexadecimal
 from ..target import module_at
-from . import find
+from . import arguments, find
+from .options import StopOn
 from .routines import MANY, Routine, Writes
 from .session import Session, plain
 from .watch import Armed, Open, Watch
@@ -38,13 +40,19 @@ class Capture:
         sink: Callable[[Fact], None],
         writes: Writes = _FIRST_HUNDRED,
         limit: int | None = None,
+        stop_on: StopOn = StopOn(),  # noqa: B008 - a NamedTuple cannot change
     ) -> None:
         self.session, self._sink = session, sink
-        self.watch = Watch(session, sink, writes, limit)
+        self.watch = Watch(session, sink, writes, limit, stop_on)
         self.watch.on_driver_entry = self._initialised
         self.watch.on_new_extension = self._discovered
+        self.watch.on_stop = self.read_nodes
+        self.watch.points.modules = lambda: [*self._modules, *session.modules()]
+        self.watch.describe = self._described
+        self.rebooted = False
         self._stop_wanted = False
         self._modules: list[Module] = []
+        self._known: dict[int, tuple[Node, Fact]] = {}  #: nodes as they were read last
 
     # -- beginning and ending ------------------------------------------------------------------
 
@@ -66,7 +74,7 @@ class Capture:
         for module in found.modules:
             self._sink(module_fact(module))
         for _, node, _, fact in self._nodes(found):
-            self._sink({**node_fact(node), **fact})
+            self._tell_node(node, fact)
         return found
 
     def begin(self, routines: Sequence[Routine] = (), tsc_hz: int | None = None) -> None:
@@ -75,6 +83,7 @@ class Capture:
         clock = find.frequency(self.session, tsc_hz)
         if clock is not None:
             self._sink(clock)
+            self.watch.hz = clock["hz"]
         known = set()
         for name, node, stack, _ in self._nodes(found):
             known.add(name)
@@ -89,7 +98,11 @@ class Capture:
                 self.watch.not_armed(routine.callback, routine.filter, address)
             else:
                 self.watch.arm(self._named(routine, address), address, None)
-        self.session.on_module_load(self._guarded_load)
+        session = self.session
+        session.on("load", self._guarded(self._loaded))
+        session.on("unload", self._guarded(self._unloaded))
+        session.on("reboot", self._guarded(self._rebooted))
+        session.on("stand", self._guarded(self._stands))
 
     def run(self, timeout: float, patience: int = PATIENCE) -> str:
         """Lets the target run until the time is up or something ends the capture; why it ended."""
@@ -103,6 +116,8 @@ class Capture:
                 return "the time limit was reached"
             calls = self.watch.calls
             stop = self.session.resume(left)
+            if self.rebooted:
+                return "the target rebooted"
             if stop.kind == "timeout":
                 return "the time limit was reached"
             if self.watch.reason:
@@ -117,7 +132,8 @@ class Capture:
                 }
             )  # fmt: skip
             if stop.kind == "ended":
-                return "the target is gone"
+                self.watch.points.forget()
+                return stop.detail or "the target is gone"
             self.watch.tell_bugcheck()
             idle = idle + 1 if self.watch.calls == calls else 0
             if idle >= patience:
@@ -135,7 +151,9 @@ class Capture:
         """Removes every breakpoint and writes the end; a second call does nothing."""
         if self.watch.ended:
             return
-        self.watch.end()
+        if not self.watch.points.is_over:
+            self.read_nodes()
+        self.watch.end(self.rebooted)
         for text in self.session.errors:
             self._sink({"fact": "error", "text": text})
         self._sink(
@@ -177,7 +195,7 @@ class Capture:
         routine = armed.routine
         armed.layout = node.layout
         how = f"around the extension given to {routine.callback}"
-        self._sink({**node_fact(node), "stack": routine.stack or "", "how": how})
+        self._tell_node(node, {"stack": routine.stack or "", "how": how})
         self._arm_node(node, routine.filter, routine.stack)
 
     def _arm_node(self, node: Node, name: str | None, stack: str | None) -> None:
@@ -188,11 +206,66 @@ class Capture:
                 routine = Routine(callback, f"{address:#x}", name, stack or None)
                 self.watch.arm(routine, address, node.layout)
 
-    def _guarded_load(self, name: str, base: int) -> None:
-        try:
-            self._loaded(name, base)
-        except Exception as error:  # noqa: BLE001 - called by the engine while the target stands still
-            self._sink({"fact": "error", "text": f"{name}: {type(error).__name__}: {error}"})
+    def _guarded(self, take: Callable[..., None]) -> Callable[..., None]:
+        """An event of this capture: what goes wrong is a fact, after the end it is passed over."""
+
+        def event(*values: Any) -> None:
+            try:
+                if not self.watch.ended:
+                    take(*values)
+            except Exception as error:  # noqa: BLE001 - called by the engine while the target stands still
+                self._sink({"fact": "error", "text": f"{type(error).__name__}: {error}"})
+
+        return event
+
+    def _stands(self, why: str) -> None:
+        """Somebody else stopped the target: what is under way takes longer for it."""
+        if self.watch.under_way:
+            session = self.session
+            self._sink(
+                {
+                    "fact": "stop", "kind": "stand", "cpu": plain(session.current_processor()),
+                    "detail": f"a stop of the debugger's user ({why})",
+                    "host": session.clock().host_ns,
+                }
+            )  # fmt: skip
+
+    def _rebooted(self) -> None:
+        """Addresses of the boot that is over mean nothing any more."""
+        self.rebooted = True
+        self._sink({"fact": "reboot", "host": self.session.clock().host_ns})
+        self.watch.end(is_gone=True)
+
+    def _unloaded(self, base: int) -> None:
+        """A driver is gone: nothing of it is watched any more, until it is loaded again."""
+        module = next((m for m in self._modules if m.base == base and m.loaded), None)
+        if module is None or not isinstance(module.end, int):
+            return
+        self._modules = [m for m in self._modules if m is not module]
+        for armed in self.watch.unloaded(base, module.end):
+            layout = armed.layout
+            self._known = {k: v for k, v in self._known.items() if v[0].layout is not layout}
+        self._sink(
+            {
+                **module_fact(module), "loaded": False, "unloaded": True,
+                "host": self.session.clock().host_ns,
+            }
+        )  # fmt: skip
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def _tell_node(self, node: Node, fact: Fact) -> None:
+        self._sink({**node_fact(node), **fact})
+        if isinstance(node.address, int):
+            self._known[node.address] = node, fact
+
+    def read_nodes(self) -> None:
+        """Tells each node that is no longer as it was: crashdmp writes a filter's state there."""
+        for address, (node, fact) in list(self._known.items()):
+            data = self.session.read(address, len(node.data))
+            if isinstance(data, bytes) and data != node.data:
+                now = node._replace(data=data)
+                self._tell_node(now, {**fact, "host": self.session.clock().host_ns})
 
     def _loaded(self, name: str, base: int) -> None:
         """A driver was loaded: of a dump stack, its DriverEntry is watched, which gets the node."""
@@ -230,8 +303,16 @@ class Capture:
             self.watch.not_armed("No callback", routine.filter, node)
         else:
             fact: Fact = {"stack": routine.stack or "", "how": AT_DRIVER_ENTRY}
-            self._sink({**node_fact(node), **fact})
+            self._tell_node(node, fact)
             self._arm_node(node, routine.filter, routine.stack)
+
+    def _described(self, call: Open, fact: Fact) -> list[str]:
+        """Where the target stands: the call, its status, the stack."""
+        routine = call.armed.routine
+        name = ntstatus.name(int(fact["status"] or "0", 16))
+        status = fact["status"] if not isinstance(name, str) else f"{fact['status']} ({name})"
+        lines = [f"{routine.callback} of {routine.filter or 'an unnamed filter'} returned {status}"]
+        return lines + [f"  {frame}" for frame in arguments.stack(self.session)]
 
 
 def node_fact(node: Node) -> Fact:

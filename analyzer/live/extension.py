@@ -1,4 +1,4 @@
-"""The commands inside WinDbg: ``!dumpstart``, with ``filters``, ``callbacks``, ``arm``, ``report``.
+"""The commands inside WinDbg: ``!dumpstart``, with ``filters``, ``calls``, ``arm``, ``report`` etc.
 
 Invariant: output is plain ASCII that reads well at 80 columns; DML links are an extra that says
 nothing new. What is armed stays armed between two commands, because this module stays loaded
@@ -11,24 +11,30 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 from ..errors import AnalyzerError, UsageError
 from ..records import Records
-from ..sources.capture_format import TAG, Fact, Writer, encode
+from ..sources.capture_format import Fact, Writer, encode
 from ..sources.capture_reader import CaptureReader
 from . import pykd_target
+from .arguments import stack
 from .capture import Capture
+from .lines import Narrator
+from .options import parse_stop_on
 from .routines import parse, parse_writes
 from .run import NOTHING
+from .shown import sections
 
 HELP = """\
 !dumpstart [COMMAND] [OPTIONS]   what the crash dump filter drivers did
 
-  (none)      overview: machine, dump stack, filters
+  (none)      overview: what was watched, machine, dump stack, filters
   filters     each filter with its FILTER_EXTENSION, field by field
-  callbacks   their routines, and the calls captured so far
+  callbacks   their routines, how often each was called, its last status
+  calls       each call captured so far, one line each
+  stack       where the target stands: the call stack, calls under way
   arm         watch all callbacks; then continue with  g
   report      findings and all of the above
   stop        end the capture and remove its breakpoints
@@ -39,16 +45,22 @@ options of arm:
                          number that is free, in the temporary folder)
   --callback [NAME=]WHERE  also watch module!symbol, module+0xOFFSET, 0xADDRESS
   --writes LIMIT         first:100,last:50 | all | off (default first:100)
+  --stop-on WHEN         failure | slow=MS | return | never (default never):
+                         stand at the return of such a call
   --tsc-hz HZ            frequency of the target's TSC, if it is known
-  --quiet                do not print each fact into the session log
+  --facts                print each fact as well: a log of the session is then
+                         a capture
+  --quiet                print nothing while calls happen
 
 Options may also stand in the environment variable DUMPSTART_ARGS, or in the
 file that DUMPSTART_ARGS_FILE names, where !py does not pass them on.
 """
 #: environment variables for debuggers that lose a script's arguments
 ARGUMENTS, ARGUMENTS_FILE = "DUMPSTART_ARGS", "DUMPSTART_ARGS_FILE"
-COMMANDS = ("overview", "filters", "callbacks", "arm", "report", "stop")
-WIDTH = 80
+COMMANDS = ("overview", "filters", "callbacks", "calls", "stack", "arm", "report", "stop")
+_FLAGS = ("quiet", "facts")
+_VALUES = ("output", "callback", "writes", "tsc-hz", "stop-on")
+_UNWATCHED = "Nothing was watched yet:  !dumpstart arm  , then  g"
 
 
 class State:
@@ -57,7 +69,8 @@ class State:
     capture: Capture | None = None
     session: Any = None
     writer: Writer | None = None
-    facts: list[Fact] = []
+    facts: list[tuple[int, Fact]] = []  #: with their places in the capture file
+    size = 0  #: of that file
     path = ""
 
 
@@ -80,6 +93,10 @@ def main(argv: Sequence[str], out: Callable[[str, str | None], None] | None = No
             _arm(rest, say)
         elif command == "stop":
             _stop(say)
+        elif command == "stack":
+            _stack(say)
+        elif command == "calls":
+            _calls(say)
         else:
             _show(command, say)
     except AnalyzerError as error:
@@ -142,17 +159,28 @@ def _arm(arguments: Sequence[str], say: Callable[[str, str | None], None]) -> No
     path = options.get("output") or _free_path()
     routines = [parse(text) for text in options["callback"]]
     writes = parse_writes(options.get("writes") or "first:100")
+    stop_on = parse_stop_on(options.get("stop-on") or "never")
     hertz = options.get("tsc-hz") or ""
     if hertz and not (hertz.isdecimal() and int(hertz)):
         raise UsageError("--tsc-hz is a number from 1")
-    writer = Writer.new(path, None if "quiet" in options else lambda line: say(line, None))
-    State.facts, State.path, State.writer, State.session = [], path, writer, session
+    writer = Writer.new(path, (lambda line: say(line, None)) if "facts" in options else None)
+    State.facts, State.size, State.path = [], 0, path
+    State.writer, State.session = writer, session
+    narrator = Narrator(lambda line: None if "quiet" in options else say(ascii_only(line), None))
 
     def sink(fact: Fact) -> None:
-        State.facts.append(fact)
+        State.facts.append((State.size, fact))
+        State.size += len(encode(fact)) + 1
         writer(fact)
+        narrator.take(fact)
 
-    State.capture = capture = Capture(session, sink, writes)
+    State.capture = capture = Capture(session, sink, writes, stop_on=stop_on)
+
+    def stand(lines: Sequence[str]) -> None:
+        for line in ("the target stands here; continue with  g", *lines):
+            say(ascii_only(line), None)
+
+    capture.watch.on_stand = stand
     try:
         capture.begin(routines, int(hertz) if hertz else None)
     except BaseException:
@@ -182,10 +210,10 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.lstrip("-").partition("=")
-        if name == "quiet":
+        if name in _FLAGS and not equals:
             options[name] = "yes"
             continue
-        if not word.startswith("-") or name not in ("output", "callback", "writes", "tsc-hz"):
+        if not word.startswith("-") or name not in _VALUES:
             raise UsageError(f"'{word}' is no option; !dumpstart -? lists them")
         if not equals:
             if not rest:
@@ -213,15 +241,63 @@ def _stop(say: Callable[[str, str | None], None]) -> None:
 
 def _records() -> Records:
     """What is known: the capture so far, or without one what the target holds."""
-    facts = State.facts
-    if not facts:
+    if not State.facts:
         from .look import records
 
         return records(pykd_target.inside())
-    story = CaptureReader("the debugger's target", "debugger session")
-    for fact in facts:
-        story.take(fact, 0)
-    return story.records(sum(len(TAG) + len(encode(fact)) for fact in facts))
+    capture = State.capture
+    if capture is not None and not capture.rebooted:
+        capture.read_nodes()  # crashdmp may have changed a filter's state since the last call
+    reader = CaptureReader(State.path, "debugger session")
+    for offset, fact in State.facts:
+        reader.take(fact, offset)
+    return reader.records(State.size)
+
+
+def _calls(say: Callable[[str, str | None], None]) -> None:
+    """One line a call."""
+    if not State.facts:
+        say(_UNWATCHED, None)
+        return
+    lines: list[str] = []
+    narrator = Narrator(lines.append)
+    for _, fact in State.facts:
+        narrator.take(fact)
+    narrator.end()
+    for line in lines or ["no call was captured yet; continue with  g"]:
+        say(ascii_only(line), None)
+
+
+def _stack(say: Callable[[str, str | None], None]) -> None:
+    """Where the target stands."""
+    session = pykd_target.inside()
+    for line in stack(session) or ["the engine tells no place"]:
+        say(ascii_only(f"  {line}"), None)
+    for call in State.capture.watch.under_way if State.capture else ():
+        routine = call.armed.routine
+        name = routine.filter or "an unnamed filter"
+        say(ascii_only(f"under way: {routine.callback} of {name}"), None)
+
+
+def _callbacks(records: Records) -> Iterator[str]:
+    """The routines of each filter, how often each was called, its last status."""
+    found: dict[tuple[str, str, str], list[Any]] = {}
+    for row in records["callbacks"]:
+        key = (str(row.filter or "an unnamed filter"), str(row.stack or ""), str(row.callback))
+        found.setdefault(key, []).append(row)
+    before = None
+    for (name, which, callback), rows in found.items():
+        if (name, which) != before:
+            yield f"{name} ({which} stack)" if which else name
+            before = name, which
+        calls = [row for row in rows if isinstance(row.call, int)]
+        what = "" if not State.facts else "not called"
+        if calls:
+            status = calls[-1].status_name
+            last = f", last {status}" if isinstance(status, str) else ""
+            what = f"called {len(calls)} time{'' if len(calls) == 1 else 's'}{last}"
+        where = rows[0].symbol if isinstance(rows[0].symbol, str) else "-"
+        yield f"  {callback:<17}  {where:<28}  {what}".rstrip()
 
 
 def _show(command: str, say: Callable[[str, str | None], None]) -> None:
@@ -230,29 +306,21 @@ def _show(command: str, say: Callable[[str, str | None], None]) -> None:
 
     records = _records()
     records.add(*checks.run(records))  # the answer depends on them, too
-    lines = "".join(write(records, "text")).splitlines()
-    titles = {
-        "overview": ("Answer", "Crash and machine", "Dump stack"),
-        "filters": ("Crash dump filters",),
-        "callbacks": ("Crash dump filters",),
-        "report": (),
-    }[command]
-    for line in sections(lines, titles):
+    is_live = records["sources"][0].kind == "debugger session"
+    if is_live and not State.facts and command in ("overview", "report"):
+        say(_UNWATCHED, None)
+        say("", None)
+    if command == "callbacks":
+        lines = list(_callbacks(records)) or ["no callback is known"]
+    else:
+        titles = {
+            "overview": ("Answer", "Crash and machine", "Dump stack"),
+            "filters": ("Crash dump filters",),
+            "report": (),
+        }[command]
+        lines = sections("".join(write(records, "text")).splitlines(), titles)
+    for line in lines:
         say(ascii_only(line), None)
     if command != "report":
         texts, dmls = zip(*(link(name) for name in COMMANDS[1:] if name != command))
         say("more: " + "  ".join(texts), "more: " + "  ".join(dmls))
-
-
-def sections(lines: Sequence[str], titles: Sequence[str]) -> list[str]:
-    """The sections of a report with these titles; all of it when there are none."""
-    if not titles:
-        return list(lines)
-    kept: list[str] = []
-    taking = False
-    for line in lines:
-        if line and not line[0].isspace():
-            taking = line.rstrip(":") in titles
-        if taking:
-            kept.append(line)
-    return kept or [f"nothing is known of: {', '.join(titles)}"]

@@ -6,13 +6,16 @@ lets the target run. What is proven: docs/live.md.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 from ..absence import Absent
 from ..errors import SessionError
 from ..records import Module, Origin
+from .connection import secretless
+from .modules import record
 from .session import Callback, Session, Stop
 
 #: seconds that one wait for the target takes at most
@@ -57,23 +60,19 @@ class NtoseyeSession(Session):
         return bytes(data)
 
     def modules(self) -> Sequence[Module]:
-        found = []
-        for place, entry in enumerate(self._debugger.modules):
-            found.append(self._module(place, entry))
-        return found
+        found = self._ask(lambda: list(self._debugger.modules))
+        entries = [] if isinstance(found, Absent) else found
+        return [self._module(place, entry) for place, entry in enumerate(entries)]
 
     def _module(self, place: int, entry: Any) -> Module:
-        none = Absent("not-recorded", "ntoseye does not tell it")
-        base, size, stamp = int(entry.base), int(entry.size), entry.timestamp
-        known = isinstance(stamp, int)
-        return Module(
-            name=str(entry.name), base=base, end=base + size, size=size, role=None, stack=None,
-            loaded=True, time_date_stamp=stamp if known else none,
-            checksum=entry.checksum if isinstance(entry.checksum, int) else none,
-            image_key=f"{stamp:08X}{size:x}" if known else none, original=None,
-            original_match=None, load_order=place,
-            origin=Origin(self.path, "module list of ntoseye", "certain", None, base),
-        )  # fmt: skip
+        base, size = _whole(entry.base), _whole(entry.size)
+        origin = Origin(self.path, "module list of ntoseye", "certain", None, base)
+        name = str(entry.name)
+        return record(name, base, size, entry.timestamp, entry.checksum, place, origin)
+
+    def write(self, address: int, data: bytes) -> bool:
+        done = self._ask(self._debugger.memory.write, address, data)
+        return not isinstance(done, Absent)
 
     def processors(self) -> int | Absent:
         count = self._ask(len, self._debugger.cpus)
@@ -84,7 +83,7 @@ class NtoseyeSession(Session):
 
     def register(self, name: str) -> int | Absent:
         value = self._ask(lambda: getattr(self._debugger.cpus[self._stopped_on].registers, name))
-        return value if isinstance(value, Absent) else int(value)
+        return value if isinstance(value, Absent) else _whole(value)
 
     def msr(self, number: int) -> int | Absent:
         value = self._ask(lambda: self._debugger.cpus[self._stopped_on].msr[number])
@@ -145,17 +144,44 @@ class NtoseyeSession(Session):
         self._ask(self._debugger.close)  # lets the target run
 
 
-def attach(address: str) -> NtoseyeSession:
-    """A target by the address of its debug port: the path of a VM's serial socket."""
+def _whole(value: Any) -> int:
+    """A number of ntoseye's; anything else is a version that cannot be worked with."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SessionError(f"ntoseye gives {type(value).__name__} for a number.")
+    return value
+
+
+def attach(
+    address: str, timeout: float = 30.0, heard: Callable[[], None] | None = None
+) -> NtoseyeSession:
+    """A target by the address of its debug port: a VM's serial socket, or KDNET's connection.
+
+    ``net:port=50000,key=1.2.3.4`` is KDNET, as WinDbg spells it; anything else a serial line.
+    """
     try:
         import ntoseye
     except ImportError:
         raise SessionError(
             "ntoseye is not installed here ('pip install dumpstart[ntoseye]')."
         ) from None
+    options: dict[str, Any] = {"backend": "kd", "connect": address}
+    if address.lower().startswith("net:"):
+        told = dict(word.partition("=")[::2] for word in address[4:].split(","))
+        if not (told.get("port", "").isdecimal() and told.get("key")):
+            raise SessionError("KDNET needs port and key: net:port=50000,key=1.2.3.4.")
+        options = {
+            "backend": "kdnet", "connect": f"0.0.0.0:{told['port']}", "key": told["key"],
+        }  # fmt: skip
+    limit = max(1, min(math.ceil(timeout), 1 << 30))
     try:
-        debugger = ntoseye.attach(backend="kd", connect=address, memory_source="kd")
-        return NtoseyeSession(address, debugger)
+        debugger = ntoseye.attach(**options, memory_source="kd", kd_handshake_timeout=limit)
     except Exception as error:
         why = " ".join(str(error).split())
-        raise SessionError(f"ntoseye cannot attach: {why}") from error
+        raise SessionError(f"ntoseye cannot attach to '{secretless(address)}': {why}") from error
+    if heard is not None:
+        heard()
+    try:
+        return NtoseyeSession(secretless(address), debugger)
+    except Exception as error:
+        debugger.close()  # the target stands since it answered
+        raise SessionError(f"ntoseye attached, but cannot be used: {error}") from error

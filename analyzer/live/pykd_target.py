@@ -17,6 +17,9 @@ from ..absence import Absent
 from ..errors import SessionError
 from ..records import Module, Origin
 from ..sources import windbg_text
+from .com import words
+from .connection import secretless
+from .modules import named, record
 from .session import CONTINUE, Callback, Session, Stop
 
 _CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "arm64"}
@@ -24,6 +27,7 @@ _CPUS = {"AMD64": "x64", "I386": "x86", "X86": "x86", "X64": "x64", "ARM64": "ar
 _BLOCK = re.compile(r"^ +([0-9a-f]{8}`?[0-9a-f]{8}) - ([0-9a-f]{8}`?[0-9a-f]{8}) at offset ", re.M)
 #: the dump in the list of what the debugger has open; the current one has a dot
 _OPEN = re.compile(r"^\.\s*\d+\s([^:\n]*): ?(.+)$", re.M)
+_RESULT = re.compile(r"HRESULT (0x[0-9a-fA-F]{8})")
 _ATTRIBUTES = re.compile(r"^Attributes +([0-9a-f]{1,8})\s*$", re.M)
 #: how long the break-in of a time limit may take before it is asked for again
 _GRACE = 30.0
@@ -36,7 +40,22 @@ def _pykd() -> Any:
         raise SessionError(
             "pykd is not installed here; it needs Windows and Python 3.9 ('pip install pykd')."
         ) from None
+    lacks = sorted(name for name in _NEEDED if not hasattr(pykd, name))
+    if lacks:
+        version = getattr(pykd, "__version__", "of unknown version")
+        raise SessionError(
+            f"this pykd ({version}) cannot {', '.join(lacks)}; get pykd 0.3.4.15 "
+            "('pip install pykd==0.3.4.15') or a build of the fork ivellioscolin/pykd."
+        )
     return pykd
+
+
+#: what the package asks of pykd
+_NEEDED = (
+    *("initialize attachKernel remoteConnect loadDump setSymbolPath dbgCommand go breakin".split()),
+    *("setBp eventHandler eventResult executionStatus loadBytes reg rdmsr".split()),
+    *("getModulesList getOffset bugCheckData isDumpAnalyzing isKernelDebugging".split()),
+)
 
 
 class PykdSession(Session):
@@ -56,12 +75,13 @@ class PykdSession(Session):
         self._handler: Any = None
         self._wants_stop: Stop | None = None
         self._cause = ""
+        self._hitting = False
         self._closed = False
         self._modules: list[Module] | None = None
         self.capabilities = frozenset({"registers", "msr", "symbols"})
         if self._can_run:
             self.capabilities |= {"run", "module-events"}
-        self.pointer_size = int(self._ask(self._pykd.ptrSize, 8))
+        self.pointer_size = 4 if self._ask(self._pykd.ptrSize, 8) == 4 else 8
         mode = str(self._ask(self._pykd.getCPUMode, "")).rsplit(".", 1)[-1].upper()
         self.architecture = _CPUS.get(mode, "x64" if self.pointer_size == 8 else "x86")
         version = self._ask(self._pykd.getSystemVersion, None)
@@ -82,10 +102,14 @@ class PykdSession(Session):
         if size <= 0:
             return b""
         values = self._ask(self._pykd.loadBytes, None, address, size)
-        if values is None or len(values) != size:
+        try:
+            data = bytes(values or ())
+        except (TypeError, ValueError):
+            data = b""
+        if len(data) != size:
             reason = "not-mapped" if self._can_run else "not-in-dump"
             return Absent(reason, f"{size} bytes at {address:#x} cannot be read")
-        return bytes(values)
+        return data
 
     def modules(self) -> Sequence[Module]:
         if self._modules is None:
@@ -111,53 +135,39 @@ class PykdSession(Session):
         ]  # fmt: skip
 
     def _module(self, place: int, module: Any) -> Module:
-        name = str(self._ask(module.name, "unknown"))
-        image = str(self._ask(module.image, "")).replace("/", "\\").rsplit("\\", 1)[-1]
-        if name == "nt":
-            name = image or "nt"
-        elif "." not in name:
-            # The file may have another name than the module: dump_storport is dump_diskdump.sys.
-            name += "." + image.rsplit(".", 1)[-1] if "." in image else ".sys"
-        base, size = int(module.begin()), int(self._ask(module.size, 0))
-        stamp = self._ask(module.timestamp, None)
-        checksum = self._ask(module.checksum, None)
-        none = Absent("not-recorded", "the engine does not know it")
-        # 0xFFFFFFFE: the engine could not read the header (seen with 10.0.15063)
-        known = isinstance(stamp, int) and stamp not in (0xFFFFFFFE, 0xFFFFFFFF)
-        return Module(
-            name=name, base=base, end=base + size, size=size, role=None, stack=None, loaded=True,
-            time_date_stamp=stamp if known else none,
-            checksum=checksum if isinstance(checksum, int) else none,
-            image_key=f"{stamp:08X}{size:x}" if known else none, original=None,
-            original_match=None, load_order=place,
-            origin=Origin(self.path, "module list of the engine", "certain", None, base),
-        )  # fmt: skip
+        texts = [str(self._ask(ask, "")) for ask in (module.name, module.image)]
+        base, size = _whole(module.begin()), _whole(self._ask(module.size, 0))
+        stamp, checksum = self._ask(module.timestamp, None), self._ask(module.checksum, None)
+        origin = Origin(self.path, "module list of the engine", "certain", None, base)
+        return record(
+            named(texts[0] or "unknown", texts[1]), base, size, stamp, checksum, place, origin
+        )
 
     def processors(self) -> int | Absent:
         count = self._ask(self._pykd.getNumberThreads, 0)  # in a kernel session: processors
-        return int(count) if count else super().processors()
+        return _whole(count) if count else super().processors()
 
     def current_processor(self) -> int | Absent:
         number = self._ask(self._pykd.getCurrentThreadId, None)
-        return super().current_processor() if number is None else int(number)
+        return super().current_processor() if number is None else _whole(number)
 
     def register(self, name: str) -> int | Absent:
         value = self._ask(self._pykd.reg, None, name)
         if value is None:
             return Absent("not-found", f"the register {name} cannot be read")
-        return int(value) & ((1 << 8 * self.pointer_size) - 1)
+        return _whole(value) & ((1 << 8 * self.pointer_size) - 1)
 
     def msr(self, number: int) -> int | Absent:
         value = self._ask(self._pykd.rdmsr, None, number)
         if value is None:
             return Absent("not-found", f"the model-specific register {number:#x} cannot be read")
-        return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+        return _whole(value)
 
     def bugcheck(self) -> tuple[int, ...] | Absent:
         values = self._ask(self._pykd.bugCheckData, None)
         if not values:
             return Absent("not-recorded", "the engine knows no bugcheck")
-        return tuple(int(value) & 0xFFFF_FFFF_FFFF_FFFF for value in values)
+        return tuple(_whole(value) for value in values)
 
     def attributes(self) -> int | Absent:
         found = _ATTRIBUTES.search(self._command(".dumpdebug")) if self.is_dump else None
@@ -174,7 +184,7 @@ class PykdSession(Session):
         value = self._ask(self._pykd.getOffset, None, expression)
         if value is None:
             return Absent("not-found", f"no module or symbol '{expression}'")
-        return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+        return _whole(value)
 
     def nearest(self, address: int) -> str:
         text = self._ask(self._pykd.findSymbol, "", address)
@@ -199,9 +209,14 @@ class PykdSession(Session):
         pykd = self._pykd
 
         def hit() -> Any:
-            stop = Stop("breakpoint", address, self.current_processor())
-            if self.guarded(callback, stop) is CONTINUE:
-                return pykd.eventResult.Proceed
+            self._wants_stop = None
+            self._hitting = True
+            try:
+                stop = Stop("breakpoint", address, self.current_processor())
+                if self.guarded(callback, stop) is CONTINUE:
+                    return pykd.eventResult.Proceed
+            finally:
+                self._hitting = False
             self._wants_stop = stop
             return pykd.eventResult.Break
 
@@ -221,24 +236,33 @@ class PykdSession(Session):
         if made is not None:
             self._ask(made.remove, None)
 
-    def on_module_load(self, callback: Callable[[str, int], None]) -> None:
-        if not self._can_run:
+    def on(self, event: str, callback: Callable[..., None]) -> None:
+        super().on(event, callback)
+        if not self._can_run or self._handler is not None:
             return
         pykd, session = self._pykd, self
 
         base: Any = pykd.eventHandler
 
-        class Loads(base):  # type: ignore[misc]
-            def onLoadModule(self, start: int, name: str) -> Any:  # noqa: N802 - pykd's name
+        class Events(base):  # type: ignore[misc]
+            # pykd's names; nothing here raises, which would stop the machine
+            def onLoadModule(self, start: int, name: str) -> Any:  # noqa: N802
                 session._modules = None
-                try:
-                    name = str(name).replace("/", "\\").rsplit("\\", 1)[-1]
-                    callback(name if "." in name else f"{name}.sys", int(start))
-                except Exception as error:  # noqa: BLE001 - a raise would stop the machine
-                    session.errors.append(f"{type(error).__name__}: {error}")
+                text = str(name).replace("/", "\\").rsplit("\\", 1)[-1]
+                session.tell("load", text if "." in text else f"{text}.sys", start)
                 return pykd.eventResult.NoChange
 
-        self._handler = Loads()
+            def onUnloadModule(self, start: int, _name: str) -> Any:  # noqa: N802
+                session._modules = None
+                session.tell("unload", start)
+                return pykd.eventResult.NoChange
+
+            def onExecutionStatusChange(self, status: Any) -> None:  # noqa: N802
+                is_stop = status == pykd.executionStatus.Break
+                if is_stop and not (session._hitting or session._is_owner or session._wants_stop):
+                    session.tell("stand", "stop")
+
+        self._handler = Events()
 
     def resume(self, timeout: float) -> Stop:
         if not self._can_run:
@@ -298,29 +322,42 @@ class PykdSession(Session):
             self._ask(self._pykd.dbgCommand, None, "qd")
 
 
-def attach(connect: str, symbols: str | None = None) -> PykdSession:
+def attach(
+    connect: str, symbols: str | None = None, heard: Callable[[], None] | None = None
+) -> PykdSession:
     """A live kernel; ``connect`` is DbgEng's, such as ``net:port=50000,key=1.2.3.4``."""
     pykd = _pykd()
     _do(pykd.initialize)
-    _symbols(pykd, symbols)
-    _do(pykd.attachKernel, connect)
-    _do(pykd.dbgCommand, ".reload")  # until then the engine lists nt alone
-    return PykdSession(connect, is_owner=True)
+    _do(pykd.setSymbolPath, symbols or "")
+    try:
+        pykd.attachKernel(connect)
+    except Exception as error:
+        raise SessionError(
+            f"the debugger cannot attach to '{secretless(connect)}': {_reason(error)}."
+        ) from error
+    if heard is not None:
+        heard()
+    try:
+        _do(pykd.dbgCommand, ".reload")  # until then the engine lists nt alone
+        return PykdSession(secretless(connect), is_owner=True)
+    except BaseException:
+        pykd.dbgCommand("qd")  # the target stands since it answered
+        raise
 
 
 def remote(connect: str, symbols: str | None = None) -> PykdSession:
     """A debugger that ran ``.server``. Running the target through it is not proven to work."""
     pykd = _pykd()
     _do(pykd.remoteConnect, connect)
-    _symbols(pykd, symbols)
-    return PykdSession(connect, is_owner=False)
+    _do(pykd.setSymbolPath, symbols or "")
+    return PykdSession(secretless(connect), is_owner=False)
 
 
 def dump(path: str, symbols: str | None = None) -> PykdSession:
     """A dump in the engine; without symbols it would ask servers for them, for minutes."""
     pykd = _pykd()
     _do(pykd.initialize)
-    _symbols(pykd, symbols)
+    _do(pykd.setSymbolPath, symbols or "")
     _do(pykd.loadDump, path)
     return PykdSession(path, is_owner=True, can_run=False)
 
@@ -338,12 +375,23 @@ def inside() -> PykdSession:
     return session
 
 
-def _symbols(pykd: Any, symbols: str | None) -> None:
-    _do(pykd.setSymbolPath, symbols or "")
-
-
 def _do(function: Callable[..., Any], *arguments: Any) -> None:
     try:
         function(*arguments)
     except Exception as error:
-        raise SessionError(f"the debugger's engine refuses: {error}") from error
+        raise SessionError(f"the debugger's engine refuses: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The engine's HRESULT in words where pykd prints one; one line in any case."""
+    found = _RESULT.search(str(error))
+    if found:
+        return words(int(found.group(1), 16))
+    return " ".join(str(error).replace("\\n", " ").split()).rstrip(".")
+
+
+def _whole(value: Any) -> int:
+    """A number of the engine; anything else is an engine that cannot be worked with."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SessionError(f"the debugger's engine gives {type(value).__name__} for a number.")
+    return value & 0xFFFF_FFFF_FFFF_FFFF

@@ -2,7 +2,8 @@
 
 Invariant: a statement that fails must not keep ``gc`` from being reached, because the machine would
 stand still in the middle of a dump: what can fail stands in ``.catch``, everything else is plain
-``.echo`` and ``r`` of a register that the architecture has. The log of a run is read by
+``.echo``, ``.if`` and ``r`` of a register that the architecture has; a breakpoint stops for good
+only where that was asked for. The log of a run is read by
 :mod:`analyzer.sources.windbg_log`. Standard library only.
 
 Sources: docs/live.md ("Breakpoint scripts") says which statements ran on a real engine.
@@ -11,12 +12,14 @@ Sources: docs/live.md ("Breakpoint scripts") says which statements ran on a real
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .. import __version__
 from ..errors import UsageError
 from ..sources.capture_format import TAG
+from .options import StopOn
 from .routines import MANY, Routine, Writes
 
 
@@ -46,14 +49,21 @@ _COUNTERS = 20
 _MOST = 30
 
 
+_MODULES = ("nt", "crashdmp", "dump_*", "hiber_*")
+
+
 def write(
     routines: Sequence[Routine],
     architecture: str,
     log: str = "dumpstart.log",
     writes: Writes = Writes(0, 0),  # noqa: B008 - a NamedTuple cannot change
     tsc_hz: int | None = None,
+    stamps: Mapping[str, int] = MappingProxyType({}),
+    stop_on: StopOn = StopOn(),  # noqa: B008 - a NamedTuple cannot change
 ) -> Iterator[str]:
-    """The lines of the script."""
+    """The lines of the script; ``stamps``: time stamps of the images that it was made for."""
+    if stop_on.slow_ns is not None:
+        raise UsageError("a script cannot know how long a call took: give failure or return")
     if architecture not in ARCHITECTURES:
         raise UsageError(f"architecture is one of {', '.join(ARCHITECTURES)}, not '{architecture}'")
     if not routines:
@@ -88,12 +98,15 @@ def write(
     yield f".echo {TAG}machine architecture={architecture} pointer_size={width}"
     if tsc_hz:
         yield f".echo {TAG}clock hz={tsc_hz} how=given"
-    for command in ("vertarget", "lm m nt", "lm m crashdmp", "lm m dump_*", "lm m hiber_*"):
+    if kinds.clock and not tsc_hz:  # the hypervisor tells the clock's frequency, where there is one
+        yield ".catch { rdmsr 0x40000022 }"
+    for command in (".logfile", "vertarget", *(f"lm m {name}" for name in _MODULES)):
         yield f".catch {{ {command} }}"
     for number, routine in enumerate(chosen, 1):
         yield from _armed(number, routine)
         counter = f"@$t{counted.index(routine)}" if routine in counted else ""
-        yield from _breakpoint(number, routine, kinds, writes.first, counter)
+        yield from _breakpoint(number, routine, kinds, writes.first, counter, stop_on)
+        yield from _checked(number, routine, stamps)
     yield "bl"
 
 
@@ -105,14 +118,36 @@ def _armed(number: int, routine: Routine) -> Iterator[str]:
     yield f'.catch {{ .printf "{TAG}{words} routine=%I64x\\n", {expression} }}'
 
 
+def _checked(number: int, routine: Routine, stamps: Mapping[str, int]) -> Iterator[str]:
+    """Takes the breakpoint back where another image lies: its offset would be anywhere in that.
+
+    A module that is not loaded yet cannot be looked at: its breakpoint waits, as told.
+    """
+    module, plus, _ = routine.expression.partition("+")
+    stamp = stamps.get(module.lower())
+    if plus and stamp is not None:
+        stale = f"{TAG}disarmed id={number:x} why=another_image_lies_there"
+        yield (
+            f".catch {{ .if (dwo({module}+dwo({module}+0x3c)+8) != {stamp:#x}) "
+            f"{{ bc {_FIRST_ID + number}; .echo {stale} }} }}"
+        )
+
+
 def _breakpoint(
-    number: int, routine: Routine, kinds: _Words, most: int, counter: str
+    number: int, routine: Routine, kinds: _Words, most: int, counter: str, stop_on: StopOn
 ) -> Iterator[str]:
     """``counter``: what counts the calls of a routine that is given up after ``most`` of them."""
     place = _FIRST_ID + number
     clock = f"{kinds.clock}; " if kinds.clock else ""
     # The target's clock is the last thing read at an entry and the first at a return.
-    back = f".echo {TAG}leave id={number:x}; {clock}.echotime; r {kinds.result}; gc"
+    back = f".echo {TAG}leave id={number:x}; {clock}.echotime; r {kinds.result}; "
+    if stop_on.every:
+        back += f".echo {TAG}stop kind=wanted; .catch {{ k }}"
+    elif stop_on.failure:
+        stands = f".echo {TAG}stop kind=wanted; .catch {{ k }}"
+        back += f".if ((@{kinds.result} & 0x80000000) != 0) {{ {stands} }} .else {{ gc }}"
+    else:
+        back += "gc"
     first = f"r {kinds.first}; " if kinds.first else f".catch {{ ? {kinds.extension} }}; "
     # Each write is given the extension that Dump_Start was given: printing it takes its time.
     is_one = routine.callback not in MANY

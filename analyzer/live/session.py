@@ -15,6 +15,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -74,10 +75,13 @@ class Session(Target):
     capabilities: frozenset[str] = frozenset()
     #: breakpoints that a kernel debugger can hold at once (WinDbg's documentation)
     most_breakpoints = 32
+    is_joined = False  #: True: somebody else's debugger holds the target
+    engine = ""  #: the engine's file and version, where there is one
     is_dump = False  #: True: ``path`` is a dump, which does not run
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self._listeners: dict[str, list[Callable[..., Any]]] = {}
         self._borders: list[int] | None = None  #: of the regions, in order
 
     # -- what a backend gives ------------------------------------------------------------------
@@ -121,8 +125,25 @@ class Session(Target):
     def remove_breakpoint(self, handle: int) -> None:
         """Removes a breakpoint; one that is gone already is no error."""
 
-    def on_module_load(self, callback: Callable[[str, int], None]) -> None:
-        """Calls ``callback(name, base)`` for each driver that is loaded from now on."""
+    def write(self, address: int, data: bytes) -> bool:
+        """Writes memory: of a breakpoint that a dead debugger left; False when it cannot be."""
+        return False
+
+    def on(self, event: str, callback: Callable[..., None]) -> None:
+        """Calls ``callback`` at each event from now on.
+
+        ``load`` (name, base) and ``unload`` (base) of a driver; ``reboot`` () of the target;
+        ``stand`` (why): the target stands for somebody else's reason, in whoever's debugger.
+        """
+        self._listeners.setdefault(event, []).append(callback)
+
+    def tell(self, event: str, *values: Any) -> None:
+        """Calls those who listen to an event; what they raise is noted."""
+        for callback in self._listeners.get(event, ()):
+            try:
+                callback(*values)
+            except Exception as error:  # noqa: BLE001 - a raise would stop the machine
+                self.errors.append(f"{type(error).__name__}: {error}")
 
     def resume(self, timeout: float) -> Stop:
         """Lets the target run until something stops it, at most so many seconds."""
@@ -160,6 +181,10 @@ class Session(Target):
         """The lists of filters where they are known already; None: walk the memory."""
         return None
 
+    def stand(self, until: threading.Event) -> None:
+        """Keeps the target standing until the event is set."""
+        until.wait()
+
     # -- built on it ---------------------------------------------------------------------------
 
     def named(self, role: str) -> int | Absent:
@@ -195,6 +220,15 @@ class Session(Target):
             tsc = self.msr(TSC)
         return Clock(tsc, _WALL + time.perf_counter_ns())
 
+    def described(self) -> str:
+        """The machine in words."""
+        words = [f"build {self.build}"] if isinstance(self.build, int) else []
+        count = self.processors()
+        words += [str(self.architecture)]
+        if isinstance(count, int):
+            words.append(f"{count} processor{'' if count == 1 else 's'}")
+        return ", ".join(words)
+
     def nearest(self, address: int) -> str:
         """``module+0x1000``."""
         return symbol(self.modules(), address)
@@ -221,36 +255,6 @@ class Session(Target):
         except Exception as error:  # noqa: BLE001 - a raise would leave the machine standing
             self.errors.append(f"{type(error).__name__}: {error}")
             return CONTINUE
-
-
-class DumpSession(Session):
-    """Any target that does not run, such as a dump file, in the shape of a session."""
-
-    backend = "dump"
-    is_dump = True
-
-    def __init__(self, target: Any) -> None:
-        super().__init__()
-        self._target = target
-        self.path = target.path
-        self.pointer_size = target.pointer_size
-        self.architecture = target.architecture
-        self.build = target.build
-
-    def read(self, address: int, size: int) -> bytes | Absent:
-        data: bytes | Absent = self._target.read(address, size)
-        return data
-
-    def modules(self) -> Sequence[Module]:
-        modules: Sequence[Module] = self._target.modules()
-        return modules
-
-    def unloaded(self) -> Sequence[Module]:
-        modules: Sequence[Module] = self._target.unloaded()
-        return modules
-
-    def regions(self) -> Iterator[tuple[int, int]]:
-        yield from ((start, size) for start, _, size in getattr(self._target, "blocks", ()))
 
 
 def plain(value: Any) -> Any:

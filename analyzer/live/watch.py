@@ -16,12 +16,13 @@ from ..absence import Absent
 from ..layouts.crashdmp import node_layouts
 from ..names import bugchecks
 from ..sources.capture_format import DRIVER_ENTRY, Fact, hexadecimal
-from . import instructions
+from . import arguments
+from .calibrate import Calibration
+from .options import StopOn
+from .points import Points
 from .routines import MANY, Routine, Writes
 from .session import CONTINUE, STOP, Clock, Session, Stop, plain
 
-#: pairs of stops without anything between them that are taken to measure the debugger itself
-CALIBRATIONS = 32
 #: breakpoints that are kept free for returns
 _FOR_RETURNS = 6
 #: two stack pointers further apart are of two stacks
@@ -47,49 +48,68 @@ class Open:
         self.data: bytes | Absent = Absent("unset")
         self.node: int | Absent = Absent("unset")  #: DriverEntry's second argument
         self.kept: list[Fact] | None = None  #: facts held back, of a call that may be dropped
+        self.clock: Clock | None = None  #: when it began
 
 
 class Watch:
     """Sets breakpoints, joins entries with returns, tells the facts of calls."""
 
     def __init__(
-        self, session: Session, sink: Callable[[Fact], None], writes: Writes, limit: int | None
+        self,
+        session: Session,
+        sink: Callable[[Fact], None],
+        writes: Writes,
+        limit: int | None,
+        stop_on: StopOn = StopOn(),  # noqa: B008 - a NamedTuple cannot change
     ) -> None:
         self.session, self.sink = session, sink
-        self.writes, self.limit = writes, limit
+        self.writes, self.limit, self.stop_on = writes, limit, stop_on
+        self.points = Points(session, sink)
+        self.calibration = Calibration(session, sink, self.points)
         self.armed: dict[int, Armed] = {}  #: by address
         self.calls = 0
         self.returned = 0
+        self.first_bytes = 0  #: how many bytes of what is written are recorded
+        self.hz: int | None = None  #: of the target's clock
         self.reason = ""  #: why a callback asked to stop
+        self.stands_at: list[str] | None = None  #: where it was asked to stand, in words
         self.ended = False
         self.on_driver_entry: Callable[[Open], None] = lambda _: None
         #: called with an extension that belongs to no known node, and the routine given it
         self.on_new_extension: Callable[[int, Armed], None] = lambda *_: None
+        #: called at each entry and return while the target stands
+        self.on_stop: Callable[[], None] = lambda: None
+        self.on_stand: Callable[[list[str]], None] = lambda _: None
+        self.describe: Callable[[Open, Fact], list[str]] = lambda *_: []
         self.extensions: set[int] = set()  #: known ones
         self._next_id = 1
         self._open: list[Open] = []
         self._returns: dict[int, int] = {}  #: return address -> breakpoint
         self._users: dict[int, set[int]] = {}  #: return address -> addresses of its routines
-        self._calibrating: dict[int, int] = {}  #: address -> breakpoint
-        self._calibrations = 0
         self._held: deque[Open] = deque(maxlen=writes.last or 1)
         self._dropped: dict[int, int] = {}
         self._told_bugcheck = False
 
-    def end(self) -> None:
+    def end(self, is_gone: bool = False) -> None:
         """Removes every breakpoint and writes what was held back."""
         self.ended = True
         self._flush_held()
-        handles = [armed.handle for armed in self.armed.values()]
-        for handle in (*handles, *self._returns.values(), *self._calibrating.values()):
-            self._remove(handle)
+        if is_gone:
+            self.points.forget()
+        else:
+            self.points.remove_all()
+
+    @property
+    def under_way(self) -> list[Open]:
+        """Calls that have not returned."""
+        return list(self._open)
 
     def arm(self, routine: Routine, address: int, layout: Any) -> None:
         """Watches one routine; one that is watched already is left as it is."""
         before = self.armed.get(address)
         if before is not None and before.handle is not None:
             return
-        if self._used() >= self.session.most_breakpoints - _FOR_RETURNS:
+        if len(self.points) >= self.session.most_breakpoints - _FOR_RETURNS:
             # One too many, and the engine could not let the target run on.
             most = self.session.most_breakpoints
             why = f"a kernel debugger holds {most} breakpoints; --writes off leaves more for others"
@@ -98,9 +118,7 @@ class Watch:
         armed = Armed(self._next_id, routine, address, layout)
         self._next_id += 1
         try:
-            armed.handle = self.session.add_breakpoint(
-                address, partial(self._guard, partial(self._entry, armed))
-            )
+            armed.handle = self.points.set(address, partial(self._entry, armed))
         except Exception as error:  # noqa: BLE001 - one routine must not keep the others from being armed
             self.not_armed(routine.callback, routine.filter, error)
             return
@@ -122,16 +140,19 @@ class Watch:
         """Forgets a routine."""
         old = self.armed.pop(address, None)
         if old is not None:
-            self._remove(old.handle)
+            self.points.remove(old.handle)
+
+    def unloaded(self, start: int, end: int) -> list[Armed]:
+        """A module is gone: nothing may be set in it any more; what was watched there."""
+        gone = [armed for place, armed in self.armed.items() if start <= place < end]
+        for armed in gone:
+            self.disarm(armed.address)
+            self.sink({"fact": "disarmed", "id": armed.number, "why": "its driver was unloaded"})
+        for back in [place for place in self._returns if start <= place < end]:
+            self.points.remove(self._returns.pop(back))
+        return gone
 
     # -- calls ---------------------------------------------------------------------------------
-
-    def _guard(self, callback: Callable[[Stop], bool], stop: Stop) -> bool:
-        try:
-            return CONTINUE if self.ended else callback(stop)
-        except Exception as error:  # noqa: BLE001 - a raise would leave the machine standing
-            self.sink({"fact": "error", "text": f"{type(error).__name__}: {error}"})
-            return CONTINUE
 
     def _entry(self, armed: Armed, stop: Stop) -> bool:
         session = self.session
@@ -159,10 +180,7 @@ class Watch:
         if armed.routine.callback == DRIVER_ENTRY:
             call.node = session.argument(1)
         elif many:
-            offset = session.argument(1)
-            place = offset if isinstance(offset, Absent) else session.unpack("Q", offset)
-            if not isinstance(place, Absent):
-                fact["offset"] = hexadecimal(place[0])
+            fact.update(arguments.transfer(session, self.first_bytes))
         if isinstance(call.extension, int) and (not many or armed.hits == 1):
             call.data = session.read(call.extension, self._extension_size(armed))
             if isinstance(call.data, bytes):
@@ -170,12 +188,18 @@ class Watch:
         if many and armed.hits > self.writes.first:
             call.kept = []
             self._hold(call)
+        if not many:
+            fact.update(arguments.where(session))
+            self.on_stop()
         self._open.append(call)
-        if isinstance(back, int):
-            self._watch_return(back, armed)
+        why = self._watch_return(back, armed)
+        if why:
+            fact["unwatched"] = why
+            self._open.remove(call)
         if armed.routine.callback == "Dump_Start":
             self.tell_bugcheck()
-        self._emit(call, self._timed(fact, session.clock()))
+        call.clock = session.clock()
+        self._emit(call, self._timed(fact, call.clock))
         return CONTINUE
 
     def _return(self, back: int, stop: Stop) -> bool:
@@ -199,13 +223,34 @@ class Watch:
         self._emit(call, self._timed(fact, clock))
         if call.armed.routine.callback == DRIVER_ENTRY:
             self.on_driver_entry(call)
+        if call.armed.routine.callback not in MANY:
+            self.on_stop()
+        why = self._wants_to_stand(call, fact, clock)
+        if why:
+            self.reason = why
+            self.stands_at = self.describe(call, fact)
+            self.on_stand(self.stands_at)
+            return STOP
         if self.limit is not None and self.returned >= self.limit:
             self.reason = f"{self.returned} calls were captured"
             return STOP
         self._drop_return(back)
-        if self._calibrations < CALIBRATIONS:
-            self._calibrate(back, stop.processor)
+        self.calibration.at(back, stop.processor)
         return CONTINUE
+
+    def _wants_to_stand(self, call: Open, fact: Fact, clock: Clock) -> str:
+        """Why the target is to be left standing at this return; "" when it is not."""
+        status, wanted = int(fact["status"] or "0", 16), self.stop_on
+        where = f"{call.armed.routine.callback} of {call.armed.routine.filter or 'a filter'}"
+        if wanted.failure and status >= 0x80000000:
+            return f"{where} failed"
+        if wanted.every:
+            return f"{where} returned"
+        if wanted.slow_ns is not None and call.clock is not None:
+            took = self.calibration.least(call.clock, clock, self.hz)
+            if took >= wanted.slow_ns:
+                return f"{where} took at least {took / 1e6:.3f} ms"
+        return ""
 
     def _returning(self, back: int, sp: int | Absent) -> Open | None:
         """The call that returns to ``back`` with this stack pointer; calls inside it are gone."""
@@ -240,24 +285,25 @@ class Watch:
         self._open.remove(call)
         self._emit(call, {"fact": "lost", "n": call.number, "why": why})
 
-    # -- breakpoints at returns, calibration ---------------------------------------------------
+    # -- breakpoints at returns ----------------------------------------------------------------
 
-    def _used(self) -> int:
-        """How many breakpoints are set."""
-        set_ones = sum(armed.handle is not None for armed in self.armed.values())
-        return set_ones + len(self._returns) + len(self._calibrating)
-
-    def _watch_return(self, back: int, armed: Armed) -> None:
+    def _watch_return(self, back: int | Absent, armed: Armed) -> str:
+        """Why the return of a call cannot be watched; "" when it is."""
+        if isinstance(back, Absent):
+            return "its return address cannot be read"
         self._users.setdefault(back, set()).add(armed.address)
-        if back not in self._returns:
-            if self._used() >= self.session.most_breakpoints:
-                under_way = {call.back for call in self._open}
-                idle = next((place for place in self._returns if place not in under_way), None)
-                if idle is not None:
-                    self._remove(self._returns.pop(idle))
-            self._returns[back] = self.session.add_breakpoint(
-                back, partial(self._guard, partial(self._return, back))
-            )
+        if back in self._returns:
+            return ""
+        if self.points.is_full:
+            under_way = {call.back for call in self._open}
+            idle = next((place for place in self._returns if place not in under_way), None)
+            if idle is not None:
+                self.points.remove(self._returns.pop(idle))
+        try:
+            self._returns[back] = self.points.set(back, partial(self._return, back), True)
+        except Exception as error:  # noqa: BLE001 - the entry must be told whatever the engine says
+            return f"no breakpoint at its return: {error}"
+        return ""
 
     def _drop_return(self, back: int) -> None:
         """Removes a return breakpoint when only routines that are no longer watched use it."""
@@ -265,51 +311,12 @@ class Watch:
         if any(call.back == back for call in self._open):
             return
         if all(armed is None or armed.handle is None for armed in watched):
-            self._remove(self._returns.pop(back, None))
-
-    def _calibrate(self, back: int, processor: Any) -> None:
-        """Stops once more two instructions on: what lies between is the debugger alone.
-
-        Not at the next one: engines go on from a breakpoint with a single step, which is a stop of
-        its own between an entry and its return, but is the hit itself where it ends on a
-        breakpoint (seen with DbgEng 10.0.15063 and ntoseye 0.52).
-        """
-        code = plain(self.session.read(back, 30)) or b""
-        size = instructions.length(code, self.session.convention)
-        more = None if size is None else instructions.length(code[size:], self.session.convention)
-        if size is None or more is None:
-            return
-        place = back + size + more
-        if self._used() >= self.session.most_breakpoints:
-            return
-        if place in (*self._returns, *self.armed, *self._calibrating):
-            return
-        state: dict[str, Any] = {}
-
-        def hit(stop: Stop) -> bool:
-            clock = self.session.clock()
-            self._remove(self._calibrating.pop(place, None))
-            first = state.get("clock")
-            if first is not None and stop.processor == processor:
-                self.sink(
-                    {
-                        "fact": "calibration", "at": hexadecimal(back), "cpu": plain(processor),
-                        "tsc": hexadecimal(first.tsc), "tsc2": hexadecimal(clock.tsc),
-                        "host": first.host_ns, "host2": clock.host_ns,
-                    }
-                )  # fmt: skip
-            return CONTINUE
-
-        self._calibrations += 1
-        self._calibrating[place] = self.session.add_breakpoint(place, partial(self._guard, hit))
-        state["clock"] = self.session.clock()
-        # An entry writes its fact behind the clock: the same is done here, so that it counts too.
-        self.sink({"fact": "calibrating", "at": hexadecimal(back)})
+            self.points.remove(self._returns.pop(back, None))
 
     # -- many calls ----------------------------------------------------------------------------
 
     def _disarm(self, armed: Armed) -> None:
-        self._remove(armed.handle)
+        self.points.remove(armed.handle)
         armed.handle = None
         for back, users in self._users.items():
             if armed.address in users:
@@ -367,11 +374,3 @@ class Watch:
         self._told_bugcheck = True
         name = bugchecks.name(values[0] & 0xFFFFFFFF)
         self.sink({"fact": "bugcheck", "values": [hex(v) for v in values], "name": name})
-
-    def _remove(self, handle: int | None) -> None:
-        if handle is None:
-            return
-        try:
-            self.session.remove_breakpoint(handle)
-        except Exception as error:  # noqa: BLE001 - the other breakpoints must still be removed
-            self.sink({"fact": "error", "text": f"a breakpoint could not be removed: {error}"})

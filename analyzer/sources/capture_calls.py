@@ -67,8 +67,8 @@ class Call:
     """One call of a routine: its entry, its return, or both."""
 
     __slots__ = (
-        "entry", "exception", "extension", "is_kept", "lost", "number", "offset", "returned",
-        "routine", "status",
+        "entry", "exception", "extension", "is_kept", "lost", "number", "offset", "paused",
+        "returned", "routine", "status", "stops", "unwatched",
     )  # fmt: skip
 
     def __init__(self, routine: Routine, offset: int, is_kept: bool) -> None:
@@ -81,6 +81,9 @@ class Call:
         self.status: int | None = None
         self.lost = ""  #: why it cannot return any more
         self.exception = ""  #: with which the target stopped inside it
+        self.unwatched = ""  #: why its return could not be seen
+        self.stops = 0  #: how often the target had stood when it was entered
+        self.paused = False  #: True: the target stood while it was under way
 
 
 #: calls under way by their processor, then by their number
@@ -104,6 +107,7 @@ class Calls:
         self._registered: list[Callback] = []
         self._nested: list[tuple[Call, Call]] = []
         self._nested_more = 0
+        self._stops = 0  #: how often the target stood for another reason than a callback
 
     def __len__(self) -> int:
         return len(self.calls) + self._beyond
@@ -134,6 +138,9 @@ class Calls:
             return None
         call = self._begun(routine, offset)
         call.entry, call.extension = Stop.of(fact), number(fact, "extension")
+        call.stops, call.unwatched = self._stops, text(fact, "unwatched") or ""
+        if call.unwatched:
+            return call
         on_cpu = self._on_cpu.setdefault(call.entry.cpu, {})
         if on_cpu and call.entry.cpu is not None:
             if len(self._nested) < MOST_TOLD:
@@ -153,6 +160,7 @@ class Calls:
                 return None
             call = self._begun(routine, offset)
         call.returned, status = Stop.of(fact), number(fact, "status")
+        call.paused = call.entry is not None and call.stops != self._stops
         if status is not None:
             call.status = status & 0xFFFFFFFF
             self._beyond_failed += not call.is_kept and ntstatus.is_failure(call.status)
@@ -194,7 +202,13 @@ class Calls:
             calls.clear()
 
     def stopped(self, fact: Fact) -> None:
-        """The target stopped with an exception: the calls under way there remember the first."""
+        """The target stood: the time of what was under way is no longer its own.
+
+        With an exception the calls under way on its processor remember the first.
+        """
+        self._stops += 1
+        if fact.get("kind") != "exception":
+            return
         cpu = number(fact, "cpu")
         for where in list(self._quiet) if cpu is None else (cpu, None):
             for call in self._quiet.pop(where, {}).values():
@@ -236,19 +250,24 @@ class Calls:
         rows = [self._row(call, symbols[call.routine], clocks) for call in self.calls]
         called = {routine.address for routine in self.routines if routine.calls}
         out.add(*rows, *self._uncalled(called, is_whole, ending))
-        out.add(*oddities(self.calls, rows, ending), *self._recursion(), *self._bounds())
+        odd = oddities(self.calls, rows, ending if is_whole else "")
+        out.add(*odd, *self._recursion(), *self._bounds())
         out.add(*slow(self.path, self.calls, rows, clocks))
 
     def _row(self, call: Call, symbol: Any, clocks: timing.Clocks) -> Callback:
         routine, entry, end = call.routine, call.entry, call.returned
         no_entry: Any = timing.NO_ENTRY if entry is None else _UNTOLD
         no_return: Any = timing.NO_RETURN if end is None else _UNTOLD
+        if call.unwatched:
+            no_return = Absent("not-recorded", f"its return was not watched: {call.unwatched}")
         entry, end = entry or _NO_STOP, end or _NO_STOP
         value: Any = no_entry if no_return is _UNTOLD else no_return
         low = high = value
         if value is _UNTOLD:
             which = "host" if clocks.is_host else "tsc"
             value, low, high = clocks.span(getattr(entry, which), getattr(end, which))
+            if call.paused and isinstance(high, int):
+                value, low = timing.PAUSED, 0
         how = "capture" if isinstance(low, Absent) else clocks.how
         status: Any = no_return if call.status is None else call.status
         return Callback(

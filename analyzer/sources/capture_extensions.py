@@ -117,9 +117,9 @@ class Extensions:
     def rows(self, described: Sequence[Extension]) -> Iterator[Extension]:
         """The records: a node's own unless a call was given the same, then each change."""
         for row in described:
-            first = self._first.get(row.extension)  # type: ignore[arg-type]
             known = _early(row) if row.extension in self.early else row
-            if first is None or self._row(first)[:-1] != known[:-1]:
+            ends = (self._first.get(row.extension), self._last.get(row.extension))  # type: ignore[arg-type]
+            if known[:-1] not in [self._row(seen)[:-1] for seen in ends if seen is not None]:
                 yield known
         last: dict[int, tuple[Any, ...]] = {}
         for seen in self._seen:

@@ -19,7 +19,10 @@ MOST_TOLD = 100  #: findings of one kind
 
 
 def oddities(calls: Sequence[Call], rows: Sequence[Callback], ending: str) -> Iterator[Anomaly]:
-    """What is odd about single calls."""
+    """What is odd about single calls; ``ending`` of a capture that was cut is "".
+
+    What a cut capture does not hold may have happened a moment later.
+    """
     told = 0
     more: dict[tuple[str, str], list[Anomaly]] = {}
     for call, row in zip(calls, rows):
@@ -42,6 +45,12 @@ def _oddities(call: Call, row: Callback, ending: str) -> Iterator[Anomaly]:
     if call.exception:
         text = f"{name} was under way when the target stopped with an exception: {call.exception}."
         yield Anomaly("callback-exception", text, row.origin, subject)
+    if end is None and call.unwatched:
+        return
+    if end is None and not (ending or call.lost):
+        text = f"{name} was under way where the capture stops."
+        yield Anomaly("callback-under-way", text, row.origin, subject)
+        return
     if end is None:
         text = f"{name} did not return while it was watched: {call.lost or ending}."
         yield Anomaly("callback-never-returned", text, row.origin, subject)
@@ -103,8 +112,15 @@ def _slow(
             text += "in the median."
             yield Anomaly("callback-slow-outlier", text, origin, subject, evidence)
     below: list[Any] = [
-        row.duration_high_ns for row in rows if not isinstance(row.duration_ns, int)
+        row.duration_high_ns
+        for row in rows
+        if not isinstance(row.duration_ns, int) and row.duration_ns is not timing.PAUSED
     ]
+    paused = sum(row.duration_ns is timing.PAUSED for row in rows)
+    if paused:
+        text = f"The target stood in the debugger during {paused} of {len(rows)} calls of {name}: "
+        text += "how long they took has an upper bound only."
+        yield Anomaly("duration-paused", text, origin, subject)
     if below and clocks.is_calibrated:
         text = f"{len(below)} of {len(rows)} calls of {name} were shorter than the debugger's own "
         text += f"noise; they took at most {max(below) / 1e6:.3f} ms."

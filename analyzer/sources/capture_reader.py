@@ -139,12 +139,28 @@ class CaptureReader:
         if data is None or address is None or layout is None or len(data) < layout.link:
             return False
         node = Node(layout, address, data.ljust(layout.size, b"\0"), 0, offset)
+        before = self.extensions.nodes.get(address)
+        if before is not None and before.data != node.data and before.layout is layout:
+            self._node_changed(fact, before, node, offset)
         self.nodes.append((fact, node, offset))
         self.extensions.nodes[address] = node
         if text(fact, "how") == AT_DRIVER_ENTRY:
             self.extensions.early.add(address + layout.extension)
         else:
             self.extensions.early.discard(address + layout.extension)
+        return True
+
+    def _node_changed(self, fact: Fact, before: Node, now: Node, offset: int) -> None:
+        """What crashdmp did to a node while the capture ran: it keeps a filter's state there."""
+        at = now.layout.state
+        states = [int.from_bytes(node.data[at : at + 4], "little") for node in (before, now)]
+        if states[0] != states[1]:
+            text = f"the state word of the filter's node at {now.address:#x} changed from "
+            text += f"{states[0]:#x} to {states[1]:#x}"
+            self._event(fact, offset, "filter-state", text)
+
+    def _take_reboot(self, fact: Fact, offset: int) -> bool:
+        self._event(fact, offset, "reboot", "the target rebooted: the capture of this boot ends")
         return True
 
     def _take_call(self, fact: Fact, offset: int) -> bool:
@@ -195,8 +211,7 @@ class CaptureReader:
         kind = text(fact, "kind") or "unknown"
         detail = text(fact, "detail") or ""
         self._event(fact, offset, kind, f"the target stopped: {detail or kind}")
-        if kind == "exception":
-            self.calls.stopped(fact)
+        self.calls.stopped(fact)
         return True
 
     def _take_error(self, fact: Fact, offset: int) -> bool:

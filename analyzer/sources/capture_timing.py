@@ -47,6 +47,7 @@ NO_RETURN = Absent("not-found", "its return was not seen")
 NO_ENTRY = Absent("not-found", "its entry was not seen")
 NO_CLOCK = Absent("not-recorded", "the target's clock could not be read")
 BACKWARDS = Absent("out-of-range", "the clock at the return is behind that of the entry")
+PAUSED = Absent("not-recorded", "the target stood in the debugger meanwhile: an upper bound only")
 _NO_COST = Absent("not-recorded", "the debugger's own cost was not measured: an upper bound only")
 _IN_NOISE = Absent("not-recorded", "shorter than the noise of the debugger's stops")
 

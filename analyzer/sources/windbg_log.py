@@ -105,6 +105,11 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             offset += len(line)
 
 
+#: HV_X64_MSR_TSC_FREQUENCY (Hyper-V top level functional specification): Hz
+_TSC_FREQUENCY = 0x40000022
+_PLAUSIBLE = range(100_000_000, 20_000_000_000)
+
+
 class _Log:
     """Looks at the lines in order."""
 
@@ -134,6 +139,11 @@ class _Log:
                 self._marked(match.group(2).strip(), offset)
                 return
         line = words.bare(line[:_LONGEST_LINE])
+        msr = words.msr(line)
+        if msr is not None and msr[0] == _TSC_FREQUENCY and msr[1] in _PLAUSIBLE:
+            how = "told by the hypervisor, MSR 0x40000022"
+            self.story.take({"fact": "clock", "hz": msr[1], "how": how}, offset)
+            return
         member = words.member(line)
         if member is not None:
             if not self._block:

@@ -6,6 +6,8 @@ import uuid
 from typing import Any
 
 from analyzer.absence import Absent
+from analyzer.live.lines import span
+from analyzer.names import ntstatus
 
 from .image import Image
 from .machine import DISK
@@ -14,13 +16,19 @@ from .scenarios import SCENARIOS, TICKS_PER_SECOND
 #: scenario -> (rule, filter) of each finding
 FINDINGS = {
     "normal": [],
-    "failing": [("filter-callback-failed", "dump_beta.sys")],
+    "failing": [
+        ("filter-disabled", "dump_beta.sys"),  # as crashdmp left its node
+        ("filter-callback-failed", "dump_beta.sys"),
+    ],
     "hang": [("callback-never-returned", "dump_beta.sys")],
     "late": [("duration-below-noise", "dump_beta.sys")],  # its DriverEntry takes no time there
     "unload": [],
     "hibernation": [],
     "processors": [],
-    "mutated": [("extension-changed-by-callback", "dump_alpha.sys")],
+    "mutated": [
+        ("extension-value-impossible", "dump_alpha.sys"),
+        ("extension-changed-by-callback", "dump_alpha.sys"),
+    ],
 }
 
 
@@ -43,6 +51,13 @@ def calls(name: str, case: Any) -> None:
         exact = call.ticks * 10**9 // TICKS_PER_SECOND
         assert row.status == call.status
         assert (row.duration_low_ns, row.duration_ns, row.duration_high_ns) == (exact,) * 3
+
+
+def line(call: Any) -> str:
+    """What is printed of a call while it is captured, behind the time."""
+    status = ntstatus.name(call.status)
+    took = span(call.ticks * 10**9 // TICKS_PER_SECOND)
+    return f"{call.filter} {call.callback} {status} {took}"
 
 
 def extensions(name: str, case: Any, filters: dict[str, Image]) -> None:

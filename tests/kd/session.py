@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Callable
 
 from analyzer.absence import Absent
 from analyzer.live.session import Callback, Session, Stop
@@ -37,7 +36,6 @@ class MachineSession(Session):
         self._wanted: dict[int, tuple[int, Callback]] = {}  # handle -> (address, callback)
         self._originals: dict[int, bytes] = {}
         self._next = 1
-        self._loads: list[Callable[[str, int], None]] = []
         self._interrupted = False
 
     def read(self, address: int, size: int) -> bytes | Absent:
@@ -83,9 +81,6 @@ class MachineSession(Session):
         address, _ = self._wanted.pop(handle, (None, None))
         if address is not None and address not in [at for at, _ in self._wanted.values()]:
             self.machine.write(address, self._originals.pop(address))
-
-    def on_module_load(self, callback: Callable[[str, int], None]) -> None:
-        self._loads.append(callback)
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -141,6 +136,5 @@ class MachineSession(Session):
         if verb == "load":
             image = self.machine.filters[name]
             self.machine.show(image, there=True)
-            for callback in self._loads:
-                callback(image.name, image.base)
+            self.tell("load", image.name, image.base)
         self.machine.ask(request)

@@ -6,7 +6,7 @@ Invariant: what is there and complete is kept, so a second call takes no time; e
 limit; what is missing is named in :class:`MissingPartError`. Nothing of Microsoft's or of a wheel
 leaves the git-ignored cache folder. Parts: Wine and compilers from Debian (installed by
 ``.ci/run``), the pykd wheel and the Windows CPython core (in the panda3d wheel) from PyPI, the
-standard library of a CPython 3.9 of this machine, three small programs of ours (``c/``).
+standard libraries of a CPython 3.9 and 3.13 of this machine, three small programs of ours (``c/``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -29,8 +30,8 @@ PROGRAMS = ("wine", "wineserver", "taskset", "x86_64-w64-mingw32-gcc")
 #: Wine has stubs of these; the real ones must win
 NATIVE = "dbgeng,dbghelp,dbgmodel,symsrv,srcsrv,msdia140,mscoree=n"
 LEFT_OUT = {
-    *("__pycache__ config-3.9 ensurepip idlelib lib-dynload lib2to3 site-packages test".split()),
-    *("tests tkinter turtledemo".split()),
+    *("__pycache__ ensurepip idlelib lib-dynload lib2to3 site-packages test tests".split()),
+    *("tkinter turtledemo config-3.9 config-3.13-x86_64-linux-gnu".split()),
 }
 
 
@@ -39,36 +40,48 @@ class MissingPartError(Exception):
 
 
 class Wine(NamedTuple):
-    """The provisioned folder."""
+    """The provisioned folder, one Windows Python in it, and one of the prefixes."""
 
     folder: Path
+    minor: int = 9
+    number: int = 1
 
     @property
     def python(self) -> Path:
-        """Windows Python with pykd."""
-        return self.folder / "windows" / "python.exe"
+        """Windows Python; that of 3.9 has pykd."""
+        return self.folder / f"windows3{self.minor}" / "python.exe"
+
+    @property
+    def engine(self) -> Path:
+        """Microsoft's DbgEng, as the pykd wheel carries it."""
+        return self.folder / "windows39" / "dbgeng.dll"
+
+    @property
+    def prefix(self) -> Path:
+        """Wine's own folder; each has one COM1, so each serves one target at a time."""
+        return self.folder / f"prefix{self.number}"
 
     @property
     def host(self) -> Path:
         """The debugger host."""
-        return self.folder / "windows" / "kd.exe"
+        return self.folder / "windows39" / "kd.exe"
 
     @property
     def extension(self) -> Path:
         """pykd under the name of a debugger extension."""
-        return self.folder / "windows" / "pykd.dll"
+        return self.folder / "windows39" / "pykd.dll"
 
     @property
     def port(self) -> Path:
         """Wine's COM1 is what this link leads to."""
-        return self.folder / "com1"
+        return self.folder / f"com{self.number}"
 
     def environment(self) -> dict[str, str]:
         """Environment variables for Wine's programs."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "WINE"))}
         return {
             **kept,
-            "WINEPREFIX": str(self.folder / "prefix"),
+            "WINEPREFIX": str(self.prefix),
             "WINEARCH": "win64",
             "WINEDEBUG": "-all",
             "WINEDLLOVERRIDES": NATIVE + ";winemenubuilder.exe=d",
@@ -77,6 +90,7 @@ class Wine(NamedTuple):
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8",
+            "DUMPSTART_DBGENG": windows_path(self.engine),
         }
 
 
@@ -85,18 +99,27 @@ def windows_path(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-def provide() -> Wine:
-    """The folder, made as far as it is not there yet."""
+def provide(minor: int = 9, number: int = 1) -> Wine:
+    """The folder with this Python and this prefix, made as far as it is not there yet."""
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing:
         raise MissingPartError("not installed: " + ", ".join(missing))
-    wine = Wine(CACHE)
+    wine = Wine(CACHE, minor, number)
     CACHE.mkdir(parents=True, exist_ok=True)
-    wheels, own = [HERE / "requirements.txt"], list((HERE / "c").iterdir())
-    step("windows", "wheels and the Windows Python", lambda: windows_python(wine), wheels)
-    step("programs", "own programs", lambda: own_programs(wine), [CACHE / "windows.done", *own])
-    step("prefix", "Wine prefix", lambda: prefix(wine), [])
+    for version in sorted({9, minor}):
+        one = Wine(CACHE, version)
+        wheels, own = [requirements(version)], list((HERE / "c").iterdir())
+        name = one.python.parent.name
+        step(name, f"Windows Python 3.{version}", partial(windows_python, one), wheels)
+        after = [CACHE / f"{name}.done", *own]
+        step(f"programs3{version}", "own programs", partial(own_programs, one), after)
+    step(f"prefix{number}", "Wine prefix", partial(make_prefix, wine), [])
     return wine
+
+
+def requirements(minor: int) -> Path:
+    """The wheels of a Windows Python."""
+    return HERE / f"requirements3{minor}.txt"
 
 
 def step(name: str, title: str, make: Callable[[], None], sources: Sequence[Path]) -> None:
@@ -115,21 +138,23 @@ def step(name: str, title: str, make: Callable[[], None], sources: Sequence[Path
 
 
 def windows_python(wine: Wine) -> None:
-    """Unpacks both wheels and adds the standard library of a CPython 3.9."""
-    library = standard_library()
-    wheels, home = CACHE / "wheels", wine.python.parent
+    """Unpacks the wheels and adds the standard library of a CPython of this machine."""
+    library = standard_library(wine.minor)
+    home = wine.python.parent
+    wheels = CACHE / f"wheels3{wine.minor}"
     for folder in (wheels, home):
         shutil.rmtree(folder, ignore_errors=True)
-    options = "--quiet --no-deps --platform win_amd64 --python-version 39 --require-hashes".split()
-    files = ["--requirement", str(HERE / "requirements.txt"), "--dest", str(wheels)]
+    options = f"--quiet --no-deps --platform win_amd64 --python-version 3{wine.minor}".split()
+    files = ["--requirement", str(requirements(wine.minor)), "--dest", str(wheels)]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-    run([*pip, *options, "--only-binary", ":all:", *files], limit=300)
+    run([*pip, *options, "--require-hashes", "--only-binary", ":all:", *files], limit=300)
     home.mkdir()
     with zipfile.ZipFile(next(wheels.glob("panda3d-*.whl"))) as archive:
         for entry in archive.namelist():
             folder, _, name = entry.rpartition("/")
-            # the forwarders of the C runtime are Wine's business
-            if folder == "deploy_libs" and name and not name.startswith("api-ms-win-"):
+            # the forwarders of the C runtime are Wine's business, free-threading is not wanted
+            is_wanted = name and not name.startswith("api-ms-win-") and "t-win" not in name
+            if folder == "deploy_libs" and is_wanted:
                 (home / name).write_bytes(archive.read(entry))
     packages = home / "Lib" / "site-packages"
     shutil.copytree(
@@ -141,47 +166,45 @@ def windows_python(wine: Wine) -> None:
                 archive.extractall(packages)
     for engine in (packages / "pykd").glob("*.dll"):  # the debugger host wants them beside it
         shutil.copy(engine, home)
-    shutil.copy(packages / "pykd" / "pykd.pyd", wine.extension)
+    if (packages / "pykd").exists():
+        shutil.copy(packages / "pykd" / "pykd.pyd", wine.extension)
     shutil.rmtree(wheels)
 
 
-def standard_library() -> Path:
-    """The .py files of a CPython 3.9 (neither wheel has them; the patch level does not matter)."""
-    candidates = [os.environ.get("DUMPSTART_PYTHON39"), shutil.which("python3.9")]
-    if sys.version_info[:2] == (3, 9):
+def standard_library(minor: int) -> Path:
+    """The .py files of a CPython (the wheels lack them; the patch level does not matter)."""
+    candidates = [os.environ.get(f"DUMPSTART_PYTHON3{minor}"), shutil.which(f"python3.{minor}")]
+    if sys.version_info[:2] == (3, minor):
         candidates.insert(0, sys.executable)
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    candidates += sorted(map(str, versions.glob("3.9.*/bin/python")), reverse=True)
+    candidates += sorted(map(str, versions.glob(f"3.{minor}.*/bin/python")), reverse=True)
+    check = f"import os, sys; assert sys.version_info[:2] == (3, {minor}); print(os.__file__)"
     for python in filter(None, candidates):
-        ask = [
-            python,
-            "-c",
-            "import os, sys; assert sys.version_info[:2] == (3, 9); print(os.__file__)",
-        ]
-        told = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=False)
+        told = subprocess.run(
+            [python, "-c", check], capture_output=True, text=True, timeout=30, check=False
+        )
         if told.returncode == 0:
             return Path(told.stdout.strip()).parent
     raise MissingPartError(
-        "not installed: a CPython 3.9, whose standard library the Windows Python needs"
+        f"not installed: a CPython 3.{minor}, whose standard library the Windows Python needs"
     )
 
 
 def own_programs(wine: Wine) -> None:
     """Compiles ``c/``."""
-    for source, target, options in (
-        ("python.c", wine.python.name, ["-municode"]),
-        ("mscoree.c", "mscoree.dll", ["-shared"]),
-        ("kd.c", wine.host.name, []),
-    ):
+    programs = [("python.c", wine.python.name, ["-municode", f"-DMINOR={wine.minor}"])]
+    if wine.minor == 9:
+        programs += [("mscoree.c", "mscoree.dll", ["-shared"]), ("kd.c", wine.host.name, [])]
+    for source, target, options in programs:
         compiler = ["x86_64-w64-mingw32-gcc", "-O1", "-s", "-Wall", "-Wextra", "-Werror"]
         compiler += ["-Wno-cast-function-type", *options, str(HERE / "c" / source)]
         run([*compiler, "-o", str(wine.python.parent / target)], limit=60)
 
 
-def prefix(wine: Wine) -> None:
+def make_prefix(wine: Wine) -> None:
     """Makes the Wine prefix and names its COM1."""
     stop_server(wine)
-    shutil.rmtree(wine.folder / "prefix", ignore_errors=True)
+    shutil.rmtree(wine.prefix, ignore_errors=True)
     quiet = {**wine.environment(), "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe=d"}
     run(["wineboot", "-i"], limit=180, environment=quiet)
     port = ["reg", "add", r"HKLM\Software\Wine\Ports", "/v", "COM1", "/d", str(wine.port), "/f"]
@@ -214,6 +237,6 @@ def run(command: list[str], limit: float, environment: dict[str, str] | None = N
 
 if __name__ == "__main__":
     try:
-        print("ready:", provide().folder)
+        print("ready:", provide(13).folder)
     except MissingPartError as missing:
         sys.exit(str(missing))

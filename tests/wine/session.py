@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Callable, TypeVar
+from typing import Callable, TypeVar
 
 import pytest
 
-from .provision import MissingPartError, Wine, provide, stop_server, windows_path
+from .provision import CACHE, MissingPartError, Wine, provide, stop_server, windows_path
 
 #: the connection of the simulated machine, in the engine's words
 COM1 = "com:port=com1,baud=115200"
 COMMAND = "\x1e "  # in front of each command that the host runs
 T = TypeVar("T")
-_LOCKS: list[IO[str]] = []
+_LOCKS: dict[int, AbstractContextManager[None]] = {}
 
 
 class FailedError(AssertionError):
@@ -33,22 +35,38 @@ class FailedError(AssertionError):
 
 
 @functools.cache
-def provided() -> Wine:
-    """The Wine folder; where a part is missing the test is skipped, but not in CI."""
+def provided(minor: int = 9) -> Wine:
+    """The Wine folder; where a part is missing the test is skipped, but not in CI.
+
+    Each process of a parallel run has a prefix of its own.
+    """
+    worker = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+    number = int(worker.group(1)) + 1 if worker else 1
     try:
         if sys.platform != "linux":
             raise MissingPartError("these tests run on Linux")
-        wine = provide()
+        with locked("provision"):
+            wine = provide(minor, number)
     except MissingPartError as missing:
         if os.environ.get("CI") == "true":
             pytest.fail(str(missing))
         pytest.skip(str(missing))
+    # one prefix has one COM1: test runs take turns; the lock goes with the process
+    if number not in _LOCKS:
+        _LOCKS[number] = locked(f"prefix{number}")
+        _LOCKS[number].__enter__()
+    return wine
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Nobody else has it meanwhile."""
     import fcntl  # not on Windows
 
-    # one prefix has one COM1: test runs take turns; the lock goes with the process
-    _LOCKS.append((wine.folder / "lock").open("w"))
-    fcntl.flock(_LOCKS[0], fcntl.LOCK_EX)
-    return wine
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def twice(run: Callable[[], T]) -> T:

@@ -1,0 +1,41 @@
+"""A module as a debugger's engine tells it, as a record.
+
+Invariant: a number that the engine does not know is an Absent. Standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..absence import Absent
+from ..records import Module, Origin
+
+#: what DbgEng gives for a header that it could not read (seen with 10.0.15063)
+_NO_STAMPS = (0xFFFFFFFE, 0xFFFFFFFF)
+
+
+def named(name: str, image: str) -> str:
+    """The file name of a module, of the engine's name for it and of the image's path."""
+    image = image.replace("/", "\\").rsplit("\\", 1)[-1]
+    if name == "nt":
+        return image or "nt"
+    if "." in name:
+        return name
+    # The file may have another name than the module: dump_storport is dump_diskdump.sys.
+    return name + ("." + image.rsplit(".", 1)[-1] if "." in image else ".sys")
+
+
+def record(
+    name: str, base: int, size: int, stamp: Any, checksum: Any, place: int, origin: Origin,
+    loaded: bool = True,
+) -> Module:  # fmt: skip
+    """The record of one module."""
+    none = Absent("not-recorded", "the engine does not know it")
+    known = isinstance(stamp, int) and stamp not in _NO_STAMPS
+    return Module(
+        name=name, base=base, end=base + size, size=size, role=None, stack=None, loaded=loaded,
+        time_date_stamp=stamp if known else none,
+        checksum=checksum if isinstance(checksum, int) else none,
+        image_key=f"{stamp:08X}{size:x}" if known else none, original=None,
+        original_match=None, load_order=place, origin=origin,
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""The process that the user sees: it always ends, and the target always runs on.
+
+Through ntoseye, natively, on the simulated machine; ``test_wine_process.py`` does the same through
+DbgEng and pykd.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kd.simulator import TESTS, simulated
+from test_kd_ntoseye import home_with_symbols
+
+pytestmark = pytest.mark.live
+
+
+def start(where: Path, output: Path, home: Path, *options: str) -> subprocess.Popen[str]:
+    """``dumpstart capture`` of a socket."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "analyzer",
+            "capture",
+            str(where),
+            "--output",
+            str(output),
+            *options,
+        ],
+        env={**os.environ, "HOME": str(home)},
+        cwd=TESTS.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """What is printed up to a line with these words."""
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if words in line:
+            return printed
+    raise AssertionError(f"'{words}' was not printed:\n{printed}")
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Any:
+    """A socket that accepts and says nothing."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "silent"))
+    listener.listen(1)
+    yield tmp_path / "silent"
+    listener.close()
+
+
+def test_nobody_at_the_other_end(silent: Path, tmp_path: Path) -> None:
+    """--timeout ends the wait with a sentence, and no file is left."""
+    output = tmp_path / "x.jsonl"
+    began = time.monotonic()
+    process = start(silent, output, tmp_path, "--timeout", "5")
+    printed, _ = process.communicate(timeout=30)
+    assert 5 <= time.monotonic() - began < 8
+    assert process.returncode == 2
+    assert len(printed.strip().splitlines()) == 1
+    assert "5 s" in printed
+    assert not output.exists()
+
+
+def test_ctrl_c_while_nobody_answers(silent: Path, tmp_path: Path) -> None:
+    """Ctrl+C ends the wait at once."""
+    process = start(silent, tmp_path / "x.jsonl", tmp_path, "--timeout", "60")
+    time.sleep(2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=30)
+    assert time.monotonic() - began < 2, printed
+    assert process.returncode not in (0, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_the_target_runs_on(number: signal.Signals, tmp_path: Path) -> None:
+    """Whatever ends the command, also the sudden death of its process."""
+    output = tmp_path / "x.jsonl"
+    line = tmp_path / "line"
+    with simulated("normal", socket=line) as target:
+        process = start(line, output, home_with_symbols(tmp_path), "--timeout", "60")
+        read_until(process, "Dump_Start")
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        deadline = time.monotonic() + 20
+        while '"fact":"end"' not in output.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        report = target.end()
+    assert report["breakpoints"] == []
+    assert not report["standing"]
+    assert report["ran_since_resume"] > 0
+    assert '"reason":"stopped by the user"' in output.read_text()
