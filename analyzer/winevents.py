@@ -147,7 +147,7 @@ def _io_error(event: RawEvent) -> Decoded:
         # message text of newer builds: "BugCheckProgress was: %2"; %1 is the device
         stage = next((number_of(text) for _, text in event.data[1:2]), None)
         if stage is None:
-            stated = re.search(r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})", event.message)
+            stated = _PROGRESS.search(event.message)
             stage = int(stated[1], 16) if stated else None
         if stage is None and packet and packet.location <= progress.STAGE_MASK:
             # seen in a public event 161: the location is the stage (0x46) and no 0x2001... code
@@ -185,7 +185,8 @@ def _dirty(event: RawEvent) -> Decoded:
             words[-1] += f" at {utc(pressed)}"
             if isinstance(event.time, int) and 0 <= event.time - pressed < 86400 * _SECOND:
                 words[-1] += f", {(event.time - pressed) // _SECOND} s before this event"
-    in_sleep = bool(values.get("SleepInProgress"))
+    sleep = _named(event).get("SleepInProgress", "")  # "false" and "true" in older versions
+    in_sleep = bool(number_of(sleep)) or sleep.lower() == "true"
     if in_sleep:
         words.append("during a sleep transition")
     status = values.get("BootAppStatus")
@@ -221,6 +222,8 @@ def _unexpected(event: RawEvent) -> Decoded:
     return Decoded(words, happened=alive)
 
 
+#: a number that the form of text has cut off is none
+_PROGRESS = re.compile(r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})(?![0-9A-Fa-f]|\.{2,3}|\u2026)")
 _BUGCHECK = re.compile(r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)")
 _DUMP_PATH = re.compile(r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.dmp\b", re.IGNORECASE)
 _REPORT = re.compile(

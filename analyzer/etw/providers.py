@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import struct
 
-from ..names import locations, ntstatus
+from ..names import events, locations, ntstatus
 from . import payload as p
 from .manifests import IN_TYPES
 from .payload import Decoded, Field, Schema
 
-CRASHDUMP = "ecdaacfa-6fe9-477c-b5f0-85b76f8f50aa"
-KERNEL_DUMP = "17d2a329-4539-5f4d-3435-f510634ce3b9"
-KERNEL_IO = "abf1f586-2e50-4ba8-928d-49044e6f0db7"
-KERNEL_BOOT = "15ca44ff-4d7a-4baa-bba5-0998955e531e"
-KERNEL_POWER = "331c3b3a-2005-44c2-ac5e-77220c37d6b4"
+CRASHDUMP = events.GUIDS[events.CRASHDUMP]
+KERNEL_DUMP = events.GUIDS[events.KERNEL_DUMP]
+KERNEL_IO = events.GUIDS[events.KERNEL_IO]
+KERNEL_BOOT = events.GUIDS[events.KERNEL_BOOT]
+KERNEL_GENERAL = events.GUIDS[events.KERNEL_GENERAL]
+KERNEL_POWER = events.GUIDS[events.KERNEL_POWER]
+STORPORT = events.GUIDS[events.STORPORT]
+WER = events.GUIDS[events.WER]
 CALLBACKS = "0f41c9b5-7d1e-5a1c-9d0e-6d5a8b1f7c42"  # published in docs/dumpstart-callbacks.man
-STORPORT = "c4636a1e-7986-4646-bf10-7bc3b4a76e8e"
 IO_ERROR_LOG = "2d9f3a42-01d4-4733-97f7-041e8021dc84"
 SERVICES = "555908d1-a6d7-4695-8e1e-26931d2012f4"
 
 NAMES: dict[str, str] = {
-    CRASHDUMP: "Microsoft-Windows-Crashdump",
-    KERNEL_DUMP: "Microsoft-Windows-Kernel-Dump",
-    KERNEL_IO: "Microsoft-Windows-Kernel-IO",
-    KERNEL_BOOT: "Microsoft-Windows-Kernel-Boot",
-    KERNEL_POWER: "Microsoft-Windows-Kernel-Power",
-    STORPORT: "Microsoft-Windows-StorPort",
+    **{guid: events.SPELLED[name] for name, guid in events.GUIDS.items()},
     CALLBACKS: "Dumpstart-Callbacks",
     IO_ERROR_LOG: "I/O error log (classic driver entries)",
     SERVICES: "Service Control Manager",
-    "abce23e7-de45-4366-8631-84fa6c525952": "Microsoft-Windows-WER-SystemErrorReporting",
     "bef2aa8e-81cd-11e2-a7bb-5eac6188709b": "Microsoft-Windows-Kernel-LiveDump",
     "c7c9e4f7-c41d-5c68-f104-d72a920016c7": "Microsoft-Windows-Hyper-V-CrashDump",
-    "a68ca8b7-004f-d7b6-a698-07e2de0f1f5d": "Microsoft-Windows-Kernel-General",
     "9c205a39-1250-487d-abd7-e831c6290539": "Microsoft-Windows-Kernel-PnP",
     "3ff37a1c-a68d-4d6e-8c9b-f79e8b16c482": "Microsoft-Windows-Ntfs",
     "f3c5e28e-63f6-49c7-a204-e48a1bc4b09d": "Microsoft-Windows-FilterManager",
@@ -78,6 +73,10 @@ DumpFileSizeInBytes:UInt64 CreateDumpFileDurationInMs:UInt64 LargeDumpThresholdG
 {KERNEL_IO} 1304 0 CrashDumpInitialize/Start
 {KERNEL_IO} 1305 0 CrashDumpInitialize/Stop Status#:UInt32
 {KERNEL_IO} 1207 0 DumpEncryptionFailure DumpEncryptionFailureReason:UInt32
+{KERNEL_BOOT} 16 0 ResumeFailed FailureStatus#:UInt64 FailureMsgId:UInt64
+{KERNEL_BOOT} 16 1 ResumeFailed FailureStatus#:UInt32 FailureMsg:UnicodeString
+{KERNEL_BOOT} 29 0 FastStartupFailed FailureStatus#:UInt64 FailureMsgId:UInt64
+{KERNEL_BOOT} 29 1 FastStartupFailed FailureStatus#:UInt32 FailureMsg:UnicodeString
 {KERNEL_BOOT} 20 0 DirtyBootShutdown LastShutdownGood:Boolean LastBootGood:Boolean
 {KERNEL_BOOT} 20 1 DirtyBootShutdown LastShutdownGood:Boolean LastBootGood:Boolean \
 LastBootId:UInt32 BootStatusPolicy:UInt32
@@ -102,6 +101,17 @@ HiberWriteTime:UInt32 HiberReadTime:UInt32 HiberPagesWritten:UInt32 BiosInitTime
 Flags:HexInt32
 {KERNEL_POWER} 42 3 PreSleepNotification TargetState:UInt32 EffectiveState:UInt32 Reason:UInt32 \
 Flags:HexInt32 TransitionsToOn:UInt32
+{KERNEL_POWER} 109 0 ShutdownTransition ShutdownActionType:UInt32 ShutdownEventCode:UInt32 \
+ShutdownReason:UInt32
+{KERNEL_GENERAL} 12 0 SystemStart MajorVersion:UInt32 MinorVersion:UInt32 BuildVersion:UInt32 \
+QfeVersion:UInt32 ServiceVersion:UInt16 BootMode:UInt32 StartTime:FILETIME
+{KERNEL_GENERAL} 13 0 SystemStop StopTime:FILETIME
+{WER} 1000 0 NotSaved param1:UnicodeString
+{WER} 1000 1 NotSaved param1:UnicodeString
+{WER} 1001 0 BugCheck param1:UnicodeString param2:UnicodeString param3:UnicodeString
+{WER} 1001 1 BugCheck param1:UnicodeString param2:UnicodeString param3:UnicodeString
+{WER} 1019 0 SuspectedDriver SuspectedDriver:UnicodeString
+{WER} 1019 1 SuspectedDriver SuspectedDriver:UnicodeString
 {CALLBACKS} 1 0 CallbackEntry Filter:UnicodeString Callback:UInt8 Call:UInt32 Extension:Pointer \
 Clock:UInt64 ClockFrequency:UInt64
 {CALLBACKS} 2 0 CallbackReturn Filter:UnicodeString Callback:UInt8 Call:UInt32 Status#:UInt32 \

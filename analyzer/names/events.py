@@ -180,7 +180,8 @@ for _number, _meaning, _outcome in (
 ):
     EVENTS[WER, _number] = KnownEvent(
         _meaning, "event-dump-not-saved" if _number != 1001 else "",
-        ALWAYS if _number != 1001 else "", REPORT, _outcome, ("param1", "param2", "param3"),
+        ALWAYS if _number != 1001 else "", REPORT, _outcome,
+        ("param1", "param2", "param3") if _number == 1001 else (),
     )  # fmt: skip
 EVENTS[WER, 1003] = KnownEvent("the shutdown settings could not be read from the registry")
 EVENTS[WER, 1019] = KnownEvent("a driver is suspected", fields=("SuspectedDriver",))

@@ -49,7 +49,8 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
                 buffer, at = buffer[at:] + block, 0
                 continue
             yield None
-            wrong = getattr(error, "pos", at) if not is_end else len(buffer)
+            # what is nested so deep is no event, and its parts are not tried one by one
+            wrong = getattr(error, "pos", len(buffer)) if not is_end else len(buffer)
             at = buffer.find("{", max(wrong, at + 1))
             at = len(buffer) if at < 0 else at
             continue

@@ -6,6 +6,8 @@ Standard library only.
 
 from __future__ import annotations
 
+import codecs
+
 from ..errors import InputError
 
 
@@ -23,7 +25,8 @@ def encoding_of(path: str) -> str:
     if head[1:2] == b"\0":
         return "utf-16-le"
     try:
-        head[: len(head) - 4].decode("utf-8-sig")
+        # not to the last byte: what was read may end inside a character
+        codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8-sig"
