@@ -8,7 +8,10 @@ library only, because the same walks run inside the debugger.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from heapq import heappop, heappush
 
 from .absence import Absent
 from .records import Module, Origin
@@ -108,8 +111,42 @@ class Target:
         return 0xFF00_0000_0000_0000 <= value < 0xFFFF_FFFF_FFFF_F000
 
 
+class ModuleMap(tuple[Module, ...]):  # noqa: SLOT001 - what is looked up is kept
+    """Modules among which many addresses are looked up."""
+
+    @cached_property
+    def _pieces(self) -> tuple[list[int], list[Module | None]]:
+        """Where another module begins to hold the addresses, and which; the first listed one."""
+        ranges = [
+            (m.base, place, m.end, m)
+            for place, m in enumerate(self)
+            if isinstance(m.base, int) and isinstance(m.end, int) and m.base < m.end
+        ]
+        ranges.sort(key=lambda one: one[:2], reverse=True)
+        starts: list[int] = []
+        holders: list[Module | None] = []
+        held: list[tuple[int, int, Module]] = []
+        for at in sorted({edge for base, _, end, _ in ranges for edge in (base, end)}):
+            while ranges and ranges[-1][0] == at:
+                _, place, end, module = ranges.pop()
+                heappush(held, (place, end, module))
+            while held and held[0][1] <= at:
+                heappop(held)
+            starts.append(at)
+            holders.append(held[0][2] if held else None)
+        return starts, holders
+
+    def at(self, address: int) -> Module | None:
+        """The first module in the list that holds an address."""
+        starts, holders = self._pieces
+        place = bisect_right(starts, address)
+        return holders[place - 1] if place else None
+
+
 def module_at(modules: Sequence[Module], address: int) -> Module | None:
-    """The loaded module that holds an address (module lists are short: a plain search)."""
+    """The first module in the list that holds an address."""
+    if isinstance(modules, ModuleMap):
+        return modules.at(address)
     for module in modules:
         if (
             isinstance(module.base, int)

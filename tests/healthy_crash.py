@@ -95,6 +95,7 @@ def healthy():
             Extension,
             filter="dump_dumpfve.sys",
             stack="crash",
+            node=NODE,
             extension=NODE + 0x40,
             dump_type=1,
             device_object=0xFFFFC08B_E3DAC030,

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import shared_sample
 
 import analyzer
 from analyzer.absence import Absent
@@ -151,13 +152,148 @@ def test_without_a_frequency_the_host_clock(capture):
     assert "duration-host-clock" in rules(case)
 
 
-def test_call_that_never_returns(capture):
-    """An entry without a return is a finding, with the reason that the capture ended."""
-    case = analyzer.open(capture([(5000, 0), (None, 0)]))
+def hanging(back="0xfffff80010001234", ran_ns=1_500_000_000, end=True):
+    """The second call of Dump_Start has no return; the capture went on for a while."""
+    lines = list(facts([(5000, 0), (None, 0)], end=end))
+    calls = [fact for fact in lines if fact.get("fact") == "call"]
+    calls[-1]["back"] = back
+    if end:
+        lines[-1]["host"] = calls[-1]["host"] + ran_ns
+    return lines
+
+
+def test_call_that_never_returns(tmp_path):
+    """A watched return that is missing from a machine that ran on is an error."""
+    path = write(tmp_path / "c.jsonl", hanging())
+    case = analyzer.open(path)
     assert [row.was_called for row in started(case)] == ["yes", "yes"]
     assert isinstance(started(case)[1].status, Absent)
     finding = next(f for f in case.records["findings"] if f.rule == "callback-never-returned")
+    assert "did not return in the 1.5 s that its return was watched (the capture" in finding.text
     assert "the time is up" in finding.text
+    assert main(["analyze", path]) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (hanging(back=None), "not known that its return was watched"),
+        (hanging(ran_ns=999_999_999), "was under way when the capture ended"),
+        (hanging(end=False), "was under way when the capture ended (the capture has no end)"),
+    ],
+    ids=["unwatched", "soon over", "cut"],
+)
+def test_call_without_a_witness_is_open(tmp_path, lines, words):
+    """Without a watched return and a stated time nothing says that a call hangs."""
+    case = analyzer.open(write(tmp_path / "c.jsonl", lines))
+    assert "callback-never-returned" not in rules(case)
+    (finding,) = (f for f in case.records["findings"] if f.rule == "callback-under-way")
+    assert words in finding.text
+
+
+def numbered(lines, *, drop=(), repeat=(), stated=None):
+    """The lines without the calls of some numbers, with some twice, with counts at the end."""
+    out = []
+    for fact in lines:
+        if fact.get("n") not in drop:
+            out.append(fact)
+        if fact.get("fact") == "return" and fact["n"] in repeat:
+            out += out[-2:]
+    if stated is not None:
+        out[-1] = {**out[-1], "calls": stated[0], "returned": stated[1]}
+    return out
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"drop": (1, 2)}, "2 calls are missing from the capture: the first before call number 3."),
+        ({"drop": (3,), "stated": (4, 4)}, "1 call is missing from the capture; its end line "),
+        ({"drop": (3,), "stated": (4, 4)}, "states 4 calls and 4 returns, it holds 3 and 3."),
+        ({"stated": (2, 2)}, "states other counts than the capture holds"),
+        ({"stated": (4, 7)}, "states 4 calls and 7 returns, it holds 4 and 4"),
+    ],
+)  # fmt: skip
+def test_missing_calls_are_told(tmp_path, how, words):
+    """Numbers and counts that a capture states of itself are compared with what it holds."""
+    lines = numbered(facts([(5000, 0)] * 4), **how)
+    path = write(tmp_path / "c.jsonl", lines)
+    case = analyzer.open(path)
+    (finding,) = (f for f in case.records["findings"] if f.rule == "capture-calls-missing")
+    assert words in finding.text
+    assert main(["analyze", path]) == 1
+    told = next(r for r in case.records["callbacks"] if r.callback == "Dump_Finish").was_called
+    assert isinstance(told, Absent)  # it may be among those that are missing
+    counted = case.records["sources"][0].can_tell
+    assert counted.startswith("at least") == ("drop" in how)
+
+
+def test_right_counts_are_not_told(tmp_path):
+    """Neither the right counts nor calls that the capture says it left out."""
+    lines = numbered(facts([(5000, 0)] * 4), stated=(4, 4))
+    assert rules(analyzer.open(write(tmp_path / "c.jsonl", lines))) == []
+    left_out = {"fact": "disarmed", "id": 1, "why": "2 calls were not recorded", "unrecorded": 2}
+    lines = numbered(facts([(5000, 0)] * 4), drop=(1, 2), stated=(4, 4))
+    lines.insert(-1, left_out)
+    assert rules(analyzer.open(write(tmp_path / "c.jsonl", lines))) == ["capture-bounded"]
+
+
+def test_repeated_calls_count_once(tmp_path):
+    """A buffer that was written twice: one row a call, and the lines are told."""
+    case = analyzer.open(write(tmp_path / "c.jsonl", numbered(facts([(5000, 0)] * 4), repeat=(1,))))
+    assert len(started(case)) == 4
+    assert rules(case) == ["capture-damaged"]
+
+
+def test_a_hole_in_the_file_is_told(capsys):
+    """411 calls by its end line, 75 in it."""
+    path = shared_sample("../faults/capture-disk-hole.jsonl")
+    assert main(["analyze", str(path)]) == 1
+    told = capsys.readouterr().out
+    assert "At least 336 calls are missing" in " ".join(told.split())
+    assert "at least 75 calls" in analyzer.open(path).records["sources"][0].can_tell
+
+
+@pytest.mark.parametrize(
+    ("spelled", "want"),
+    [
+        (-1073741811, 0xC000000D), (3221225485, 0xC000000D), ("0XC000000D", 0xC000000D),
+        ("c000000d", 0xC000000D), ("-1073741811", 0xC000000D), ("3221225485", 0xC000000D),
+        ("0xffffffffc000000d", 0xC000000D), ("STATUS_INVALID_PARAMETER", 0xC000000D),
+        ("0", 0), (0, 0), ("00000000", 0),
+        ("80000005", None), ("STATUS_NO_SUCH_NAME", None), (1 << 33, None), (1.5, None),
+        ([], None), ("0xzz", None),
+    ],
+)  # fmt: skip
+def test_a_status_in_any_spelling_that_has_one_meaning(tmp_path, spelled, want):
+    """Others are no status: the line is told, and the call has returned."""
+    lines = list(facts([(5000, 0)]))
+    next(fact for fact in lines if fact.get("fact") == "return")["status"] = spelled
+    case = analyzer.open(write(tmp_path / "c.jsonl", lines))
+    row = started(case)[0]
+    assert row.duration_ns == 4800
+    if want is None:
+        assert isinstance(row.status, Absent)
+        assert rules(case) == ["capture-damaged"]
+        assert "the first is line 12" in case.records["findings"][0].text
+    else:
+        assert row.status == want
+        assert "capture-damaged" not in rules(case)
+
+
+def test_unknown_facts_and_architectures_are_told_with_their_line(tmp_path):
+    """What is not understood may be what matters."""
+    lines = list(facts([(5000, 0)]))
+    lines.insert(3, {"fact": "weather", "sky": "blue"})
+    case = analyzer.open(write(tmp_path / "c.jsonl", lines))
+    assert rules(case) == ["capture-damaged"]
+    assert "1 line is not understood or cannot be; the first is line 4" in (
+        case.records["findings"][0].text
+    )
+    lines = list(facts([(5000, 0)]))
+    lines[1]["architecture"] = "mips"
+    case = analyzer.open(write(tmp_path / "c.jsonl", lines))
+    assert "the first is line 2" in case.records["findings"][0].text
 
 
 def test_failing_status(capture):
@@ -321,10 +457,9 @@ def test_hostile_lines_are_passed_over(capture, tmp_path, line):
     assert started(case)[0].duration_ns == 4800
 
 
-def test_unknown_facts_and_members_are_passed_over(tmp_path):
-    """What a later version adds does not disturb this one."""
+def test_unknown_members_are_passed_over(tmp_path):
+    """What a later version adds to a fact does not disturb this one."""
     lines = list(facts([(5000, 0)]))
-    lines.insert(3, {"fact": "weather", "sky": "blue"})
     lines[2]["colour"] = "red"
     assert rules(analyzer.open(write(tmp_path / "c.jsonl", lines))) == []
 
@@ -400,3 +535,22 @@ def load_time(tmp_path, calls):
 def test_many_calls_load_fast(tmp_path):
     """Fifty thousand calls; the bound leaves room for a slow and busy machine."""
     assert load_time(tmp_path, 50_000) < 10
+
+
+def test_two_unnamed_filters_keep_their_own(capsys):
+    """Each filter shows the extension and the calls of its own node."""
+    path = shared_sample("../faults/two-unnamed-filters.jsonl")
+    main(["analyze", str(path), "--format", "text"])
+    told = capsys.readouterr().out
+    first, second = told.split("  filter not determined (")[1:3]
+    assert first.count("FILTER_EXTENSION at") == second.count("FILTER_EXTENSION at") == 1
+    assert "0xffffc08be4002150" in first
+    assert "0xffffc08be4002150" not in second
+    assert "0xffffc08be4002350" in second
+    assert "0xfffff80620141000" in first
+    assert "0xfffff80620141000" not in second
+    assert "0xfffff80620241000" in second
+    case = analyzer.open(path)
+    assert [row.node for row in case.records["extensions"]] == [
+        row.node for row in case.records["filters"]
+    ]

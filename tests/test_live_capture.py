@@ -147,7 +147,7 @@ def test_failing_and_hanging_callbacks_give_findings(world, dump, tmp_path):
         Idle(),
     ]
     machine, pykd = world(script)
-    case, _, reason = captured(tmp_path, timeout=0.5)
+    case, _, reason = captured(tmp_path, timeout=1.2)  # over a second: then it hangs
     assert reason == "the time limit was reached"
     assert "filter-callback-failed" in rules(case)
     assert "callback-never-returned" in rules(case)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ..records import Anomaly, Extension, Filter
+from ..records import Anomaly, Extension
 from .dump_filters import WINDOWS_8
 from .evidence import Seen, about, broken, known
 from .machine import is_crash
@@ -21,8 +21,6 @@ EXTENSION_SIZE = {"x64": 0x58, "arm64": 0x58, "x86": 0x50, "x86-pae": 0x50, "arm
 #: sector sizes a disk can have; above 64 KiB nothing is known to exist
 SECTOR_SIZES = tuple(1 << bit for bit in range(9, 17))
 _CRASH_DUMP, _HIBERNATION = 1, 2  # FILTER_DUMP_TYPE
-#: an extension lies in its node behind FILTER_INITIALIZATION_DATA, at 0x28 to 0x48
-_NODE_REACH = 0x100
 
 
 def check(seen: Seen) -> Iterator[Anomaly]:
@@ -133,7 +131,7 @@ def _sizes(seen: Seen, row: Extension) -> Iterator[Anomaly]:
 
 
 def _dump_data(seen: Seen, row: Extension) -> Iterator[Anomaly]:
-    owner = _filter_of(seen, row)
+    owner = seen.filter_at(row.node)
     given, set_by_filter = known(row.dump_data), known(owner.dump_data) if owner else None
     if given is not None and set_by_filter is not None and given != set_by_filter:
         text = (
@@ -141,14 +139,3 @@ def _dump_data(seen: Seen, row: Extension) -> Iterator[Anomaly]:
             f"0x{set_by_filter:016x} in FILTER_INITIALIZATION_DATA."
         )
         yield _broken("extension-dump-data-differs", text, row, "dump_data")
-
-
-def _filter_of(seen: Seen, row: Extension) -> Filter | None:
-    """The filter whose node holds the extension."""
-    address = known(row.extension)
-    filters: list[Filter] = seen["filters"]
-    for candidate in filters:
-        node = known(candidate.node)
-        if address is not None and node is not None and 0 < address - node < _NODE_REACH:
-            return candidate
-    return None

@@ -120,6 +120,7 @@ def _is_call_of(call: Callback, row: Filter) -> bool:
     """True when a callback row already tells the filter's last failure."""
     return (
         known(call.status) is not None
+        and known(call.node) in (None, row.node)
         and (call.filter, call.stack, call.status)
         == (row.filter, row.stack, row.last_failing_status)
         and call.symbol == row.last_failing_routine
@@ -182,7 +183,9 @@ def _calls(seen: Seen) -> Iterator[Anomaly]:
     for row in seen["callbacks"]:
         status = known(row.status)
         if status is not None and ntstatus.is_failure(status):
-            failed.setdefault((row.filter, row.stack, row.callback, status), []).append(row)
+            failed.setdefault((row.filter, row.stack, row.node, row.callback, status), []).append(
+                row
+            )
     for (*_, status), rows in failed.items():
         row, count = rows[0], len(rows)
         times = "" if count == 1 else f" {count} times"
@@ -203,14 +206,7 @@ def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) ->
 def callback_named(seen: Seen, row: Filter) -> Any:
     """The callback that is a filter's last failing routine, None when that cannot be told."""
     routine = known(row.last_failing_routine)
-    return next(
-        (
-            call.callback
-            for call in seen["callbacks"]
-            if routine is not None and call.symbol == routine
-        ),
-        None,
-    )
+    return None if routine is None else seen.callback_at.get(routine)
 
 
 def _status(status: int) -> str:

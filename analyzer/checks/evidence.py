@@ -7,11 +7,13 @@ value is never shown as a value. An address is compared only with addresses of t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from ..absence import is_absent
-from ..records import TABLES, Anomaly, Evidence, Module, Origin, Records
+from ..records import TABLES, Anomaly, Evidence, Filter, Module, Origin, Records
 from ..tables import SCHEMA, shown
+from ..target import ModuleMap
 
 #: tables that the checks read; events can be millions and are looked at by their own source
 _TABLES = (
@@ -43,16 +45,37 @@ class Seen:
 
     def module(self, name: Any) -> Module | None:
         """The loaded module of this name."""
-        modules: list[Module] = self["modules"]
-        for module in modules:
-            if module.loaded and same_name(module.name, name):
-                return module
-        return None
+        return None if is_absent(name) else self._by_name.get(name.lower())
 
     def module_at(self, address: int) -> Module | None:
         """The module whose image holds the address, a loaded one rather than an unloaded one."""
-        holders = [module for module in self["modules"] if contains(module, address)]
-        return next((module for module in holders if module.loaded), next(iter(holders), None))
+        loaded, every = self._maps
+        return loaded.at(address) or every.at(address)
+
+    def filter_at(self, node: Any) -> Filter | None:
+        """The filter whose node lies at an address."""
+        return None if is_absent(node) else self._by_node.get(node)
+
+    # Kept by what is looked up, because a source can hold thousands: checks run when all is there.
+
+    @cached_property
+    def _by_name(self) -> dict[str, Module]:
+        rows = [m for m in self["modules"] if m.loaded and not is_absent(m.name)]
+        return {m.name.lower(): m for m in reversed(rows)}
+
+    @cached_property
+    def _maps(self) -> tuple[ModuleMap, ModuleMap]:
+        modules = self["modules"]
+        return ModuleMap(m for m in modules if m.loaded), ModuleMap(modules)
+
+    @cached_property
+    def _by_node(self) -> dict[int, Filter]:
+        return {f.node: f for f in reversed(self["filters"]) if not is_absent(f.node)}
+
+    @cached_property
+    def callback_at(self) -> dict[Any, Any]:
+        """Symbol of a routine -> the callback that it is."""
+        return {row.symbol: row.callback for row in reversed(self["callbacks"])}
 
 
 def by_source(records: Records) -> Iterator[Seen]:

@@ -15,18 +15,17 @@ _CALLS = (
         "A callback of a dump filter was entered, and no return was seen",
         "The breakpoint at its entry was hit and the one at its return address was not, as long as "
         "the capture went on.",
-        "If it hangs, the dump ends with it: nothing else runs on a crashed machine. A capture "
-        "that was stopped inside the call looks the same.",
+        "If it hangs, the dump ends with it: nothing else runs on a crashed machine.",
         "Break in and look at the stack of that processor; compare with why the capture ended.",
     ),
     Rule(
         "callback-under-way",
         "warning",
-        "A callback was under way where the capture is cut",
-        "The capture ends without its end line, and the last thing it holds of this call is its "
-        "entry.",
-        "The call may have returned a moment later, or it hangs: what is cut cannot tell.",
-        "Look at the target, if it still stands; else capture once more, up to the end.",
+        "A callback was under way where the capture ends",
+        "The last thing that the capture holds of this call is its entry, and it ends soon after, "
+        "or it does not say that the return was watched.",
+        "The call may have returned a moment later, or it hangs: the capture cannot tell.",
+        "Look at the target, if it still stands; else capture once more, for longer.",
     ),
     Rule(
         "callback-exception",
@@ -196,6 +195,16 @@ _CAPTURE = (
         "The number of captured writes is limited, so that a dump is not slowed down for hours.",
         "Counts and statistics of this callback are those of the captured calls.",
         "Raise the limit with --writes if all calls matter.",
+    ),
+    Rule(
+        "capture-calls-missing",
+        "warning",
+        "Calls are missing from the capture",
+        "Each call has the next number, and the end line counts calls and returns; the capture "
+        "holds others.",
+        "The file lost lines when it was written or copied: its calls are some of those that were "
+        "made, and a callback without a call may have been called.",
+        "Look for another copy of the file, or capture again.",
     ),
     Rule(
         "capture-calls-left-out",

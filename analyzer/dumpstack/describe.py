@@ -16,7 +16,7 @@ from ..layouts import ntdddump
 from ..layouts.crashdmp import STATE_DISABLED
 from ..names import drivers, ntstatus
 from ..records import Callback, Extension, Filter, Module, Origin, Structure
-from ..target import Target, module_at, symbol
+from ..target import ModuleMap, Target, module_at, symbol
 from .context import Tail
 from .nodes import Node
 from .roles import FILTER
@@ -62,7 +62,8 @@ def describe(
 ) -> Described:
     """Records of every filter. ``wrote_dump``: why Dump_Start was likely called, "" if unknown."""
     out = Described([], [], [])
-    stack_modules = [m for m in modules if m.stack and m.loaded]
+    modules = ModuleMap(modules)
+    stack_modules = ModuleMap(m for m in modules if m.stack and m.loaded)
     done = set()
     for ring in rings:
         for place, node in enumerate(ring.nodes):
@@ -203,6 +204,7 @@ def _callbacks(
         row = Callback(
             filter=owner.filter,
             stack=owner.stack,
+            node=node.address,
             callback=name,
             routine=routine,
             symbol=symbol(modules, routine) if routine else None,
@@ -245,6 +247,7 @@ def _extension(node: Node, owner: _Owner) -> Extension:
     return Extension(
         filter=owner.filter,
         stack=owner.stack,
+        node=node.address,
         extension=owner.extension,
         dump_type=extension.DumpType,
         dump_type_name=ntdddump.FILTER_DUMP_TYPES.get(extension.DumpType, "invalid"),

@@ -183,7 +183,7 @@ def _uniform(data: FileBytes, nominal: int) -> Array | None:
 
 
 def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Account) -> Array:
-    size, rows = len(data), []
+    size, rows, search = len(data), [], _Onward(data, nominal, logger)
     while at < size:
         room = size - at
         if room < BUFFER_HEADER_SIZE:
@@ -198,7 +198,7 @@ def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Ac
             # The next header is off: is this size wrong, or that header?
             sane = bs == nominal or packed or not _plausible(data, at + nominal, logger)
             if sane and packed and not _plausible(data, follows, None):
-                onward = _search(data, at + BUFFER_HEADER_SIZE, nominal, logger, True)
+                onward = search.packed(at + BUFFER_HEADER_SIZE)
                 sane = onward is None or onward > follows
         if not sane:
             like = owner == logger and kind <= 15 and flags < 0x100 and not packed
@@ -212,7 +212,8 @@ def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Ac
                 account.note("header", at, 0, f"buffer size {bs:#x} read as {nominal:#x}")
                 bs = nominal
             else:
-                onward = _search(data, at, nominal, logger, False)
+                onward = search.multiple(at)
+                onward = search.packed(at) if onward is None else onward
                 stop = size if onward is None else onward
                 account.bytes_skipped += stop - at
                 where = "no buffer follows" if onward is None else f"resumed at {stop:#x}"
@@ -242,37 +243,62 @@ def _plausible(data: FileBytes, at: int, logger: int | None) -> bool:
     return bool(flags & ETW_BUFFER_FLAG_COMPRESSED) or max(saved, last) <= bs
 
 
-def _search(data: FileBytes, at: int, nominal: int, logger: int, packed: bool) -> int | None:
-    """Where the next buffer starts after ``at``: a multiple of the nominal size, or by content."""
-    size = len(data)
-    if not packed:
-        step = (at // nominal + 1) * nominal
-        while step + BUFFER_HEADER_SIZE <= size:
-            head = _header(data, step)
-            if head[0] == nominal and _plausible(data, step, None):
-                return step
-            step += nominal
-    # Compressed buffers have any length: look for the logger id and the flag where they belong.
-    window = 4 << 20
-    low, high = logger & 0xFF, logger >> 8
-    begin = at + 1
-    while begin + BUFFER_HEADER_SIZE <= size:
-        stop = min(begin + window, size - BUFFER_HEADER_SIZE + 1)
-        n = stop - begin
-        held = np.frombuffer(data.view(begin, n + BUFFER_HEADER_SIZE), np.uint8)
-        hit = (held[0x34 : 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
-        if hit.any():  # gigabytes of zeros behind a trace cost this one look
-            for place, byte in ((0x2A, low), (0x2B, high), (0x35, 0), (0x37, 0), (0x03, 0)):
-                hit &= held[place : place + n] == byte
-        for found in np.flatnonzero(hit)[:10000].tolist():
-            here = begin + found
-            bs = _header(data, here)[0]
-            if _plausible(data, here, logger) and (
-                here + bs == size or _plausible(data, here + bs, logger)
-            ):
-                return int(here)
-        begin = stop
-    return None
+class _Onward:
+    """Where the next buffer starts: at a multiple of the nominal size, or by content.
+
+    Places asked for only rise, so what was looked at once is not looked at again.
+    """
+
+    _WINDOW = 4 << 20
+
+    def __init__(self, data: FileBytes, nominal: int, logger: int) -> None:
+        self._data, self._nominal, self._logger = data, nominal, logger
+        self._last = len(data) - BUFFER_HEADER_SIZE  # where a header can be
+        self._multiple = 0  # the next that is good, or that was not looked at
+        self._is_good = False
+        self._packed = -1  # the same of compressed buffers
+        self._found: Iterator[int] = self._compressed()
+
+    def multiple(self, at: int) -> int | None:
+        """The first multiple of the nominal size behind ``at`` that is a buffer."""
+        while self._multiple <= at or not self._is_good:
+            if self._multiple <= at:
+                self._multiple = (at // self._nominal + 1) * self._nominal
+            else:
+                self._multiple += self._nominal
+            if self._multiple > self._last:
+                self._is_good = False
+                return None
+            head = _header(self._data, self._multiple)
+            good = head[0] == self._nominal and _plausible(self._data, self._multiple, None)
+            self._is_good = good
+        return self._multiple
+
+    def packed(self, at: int) -> int | None:
+        """The first compressed buffer behind ``at``."""
+        while self._packed <= at:
+            self._packed = next(self._found, self._last + 1)
+            if self._packed > self._last:
+                return None
+        return self._packed
+
+    def _compressed(self) -> Iterator[int]:
+        """Compressed buffers, of any length: the logger id and the flag stand where they belong."""
+        data, low, high = self._data, self._logger & 0xFF, self._logger >> 8
+        for begin in range(1, self._last + 1, self._WINDOW):
+            n = min(self._WINDOW, self._last + 1 - begin)
+            held = np.frombuffer(data.view(begin, n + BUFFER_HEADER_SIZE), np.uint8)
+            hit = (held[0x34 : 0x34 + n] & ETW_BUFFER_FLAG_COMPRESSED) != 0
+            if hit.any():  # gigabytes of zeros behind a trace cost this one look
+                for place, byte in ((0x2A, low), (0x2B, high), (0x35, 0), (0x37, 0), (0x03, 0)):
+                    hit &= held[place : place + n] == byte
+            for found in np.flatnonzero(hit).tolist():
+                here = begin + found
+                onward = here + _header(data, here)[0]
+                if _plausible(data, here, self._logger) and (
+                    onward == len(data) or _plausible(data, onward, self._logger)
+                ):
+                    yield here
 
 
 def blocks(

@@ -298,6 +298,7 @@ def _record(
     return Callback(
         filter=some.filter or Absent("not-recorded", "the events name no filter"),
         stack=some.stack or told,
+        node=told,
         callback=some.callback,
         routine=told,
         symbol=told,

@@ -159,7 +159,7 @@ class Capture:
         self._sink(
             {
                 "fact": "end", "reason": reason, "calls": self.watch.calls,
-                "returned": self.watch.returned,
+                "returned": self.watch.returned, "host": time.time_ns(),
             }
         )  # fmt: skip
 

@@ -334,7 +334,7 @@ class Watch:
         for number, count in self._dropped.items():
             why = f"{count} calls between the first {self.writes.first} and the last "
             why += f"{self.writes.last} were seen and not recorded"
-            self.sink({"fact": "disarmed", "id": number, "why": why})
+            self.sink({"fact": "disarmed", "id": number, "why": why, "unrecorded": count})
         self._dropped.clear()
         for call in self._held:
             for fact in call.kept or ():

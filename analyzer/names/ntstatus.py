@@ -8,6 +8,8 @@ Standard library only.
 
 from __future__ import annotations
 
+from functools import cache
+
 #: severity = the two top bits (NTSTATUS layout, ntstatus.h)
 SEVERITIES = ("success", "informational", "warning", "error")
 
@@ -177,6 +179,16 @@ def name(status: int) -> str:
     status &= 0xFFFFFFFF
     known = NAMES.get(status)
     return known if known else f"{status:#010x} ({SEVERITIES[status >> 30]})"
+
+
+@cache
+def _values() -> dict[str, int]:
+    return {word: value for value, word in NAMES.items()}
+
+
+def value(name: str) -> int | None:
+    """The status of a name, None when it is not in the table."""
+    return _values().get(name)
 
 
 def is_failure(status: int) -> bool:

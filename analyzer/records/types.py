@@ -144,6 +144,7 @@ class Extension(NamedTuple):
 
     filter: Text
     stack: Text
+    node: Address  #: of the filter it belongs to
     extension: Address
     dump_type: Number
     dump_type_name: Text
@@ -174,6 +175,7 @@ class Callback(NamedTuple):
 
     filter: Text
     stack: Text
+    node: Address  #: of the filter it belongs to
     callback: (
         Text  #: Dump_Start, Dump_Write, Dump_Finish, Dump_Unload, Dump_Read, Dump_PreReadWrite
     )

@@ -7,7 +7,7 @@ call that failed is never in a line with one that did not.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import is_absent
@@ -24,9 +24,9 @@ class Line(NamedTuple):
     took: str  #: "2.4 ms", "24 to 36 us", "at most 8 ms", "-"
 
 
-def call_lines(rows: Any, wanted: Callable[[Any], bool] = lambda _: True) -> list[Line]:
-    """The lines for the wanted calls of a table."""
-    return grouped((row, call) for row, call in enumerate(rows) if wanted(call))
+def call_lines(rows: Iterable[Any]) -> list[Line]:
+    """The lines for the calls of a table."""
+    return grouped(enumerate(rows))
 
 
 def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:

@@ -22,8 +22,9 @@ from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
 from . import answer, timeline
-from .calls import Line, call_lines
+from .calls import Line, grouped
 from .extension import members
+from .filters import by_filter
 from .page_findings import ELSEWHERE, MOST_ROWS, finding_of, row_id, rows_by_place
 
 MOST_EVENTS = 300  # a trace must not crowd the page
@@ -146,36 +147,29 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
 
 def _filters(records: Records) -> Iterator[dict[str, Any]]:
     """Each filter, or extension without a filter, with its extension and callbacks."""
-    keys = dict.fromkeys(
-        _key(r) for t in ("filters", "extensions", "callbacks") for r in records[t]
-    )
     is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
-    for key in islice(keys, 50):
-        filters = [(n, f) for n, f in enumerate(records["filters"]) if _key(f) == key]
-        extensions = [(n, e) for n, e in enumerate(records["extensions"]) if _key(e) == key]
-        calls = call_lines(records["callbacks"], lambda call, key=key: _key(call) == key)  # type: ignore[misc]
+    for group in by_filter(records)[:50]:
+        filters, calls = group.filters, grouped(group.callbacks)
         alike = calls[:MOST_CALLS]
         row: Any = filters[0][1] if filters else None
         state = "" if row is None or is_absent(row.is_disabled) else "enabled"
         yield {
-            "name": key[1],
-            "stack": key[2],
-            "source": clean(os.path.basename(key[0]), 60) if len(records["sources"]) > 1 else "",
+            "name": group.name,
+            "stack": group.stack,
+            "source": clean(os.path.basename(group.source), 60)
+            if len(records["sources"]) > 1
+            else "",
             "state": "disabled" if state and row.is_disabled else state,
             "facts": [] if row is None else list(_filter_facts(row, is_proven)),
             "missing": [] if row is None else _missing([row]),
             "row": row_id("filters", filters[0][0]) if filters else "",
-            "extensions": [_extension(records, n, e) for n, e in extensions],
+            "extensions": [_extension(records, n, e) for n, e in group.extensions],
             "callbacks": [_call(one) for one in alike],
             "calls_left": sum(one.calls for one in calls[MOST_CALLS:]),
             "calls_missing": _missing(
                 (one.first for one in alike), ("was_called", "status", "duration_ns")
             ),
         }
-
-
-def _key(record: Any) -> tuple[str, str, str]:
-    return (record.origin.source, *fmt.owner(record))
 
 
 def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:

@@ -13,11 +13,12 @@ from .. import formatting as fmt
 from ..absence import Absent, is_absent
 from ..formatting import aligned, clean, field, fields, wrapped
 from ..layouts.crashdmp import knows_state
-from ..records import Filter, Records, Stage
+from ..records import Callback, Extension, Filter, Records, Stage
 from ..tables import evidence_lines, rows_of
 from . import answer, history, story
-from .calls import call_lines
+from .calls import grouped
 from .extension import Member, members
+from .filters import by_filter
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "title": "\x1b[1m"}
 _RESET = "\x1b[0m"
@@ -177,32 +178,19 @@ def _stack(records: Records) -> Iterator[str]:
 
 def _filters(records: Records) -> Iterator[str]:
     """Each filter with its extension and callbacks; then those known by an extension alone."""
-    rings: list[Filter] = records["filters"]
     is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
     inferred = "" if is_proven else " (by a word whose place is inferred on this Windows)"
-    known = {_key(f) for f in rings}
-    separator = False
-    for one in rings:
-        if separator:
+    size = _pointer_size(records)
+    for place, group in enumerate(by_filter(records)):
+        if place:
             yield ""
-        separator = True
-        yield from _filter(one, inferred)
-        yield from _extensions(records, _key(one))
-        yield from _callbacks(records, _key(one))
-    rows = [*records["extensions"], *records["callbacks"]]
-    others = [row for row in rows if _key(row) not in known]
-    for key in dict.fromkeys(map(_key, others)):
-        if separator:
-            yield ""
-        separator = True
-        yield f"  {clean(key[0])} ({clean(key[1])} stack)"
-        yield from _extensions(records, key)
-        yield from _callbacks(records, key)
-
-
-def _key(record: Any) -> Sequence[str]:
-    """What joins a filter with its extension and callbacks."""
-    return fmt.owner(record)
+        if group.filters:
+            yield from _filter(group.filters[0][1], inferred)
+        else:
+            yield f"  {clean(group.name)} ({clean(group.stack)} stack)"
+        for _, extension in group.extensions:
+            yield from _extension(extension, size)
+        yield from _callbacks(group.callbacks)
 
 
 def _filter(one: Filter, inferred: str) -> Iterator[str]:
@@ -228,23 +216,20 @@ def _filter(one: Filter, inferred: str) -> Iterator[str]:
     yield from _missing([one], names, "    ")
 
 
-def _extensions(records: Records, key: Sequence[str]) -> Iterator[str]:
-    for extension in records["extensions"]:
-        if _key(extension) != key:
-            continue
-        at = "" if is_absent(extension.extension) else f" at {field(extension, 'extension')}"
-        yield f"    FILTER_EXTENSION{at}"
-        if extension.is_reconstructed:
-            text = f"reconstructed, not read: {clean(extension.origin.how)}"
-            yield from wrapped(text, "      ")
-        found = list(members(extension, _pointer_size(records)))
-        if all(m.value == "-" for m in found):
-            reasons = {clean(v) for v in extension[:-1] if isinstance(v, Absent)}
-            for reason in sorted(reasons):
-                yield from wrapped(f"not determined ({reason})", "        ", "      ")
-            continue
-        yield from aligned(_nested(found), "      ")
-        yield from _missing([extension], extension._fields[:-1], "      ")
+def _extension(extension: Extension, pointer_size: int) -> Iterator[str]:
+    at = "" if is_absent(extension.extension) else f" at {field(extension, 'extension')}"
+    yield f"    FILTER_EXTENSION{at}"
+    if extension.is_reconstructed:
+        text = f"reconstructed, not read: {clean(extension.origin.how)}"
+        yield from wrapped(text, "      ")
+    found = list(members(extension, pointer_size))
+    if all(m.value == "-" for m in found):
+        reasons = {clean(v) for v in extension[:-1] if isinstance(v, Absent)}
+        for reason in sorted(reasons):
+            yield from wrapped(f"not determined ({reason})", "        ", "      ")
+        return
+    yield from aligned(_nested(found), "      ")
+    yield from _missing([extension], extension._fields[:-1], "      ")
 
 
 def _nested(found: Iterable[Member]) -> Iterator[Sequence[str]]:
@@ -265,12 +250,11 @@ def _pointer_size(records: Records) -> int:
     return 4 if machines and str(machines[0].architecture) in ("x86", "x86-pae", "arm") else 8
 
 
-def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
-    calls = [call for call in records["callbacks"] if _key(call) == key]
+def _callbacks(calls: Sequence[tuple[int, Callback]]) -> Iterator[str]:
     if not calls:
         return
     yield "    callbacks"
-    found = call_lines(calls)
+    found = grouped(calls)
     table = [("callback", "routine", "called", "duration", "status")]
     for one in found[:_MOST_CALLS]:
         c = one.first
@@ -286,7 +270,8 @@ def _callbacks(records: Records, key: Sequence[str]) -> Iterator[str]:
         if not is_absent(c.was_called) and c.was_called not in ("yes", "no"):
             text = f"{field(c, 'callback')} {field(c, 'was_called')} called: {clean(c.origin.how)}"
             yield from wrapped(text, "        ", "      ")
-    yield from _missing(calls, ("was_called", "status", "duration_ns"), "      ")
+    rows = [call for _, call in calls]
+    yield from _missing(rows, ("was_called", "status", "duration_ns"), "      ")
 
 
 def _stages(records: Records) -> Iterator[str]:

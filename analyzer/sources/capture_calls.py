@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple, Union
 
-from ..absence import Absent
+from ..absence import Absent, is_absent
 from ..names import ntstatus
 from ..records import Anomaly, Callback, Module, Origin, Records
-from ..target import symbol
+from ..target import ModuleMap, symbol
 from . import capture_timing as timing
 from .capture_findings import MOST_TOLD, oddities, slow
-from .capture_format import Fact, number, text
+from .capture_format import Fact, number, status_code, text
+from .capture_tally import Tally
 
 #: a dump of 8 GiB in writes of 64 KiB has so many calls of Dump_Write
 MOST_CALLS = (8 << 30) // (64 << 10)
 
 _UNTOLD = Absent("not-recorded", "the capture does not tell it")
+_NO_NODE = Absent("not-found", "no node that the capture holds is that of this call")
 _NO_CALL: Any = Absent("not-applicable", "no call was seen")
 #: columns that only a call has
 _OF_A_CALL = (
@@ -67,8 +69,8 @@ class Call:
     """One call of a routine: its entry, its return, or both."""
 
     __slots__ = (
-        "entry", "exception", "extension", "is_kept", "lost", "number", "offset", "paused",
-        "returned", "routine", "status", "stops", "unwatched",
+        "entry", "exception", "extension", "frame_gone", "is_kept", "is_watched", "lost", "number",
+        "offset", "paused", "returned", "routine", "status", "stops", "unwatched",
     )  # fmt: skip
 
     def __init__(self, routine: Routine, offset: int, is_kept: bool) -> None:
@@ -79,11 +81,13 @@ class Call:
         self.returned: Stop | None = None
         self.extension: int | None = None  #: where the FILTER_EXTENSION lies
         self.status: int | None = None
-        self.lost = ""  #: why it cannot return any more
+        self.lost = ""  #: why its return cannot be seen any more
+        self.frame_gone = False  #: its place on the stack was used again
         self.exception = ""  #: with which the target stopped inside it
         self.unwatched = ""  #: why its return could not be seen
         self.stops = 0  #: how often the target had stood when it was entered
         self.paused = False  #: True: the target stood while it was under way
+        self.is_watched = False  #: a breakpoint stood at its return address
 
 
 #: calls under way by their processor, then by their number
@@ -102,9 +106,12 @@ class Calls:
         self._on_cpu: _ByProcessor = {}  #: the same
         self._quiet: _ByProcessor = {}  #: those of them that saw no exception yet
         self._beyond = self._beyond_failed = 0  #: calls that are counted and not kept
+        self.tally = Tally()
         self._tsc_noise: list[int] = []
         self._host_noise: list[int] = []
         self._registered: list[Callback] = []
+        self._extensions: dict[Any, Any] = {}  #: address of an extension -> its filter's node
+        self._routines: dict[Any, Any] = {}  #: address of a routine -> the node that names it
         self._nested: list[tuple[Call, Call]] = []
         self._nested_more = 0
         self._stops = 0  #: how often the target stood for another reason than a callback
@@ -129,18 +136,20 @@ class Calls:
         if routine is None:
             return False
         routine.bounded = text(fact, "why") or "no longer watched"
+        self.tally.unrecorded += number(fact, "unrecorded") or 0
         return True
 
     def entry(self, fact: Fact, offset: int) -> Call | None:
         """A callback was entered; None when that cannot be."""
         key, routine = number(fact, "n"), self._routine(fact)
-        if key is None or routine is None or key in self._open:
+        if key is None or routine is None or not self.tally.entered(key, offset):
             return None
         call = self._begun(routine, offset)
         call.entry, call.extension = Stop.of(fact), number(fact, "extension")
         call.stops, call.unwatched = self._stops, text(fact, "unwatched") or ""
         if call.unwatched:
             return call
+        call.is_watched = fact.get("back") is not None
         on_cpu = self._on_cpu.setdefault(call.entry.cpu, {})
         if on_cpu and call.entry.cpu is not None:
             if len(self._nested) < MOST_TOLD:
@@ -159,11 +168,11 @@ class Calls:
             if routine is None:
                 return None
             call = self._begun(routine, offset)
-        call.returned, status = Stop.of(fact), number(fact, "status")
+        call.returned, call.status = Stop.of(fact), status_code(fact)
         call.paused = call.entry is not None and call.stops != self._stops
-        if status is not None:
-            call.status = status & 0xFFFFFFFF
-            self._beyond_failed += not call.is_kept and ntstatus.is_failure(call.status)
+        if call.status is not None and not call.is_kept:
+            self._beyond_failed += ntstatus.is_failure(call.status)
+        self.tally.returns += 1
         return call
 
     def _routine(self, fact: Fact) -> Routine | None:
@@ -191,7 +200,7 @@ class Calls:
         """The capture saw that a call cannot return any more."""
         call = self._closed(fact)
         if call is not None:
-            call.lost = text(fact, "why") or "its frame is gone"
+            call.lost, call.frame_gone = text(fact, "why") or "its frame is gone", True
         return call is not None
 
     def ended(self) -> None:
@@ -217,6 +226,11 @@ class Calls:
     def registered(self, callbacks: Sequence[Callback]) -> None:
         """The callbacks that the filters' nodes name."""
         self._registered += callbacks
+        for row in callbacks:
+            if not is_absent(row.node):
+                self._extensions.setdefault(row.extension, row.node)
+                if row.routine:
+                    self._routines.setdefault(row.routine, row.node)
 
     def calibration(self, fact: Fact) -> bool:
         """Two stops one instruction apart: the debugger's own cost."""
@@ -240,9 +254,16 @@ class Calls:
         frequency: timing.Frequency | None,
         is_whole: bool,
         ending: str,
+        last_host: int | None,
     ) -> None:
-        """Adds the callbacks table and what is odd about the calls."""
+        """Adds the callbacks table and what is odd about the calls.
+
+        ``last_host``: the debugger's clock where the capture ends.
+        """
+        missing = self.tally.anomalies(self.path)
+        is_whole = is_whole and not missing
         clocks = timing.Clocks(frequency, self._tsc_noise, self._host_noise)
+        modules = ModuleMap(modules)
         symbols = {
             routine: _UNTOLD if routine.address is None else symbol(modules, routine.address)
             for routine in self.routines
@@ -250,8 +271,8 @@ class Calls:
         rows = [self._row(call, symbols[call.routine], clocks) for call in self.calls]
         called = {routine.address for routine in self.routines if routine.calls}
         out.add(*rows, *self._uncalled(called, is_whole, ending))
-        odd = oddities(self.calls, rows, ending if is_whole else "")
-        out.add(*odd, *self._recursion(), *self._bounds())
+        out.add(*oddities(self.calls, rows, ending, last_host if is_whole else None))
+        out.add(*missing, *self._recursion(), *self._bounds())
         out.add(*slow(self.path, self.calls, rows, clocks))
 
     def _row(self, call: Call, symbol: Any, clocks: timing.Clocks) -> Callback:
@@ -273,6 +294,7 @@ class Calls:
         return Callback(
             filter=routine.filter or _UNTOLD,
             stack=routine.stack or _UNTOLD,
+            node=self._node(call),
             callback=routine.callback,
             routine=_UNTOLD if routine.address is None else routine.address,
             symbol=symbol,
@@ -290,6 +312,13 @@ class Calls:
             extension=_first(call.extension, _UNTOLD),
             origin=Origin(self.path, how, "certain", call.offset, routine.address),
         )
+
+    def _node(self, call: Call) -> Any:
+        """The node whose extension the call was given, or that names the routine."""
+        node = self._extensions.get(call.extension)
+        if node is None:
+            node = self._routines.get(call.routine.address)
+        return _NO_NODE if node is None else node
 
     def _uncalled(
         self, called: Container[int | None], is_whole: bool, ending: str

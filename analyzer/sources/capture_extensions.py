@@ -27,6 +27,7 @@ _NO_DATA_YET = Absent(
     "a call of the filter",
 )
 _NO_HEAD = Absent("not-recorded", "the capture does not tell it")
+_NO_NODE = Absent("not-found", "no node that the capture holds has this FILTER_EXTENSION")
 WINDOWS_8 = 9200
 
 
@@ -65,6 +66,7 @@ class Extensions:
         self._first: dict[int, _Seen] = {}
         self._last: dict[int, _Seen] = {}
         self.nodes: dict[int, Node] = {}
+        self._by_extension: dict[int, Node] = {}
         self.early: set[int] = set()  #: extensions of nodes that were read at DriverEntry
         self.anomalies: list[Anomaly] = []
 
@@ -75,6 +77,11 @@ class Extensions:
             name = "vista" if isinstance(build, int) and build < WINDOWS_8 else "win8"
         layouts = node_layouts(self._target.pointer_size)
         return next((layout for layout in layouts if layout.name == name), None)
+
+    def add_node(self, address: int, node: Node) -> None:
+        """A node that was read."""
+        self.nodes[address] = node
+        self._by_extension[address + node.layout.extension] = node
 
     def given(self, call: Call, data: bytes | None, offset: int) -> None:
         """The bytes at the entry of a call."""
@@ -129,10 +136,8 @@ class Extensions:
             last[seen.address] = row[:-1]
 
     def _note(self, call: Call, address: int, data: bytes, how: str, offset: int) -> _Seen | None:
-        known = (
-            n.layout for place, n in self.nodes.items() if place + n.layout.extension == address
-        )
-        layout = next(known, None) or self.layout()
+        node = self._by_extension.get(address)
+        layout = self.layout() if node is None else node.layout
         if layout is None:
             return None
         seen = _Seen(call, address, data, layout, how, offset)
@@ -152,7 +157,13 @@ class Extensions:
         row = describe(self._target, (), [ring], NO_FAILURE, "").extensions[0]
         unnamed = Absent("not-recorded", "the capture names no filter")
         origin = Origin(self._target.path, seen.how, "certain", seen.offset, seen.address)
-        row = row._replace(filter=routine.filter or unnamed, stack=routine.stack, origin=origin)
+        whose: Any = self._by_extension.get(seen.address)
+        row = row._replace(
+            filter=routine.filter or unnamed,
+            stack=routine.stack,
+            node=_NO_NODE if whose is None else whose.address,
+            origin=origin,
+        )
         return _early(row) if routine.callback == DRIVER_ENTRY else row
 
 

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 MOST_TOLD = 100  #: findings of one kind
 
 
-def oddities(calls: Sequence[Call], rows: Sequence[Callback], ending: str) -> Iterator[Anomaly]:
-    """What is odd about single calls; ``ending`` of a capture that was cut is "".
+def oddities(
+    calls: Sequence[Call], rows: Sequence[Callback], ending: str, last_host: int | None
+) -> Iterator[Anomaly]:
+    """What is odd about single calls.
 
-    What a cut capture does not hold may have happened a moment later.
+    ``last_host``: the debugger's clock where the capture ends, None when its end is missing.
     """
     told = 0
     more: dict[tuple[str, str], list[Anomaly]] = {}
     for call, row in zip(calls, rows):
-        for anomaly in _oddities(call, row, ending):
+        for anomaly in _oddities(call, row, ending, last_host):
             if told < MOST_TOLD:
                 yield anomaly
                 told += 1
@@ -38,7 +40,7 @@ def oddities(calls: Sequence[Call], rows: Sequence[Callback], ending: str) -> It
         yield Anomaly(rule, text, rest[0].origin, subject)
 
 
-def _oddities(call: Call, row: Callback, ending: str) -> Iterator[Anomaly]:
+def _oddities(call: Call, row: Callback, ending: str, last_host: int | None) -> Iterator[Anomaly]:
     routine, entry, end = call.routine, call.entry, call.returned
     name = f"Call {call.number} of {routine.callback} of {routine.label}"
     subject = routine.filter or ""
@@ -47,13 +49,8 @@ def _oddities(call: Call, row: Callback, ending: str) -> Iterator[Anomaly]:
         yield Anomaly("callback-exception", text, row.origin, subject)
     if end is None and call.unwatched:
         return
-    if end is None and not (ending or call.lost):
-        text = f"{name} was under way where the capture stops."
-        yield Anomaly("callback-under-way", text, row.origin, subject)
-        return
     if end is None:
-        text = f"{name} did not return while it was watched: {call.lost or ending}."
-        yield Anomaly("callback-never-returned", text, row.origin, subject)
+        yield _open(call, name, row, ending, last_host)
     elif entry is None:
         text = f"{name} returned, and its entry was not seen."
         yield Anomaly("callback-no-entry", text, row.origin, subject)
@@ -64,6 +61,29 @@ def _oddities(call: Call, row: Callback, ending: str) -> Iterator[Anomaly]:
         if entry.tsc is not None and end.tsc is not None and end.tsc < entry.tsc:
             text = f"{name} has a clock of {entry.tsc:#x} at its entry and {end.tsc:#x} at its "
             yield Anomaly("capture-clock-backwards", text + "return.", row.origin, subject)
+
+
+def _open(call: Call, name: str, row: Callback, ending: str, last_host: int | None) -> Anomaly:
+    """A call whose return is not in the capture: that it never returned needs a witness."""
+    subject = call.routine.filter or ""
+    begun = call.entry.host if call.entry is not None else None
+    ran_ns = last_host - begun if last_host is not None and begun is not None else 0
+    if not call.is_watched:
+        text = f"{name} has no return in the capture, and it is not known that its return was "
+        return Anomaly(
+            "callback-under-way", text + f"watched ({call.lost or ending}).", row.origin, subject
+        )
+    if call.frame_gone:
+        text = f"{name} did not return while its return was watched, and it cannot any more: "
+        return Anomaly("callback-never-returned", f"{text}{call.lost}.", row.origin, subject)
+    if ran_ns < timing.LIMIT_NS:
+        text = f"{name} was under way when the capture ended ({call.lost or ending})."
+        return Anomaly("callback-under-way", text, row.origin, subject)
+    text = f"{name} did not return in the {ran_ns / 1e9:.1f} s that its return was watched "
+    evidence = Evidence("watched_ns", ran_ns, "Duration")
+    return Anomaly(
+        "callback-never-returned", f"{text}({ending}).", row.origin, subject, (evidence,)
+    )
 
 
 def slow(

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError, UsageError
+from ..names import ntstatus
 
 #: raised only when an older reader would misunderstand a newer file
 SCHEMA = 1
@@ -74,6 +75,38 @@ def number(fact: Fact, name: str) -> int | None:
         except ValueError:
             return None
     return value if value.__class__ is int and 0 <= value <= _MAX else None
+
+
+def has_bad_number(fact: Fact, names: Iterable[str]) -> bool:
+    """True when one of these members is there and is not a number."""
+    return any(fact.get(name) is not None and number(fact, name) is None for name in names)
+
+
+def status_code(fact: Fact) -> int | None:
+    """The NTSTATUS of a fact in any spelling that has one meaning; None when there is none."""
+    value: Any = fact.get("status")
+    values = [value]
+    if isinstance(value, str):
+        spelled = value.strip().lower()
+        if spelled.startswith("status_"):
+            return ntstatus.value(spelled.upper())
+        # digits alone may be decimal or hexadecimal
+        bases = (16,) if spelled.startswith("0x") else (10,) if spelled[:1] == "-" else (10, 16)
+        values = [_whole(spelled, base) for base in bases]
+    found = {v & 0xFFFFFFFF for v in values if v.__class__ is int and _is_32_bits(v)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _whole(text: str, base: int) -> int | None:
+    try:
+        return int(text, base)
+    except ValueError:
+        return None
+
+
+def _is_32_bits(value: int) -> bool:
+    """True for a number of 32 bits, signed or not, or a negative one in a 64-bit register."""
+    return -(1 << 31) <= value < 1 << 32 or value >> 31 == 0x1FFFFFFFF
 
 
 def text(fact: Fact, name: str) -> str | None:

@@ -16,14 +16,29 @@ from ..dumpstack.describe import describe
 from ..dumpstack.nodes import Node
 from ..dumpstack.walk import Ring, filter_module
 from ..records import Anomaly, Event, Filter, Machine, Module, Origin, Records, Source
+from ..target import ModuleMap
 from .capture_calls import Calls
 from .capture_extensions import NO_FAILURE, Extensions, Recorded
-from .capture_format import AT_DRIVER_ENTRY, SCHEMA, Fact, number, raw, text
+from .capture_format import (
+    AT_DRIVER_ENTRY,
+    SCHEMA,
+    Fact,
+    has_bad_number,
+    number,
+    raw,
+    status_code,
+    text,
+)
 from .capture_timing import Frequency
 
 _UNTOLD = Absent("not-recorded", "the capture does not tell it")
 _OUTDATED = Absent("not-recorded", "a filter was loaded after the list of filters was read")
 _KINDS = frozenset({"x64", "x86", "x86-pae", "arm64"})
+_MACHINE = ("build", "build_lab", "architecture", "pointer_size", "processors", "uptime_ns")
+#: facts that tell a reader nothing
+_PASSED_OVER = frozenset({"calibrating"})
+#: members that are numbers wherever they stand
+_NUMBERS = ("n", "id", "cpu", "host", "tsc", "extension")
 
 
 class CaptureReader:
@@ -36,6 +51,7 @@ class CaptureReader:
         self.machine: Fact = {}
         self.modules: list[Module] = []
         self._told: set[tuple[str, int | None, bool]] = set()  #: modules
+        self._loaded: dict[str, list[int]] = {}  #: name -> places in that list
         self.late: set[str] = set()  #: names of modules that were loaded meanwhile
         self.nodes: list[tuple[Fact, Node, int]] = []
         self.end: Fact | None = None
@@ -45,6 +61,7 @@ class CaptureReader:
         self.calls = Calls(path)
         self.frequency: Frequency | None = None
         self.not_understood = 0
+        self._last_host: int | None = None  #: the debugger's clock, as far as it was told
         self._first_odd: tuple[int, int | None] | None = None  #: offset, line
         self.extensions = Extensions(self.target)
 
@@ -56,9 +73,12 @@ class CaptureReader:
             self._header(fact, offset)
             return
         kind = fact.get("fact")
+        host = number(fact, "host")
+        if host is not None and (self._last_host is None or host > self._last_host):
+            self._last_host = host
         take = getattr(self, f"_take_{kind}", None)
-        good = isinstance(kind, str) if take is None else take(fact, offset)
-        if not good:
+        good = kind in _PASSED_OVER if take is None else take(fact, offset)
+        if not good or has_bad_number(fact, _NUMBERS):
             self.odd(offset, line)
 
     def odd(self, offset: int, line: int | None = None) -> None:
@@ -74,6 +94,7 @@ class CaptureReader:
         if self.header:  # a log may hold several sessions; the first names the source
             self.end = None
             self.calls.ended()
+            self.calls.tally.restarted()
             return
         self.header = fact
         schema = number(fact, "schema")
@@ -88,7 +109,8 @@ class CaptureReader:
             )
 
     def _take_machine(self, fact: Fact, offset: int) -> bool:
-        self.machine = {**self.machine, **fact, "offset": offset}
+        self.machine.update({name: fact[name] for name in _MACHINE if name in fact})
+        self.machine["offset"] = offset
         size = number(fact, "pointer_size")
         if size in (4, 8):
             self.target.pointer_size = size
@@ -98,7 +120,7 @@ class CaptureReader:
         build = number(fact, "build")
         if build is not None:
             self.target.build = build
-        return size in (4, 8, None)
+        return size in (4, 8, None) and (architecture is None or architecture in _KINDS)
 
     def _take_module(self, fact: Fact, offset: int) -> bool:
         name, base, size = text(fact, "name"), number(fact, "base"), number(fact, "size")
@@ -124,12 +146,12 @@ class CaptureReader:
         self._told.add(key)
         if fact.get("late"):
             # An earlier image of this name was unloaded; nobody told of it.
-            self.modules = [
-                m._replace(loaded=m.loaded and str(m.name).lower() != name.lower())
-                for m in self.modules
-            ]
+            for place in self._loaded.pop(name.lower(), ()):
+                self.modules[place] = self.modules[place]._replace(loaded=False)
             self.late.add(name)
             self._event(fact, offset, "module-load", f"{name} was loaded while the capture ran")
+        if module.loaded:
+            self._loaded.setdefault(name.lower(), []).append(len(self.modules))
         self.modules.append(module)
         return True
 
@@ -143,7 +165,7 @@ class CaptureReader:
         if before is not None and before.data != node.data and before.layout is layout:
             self._node_changed(fact, before, node, offset)
         self.nodes.append((fact, node, offset))
-        self.extensions.nodes[address] = node
+        self.extensions.add_node(address, node)
         if text(fact, "how") == AT_DRIVER_ENTRY:
             self.extensions.early.add(address + layout.extension)
         else:
@@ -173,7 +195,8 @@ class CaptureReader:
         call = self.calls.exit(fact, offset)
         if call is not None and "ext" in fact:
             self.extensions.left(call, raw(fact, "ext"), offset)
-        return call is not None
+        has_odd_status = fact.get("status") is not None and status_code(fact) is None
+        return call is not None and not has_odd_status
 
     def _take_armed(self, fact: Fact, offset: int) -> bool:
         return self.calls.armed(fact)
@@ -228,6 +251,7 @@ class CaptureReader:
 
     def _take_end(self, fact: Fact, offset: int) -> bool:
         self.end = fact
+        self.calls.tally.ended(fact, offset)
         self._event(fact, offset, "end", f"the capture ended: {text(fact, 'reason') or 'unknown'}")
         return True
 
@@ -248,18 +272,19 @@ class CaptureReader:
             [m for m in self.modules if m.loaded], [m for m in self.modules if not m.loaded]
         )
         self._filters(out, modules)
-        self.calls.tell(out, modules, self.frequency, self.end is not None, self._ending())
+        is_whole = self.end is not None
+        self.calls.tell(out, modules, self.frequency, is_whole, self._ending(), self._last_host)
         if self.machine or self.bugcheck:
             out.add(self._machine())
         out.add(self._source(size, out), *modules, *self.events, *self.anomalies)
         if self._first_odd is not None:
             offset, line = self._first_odd
+            words = "1 line is" if self.not_understood == 1 else f"{self.not_understood} lines are"
             first = f"the first is line {line}" if line else "the first lies at the offset below"
             out.add(
                 Anomaly(
                     "capture-damaged",
-                    f"{self.not_understood} line(s) are no facts of a capture or cannot be; "
-                    f"{first}. They were passed over.",
+                    f"{words} not understood or cannot be; {first}. What it says was passed over.",
                     self._origin("capture lines", offset),
                 )
             )
@@ -291,13 +316,13 @@ class CaptureReader:
 
     def _filters(self, out: Records, modules: Sequence[Module]) -> None:
         rings = self.rings()
-        stack_modules = [m for m in modules if m.stack and m.loaded]
-        known = {
-            m.name for r in rings for n in r.nodes for m in [filter_module(stack_modules, n)] if m
-        }
+        stack_modules = ModuleMap(m for m in modules if m.stack and m.loaded)
+        owners = [filter_module(stack_modules, node) for ring in rings for node in ring.nodes]
+        known = {module.name for module in owners if module is not None}
         missing = [m for m in stack_modules if m.role == roles.FILTER and m.name not in known]
+        unknown = {id(module) for module in missing}
         described = describe(
-            self.target, [m for m in modules if m not in missing], rings, NO_FAILURE, ""
+            self.target, [m for m in modules if id(m) not in unknown], rings, NO_FAILURE, ""
         )
         late = {m.stack for m in stack_modules if m.role == roles.FILTER and m.name in self.late}
         out.add(
@@ -309,12 +334,15 @@ class CaptureReader:
         self.calls.registered(described.callbacks)
         out.add(*self.extensions.rows(described.extensions), *self.extensions.anomalies)
         why = Absent("not-found", "the capture found no node of this filter")
+        named = {row.filter for row in out["filters"]}
         for module in missing:
+            if module.name in named:
+                continue
+            named.add(module.name)
             values: dict[str, Any] = dict.fromkeys(Filter._fields, why)
             origin = module.origin._replace(how="known by its module alone", confidence="likely")
             values.update(filter=module.name, stack=module.stack, origin=origin)
-            if not any(row.filter == module.name for row in out["filters"]):
-                out.add(Filter(**values))
+            out.add(Filter(**values))
 
     def _machine(self) -> Machine:
         from ..names import bugchecks
@@ -340,7 +368,9 @@ class CaptureReader:
 
     def _source(self, size: int, out: Records) -> Source:
         calls = len(self.calls)
-        holds = [f"{calls} call{'' if calls == 1 else 's'} of filter callbacks"] if calls else []
+        at_least = "at least " if self.calls.tally.missing else ""
+        plural = "" if calls == 1 else "s"
+        holds = [f"{at_least}{calls} call{plural} of filter callbacks"] if calls else []
         if out["filters"]:
             holds.append(f"{len(out['filters'])} filters")
         if self.modules:

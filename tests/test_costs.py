@@ -1,0 +1,74 @@
+"""Work grows with the input and not faster: four times the input is four times the work.
+
+Work is counted in calls of Python functions, so that a busy machine changes nothing. The inputs
+are those of make_costly.py in the shared folder of faulty inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import shared_sample
+
+from analyzer.cli import main
+
+CAPTURES = ("cap_machine", "cap_late", "cap_open", "cap_stop", "cap_modarm", "cap_nodes",
+            "cap_armed_calls")  # fmt: skip
+
+
+def costly(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """An input of make_costly.py."""
+    script = shared_sample("../faults/make_costly.py")
+    spec = importlib.util.spec_from_file_location("make_costly", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(script.parent)  # it opens a sample beside it
+    data: Any = getattr(module, name)(n)
+    return data if isinstance(data, bytes) else data.encode()
+
+
+def work(path: Path) -> tuple[int, int]:
+    """Calls and steps of comprehensions while the file is analysed; characters of the report."""
+    count = 0
+
+    def step(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    out = io.StringIO()
+    sys.setprofile(step)
+    try:
+        with contextlib.redirect_stdout(out):
+            main(["analyze", str(path)])
+    finally:
+        sys.setprofile(None)
+    return count, len(out.getvalue())
+
+
+@pytest.mark.parametrize("name", [*CAPTURES, "etl_resync", "blank_lines"])
+def test_cost_grows_with_the_input(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From n to 4 n: at most 4.6 times the work and the output, beyond what an empty one costs."""
+    counts = []
+    small = 150 if name == "cap_nodes" else 400
+    for n in (1, small, 4 * small):
+        if name == "blank_lines":
+            head, rest = costly("cap_open", 1, monkeypatch).split(b"\n", 1)
+            data = head + b"\n" * 20 * n + rest
+        else:
+            data = costly(name, n, monkeypatch)
+        path = tmp_path / ("x.etl" if name == "etl_resync" else "x.jsonl")
+        path.write_bytes(data)
+        work(path)  # imports, caches
+        counts.append(work(path))
+    for nothing, some, more in zip(*counts):
+        assert more - nothing <= 4.6 * max(some - nothing, 100)
