@@ -217,3 +217,40 @@ def test_a_hibernation_stack_tells_of_sleep(tmp_path: Path, capsys: Any) -> None
     (row,) = [r for r in report["findings"] if r["rule"] == "sleep-transition"]
     assert "goes through hiber_dumpfve.sys and hiber_acmeflt.sys" in row["text"]
     assert "a crash dump goes through dump_dumpfve.sys and dump_acmeflt.sys" in row["text"]
+
+
+# ---- S10: a schema that does not fit gives the bytes ---------------------------------------------
+STORPORT = "c4636a1e-7986-4646-bf10-7bc3b4a76e8e"
+
+
+def storport_errors(capsys: Any, path: Path) -> list[dict[str, Any]]:
+    """Events 523 of a dump's saved ETW buffers."""
+    main(["show", "events", str(path), "--provider", STORPORT, "--id", "523", "--format", "json"])
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def test_storport_errors_are_decoded_to_the_last_byte(capsys: Any) -> None:
+    """Oracle: the layout as Windows renders it in an event log; five real events fit it."""
+    rows = storport_errors(capsys, shared_sample(X64))
+    assert len(rows) == 5
+    for row in rows:
+        assert "PathID=255, TargetID=255, LUN=255" in row["text"]
+        assert "Irp=0x0, Srb=0xffffc08bd" in row["text"]
+        assert row["text"].isascii()
+    assert "NVMe Read Error" in rows[-1]["text"]
+    assert "Parameter1Name=OPC, Parameter1Value=0x2" in rows[-1]["text"]
+
+
+def test_a_payload_of_another_layout_keeps_its_bytes(tmp_path: Path, capsys: Any) -> None:
+    """One byte in the middle of an event makes strings and pointers that cannot be."""
+    data = bytearray(shared_sample(X64).read_bytes())
+    at = data.index("NVMe Read Error".encode("utf-16-le") + b"\0\0") + 32 + 4 + 16 + 3 + 16
+    assert data[at : at + 3] == bytes(3)  # VendorId, ProductId, SerialNumber: empty
+    data[at] = 0x41
+    path = tmp_path / "made.dmp"
+    path.write_bytes(data)
+    *others, last = storport_errors(capsys, path)
+    assert [row["text"] is not None for row in others] == [True] * 4
+    assert last["text"] is None
+    assert "do not fit the layout known for Miniport/Error" in last["absent"]["text"]

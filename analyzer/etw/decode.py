@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from . import manifests, mof, providers, schemas, tracelogging, wpp
+from .fitting import misfit
 from .layouts import (
     COMPACT32,
     COMPACT64,
@@ -210,10 +211,23 @@ class Decoder:
             if schema is not None:
                 return self._with(schema, parts, guid)
         key = (guid, number, version)
-        for known in (self._embedded, self._streamed, self._given, providers.SCHEMAS):
+        for known in (self._embedded, self._streamed, self._given):
             schema = known.get(key)
             if schema is not None:
                 return self._with(schema, parts, guid)
+        schema = providers.SCHEMAS.get(key)
+        if schema is not None:
+            built_in = self._with(schema, parts, guid)
+            why = misfit(built_in.fields, parts.pointer) if built_in.fields else ""
+            if not why:
+                return built_in
+            size = len(parts.data)
+            told = Absent(
+                "unknown-layout",
+                f"its {size} bytes do not fit the layout known for {schema.name}: {why}",
+                "its manifest (--manifest)",
+            )
+            return Described(built_in.provider, guid, schema.name, None, told, "")
         if number == 0 and parts.property & EVENT_HEADER_PROPERTY_LEGACY_EVENTLOG:
             entry = providers.error_log_entry(parts.data)
             if entry is not None:

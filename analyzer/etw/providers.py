@@ -45,8 +45,8 @@ CALLBACK_NAMES = {
     6: "Dump_PreReadWrite",
 }  # fmt: skip
 
-# provider, id, version, name, fields; "#" fields carry an NTSTATUS. StorPort 523 version 3 is read
-# off real events: the four bytes behind AdapterGuid hold bus, target and LUN, how is not known.
+# provider, id, version, name, fields; "#" fields carry an NTSTATUS. StorPort 523 version 3 is as
+# Windows itself renders it in an event log.
 _TABLE = f"""
 {CRASHDUMP} 1 1 ResumeCapable ResumeCapable:Boolean ReasonCodes:HexInt32
 {CRASHDUMP} 2 1 TransferSizes Minimum:UInt32 Maximum:UInt32
@@ -140,8 +140,9 @@ RangesAllocated:UInt32 Success:UInt32 FailReason:UInt32
 {STORPORT} 520 1 Miniport/Error @miniport @unit @two @four
 {STORPORT} 522 1 Miniport/Error @miniport @unit @request @two
 {STORPORT} 523 1 Miniport/Error @miniport @unit @request @two @four
-{STORPORT} 523 3 Miniport/Error @miniport AdapterGuid:GUID AddressBytes:HexInt32 \
-ClassDeviceGuid:GUID @request @two @four
+{STORPORT} 523 3 Miniport/Error @miniport AdapterGuid:GUID PathID:UInt8 TargetID:UInt8 LUN:UInt8 \
+ClassDeviceGuid:GUID VendorId:AnsiString ProductId:AnsiString SerialNumber:AnsiString \
+BootDevice:Boolean @request @two @four
 {STORPORT} 525 1 Miniport/Warning @miniport @two
 {STORPORT} 526 1 Miniport/Warning @miniport @two @four
 """
