@@ -56,8 +56,13 @@ def _owner(name: Any, stack: Any) -> tuple[str, str]:
 
 
 def fields(record: Any, *names: str) -> str:
-    """The present ones of some fields, a space between them."""
-    return " ".join(field(record, n) for n in names if not is_absent(getattr(record, n)))
+    """The present ones of some fields, a space between them; a name that is the number goes."""
+    shown = {n: field(record, n) for n in names if not is_absent(getattr(record, n))}
+    return " ".join(
+        text
+        for n, text in shown.items()
+        if not (n.endswith("_name") and text == shown.get(n[: -len("_name")]))
+    )
 
 
 def code(record: Any, name: str) -> str | None:

@@ -254,3 +254,41 @@ def test_a_payload_of_another_layout_keeps_its_bytes(tmp_path: Path, capsys: Any
     assert [row["text"] is not None for row in others] == [True] * 4
     assert last["text"] is None
     assert "do not fit the layout known for Miniport/Error" in last["absent"]["text"]
+
+
+# ---- S21: shapes ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("form", ["text", "html", "markdown"])
+def test_a_code_without_a_name_is_told_once(form: str, capsys: Any) -> None:
+    """Bugcheck 0xA0000001 has no public name (facts), so the number is not its own name."""
+    main(["analyze", str(shared_sample(FLUSHING)), "--format", form])
+    shown = capsys.readouterr().out.lower()
+    assert "0xa0000001" in shown
+    assert "0xa0000001 0xa0000001" not in shown
+    assert "0xa0000001 (0xa0000001" not in shown
+
+
+# ---- S24: what Windows did not write -------------------------------------------------------------
+def test_a_dump_of_another_writer_says_nothing_of_the_dump_stack(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """Hypervisors and debuggers add no secondary data; QEMU sets 0x161 where no bugcheck was."""
+    _, report = analyze(capsys, made(tmp_path, 1, "no-secondary"))
+    assert "dump-not-by-windows" in rules(report)
+    assert "that Windows did not write itself" in report["answer"]
+    assert "was written" not in report["answer"]
+    assert {row["outcome"] for row in report["crashes"]} == {None}
+    for code in (0x161, 0x4D415454):  # QEMU's for a live machine, DumpIt's
+        _, report = analyze(capsys, made(tmp_path, 1, "no-secondary", at_38=code))
+        assert "taken without a crash of the machine" in report["answer"]
+        assert "not-a-crash" in rules(report)
+
+
+def test_the_mark_of_elf2dmp(tmp_path: Path, capsys: Any) -> None:
+    """Its comment (facts) names it."""
+    data = bytearray(build(Spec("x64", 1, "win8", "no-secondary")).data)
+    data[0xFB0 : 0xFB0 + 20] = b"Hello from elf2dmp!\0"
+    path = tmp_path / "made.dmp"
+    path.write_bytes(data)
+    _, report = analyze(capsys, path)
+    (row,) = [r for r in report["findings"] if r["rule"] == "dump-not-by-windows"]
+    assert "elf2dmp" in row["text"]

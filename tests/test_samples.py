@@ -193,6 +193,7 @@ def test_only_variants_with_something_wrong_expect_a_problem() -> None:
         if variant.healthy:
             assert set(variant.expected) <= {
                 "storage-requests-in-flight", "secondary-data-missing", "sleep-transition",
+                "dump-not-by-windows",
             }  # fmt: skip
         elif name not in ("crashdmp-absent", "nodes-only", "hostile-names", "requests-in-flight"):
             assert variant.rules, name

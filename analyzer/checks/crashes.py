@@ -77,7 +77,8 @@ def _pieces(records: Records) -> Iterator[Piece]:
 
 
 def _of_dump(row: Machine, told: set[str]) -> Piece:
-    outcome: str | None = None if told.intersection(_CUT) else WRITTEN
+    is_unknown = told.intersection((*_CUT, "dump-not-by-windows"))
+    outcome: str | None = None if is_unknown else WRITTEN
     status = known(row.writer_status)
     if status is not None and ntstatus.is_failure(status):
         outcome = FAILED  # Windows itself says so in the header

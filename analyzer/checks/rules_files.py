@@ -67,6 +67,17 @@ FILE = (
         "with enough free space.",
     ),
     Rule(
+        "dump-not-by-windows",
+        "info",
+        "Another program than Windows wrote the dump",
+        "The header has the mark of another writer, or the file is whole and lacks the data that "
+        "crashdmp adds to every dump it writes.",
+        "Such a dump shows the machine's memory, but not that the crash path worked: the filters "
+        "may never have been started.",
+        "Nothing. To learn what the filters did, look at their state and at BugCheckProgress in "
+        "the dump.",
+    ),
+    Rule(
         "dump-map-contradicts-memory",
         "warning",
         "The page map leaves out memory that the dump must hold",

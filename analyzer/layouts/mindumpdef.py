@@ -76,7 +76,8 @@ def attribute_names(value: int) -> str:
 
 DIAGNOSIS_WRITTEN = 0x1000  # DiagDataWrittenToHeader
 LIVE_DUMP = 0x10  # LiveDumpGeneratedDump
-_NO_CRASH = (0, 0x161)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
+TOOL_BUGCHECK = 0x4D415454  #: "MATT", the code of DumpIt and its relatives
+_NO_CRASH = (0, 0x161, TOOL_BUGCHECK)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
 _M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
 
 

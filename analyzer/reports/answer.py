@@ -152,6 +152,9 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     if "not-a-crash" in rules:
         return f"This is {article} {kind}{crash}, taken without a crash of the machine."
     but = what_is_wrong(rules)
+    if "dump-not-by-windows" in rules:
+        end = f", but {but}" if but else ""
+        return f"This is {article} {kind}{crash} that Windows did not write itself{end}."
     if rules.intersection(_CUT):
         end = "whether it was ever written to its end is not determined"
         return f"This is {article} {kind}{crash}, but {but}; {end}."

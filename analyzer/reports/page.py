@@ -64,8 +64,8 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
 
     code = known("bugcheck")
     if code is not None:
-        name = known("bugcheck_name")
-        yield "bugcheck", f"0x{code:X}" + (f" {clean(name)}" if name else "")
+        name = known("bugcheck_name") or ""  # a code without a name has itself there
+        yield "bugcheck", f"0x{code:X}" + ("" if name[:2] in ("", "0x") else f" {clean(name)}")
     shown = {"system_time": "crash time", "build": "Windows build", "architecture": "architecture"}
     shown.update(processors="processors", dump_type_name="dump type")
     for name, label in shown.items():

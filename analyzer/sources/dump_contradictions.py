@@ -11,6 +11,7 @@ from typing import Any
 
 from ..absence import Absent
 from ..dumpfile.kernel import KernelDump
+from ..dumpfile.writer import other_writer
 from ..dumpstack.context import stack_pointers
 from ..dumpstack.walk import Contexts, Ring, filter_module
 from ..layouts import mindumpdef
@@ -27,10 +28,25 @@ def check(
     dump: KernelDump, modules: Sequence[Module], found: Contexts, all_rings: Sequence[Ring]
 ) -> Iterator[Anomaly]:
     """All contradictions of one dump."""
+    yield from _writer(dump)
     yield from _ending(dump)
     yield from _bugcheck(dump)
     yield from _pages(dump, found)
     yield from _loose_nodes(dump, modules, found, all_rings)
+
+
+def _writer(dump: KernelDump) -> Iterator[Anomaly]:
+    """A dump that Windows did not write tells nothing of the dump stack's work by being there."""
+    name = other_writer(dump)
+    if name:
+        yield Anomaly(
+            "dump-not-by-windows",
+            f"Windows did not write this dump itself; {name} did: that it is there says nothing of "
+            "the dump stack.",
+            dump.file.origin("dump file", 0),
+            "dump",
+            facts={"writer": name},
+        )
 
 
 def _ending(dump: KernelDump) -> Iterator[Anomaly]:

@@ -72,9 +72,11 @@ add(
     "no-secondary",
     "no tagged data at the end",
     "secondary-data-missing",
+    "dump-not-by-windows",
     healthy=True,
     in_flight=False,
     types=DUMP_TYPES,
+    layouts=("win8", "newest"),  # of older Windows it is not known whether it always adds any
     before=setting(secondary=False),
 )
 add("node-in-blocks", "a small dump whose blocks hold the filter nodes", healthy=True, types=(4,))
