@@ -25,13 +25,16 @@ def open(
     manifests: Any = (),
     tmf: Any = (),
     mapping: Any = (),
+    images: Any = (),
+    symbols: Any = (),
 ) -> Case:
     """Opens dumps, traces and logs of one crash, folders and zip archives of them.
 
     ``baseline`` names captures of a good run or files of ``dumpstart baseline``, ``manifests`` and
     ``tmf`` describe events of traces, ``mapping`` says which of them are callbacks of a filter;
-    each is a path or a list of paths. ``progress`` is called with what is being done, how much of
-    it is done and how much there is.
+    ``images`` are folders of image files, for the call stacks of dumps, ``symbols`` folders or
+    symbol paths of PDBs, beside those of ``_NT_SYMBOL_PATH``; each is a path or a list of paths.
+    ``progress`` is called with what is being done, how much of it is done and how much there is.
     """
     from .case import open_case
     from .files import listed
@@ -43,5 +46,6 @@ def open(
 
         judges, normal = fleet(normal)
     return open_case(
-        paths, progress, judges, baseline=normal, manifests=manifests, tmf=tmf, mapping=mapping
-    )
+        paths, progress, judges, baseline=normal, manifests=manifests, tmf=tmf, mapping=mapping,
+        images=images, symbols=symbols,
+    )  # fmt: skip

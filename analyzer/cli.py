@@ -22,6 +22,7 @@ from .files import reason
 from .live import commands as live
 from .population import commands as population
 from .sources import export
+from .sources import options as source_options
 
 _EPILOG = """\
 exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
@@ -32,13 +33,6 @@ examples:
   dumpstart show filters MEMORY.DMP --format csv --output filters.csv
   dumpstart explain filter-disabled
 """
-
-_TRACE_OPTIONS = {
-    "manifests": "instrumentation manifest (.man)",
-    "tmf": "TMF file of WPP messages, or a folder of them",
-    "mapping": "TOML file: which events are callbacks of a filter",
-    "baseline": "what is normal: a capture of a good run, or a file of 'dumpstart baseline'",
-}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -183,10 +177,7 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
     parser.add_argument("--format", choices=formats, default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
     population.redact_option(parser)
-    traces = parser.add_argument_group("for traces and captures; each may be repeated")
-    for name, text in _TRACE_OPTIONS.items():
-        flag = "--" + name.removesuffix("s")
-        traces.add_argument(flag, metavar="FILE", action="append", default=[], dest=name, help=text)
+    source_options.add(parser)
 
 
 class _Version(argparse.Action):
@@ -323,7 +314,7 @@ def _open(arguments: Any) -> Any:
     from . import open as open_case
 
     paths, target = list(_expanded(arguments.paths)), arguments.output
-    options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in _TRACE_OPTIONS}
+    options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in source_options.FLAGS}
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
     if not _terminal(sys.stderr):
         case = open_case(*paths, **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from heapq import heappop, heappush
 
@@ -32,6 +32,9 @@ class Target:
     pointer_size: int = 8
     architecture: str | Absent = Absent("unset")
     build: int | Absent = Absent("unset")
+
+    #: names an address, None where no symbol is known; unset: no symbols are used
+    naming: Callable[[int], str | None] | None = None
 
     #: searches that stopped at their bound, in words: nothing is left out silently
     limits: tuple[str, ...] = ()
@@ -74,6 +77,11 @@ class Target:
     def origin(self, how: str, address: int, confidence: str = "certain") -> Origin:
         """Provenance of something read at a virtual address; subclasses add the file offset."""
         return Origin(self.path, how, confidence, None, address)
+
+    def symbol(self, modules: Sequence[Module], address: int) -> str:
+        """``module!function+0x12`` where symbols are known, else ``module+0x1012``."""
+        named = None if self.naming is None else self.naming(address)
+        return symbol(modules, address) if named is None else named
 
     # -- small reads ---------------------------------------------------------------------------
 

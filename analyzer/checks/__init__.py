@@ -18,6 +18,7 @@ from . import (
     dump_extensions,
     dump_filters,
     encryption,
+    executing,
     machine,
     ranges,
     rules_case,
@@ -51,6 +52,7 @@ CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
     dump_filters.check,
     dump_extensions.check,
     ranges.check,
+    executing.check,
     storage.check,
 )
 _UNKNOWN = "internal-unknown-rule"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .rule import Rule, table
 from .rules_crash import CRASH
+from .rules_executing import EXECUTING
 from .rules_files import FILE
 
 _STACK = (
@@ -337,4 +338,6 @@ _OWN = (
     ),
 )
 
-RULES = table((*FILE, *CRASH, *_STACK, *_FILTER, *_EXTENSION, *_RANGES, *_STORAGE, *_OWN))
+RULES = table(
+    (*FILE, *CRASH, *EXECUTING, *_STACK, *_FILTER, *_EXTENSION, *_RANGES, *_STORAGE, *_OWN)
+)

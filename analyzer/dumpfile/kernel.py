@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..absence import Absent
 from ..files import Bytes
@@ -17,6 +17,9 @@ from ..records import Module, Origin
 from ..target import Target
 from . import secondary
 from .header import MachineFile
+
+if TYPE_CHECKING:
+    from ..stacks.caught import Caught
 
 
 class StackRegion(NamedTuple):
@@ -64,6 +67,12 @@ class KernelDump(Target):
     def stacks(self) -> Sequence[StackRegion]:
         """Kernel stacks of which something may be captured."""
         return ()
+
+    def caught(self) -> Sequence[Caught]:
+        """Register sets of processors and exceptions, the crashed processor's first."""
+        from .contexts import caught
+
+        return caught(self)
 
     def file_offset(self, address: int) -> int | None:
         """Where in the file the byte at a virtual address lies, None when it is not there."""

@@ -8,7 +8,8 @@ so. Standard library only.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..absence import Absent
@@ -16,7 +17,7 @@ from ..layouts import ntdddump
 from ..layouts.crashdmp import STATE_DISABLED
 from ..names import drivers, ntstatus
 from ..records import Callback, Extension, Filter, Module, Origin, Structure
-from ..target import ModuleMap, Target, module_at, symbol
+from ..target import ModuleMap, Target, module_at
 from .context import Tail
 from .nodes import Node
 from .roles import FILTER
@@ -63,6 +64,7 @@ def describe(
     """Records of every filter. ``wrote_dump``: why Dump_Start was likely called, "" if unknown."""
     out = Described([], [], [])
     modules = ModuleMap(modules)
+    name_of = partial(target.symbol, modules)
     stack_modules = ModuleMap(m for m in modules if m.stack and m.loaded)
     done = set()
     for ring in rings:
@@ -70,9 +72,10 @@ def describe(
             module = filter_module(stack_modules, node)
             owner = _Owner.of(target, ring, place, node, module)
             done.add(owner.filter)
-            out.filters.append(_filter(modules, ring, node, owner, failure))
+            failing = _failing(target, modules, owner.filter, failure)
+            out.filters.append(_filter(ring, node, owner, failing))
             out.extensions.append(_extension(node, owner))
-            out.callbacks.extend(_callbacks(modules, node, owner, failure, wrote_dump))
+            out.callbacks.extend(_callbacks(name_of, node, owner, failure, wrote_dump))
     for module in stack_modules:
         if module.role == FILTER and module.name not in done:
             ring_of = next((r for r in rings if r.stack == module.stack), None)
@@ -120,12 +123,7 @@ class _Owner(NamedTuple):
         )
 
 
-# -- FILTER_INITIALIZATION_DATA ----------------------------------------------------------------
-
-
-def _filter(
-    modules: Sequence[Module], ring: Ring, node: Node, owner: _Owner, failure: Failure
-) -> Filter:
+def _filter(ring: Ring, node: Node, owner: _Owner, failing: tuple[Any, Any, Any]) -> Filter:
     init, state = node.init, node.state
     routines = {member: routine for member, _, routine in node.callbacks()}
     older = Absent("not-applicable", f"the {node.layout.name} layout has no such member")
@@ -133,7 +131,7 @@ def _filter(
     if node.layout.state < 0:
         why = f"the link stands at {node.layout.link:#x}, where no known layout has it"
         cut = Absent("unknown-layout", f"{why}; so the place of the state word is not known")
-    routine, status, status_name = _failing(modules, owner.filter, failure)
+    routine, status, status_name = failing
     return Filter(
         filter=owner.filter,
         stack=owner.stack,
@@ -179,13 +177,15 @@ def flags_meaning(init: Any) -> str:
     return ", ".join(words) or "none"
 
 
-def _failing(modules: Sequence[Module], name: Any, failure: Failure) -> tuple[Any, Any, Any]:
+def _failing(
+    target: Target, modules: Sequence[Module], name: Any, failure: Failure
+) -> tuple[Any, Any, Any]:
     """(routine in words, status, its name) for this filter."""
     routine, status = failure.routine, failure.status
     if isinstance(routine, Absent):
         return routine, status, status
     owner = module_at(modules, routine)
-    where = symbol(modules, routine)
+    where = target.symbol(modules, routine)
     if owner is None or owner.name != name:
         other = Absent("not-applicable", f"the last failing routine, {where}, is of no such filter")
         return other, other, other
@@ -196,7 +196,7 @@ def _failing(modules: Sequence[Module], name: Any, failure: Failure) -> tuple[An
 
 
 def _callbacks(
-    modules: Sequence[Module], node: Node, owner: _Owner, failure: Failure, wrote_dump: str
+    name_of: Callable[[int], str], node: Node, owner: _Owner, failure: Failure, wrote_dump: str
 ) -> list[Callback]:
     enabled = node.state is not None and not node.state & STATE_DISABLED
     rows = []
@@ -207,7 +207,7 @@ def _callbacks(
             node=node.address,
             callback=name,
             routine=routine,
-            symbol=symbol(modules, routine) if routine else None,
+            symbol=name_of(routine) if routine else None,
             call=None,
             was_called=_NO_CALLS,
             **_CLOCKS,
@@ -380,13 +380,13 @@ def structures(target: Target, modules: Sequence[Module], rings: Sequence[Ring])
     pool = Absent("not-applicable", "not inside an image")
 
     def add(name: str, ring: Ring, address: int, detail: str) -> None:
-        where = symbol(modules, address) if module_at(modules, address) else pool
+        where = target.symbol(modules, address) if module_at(modules, address) else pool
         origin = target.origin(ring.how, address, "likely")
         found.append(Structure(name, ring.stack or None, address, where, detail, origin))
 
     for ring in rings:
         if ring.tail is not None:
-            routines = ", ".join(symbol(modules, word) for word in ring.tail.routines)
+            routines = ", ".join(target.symbol(modules, word) for word in ring.tail.routines)
             detail = "DISK_GEOMETRY_EX, attached device, filter list head"
             detail += f"; port routines {routines}" if routines else ""
             add("dump stack context (disk geometry)", ring, ring.tail.address, detail)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ..absence import Absent
 from ..names.drivers import CRASH_DUMP_DRIVER
 from ..records import Module, Residue
-from ..target import Target, module_at, symbol
+from ..target import Target, module_at
 
 #: more words than any real stack held (20 seen); bounds a hostile one
 MAX_WORDS = 512
@@ -41,7 +41,7 @@ def find(
             found.append(
                 Residue(
                     owner,
-                    symbol(path, word),
+                    target.symbol(path, word),
                     module.name,
                     word,
                     follows_call(target, word),

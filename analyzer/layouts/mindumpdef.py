@@ -298,6 +298,7 @@ class DebuggerData(NamedTuple):
     SizeEThread: Field = Field(0x2C0, "H")
     L1tfHighPhysicalBitIndex: Field = Field(0x2C2, "B")
     L1tfSwizzleBitIndex: Field = Field(0x2C3, "B")
+    OffsetPrcbContext: Field = Field(0x338, "H")
 
 
 DEBUGGER_DATA = DebuggerData()

@@ -110,7 +110,7 @@ def script(arguments: Any, records: Records | None) -> Iterator[str]:
     wanted: list[Routine] = [parse(text) for text in arguments.callback]
     architecture = arguments.architecture
     if records is not None:
-        wanted += of_callbacks(records["callbacks"])
+        wanted += of_callbacks(records["callbacks"], records["modules"])
         if not wanted:
             raise UsageError(
                 "no callback of a filter is in what was given (a kernel dump has them, a minidump "

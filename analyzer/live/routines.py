@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ..errors import UsageError
 from ..layouts.ntdddump import CALLBACKS
-from ..records import Callback
+from ..records import Callback, Module
+from ..target import symbol
 
 #: what a debugger can evaluate here without being taken for another command
 _EXPRESSION = re.compile(r"[\w$.]{1,64}(?:![\w$?@<>:~]{1,200})?(?:\+(?:0x)?[0-9A-Fa-f]{1,16})?")
@@ -46,13 +47,21 @@ def parse(text: str) -> Routine:
     return Routine(callback, expression, None if is_address else module)
 
 
-def of_callbacks(rows: Iterable[Callback]) -> list[Routine]:
-    """The routines that the callbacks table of a dump or a capture names, each once."""
+def of_callbacks(rows: Iterable[Callback], modules: Iterable[Module] = ()) -> list[Routine]:
+    """The routines that the callbacks table of a dump or a capture names, each once.
+
+    By module and offset: the debugger that is to find them may have no symbols.
+    """
+    listed = list(modules)
     found: dict[tuple[str, str], Routine] = {}
     for row in rows:
         if isinstance(row.symbol, str) and isinstance(row.callback, str) and row.routine:
             # What is no part of a name stands as "_" in the debugger's name of a module.
-            module, plus, offset = row.symbol.rpartition("+")
+            text = row.symbol
+            if "!" in text and isinstance(row.routine, int):
+                mine = [m for m in listed if m.origin.source == row.origin.source]
+                text = symbol(mine, row.routine)
+            module, plus, offset = text.rpartition("+")
             made = Routine(
                 row.callback,
                 re.sub(r"[^\w$]", "_", module) + plus + offset,

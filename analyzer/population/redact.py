@@ -51,7 +51,8 @@ def _driver(text: str) -> Any:
 
 
 def _symbol(text: str) -> Any:
-    """A driver with an offset."""
+    """A driver with an offset; of a function of it, the driver alone."""
+    text = text.partition("!")[0]
     return text if _DRIVER_OFFSET.fullmatch(text) else REDACTED
 
 

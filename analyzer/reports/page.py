@@ -21,7 +21,7 @@ from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
-from . import answer, timeline
+from . import answer, stacks, timeline
 from .calls import Line, grouped
 from .extension import members
 from .filters import by_filter
@@ -50,6 +50,7 @@ def build(records: Records) -> dict[str, Any]:
         "timeline": _timeline(records),
         "throughput": list(_throughput(records)),
         "filters": list(_filters(records)),
+        "stacks": [block._asdict() for block in stacks.blocks(records)],
         "tables": [table for table in tables if table["rows"]],
         "sources": list(_sources(records)),
     }

@@ -15,7 +15,7 @@ from ..formatting import aligned, clean, field, fields, wrapped
 from ..layouts.crashdmp import knows_state
 from ..records import Callback, Extension, Filter, Records, Stage
 from ..tables import evidence_lines, rows_of
-from . import answer, history, story
+from . import answer, history, stacks, story
 from .calls import grouped
 from .extension import Member, members
 from .filters import by_filter
@@ -47,6 +47,7 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
         "Crash dump filters": _each(records, _filters),
         "Steps of writing the dump": _each(records, _stages),
         "Storage requests": _each(records, _requests),
+        stacks.TITLE: _each(records, stacks.lines),
         "Residue of the dump path on captured stacks": _each(records, _residue),
         "Settings": _each(records, _settings),
         "Also recorded": _also(records),

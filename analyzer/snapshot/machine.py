@@ -19,6 +19,7 @@ from ..dumpfile.processors import STACK_SIZE
 from ..errors import UnsupportedError
 from ..layouts import mindumpdef
 from ..records import Module
+from ..stacks.caught import Caught
 from .image import MemoryImage
 from .raw import Progress
 from .windows import Windows, find
@@ -143,6 +144,15 @@ class Snapshot(KernelDump):
         return found
 
     # -- processors ------------------------------------------------------------------------------
+
+    def caught(self) -> list[Caught]:
+        found = []
+        for number, registers in enumerate(self.image.processors):
+            origin = self.file.origin("registers of the virtual processor", None)
+            thread, is_idle = self.current_thread(number)
+            name = f"processor {number}"
+            found.append(Caught(name, registers, origin, number, thread, is_idle))
+        return found
 
     def processor_block(self, number: int) -> int | Absent:
         """The KPRCB of a processor, through the KPCR that its GS register names."""

@@ -12,12 +12,14 @@ from typing import Any
 
 from ..absence import Absent
 from ..dumpfile import KernelDump, open_dump
-from ..dumpstack import residue, roles
+from ..dumpstack import roles
 from ..dumpstack.imports import imported
 from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..records import Anomaly, Module, Records, Source
-from . import dump_contradictions, dump_stack
+from ..symbols import Names
+from ..symbols.images import Images
+from . import dump_contradictions, dump_stack, executing
 from .dump_events import add_events
 
 _NEVER = (
@@ -28,17 +30,17 @@ _NEVER = (
 _SHARED_DATA = {8: 0xFFFF_F780_0000_0000, 4: 0xFFDF_0000}
 _SHARED_TIMES = ((0x08, "InterruptTime"), (0x14, "SystemTime"), (0x320, "TickCount"))
 _UPDATE_LOCK = 0x340  # since Windows 8.1 (build 9600); odd while an update is under way
-#: residue words of all stacks together; a real dump has a few dozen
-MAX_RESIDUE = 4096
 
 
-def collect(path: str, **_: Any) -> Records:
+def collect(path: str, **options: Any) -> Records:
     """Records of one kernel dump. Raises UnsupportedError or InputError."""
-    return records_of(open_dump(path))
+    return records_of(open_dump(path), **options)
 
 
-def records_of(dump: KernelDump) -> Records:
-    """Records of an opened dump."""
+def records_of(
+    dump: KernelDump, images: Sequence[str] = (), symbols: Sequence[str] = ()
+) -> Records:
+    """Records of an opened dump; folders of image files, and symbol paths that lead to PDBs."""
     out = Records()
     listed, unloaded = dump.modules(), dump.unloaded()
     is_whole = all(note.rule != "modules-incomplete" for note in dump.file.anomalies)
@@ -46,6 +48,9 @@ def records_of(dump: KernelDump) -> Records:
     found = dump_stack.find_contexts(dump, modules, dump.file.number("BugCheckCode"))
     all_rings = _rings(dump, modules, found)
     modules = roles.proven(modules, filter_modules(modules, all_rings))
+    held = Images(dump, modules, images)
+    names = Names(held, symbols)
+    dump.naming = names.named
     out.add(dump_stack.machine(dump, modules), *modules)
     dump_stack.context_rows(out, dump, modules, found)
     dump_stack.stages(out, dump, found)
@@ -54,10 +59,8 @@ def records_of(dump: KernelDump) -> Records:
         out, dump, modules, found, all_rings, wrote,
         is_whole=is_whole, has_pages=hasattr(dump, "pages"),
     )  # fmt: skip
-    for region in dump.stacks():
-        if len(out["residue"]) >= MAX_RESIDUE:
-            break
-        out.add(*residue.find(dump, modules, region.start, region.end, region.owner))
+    executing.add(out, dump, modules, held, names)
+    executing.refusals(dump, names)
     dump_stack.secondary_data(out, dump)
     add_events(out, dump, dump_stack.crash_time(dump), dump_stack.boot_time(dump))
     _shared_data(out, dump)

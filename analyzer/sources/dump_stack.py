@@ -30,7 +30,7 @@ from ..records import (
     Tag,
     filetime_to_ns,
 )
-from ..target import Target, symbol
+from ..target import Target
 
 #: storport writes one block; more are read as far as they can be of use
 MAX_STORAGE_BLOCKS = 8
@@ -47,6 +47,9 @@ def machine(dump: KernelDump, modules: Sequence[Module] = ()) -> Machine:
     blamed = fault.find(
         modules, number("BugCheckCode"), parameters, file.exception(), file.register("ip")
     )
+    named = None
+    if dump.naming is not None and isinstance(blamed.address, int):
+        named = dump.naming(blamed.address)
     return Machine(
         build=number("MinorVersion"),
         build_lab=dump.build_lab(),
@@ -79,7 +82,7 @@ def machine(dump: KernelDump, modules: Sequence[Module] = ()) -> Machine:
         revision=file.diagnosis.revision,
         last_dump_line=file.diagnosis.last_line,
         faulting_address=blamed.address,
-        faulting_symbol=blamed.symbol,
+        faulting_symbol=named or blamed.symbol,
         faulting_module=blamed.module,
         origin=file.origin(dump.machine_how, dump.machine_offset),
     )
@@ -115,7 +118,7 @@ def context_rows(out: Records, target: Target, modules: Sequence[Module], found:
         if isinstance(address, int):
             detail = "starts with the signature CDmp"
             origin = target.origin("CDmp signature in crashdmp's image", address, "likely")
-            out.add(Structure(name, None, address, symbol(modules, address), detail, origin))
+            out.add(Structure(name, None, address, target.symbol(modules, address), detail, origin))
 
 
 def filters(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ..errors import AnalyzerError, InputError, UsageError
+from ..symbols.paths import folders_of
 from . import KINDS, identify
 
 #: keyword of analyzer.open -> option of the command
@@ -18,7 +20,32 @@ FLAGS = {
     "tmf": "--tmf",
     "mapping": "--mapping",
     "baseline": "--baseline",
+    "images": "--images",
+    "symbols": "--symbols",
 }
+_FOR_TRACES = {
+    "manifests": "instrumentation manifest (.man)",
+    "tmf": "TMF file of WPP messages, or a folder of them",
+    "mapping": "TOML file: which events are callbacks of a filter",
+    "baseline": "what is normal: a capture of a good run, or a file of 'dumpstart baseline'",
+}
+_FOR_DUMPS = {
+    "images": "image files (.sys, .exe), flat or as in a symbol cache: for call stacks",
+    "symbols": "PDBs, beside _NT_SYMBOL_PATH: for names; nothing is downloaded",
+}
+
+
+def add(parser: Any) -> None:
+    """Adds all of them to the parser of a command."""
+    for title, metavar, texts in (
+        ("for traces and captures; each may be repeated", "FILE", _FOR_TRACES),
+        ("for dumps and snapshots; each may be repeated", "DIR", _FOR_DUMPS),
+    ):
+        group = parser.add_argument_group(title)
+        for name, text in texts.items():
+            group.add_argument(
+                FLAGS[name], metavar=metavar, action="append", default=[], dest=name, help=text
+            )
 
 
 def check(options: Mapping[str, Sequence[str]], inputs: Iterable[str]) -> None:
@@ -89,9 +116,25 @@ def _baseline(path: str) -> None:
         raise InputError(path, "no duration of a callback is in it, so it cannot be a baseline")
 
 
+def _folder(path: str) -> None:
+    if not os.path.isdir(path):
+        raise InputError(path, "this is not a folder")
+
+
+def _symbols(text: str) -> None:
+    folders = folders_of(text)
+    if not folders:
+        advice = "name a folder that holds them; 'symchk' or a debugger downloads them"
+        raise InputError(text, "no local folder is in this symbol path", advice=advice)
+    for folder in folders:
+        _folder(folder)
+
+
 _CHECKS: dict[str, Callable[[str], None]] = {
     "manifests": _manifest,
     "tmf": _tmf,
     "mapping": _mapping,
     "baseline": _baseline,
+    "images": _folder,
+    "symbols": _symbols,
 }

@@ -13,6 +13,6 @@ from ..snapshot import open_snapshot
 from .dump import records_of
 
 
-def collect(path: str, progress: Any = None, **_: Any) -> Records:
+def collect(path: str, progress: Any = None, **options: Any) -> Records:
     """Records of one snapshot. Raises UnsupportedError or InputError."""
-    return records_of(open_snapshot(path, progress))
+    return records_of(open_snapshot(path, progress), **options)

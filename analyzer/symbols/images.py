@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from ..records import Module
-from ..target import Target, module_at
+from ..target import ModuleMap, Target, module_at
 from . import pe
 from .paths import Folders
 
@@ -96,6 +96,11 @@ class Image:
 
     def function(self, offset: int) -> Function | Absent | None:
         """The entry that covers a place; None: none does; absent: the table cannot be read."""
+        entry = self._last_entry(offset)
+        return None if isinstance(entry, Function) and offset >= entry.end else entry
+
+    def _last_entry(self, offset: int) -> Function | Absent | None:
+        """The last entry that begins at or before a place."""
         header = self.header
         if isinstance(header, Absent):
             return header
@@ -104,7 +109,7 @@ class Image:
         step = 12 if wide else 8
         low, high = 0, min(size // step, MAX_FUNCTIONS) if at else 0
         found: bytes | Absent = Absent("not-found")
-        while low < high:  # the last entry that begins at or before the place
+        while low < high:
             middle = (low + high) // 2
             entry = self.read(at + step * middle, step)
             if isinstance(entry, Absent):
@@ -123,7 +128,12 @@ class Image:
             if isinstance(length, Absent):
                 return length
             end = begin + length
-        return Function(begin, end, unwind) if offset < end else None
+        return Function(begin, end, unwind)
+
+    def begins_between(self, first: int, last: int) -> bool:
+        """True when, by the function table, a function begins behind one place, up to another."""
+        entry = self._last_entry(last)
+        return isinstance(entry, Function) and entry.begin > first
 
     def _arm64_length(self, unwind: int) -> int | Absent:
         if unwind & 3:
@@ -170,11 +180,11 @@ class Images:
     ) -> None:
         """``folders``: where files of images may lie, flat or as in a symbol cache."""
         self.target = target
-        self.modules = [
+        self.modules = ModuleMap(
             module
             for module in modules
             if module.loaded and isinstance(module.base, int) and isinstance(module.end, int)
-        ]
+        )
         self.folders = Folders(folders)
         self._known: dict[int, Image] = {}
 

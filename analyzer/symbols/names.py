@@ -47,7 +47,7 @@ class Names:
         self._images, self._ask = images, ask
         self.folders = Folders([*symbol_folders(paths), *images.folders.folders])
         self._pdbs: dict[int, Pdb | None] = {}
-        self._known: dict[int, str] = {}
+        self._known: dict[int, str | None] = {}
 
     @property
     def refused(self) -> list[str]:
@@ -56,20 +56,20 @@ class Names:
 
     def name(self, address: int) -> str:
         """``module!function+0x12``; without symbols ``module+0x1012``; outside all the address."""
+        return self.named(address) or symbol(self._images.modules, address)
+
+    def named(self, address: int) -> str | None:
+        """``module!function+0x12``; None without symbols."""
         if address not in self._known:
-            self._known[address] = self._name(address)
+            asked = None if self._ask is None else self._ask(address)
+            self._known[address] = asked or self._named(address)
         return self._known[address]
 
-    def _name(self, address: int) -> str:
-        plain = symbol(self._images.modules, address)
-        if self._ask is not None:
-            asked = self._ask(address)
-            if asked:
-                return asked
+    def _named(self, address: int) -> str | None:
         place = self.place(address)
         if place is None:
-            return plain
-        module = plain.partition("+")[0]
+            return None
+        module = symbol(self._images.modules, address).partition("+")[0]
         distance = address - place.start
         return f"{module}!{place.function}" + (f"+{distance:#x}" if distance else "")
 

@@ -1,0 +1,51 @@
+"""Processors, call stacks and what is left on stacks, of any target with memory.
+
+Invariant: a word that is part of a chain is not repeated as a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..absence import Absent
+from ..dumpfile import KernelDump
+from ..dumpstack import residue
+from ..records import Frame, Module, Records, Residue
+from ..stacks import executing
+from ..symbols import Names
+from ..symbols.images import Images
+
+#: residue words of all stacks together; a real dump has a few dozen
+MAX_RESIDUE = 4096
+
+
+def add(
+    out: Records, dump: KernelDump, modules: Sequence[Module], images: Images, names: Names
+) -> None:
+    """Adds the tables ``processors``, ``frames`` and ``residue``."""
+    architecture = dump.architecture
+    hints: list[Residue] = []
+    regions = dump.stacks()
+    for region in regions:
+        if len(hints) >= MAX_RESIDUE:
+            break
+        hints += residue.find(dump, modules, region.start, region.end, region.owner)
+    if isinstance(architecture, Absent):
+        out.add(*hints)
+        return
+    caught = dump.caught()
+    known = executing.Known.of(out["callbacks"], out["extensions"], images.modules)
+    out.add(*executing.rows(caught, images, names, known, architecture))
+    if hints:
+        touched = {row.stack_of for row in hints}
+        pieces = [region for region in regions if region.owner in touched]
+        rows: list[Frame] = out["frames"]
+        out.add(*executing.stale_rows(pieces, images, names, architecture, rows, caught))
+    in_chains = {frame.origin.address for frame in out["frames"]}
+    out.add(*(row for row in hints if row.origin.address not in in_chains))
+
+
+def refusals(dump: KernelDump, names: Names) -> None:
+    """Says of each image file and PDB that was found by name why it did not do."""
+    for text in names.refused:
+        dump.file.note("symbols-refused", text)
