@@ -116,6 +116,7 @@ def open_case(
         raise UsageError("no file was given")
     gathered = gather(paths)
     try:
+        gathered.finish()
         check_options(options, [item.path for item in gathered.inputs])
         before = [state(item.path) for item in gathered.inputs]
         records = _read(gathered, progress, options)
@@ -159,10 +160,9 @@ def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]
             records.extend(part if item.path == item.name else _renamed(part, item))
     if len(failed) == len(gathered.inputs):
         raise _nothing(failed, gathered)
-    records.add(*(_verdict(name, why) for name, why in passed))
+    records.add(*(_verdict(name, why) for name, why, _ in passed))
     records.add(*gathered.anomalies)
-    refused = {anomaly.subject for anomaly in gathered.anomalies}
-    quiet = [verdict for verdict in passed if verdict.name not in refused]
+    quiet = [verdict for verdict in passed if not verdict.is_said]
     if quiet:
         records.add(_passed_over(quiet))
     return records
@@ -213,7 +213,7 @@ def _passed_over(quiet: Sequence[Verdict]) -> Anomaly:
         "input-passed-over",
         f"{len(quiet)} {files} of no kind that this tool reads; the table sources lists each.",
         Origin(quiet[0].name, "recognition by content"),
-        evidence=tuple(Evidence(name, why) for name, why in quiet[:_SHOWN]),
+        evidence=tuple(Evidence(name, why) for name, why, _ in quiet[:_SHOWN]),
     )
 
 

@@ -7,9 +7,10 @@ process. Memory is bounded: small files are held whole, of larger ones a few win
 from __future__ import annotations
 
 import os
+import re
 import struct
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Union
 
 from .errors import InputError
@@ -30,11 +31,63 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
+class Named(str):
+    """A name of an input that knows the short name by which its case calls it."""
+
+    __slots__ = ("short",)
+    short: str
+
+    @classmethod
+    def of(cls, name: str, short: str) -> Named:
+        """The name, with its short form."""
+        made = cls(name)
+        made.short = short
+        return made
+
+    def __reduce__(self) -> Any:
+        return Named.of, (str(self), self.short)
+
+
+def called(source: Any) -> str:
+    """The short name of an input: the last part of its path, more where several share that."""
+    text = str(source)
+    return getattr(source, "short", "") or re.split(r"[/\\!]", text)[-1] or text
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """The names; those that end alike get short names of as many parts as tell them apart."""
+    out = list(names)
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(called(name), []).append(index)
+    for same in groups.values():
+        parts = [re.split(r"[/\\!]+", names[index]) for index in same]
+        depth, most = 1, max(map(len, parts))
+        while len({tuple(part[-depth:]) for part in parts}) < len(same) and depth < most:
+            depth += 1
+        if depth > 1:
+            for index, part in zip(same, parts):
+                out[index] = Named.of(names[index], "/".join(part[-depth:]))
+    return out
+
+
 def listed(paths: Any) -> list[str]:
     """Paths as texts; one path stands for a list of it, and lists in lists are one list."""
     if isinstance(paths, (str, bytes, os.PathLike)):
         return [os.fsdecode(paths)]
     return [path for item in paths for path in listed(item)]
+
+
+def is_same(one: str, other: str) -> bool:
+    """True for two files of the same bytes; False when one cannot be read."""
+    try:
+        with open(one, "rb") as first, open(other, "rb") as second:
+            while True:
+                here, there = first.read(PIECE_BYTES), second.read(PIECE_BYTES)
+                if here != there or not here:
+                    return here == there
+    except (OSError, ValueError):
+        return False
 
 
 def state(path: str) -> tuple[int, ...]:

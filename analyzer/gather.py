@@ -6,7 +6,7 @@ out is said, in an anomaly or in a verdict. No name out of an archive is ever us
 
 from __future__ import annotations
 
-import atexit
+import hashlib
 import os
 import re
 import shutil
@@ -18,7 +18,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from . import sources
+from . import sources, temporary
+from .files import is_same, told_apart
 from .records import Anomaly, Evidence, Origin
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -47,11 +48,11 @@ class Limits(NamedTuple):
 
     files: int = 5_000  #: in a folder with all its subfolders, and in an archive
     depth: int = 24  #: folders in folders
-    archive_bytes: int = 64 << 30  #: what one archive may expand to on the disk
+    unpacked_bytes: int = 64 << 30  #: what all archives of a run may expand to on the disk
     spare_bytes: int = 256 << 20  #: what must stay free on the disk
     # Deflate cannot go beyond 1,032; page dumps with many empty pages stay far below a tenth of it.
     ratio: int = 200
-    ratio_from: int = 1 << 30  #: smaller files may compress as well as they like
+    ratio_from: int = 1 << 30  #: less than this may compress as well as it likes
 
 
 LIMITS = Limits()
@@ -70,6 +71,7 @@ class Verdict(NamedTuple):
 
     name: str
     why: str
+    is_said: bool = False  #: a finding speaks of it
 
 
 class Gathered:
@@ -83,6 +85,9 @@ class Gathered:
         self._known: dict[str, int] = {}  #: real path -> place in inputs
         self._names: dict[str, int] = {}
         self._folder = ""
+        self._count = 0
+        self.room = limits.unpacked_bytes  #: for all archives that are still to come
+        self.allowance = 0  #: of the archive that is being read, with those in it
 
     def add(self, path: str, name: str, is_named: bool) -> None:
         """One file, once: a file that is reached twice counts as named when it was named."""
@@ -95,10 +100,45 @@ class Gathered:
 
     def refuse(self, name: str, why: str, rule: str = "input-unusable") -> None:
         """A file that may matter and cannot be read: a verdict and a finding."""
-        self.passed.append(Verdict(name, why))
+        self.passed.append(Verdict(name, why, True))
         origin = Origin(name, "opening the file")
         problem = (Evidence("problem", why),)
         self.anomalies.append(Anomaly(rule, f"{name}: {why}.", origin, name, problem))
+
+    def finish(self) -> None:
+        """Leaves each content once, and tells inputs of one name apart."""
+        self._leave_out_copies()
+        names = told_apart([item.name for item in self.inputs])
+        for index, (item, name) in enumerate(zip(self.inputs, names)):
+            path = name if item.path == item.name else item.path
+            self.inputs[index] = item._replace(path=path, name=name)
+
+    def _leave_out_copies(self) -> None:
+        """What is told twice must not count twice; a file that was named stays before one found."""
+        heads: dict[tuple[int, bytes], list[Input]] = {}  #: by size and digest of the head
+        copies: dict[str, str] = {}
+        for item in sorted(self.inputs, key=lambda item: not item.is_named):
+            try:
+                with open(item.path, "rb") as file:
+                    head = hashlib.blake2b(file.read(sources.HEAD_BYTES), digest_size=16)
+                key = (os.path.getsize(item.path), head.digest())
+            except (OSError, ValueError):
+                continue  # said when it is read
+            known = heads.setdefault(key, [])
+            same = next((one for one in known if key[0] and is_same(one.path, item.path)), None)
+            if same is None:
+                known.append(item)
+            else:
+                copies[item.name] = same.name
+        if not copies:
+            return
+        self.inputs = [item for item in self.inputs if item.name not in copies]
+        for name, of in copies.items():
+            self.passed.append(Verdict(name, f"this is a copy of {of}", True))
+        first, of = next(iter(copies.items()))
+        more = f", and {len(copies) - 1} more such copies" if len(copies) > 1 else ""
+        text = f"{first} has the same content as {of}{more}: each content was read once."
+        self.anomalies.append(Anomaly("input-copy", text, Origin(first, "whole file"), first))
 
     def unique(self, name: str) -> str:
         """The name, numbered when an archive has it twice."""
@@ -108,15 +148,14 @@ class Gathered:
     def workspace(self) -> str:
         """A new place for one extracted file; all are removed by :meth:`close`."""
         if not self._folder:
-            self._folder = tempfile.mkdtemp(prefix="dumpstart-")
-        return os.path.join(self._folder, f"{len(os.listdir(self._folder)):05d}")
+            self._folder = temporary.make()
+        self._count += 1
+        return os.path.join(self._folder, f"{self._count:05d}")
 
     def close(self) -> None:
-        """Removes what was extracted; where open files cannot be removed, at the end."""
+        """Removes what was extracted."""
         if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            if os.path.exists(self._folder):
-                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+            temporary.remove(self._folder)
             self._folder = ""
 
 
@@ -213,19 +252,31 @@ def _is_zip(path: str) -> bool:
 
 
 def _archive(found: Gathered, path: str, name: str, is_nested: bool) -> None:
+    if not is_nested:
+        found.allowance = max(found.limits.ratio_from, found.limits.ratio * os.path.getsize(path))
+    refused: dict[str, str] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             if len(members) > found.limits.files:
                 said = f"only its first {found.limits.files:,} of {len(members):,} files"
                 _limit(found, name, f"{said} were looked at")
-            room = found.limits.archive_bytes
             for member in members[: found.limits.files]:
-                room -= _member(found, archive, member, name, is_nested, room)
+                _member(found, archive, member, name, is_nested, refused)
             if not members:
                 found.passed.append(Verdict(name, "an archive without files"))
     except _NOT_READABLE as error:
         found.refuse(name, f"the zip archive cannot be read: {_reason(error)}")
+    if len(refused) == 1:
+        for only, why in refused.items():
+            found.refuse(only, why, "archive-member-refused")
+    elif refused:
+        found.passed += [Verdict(each, why, True) for each, why in refused.items()]
+        first, why = next(iter(refused.items()))
+        text = f"{name}: {len(refused)} files in it were not unpacked. The first: {first}: {why}."
+        origin = Origin(name, "opening the file")
+        problem = (Evidence("problem", why),)
+        found.anomalies.append(Anomaly("archive-member-refused", text, origin, name, problem))
 
 
 def _member(
@@ -234,14 +285,14 @@ def _member(
     member: zipfile.ZipInfo,
     outer: str,
     is_nested: bool,
-    room: int,
-) -> int:
-    """One file of an archive; gives the bytes it took on the disk."""
+    refused: dict[str, str],
+) -> None:
+    """One file of an archive; ``refused`` takes those that are too large, with the reason."""
     name = found.unique(f"{outer}!{member.filename}")
     why = _refusal(member)
     if why:
         found.refuse(name, why, "archive-member-refused")
-        return 0
+        return
     try:
         with archive.open(member) as file:
             head = file.read(sources.HEAD_BYTES)
@@ -251,23 +302,28 @@ def _member(
             why = f"an archive in an archive in an archive is not opened; {_BY_HAND}"
         elif not is_zip and not kind.module:
             found.passed.append(Verdict(name, f"this is {kind.name}"))
-            return 0
+            return
         else:
-            why = _too_large(found.limits, member, room)
+            why = _too_large(found, member)
+            if why:
+                refused[name] = why
+                return
         if why:
             found.refuse(name, why, "archive-member-refused")
-            return 0
+            return
         target = found.workspace()
         with archive.open(member) as file, open(target, "wb") as out:
             shutil.copyfileobj(file, out, _BLOCK)  # ends at the stated size
+        found.room -= member.file_size
+        found.allowance -= member.file_size
     except _NOT_READABLE as error:
         found.refuse(name, f"it cannot be unpacked: {_reason(error)}", "archive-member-refused")
-        return 0
+        return
     if is_zip:
         _archive(found, target, name, is_nested=True)
+        os.unlink(target)
     else:
         found.add(target, name, False)
-    return member.file_size
 
 
 def _refusal(member: zipfile.ZipInfo) -> str:
@@ -283,16 +339,19 @@ def _refusal(member: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _too_large(limits: Limits, member: zipfile.ZipInfo, room: int) -> str:
-    size, packed = member.file_size, max(member.compress_size, 1)
+def _too_large(found: Gathered, member: zipfile.ZipInfo) -> str:
+    """Why there is no room for a member, "" when there is."""
+    limits, size, packed = found.limits, member.file_size, max(member.compress_size, 1)
     if size > limits.ratio_from and size // packed > limits.ratio:
         return f"it grows {size // packed}-fold to {size:,} bytes, as a zip bomb does; {_BY_HAND}"
-    if size > room:
-        said = f"more than the {limits.archive_bytes:,} allowed for one archive"
-        return f"the archive would take {said}; {_BY_HAND}"
-    free = shutil.disk_usage(tempfile.gettempdir()).free - limits.spare_bytes
+    if size > found.allowance:
+        grown = f"would grow more than {limits.ratio}-fold"
+        return f"the archive with all archives in it {grown}, as a zip bomb does; {_BY_HAND}"
+    if size > found.room:
+        most = f"{limits.unpacked_bytes:,} bytes that one run unpacks"
+        return f"with it the archives would take more than the {most}; {_BY_HAND}"
+    folder = tempfile.gettempdir()
+    free = max(shutil.disk_usage(folder).free - limits.spare_bytes, 0)
     if size > free:
-        return (
-            f"it needs {size:,} bytes in {tempfile.gettempdir()}, where {max(free, 0):,} are free"
-        )
+        return f"it needs {size:,} bytes in {folder}, where {free:,} are free"
     return ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .absence import Absent, is_absent
 from .errors import UsageError
+from .files import called
 from .records import TABLES, Evidence, Finding, Origin
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _evidence_line(piece: Evidence, names_source: bool) -> str:
     if piece.origin is None:
         return line
     if names_source:
-        return f"{base_name(piece.origin.source)}: {line}"
+        return f"{called(piece.origin.source)}: {line}"
     return f"{line} ({where(piece.origin)})"
 
 
@@ -190,11 +191,6 @@ def where(origin: Origin) -> str:
     if not is_absent(origin.file_offset):
         return f"{origin.how} at file offset {origin.file_offset:#x}"
     return origin.how
-
-
-def base_name(source: Any) -> str:
-    """The short name of a source: the last part of its path, also of one in an archive."""
-    return re.split(r"[/\\!]", str(source))[-1] or str(source)
 
 
 def one_cell(kind: str, value: Any) -> Any:

@@ -316,9 +316,9 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
 def test_an_archive_has_a_limit_of_bytes_with_the_archives_in_it(tmp_path: Path) -> None:
     """What still fits is read."""
     path = archive(tmp_path / "a.zip", [("1.log", LOG), ("2.log", LOG), ("c.reg", REG)])
-    found = gather([path], Limits(archive_bytes=len(LOG) + len(REG)))
+    found = gather([path], Limits(unpacked_bytes=len(LOG) + len(REG)))
     assert [item.name for item in found.inputs] == [f"{path}!1.log", f"{path}!c.reg"]
-    assert "allowed for one archive" in found.anomalies[0].text
+    assert "that one run unpacks" in found.anomalies[0].text
     found.close()
     found = gather([path], Limits(spare_bytes=1 << 62))
     assert found.inputs == []
@@ -329,6 +329,38 @@ def test_an_archive_has_a_limit_of_bytes_with_the_archives_in_it(tmp_path: Path)
     assert len(found.inputs) == 4
     assert [anomaly.rule for anomaly in found.anomalies] == ["input-limit-reached"]
     found.close()
+
+
+def test_one_budget_for_all_archives_of_a_run(tmp_path: Path) -> None:
+    """Nested ones and later ones draw on it too; what was not unpacked is named once."""
+    inner = archive(tmp_path / "inner.zip", [(f"{n}.log", LOG) for n in range(4)]).read_bytes()
+    outer = archive(tmp_path / "outer.zip", [("inner.zip", inner), ("c.reg", REG)])
+    later = archive(tmp_path / "later.zip", [("d.log", LOG)])
+    room = len(inner) + 2 * len(LOG) + len(REG)
+    found = gather([outer, later], Limits(unpacked_bytes=room))
+    names = [item.name for item in found.inputs]
+    assert names == [f"{outer}!inner.zip!0.log", f"{outer}!inner.zip!1.log", f"{outer}!c.reg"]
+    subjects = [anomaly.subject for anomaly in found.anomalies]
+    assert subjects == [f"{outer}!inner.zip", f"{later}!d.log"]
+    assert found.anomalies[0].text.startswith(
+        f"{outer}!inner.zip: 2 files in it were not unpacked. The first: {outer}!inner.zip!2.log: "
+    )
+    assert [verdict.name for verdict in found.passed] == [
+        f"{outer}!inner.zip!2.log", f"{outer}!inner.zip!3.log", f"{later}!d.log",
+    ]  # fmt: skip
+    found.close()
+
+
+def test_a_bomb_in_an_archive_in_an_archive_is_not_unpacked() -> None:
+    """108 KB that hold 66 GB: no member alone grows too far, all together do."""
+    found = gather([shared_sample("../faults/nested-bomb.zip")])
+    try:
+        taken = sum(os.path.getsize(item.path) for item in found.inputs)
+        assert taken <= 1 << 30
+        (refused,) = found.anomalies
+        assert "would grow more than 200-fold, as a zip bomb does" in refused.text
+    finally:
+        found.close()
 
 
 def test_a_name_that_stands_twice_is_two_files(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,54 @@ def test_a_file_that_changes_while_it_is_read_is_a_warning(sample: Any, tmp_path
 
     assert changed(analyzer.open(path)) == []
     assert changed(analyzer.open(path, progress=touch)) == ["warning"]
+
+
+# ---- several inputs ------------------------------------------------------------------------------
+
+
+def test_names_say_as_much_as_tells_files_apart() -> None:
+    """The last part of a path, and more of it only where two share that."""
+    names = ["a/MEMORY.DMP", "b/MEMORY.DMP", "x.log", "t.zip!a/1.evtx", "u.zip!a/1.evtx"]
+    shown = [files.called(name) for name in files.told_apart(names)]
+    assert shown == ["a/MEMORY.DMP", "b/MEMORY.DMP", "x.log", "t.zip/a/1.evtx", "u.zip/a/1.evtx"]
+    assert files.told_apart(names) == names  # as names of files they are what they were
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "html", "json"])
+def test_two_files_of_one_name_are_told_apart(format: str, sample: Any, tmp_path: Path) -> None:
+    """Answer, findings and sources name them by what differs in their paths."""
+    for folder, name in (("one", "healthy-x64-kernel.dmp"), ("two", "broken-x64-worst.dmp")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "MEMORY.DMP").write_bytes(sample(name).read_bytes())
+    case = analyzer.open(tmp_path)
+    report = case.report(format)
+    if format == "text":
+        assert {"one/MEMORY.DMP", "two/MEMORY.DMP"} <= set(re.findall(r"\w*/?MEMORY.DMP", report))
+        assert not re.search(r"[^/]MEMORY\.DMP(?!,)", report.replace("Windows\\MEMORY.DMP", ""))
+    assert "two/MEMORY.DMP" in report
+    assert list(case.sources["path"]) == [
+        str(tmp_path / folder / "MEMORY.DMP") for folder in ("one", "two")
+    ]
+
+
+def test_a_file_that_was_given_twice_counts_once(sample: Any, tmp_path: Path) -> None:
+    """Under another name, in a folder, in an archive: the same crash, the same findings."""
+    worst = sample("broken-x64-worst.dmp")
+    alone = analyzer.open(worst)
+    (tmp_path / "copies").mkdir()
+    for name in ("first.dmp", "second.dmp"):
+        (tmp_path / "copies" / name).write_bytes(worst.read_bytes())
+    case = analyzer.open(worst, tmp_path / "copies")
+    assert len(case.crashes) == len(alone.crashes)
+    assert len(case.filters) == len(alone.filters)
+    found = [finding.rule for finding in case.records["findings"]]
+    assert sorted(found) == sorted(
+        [*(finding.rule for finding in alone.records["findings"]), "input-copy"]
+    )
+    copies = case.sources[case.sources["path"].str.contains("copies")]
+    assert len(copies) == 2
+    changed = bytearray(worst.read_bytes())
+    changed[-1] ^= 1
+    (tmp_path / "copies" / "second.dmp").write_bytes(changed)
+    assert len(analyzer.open(worst, tmp_path / "copies").crashes) >= len(alone.crashes)
+    assert len(analyzer.open(tmp_path / "copies").records["machine"]) == 2

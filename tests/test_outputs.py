@@ -90,7 +90,7 @@ REFUSED = {
     "manifest": "analyze trace.etl --manifest acme.man --output acme.man",
     "tmf": "analyze trace.etl --tmf acme.tmf --output acme.tmf",
     "a folder of tmf": "analyze trace.etl --tmf . --output acme.tmf",
-    "capture": "capture --replay run.jsonl --output run.jsonl",
+    "capture": "capture net:port=50000,key=1.2.3.4 --output run.jsonl",
     "scan": "scan folder --output folder",
     "scan, a folder in it": "scan folder --output folder/fleet",
     "scan, the folder around it": "scan folder/inside.dmp --output folder",

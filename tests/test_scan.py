@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -362,3 +363,116 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     assert done[1] < 8  # it was killed before the end: 100 cases are 7 batches and the empty one
     subprocess.run([*command, str(out)], check=True)
     assert content(out) == content(tmp_path / "whole")
+
+
+def test_files_that_differ_anywhere_are_two_cases(tmp_path):
+    """64 blocks of 64 KiB of large files were compared: what lay between them did not count."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for number in range(2):
+        data = bytearray(log(1).ljust(9 << 20, b"\0"))
+        data[5_000_001] = number
+        (source / f"{number}.log").write_bytes(data)
+    counts = run([source], tmp_path / "out")
+    assert (counts.analysed, counts.copies) == (2, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_a_name_that_is_not_utf_8_is_a_case_as_any_other(tmp_path, capsys):
+    """Its location is printable text, and going on finds it again."""
+    source = tmp_path / "in"
+    (source / os.fsdecode(b"f\xfe")).mkdir(parents=True)
+    for name in (b"a\xff.log", b"f\xfe/b.log"):
+        (source / os.fsdecode(name)).write_bytes(log(len(name)))
+    for per in ("file", "folder"):
+        out = tmp_path / per
+        words = ["scan", str(source), "--output", str(out), "--case-per", per, "--jobs", "1"]
+        assert main(words) == 0
+        locations = sorted(pd.read_parquet(out / "cases")["location"])
+        tail = "f\\xfe/b.log" if per == "file" else "f\\xfe"
+        assert locations == sorted([f"{source}/a\\xff.log", f"{source}/{tail}"])
+        assert set(pd.read_parquet(out / "cases")["outcome"]) == {"analysed"}
+        capsys.readouterr()
+        assert main(words) == 0
+        assert "2 done before" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_costs_only_itself(tmp_path):
+    """Opening one would wait for a writer for ever; in a folder it is not even a place."""
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a.log").write_bytes(log(1))
+    os.mkfifo(source / "pipe")
+    counts = run([source, source / "pipe"], tmp_path / "out")
+    assert counts.outcomes == {"analysed": 1, "failed": 1}
+    assert counts.bad[0][2].endswith("this is a pipe or a device, not a file.")
+
+
+#: how a case can hang: in Python, heeding nothing but the end of its process, and in one long call
+HANGS = {
+    "loops": "exec('while True: pass')",
+    "swallows": "exec('while True:\\n try:\\n  while True: pass\\n except BaseException: pass')",
+    "sleeps": "import time; time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("how", sorted(HANGS))
+def test_a_case_that_hangs_costs_its_limit(how, dumps, tmp_path, monkeypatch):
+    """It is listed as failed, with why; all other cases are analysed."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import analyzer.case as case\n"
+        "import sys\n"
+        "real = case.open_case\n"
+        "def hangs(paths, *rest, **options):\n"
+        f"    if any(str(path).endswith('1.log') for path in paths): {HANGS[how]}\n"
+        "    return real(paths, *rest, **options)\n"
+        "case.open_case = hangs\n"
+        "from analyzer.population import worker\n"
+        "worker._GRACE_SECONDS = 1.0\n"
+    )
+    root = Path(analyzer.__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(root)]))
+    begin = time.monotonic()
+    counts = run([dumps], tmp_path / "out", executor=None, limit=3)
+    assert time.monotonic() - begin < 60
+    assert counts.outcomes == {"analysed": 3, "passed-over": 1, "unusable": 1, "failed": 1}
+    (reason,) = (row[2] for row in counts.bad if row[1] == "failed")
+    assert reason == "it took longer than 3 s" or (
+        how != "loops" and reason.startswith("the process that analysed it ended")
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_stopped_scan_says_so_and_leaves_nothing_unpacked(number, tmp_path, sample):
+    """The signal goes to all processes, as Ctrl+C does: no traceback, no worker, no folder."""
+    source, temporary = tmp_path / "in", tmp_path / "temporary"
+    source.mkdir()
+    temporary.mkdir()
+    data = sample("healthy-x64-kernel.dmp").read_bytes()
+    for ticket in range(4):
+        with zipfile.ZipFile(source / f"{ticket}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for member in range(800):
+                archive.writestr(f"{member}.dmp", data + bytes([ticket]))
+    root = str(Path(analyzer.__file__).parent.parent)
+    command = [sys.executable, "-m", "analyzer", "scan", str(source), "--jobs", "2"]
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "out")], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root, "TMPDIR": str(temporary)},
+    ) as child:  # fmt: skip
+        until = time.monotonic() + 60
+        while not list(temporary.glob("dumpstart-*/*")) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert list(temporary.glob("dumpstart-*/*"))
+        os.killpg(child.pid, getattr(signal, number))
+        out, err = child.communicate(timeout=60)
+    assert (out, err) == ("", "dumpstart: stopped\n")
+    assert child.returncode == (130 if number == "SIGINT" else 143)
+    until = time.monotonic() + 10
+    while list(temporary.glob("dumpstart-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert list(temporary.glob("dumpstart-*")) == []

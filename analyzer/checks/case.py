@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..absence import is_absent
+from ..files import called
 from ..names import progress
 from ..records import Anomaly, Crash, Evidence, Machine, Origin, Records
 from ..tables import iso_time
 from . import case_filters
 from .case_seen import CaseSeen, in_words, joined, leading, listed
-from .crashes import FAILED, SMALLER, WRITTEN, called
+from .crashes import FAILED, SMALLER, WRITTEN
 from .evidence import known
 
 _PORT_WRITE = 0x5001

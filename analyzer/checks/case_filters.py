@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..absence import is_absent
+from ..files import called
 from ..layouts.crashdmp import knows_state
 from ..names import drivers, ntstatus
 from ..names.drivers import IN_BOX
 from ..records import Anomaly, Evidence, Module, Setting
 from . import rules_case
 from .case_seen import CaseSeen, in_words, joined, leading, listed, setting
-from .crashes import SMALLER, WRITTEN, called
+from .crashes import SMALLER, WRITTEN
 
 _LOAD_FILTERS = 0x2005
 #: OBJECT_NAME_NOT_FOUND, OBJECT_PATH_NOT_FOUND, NO_SUCH_FILE

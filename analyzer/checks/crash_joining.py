@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ..files import called
 from .crash_pieces import (
     HOST_CLOCK,
     SAME_BOOT,
@@ -23,7 +24,6 @@ from .crash_pieces import (
     Start,
     agreement,
     bugcheck_of,
-    called,
     code_of,
     distinct,
 )

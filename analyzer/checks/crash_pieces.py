@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..files import called
 from ..names import events
 from ..records import Origin
 
@@ -67,11 +68,6 @@ class Member(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def called(source: Any) -> str:
-    """The short name of a source: the last part of its path, also of one in an archive."""
-    return re.split(r"[/\\!]", str(source))[-1] or str(source)
-
-
 def names_of(*texts: str) -> frozenset[str]:
     """What identifies the dump file that these paths or report ids name."""
     found: set[str] = set()

@@ -15,11 +15,11 @@ from ..names import bugchecks, events, ntstatus
 from ..records import Clue, Crash, Event, Machine, Origin, Records
 from . import crash_joining
 from . import machine as machine_checks
-from .crash_pieces import HOST_LOG, Piece, called, names_of, started
+from .crash_pieces import HOST_LOG, Piece, names_of, started
 from .evidence import known
 
 __all__ = [
-    "EVENT_LOGS", "FAILED", "RESTARTS", "SMALLER", "WRITTEN", "Index", "called", "group", "logged",
+    "EVENT_LOGS", "FAILED", "RESTARTS", "SMALLER", "WRITTEN", "Index", "group", "logged",
 ]  # fmt: skip
 
 EVENT_LOGS = ("evtx", "event log XML", "event log CSV", "event log JSON", "event log text")

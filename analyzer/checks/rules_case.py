@@ -193,6 +193,14 @@ _INPUTS = (
         "Copy the file when nothing writes to it any more, and open the copy.",
     ),
     Rule(
+        "input-copy",
+        "info",
+        "A file was given twice",
+        "Two files have the same content, byte for byte.",
+        "What it tells counts once.",
+        "Nothing.",
+    ),
+    Rule(
         "input-passed-over",
         "info",
         "Some files are of no kind that this tool reads",

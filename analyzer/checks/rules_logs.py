@@ -14,11 +14,30 @@ _LOG = (
         "log-driver-stuck",
         "error",
         "The crash path ended inside a driver's secondary data callback",
-        "The last line of DumpStack.log says that a driver's callback was called; the line that it "
-        "returned is missing.",
+        "DumpStack.log says that a driver's callback was called; no line says that it returned, "
+        "and no later step is logged.",
         "A driver that does not return there stops the dump, and nothing after it is written.",
         "Update or remove the named driver. The name is what the driver registered, not always its "
         "file name.",
+    ),
+    Rule(
+        "log-driver-faulted",
+        "error",
+        "A driver's secondary data callback broke the dump",
+        "DumpStack.log says that the callback was called and not that it returned; then Windows "
+        "gave the dump up and began again with a minidump.",
+        "The larger dump is lost although its pages may have been written. The size of the dump "
+        "file has nothing to do with it.",
+        "Update or remove the named driver. The name is what the driver registered, not always its "
+        "file name.",
+    ),
+    Rule(
+        "log-limit-reached",
+        "warning",
+        "Only a part of the log was read",
+        "The file is far larger than the log that Windows keeps.",
+        "What stands behind the part that was read is not in the report.",
+        "Copy the file again from the root of the page file's volume (it is hidden).",
     ),
     Rule(
         "log-unfinished",
@@ -64,7 +83,9 @@ _LOG = (
         "Windows switched to a smaller dump type while writing.",
         "The dump lacks memory that the configured type would hold, such as pool with the filters' "
         "data.",
-        "Make the page file or the dedicated dump file larger than the total dump size in the log.",
+        "When the log says that the dump file was too small, make the page file or the dedicated "
+        "dump file larger than the total dump size in the log. Else look at the step that broke "
+        "off before.",
     ),
     Rule(
         "log-start-slow",

@@ -74,6 +74,13 @@ class Rows:
         for column, cell in zip(columns, (case, *cells)):
             column.append(cell)
 
+    def extend(self, other: Rows) -> None:
+        """The rows of another collection behind those of this one."""
+        for table, columns in other._cells.items():
+            mine = self._cells.setdefault(table, [[] for _ in columns])
+            for column, cells in zip(mine, columns):
+                column.extend(cells)
+
     def add_records(
         self, case: str, records: Records, rename: Callable[[str], str] | None = None
     ) -> int:

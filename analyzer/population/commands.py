@@ -24,8 +24,19 @@ def scan_options(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--jobs", metavar="N", type=int, default=0, help="default: all cores")
     parser.add_argument("--scheduler", metavar="URL", default="", help="Dask, tcp://host:8786")
+    parser.add_argument(
+        "--timeout", metavar="S", type=_seconds, default=600,
+        help="seconds for one case, 0: any time (default: 600)",
+    )  # fmt: skip
     redact_option(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 1e7:
+        raise ValueError(text)
+    return seconds
 
 
 def study_options(parser: Any) -> None:
@@ -61,6 +72,7 @@ def scan(arguments: Any, bar: Callable[[], Any] | None) -> Iterator[str]:
         "scheduler": arguments.scheduler,
         "per": arguments.case_per,
         "redacted": arguments.redact,
+        "limit": arguments.timeout,
     }
     if bar is None:
         counts = run(arguments.sources, arguments.output, **options)

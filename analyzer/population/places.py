@@ -1,8 +1,8 @@
 """Sources of a scan -> the places of its cases, and the identity of what lies there.
 
 Invariant: the order of places depends on their names alone. The identity is that of the content:
-size and bytes, whole up to 4 MiB, beyond that 64 blocks of 64 KiB, the first and the last among
-them. No name and no time counts.
+its size and all its bytes; no name and no time counts. A location is text that can be printed,
+whatever bytes the name of the file has.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -18,8 +19,7 @@ from typing import Any, NamedTuple
 from ..errors import InputError
 from . import need
 
-_BLOCK = 1 << 16
-_BLOCKS = 64
+_BLOCK = 1 << 20
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 
@@ -28,6 +28,12 @@ class Place(NamedTuple):
 
     location: str  #: the file, or the folder when all its files are one case
     files: tuple[str, ...]  #: paths or URLs
+    top: str = ""  #: what the files are named below; "": nothing
+
+
+def _place(top: str, files: Sequence[str]) -> Place:
+    shown = top.encode("utf-8", "surrogateescape" if os.name == "posix" else "backslashreplace")
+    return Place(shown.decode("utf-8", "backslashreplace"), tuple(files), top)
 
 
 def is_url(path: str) -> bool:
@@ -44,18 +50,18 @@ def places(sources: Sequence[str], per: str = "file") -> Iterator[Place]:
     for source in sources:
         found = _remote(source) if is_url(source) else _local(source)
         if per == "file":
-            yield from (Place(path, (path,)) for path, _ in found)
+            yield from (_place(path, [path]) for path, _ in found)
             continue
         together: list[str] = []
         top = ""
         for path, group in found:
             if together and (group != top or not group):
-                yield Place(top or together[0], tuple(together))
+                yield _place(top or together[0], together)
                 together = []
             top = group
             together.append(path)
         if together:
-            yield Place(top or together[0], tuple(together))
+            yield _place(top or together[0], together)
 
 
 def check(sources: Sequence[str]) -> None:
@@ -127,6 +133,8 @@ def _remote(source: str) -> Iterator[tuple[str, str]]:
 def opened(path: str) -> Any:
     """A file or URL, opened for reading bytes."""
     if not is_url(path):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            raise InputError(path, "this is a pipe or a device, not a file")
         return open(path, "rb")
     return need("fsspec", "fsspec").open(path, "rb").open()
 
@@ -138,7 +146,7 @@ def identity(place: Place) -> tuple[str, int]:
             return _identity(place.files[0])
         whole = hashlib.blake2b(digest_size=16)
         total = 0
-        start = len(place.location)
+        start = len(place.top)
         for path in sorted(place.files):
             digest, size = _identity(path)
             name = path[start:].replace(os.sep, "/").encode("utf-8", "surrogateescape")
@@ -155,13 +163,12 @@ def _identity(path: str) -> tuple[str, int]:
     with closing(opened(path)) as file:
         size = file.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(b"%d\n" % size, digest_size=16)
-        if size <= _BLOCK * _BLOCKS:
-            file.seek(0)
-            digest.update(file.read(_BLOCK * _BLOCKS))
-        else:
-            for number in range(_BLOCKS):
-                file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK))
+        file.seek(0)
+        while True:
+            block = file.read(_BLOCK)
+            if not block:
+                break
+            digest.update(block)
     return digest.hexdigest(), int(size)
 
 

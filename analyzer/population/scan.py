@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import nullcontext
-from tempfile import TemporaryDirectory
-from typing import Any, Callable, NamedTuple
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from typing import Any, Callable
 
-from .. import __version__, outputs
-from ..case import open_case
-from ..errors import AnalyzerError, InputError, UnsupportedError, UsageError
+from .. import outputs
+from ..errors import InputError, UsageError
+from ..files import listed
 from . import need, places
 from .columns import Rows
 from .dataset import DataSet
 from .places import Place
-from .redact import redact
+from .worker import Job, analyse, begin, unreadable
 
 #: called with what is being done, how many places are done and how many there are
 Progress = Callable[[str, int, int], None]
@@ -33,14 +39,9 @@ _BATCH_CASES = 500
 _BATCH_BYTES = 64 << 20
 _BATCH_SECONDS = 30.0
 _DASK_WAIT = "20s"
-
-
-class Job(NamedTuple):
-    """One case to analyse."""
-
-    place: Place
-    case: str
-    size: int
+_READERS = 4
+#: seconds for one case: the largest dumps take one or two minutes
+LIMIT_SECONDS = 600.0
 
 
 class Counts:
@@ -51,104 +52,6 @@ class Counts:
         self.seconds = 0.0
         self.bad: list[tuple[str, str, str]] = []  #: location, outcome and reason, the first 1,000
         self.outcomes: dict[str, int] = {}
-
-
-# ---- in the worker -----------------------------------------------------------------------------
-
-
-def analyse(jobs: Sequence[Job], redacted: bool) -> dict[str, Any]:
-    """The Arrow tables of some cases; runs in any process."""
-    rows = Rows()
-    for job in jobs:
-        _analyse(rows, job, redacted)
-    return rows.tables()
-
-
-def _analyse(rows: Rows, job: Job, redacted: bool) -> None:
-    location: Any = None if redacted else job.place.location
-    said: dict[str, Any] = {"outcome": "analysed", "reason": None, "kinds": None, "left_out": 0}
-    try:
-        is_remote = any(map(places.is_url, job.place.files))
-        with TemporaryDirectory(prefix="dumpstart-") if is_remote else nullcontext("") as folder:
-            paths, names = _fetched(job.place, folder)
-            records = open_case(paths).records
-            said["kinds"] = "; ".join(
-                sorted({str(row.kind) for row in records["sources"] if isinstance(row.kind, str)})
-            )
-            if redacted:
-                records = redact(records)
-            rename = (lambda text: _renamed(text, names)) if names else None
-            said["left_out"] = rows.add_records(job.case, records, rename)
-            del records  # maps the files that are removed now
-    except UnsupportedError as error:
-        said.update(outcome="passed-over", reason=str(error))
-    except AnalyzerError as error:
-        said.update(outcome="unusable", reason=str(error))
-    except MemoryError:
-        said.update(outcome="failed", reason="the memory was not enough")
-    except Exception as error:  # noqa: BLE001  # a mistake of ours must not end the scan
-        said.update(outcome="failed", reason=f"internal error: {type(error).__name__}: {error}")
-    if redacted and said["reason"] is not None:
-        said["reason"] = said["reason"].partition(":")[0] if said["outcome"] == "failed" else (
-            "left out: it may name files and people")  # fmt: skip
-    size, count = job.size, len(job.place.files)
-    cells = [said["outcome"], said["reason"], location, count, size, said["kinds"]]
-    rows.add("cases", job.case, [*cells, said["left_out"], __version__])
-    if location is not None:
-        rows.add("locations", job.case, [location, size])
-
-
-def _fetched(place: Place, folder: str) -> tuple[list[str], dict[str, str]]:
-    """Local paths of the files of a case, and which URL each copy stands for."""
-    paths, names = [], {}
-    for number, path in enumerate(place.files):
-        if places.is_url(path):
-            target = os.path.join(folder, f"{number:05d}")
-            places.fetch(path, target)
-            names[target] = path
-            path = target
-        paths.append(path)
-    return paths, names
-
-
-def _renamed(text: str, names: dict[str, str]) -> str:
-    for path, name in names.items():
-        if path in text:
-            text = text.replace(path, name)
-    return text
-
-
-def _unreadable(jobs: Iterable[tuple[Job, str, str]], redacted: bool) -> dict[str, Any]:
-    """The rows of cases that could not be analysed, with outcome and reason."""
-    rows = Rows()
-    for job, outcome, reason in jobs:
-        location = None if redacted else job.place.location
-        said = "left out: it may name files and people" if redacted else reason
-        cells = [outcome, said, location, len(job.place.files), job.size, None, 0, __version__]
-        rows.add("cases", job.case, cells)
-        if location is not None:
-            rows.add("locations", job.case, [location, job.size])
-    return rows.tables()
-
-
-def _watch_parent() -> None:
-    """Ends this process with its parent: a worker of a killed scan would wait for ever."""
-    import multiprocessing
-    import threading
-    from multiprocessing.connection import wait as wait_for
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            wait_for([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
-
-
-# ---- in the scan itself ------------------------------------------------------------------------
 
 
 class Workers:
@@ -175,7 +78,7 @@ class Workers:
 
         # spawn: the same on every system, and no thread or lock of ours is copied
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.jobs, context, initializer=_watch_parent)
+        return ProcessPoolExecutor(self.jobs, context, initializer=begin)
 
     def again(self) -> None:
         """A new pool in place of a broken one; a cluster mends itself."""
@@ -184,18 +87,23 @@ class Workers:
             self.executor = self._made()
 
     def close(self) -> None:
-        """Ends them."""
+        """Ends them, whatever they are doing."""
         if self._client is not None:
             self._client.close()
         elif self._given is None:
+            running = list((getattr(self.executor, "_processes", None) or {}).values())
             self.executor.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
 
 
 class Scan:
     """One run: what is to be done, what is under way, what waits to be written."""
 
-    def __init__(self, data: DataSet, redacted: bool, progress: Progress | None) -> None:
-        self.data, self.redacted, self.progress = data, redacted, progress
+    def __init__(
+        self, data: DataSet, redacted: bool, progress: Progress | None, limit: float = 0
+    ) -> None:
+        self.data, self.redacted, self.progress, self.limit = data, redacted, progress, limit
         self.counts = Counts()
         self.total = 0
         self._parts: list[tuple[int, dict[str, Any]]] = []
@@ -214,16 +122,16 @@ class Scan:
         """Cases not done yet, in tasks of a size that is worth a message."""
         chunk: list[Job] = []
         size = 0
-        for place in found:
+        for place, identity in _identified(found):
             self.counts.places += 1
             try:
-                case, length = places.identity(place)
+                case, length = identity.result()
             except InputError as error:
                 # A digest of a name could be guessed at, so a redacted one has none.
                 name = _key(place.location).hex()[:25]
                 case = f"unread-{self.counts.places:06d}" if self.redacted else f"unread-{name}"
                 bad = [(Job(place, case, 0), "failed", str(error))]
-                self._take(0, _unreadable(bad, self.redacted))
+                self._take(0, unreadable(bad, self.redacted))
                 continue
             short, key = _short(case), _key(place.location)
             if short in self.known:
@@ -294,7 +202,7 @@ class Scan:
                     is_more = False
                     break
                 try:
-                    future = workers.executor.submit(analyse, jobs, self.redacted)
+                    future = workers.executor.submit(analyse, jobs, self.redacted, self.limit)
                 except BrokenExecutor:
                     suspects.append((number, jobs))
                     break
@@ -318,12 +226,12 @@ class Scan:
         for number, jobs in sorted(suspects):
             for job in jobs:
                 try:
-                    future = workers.executor.submit(analyse, [job], self.redacted)
+                    future = workers.executor.submit(analyse, [job], self.redacted, self.limit)
                     self._take(number, future.result())
                 except Exception as error:  # noqa: BLE001
                     workers.again()
                     why = f"the process that analysed it ended ({type(error).__name__})"
-                    self._take(number, _unreadable([(job, "failed", why)], self.redacted))
+                    self._take(number, unreadable([(job, "failed", why)], self.redacted))
                 self._show()
 
     def _show(self) -> None:
@@ -337,6 +245,20 @@ class Scan:
         self.progress(text, done, self.total)
 
 
+def _identified(found: Iterable[Place]) -> Iterator[tuple[Place, Future[tuple[str, int]]]]:
+    """Each place in order with its identity; some are read at a time, because all bytes are."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        waiting: deque[tuple[Place, Future[tuple[str, int]]]] = deque()
+        try:
+            for place in found:
+                waiting.append((place, pool.submit(places.identity, place)))
+                if len(waiting) > 2 * _READERS:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _short(case: str) -> bytes:
     return bytes.fromhex(case) if len(case) == 32 and "-" not in case else case.encode()
 
@@ -348,7 +270,7 @@ def _key(location: str) -> bytes:
 
 
 def scan(
-    sources: Sequence[str],
+    sources: Sequence[str] | str,
     output: str,
     *,
     jobs: int = 0,
@@ -357,12 +279,14 @@ def scan(
     redacted: bool = False,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    limit: float = LIMIT_SECONDS,
 ) -> Counts:
     """Analyses every case behind the sources that the data set does not hold yet.
 
     ``jobs`` processes of this machine (0: one a core), or the Dask cluster at ``scheduler``, or the
-    workers of an ``executor``.
+    workers of an ``executor``. A case may take ``limit`` seconds (0: any time).
     """
+    sources = listed(sources)
     if not sources:
         raise UsageError("no source was given")
     need("pyarrow.parquet", "parquet")
@@ -371,7 +295,7 @@ def scan(
     data = DataSet(output).write({"redacted": redacted, "case_per": per})
     begin = time.monotonic()
     try:
-        run = Scan(data, redacted, progress)
+        run = Scan(data, redacted, progress, limit)
         if progress is not None:
             progress("listing", 0, 1)
             run.total = sum(1 for _ in places.places(sources, per))

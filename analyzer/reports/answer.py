@@ -7,7 +7,6 @@ the format to escape.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,8 +14,8 @@ from typing import Any
 
 from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
-from ..checks.crashes import called
 from ..checks.rule import SEVERITIES
+from ..files import called
 from ..layouts.crashdmp import knows_state
 from ..names import drivers
 from ..records import Callback, Finding, Machine, Records, Stage
@@ -78,7 +77,7 @@ def _story(records: Records) -> list[str]:
         rest = [s.path for s in records["sources"] if s.path not in dumps]
         said = []
         for names in [[dump] for dump in dumps[:_MOST]] + ([rest] if rest else []):
-            label = _some([fmt.clean(os.path.basename(str(name)), 60) for name in names])
+            label = _some([fmt.clean(called(name), 60) for name in names])
             first, *more = _story(of_sources(records, names))
             said += [f"{label}: {first}", *more]
         if len(dumps) > _MOST:

@@ -12,7 +12,8 @@ from typing import Any, Callable, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import is_absent
-from ..checks.crashes import Index, called, logged
+from ..checks.crashes import Index, logged
+from ..files import called
 from ..records import Records
 
 _MOST_ROWS = 40

@@ -6,7 +6,6 @@ own; what reads as text here reads as the same text once rendered.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from .. import __version__
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
+from ..files import called
 from ..formatting import field
 from ..records import Records
 from ..tables import evidence_lines, rows_of
@@ -27,7 +27,7 @@ _MOST = 100
 
 def write(records: Records) -> Iterator[str]:
     """The answer, the findings, the filters and their callbacks, and the sources."""
-    names = [os.path.basename(str(s.path)) for s in rows_of(records["sources"])]
+    names = [called(s.path) for s in rows_of(records["sources"])]
     yield f"## Crash dump filters: {text(fmt.listed(names) or 'no file', 300)}\n\n"
     yield from (f"{text(sentence, 2000)}\n\n" for sentence in answer.sentences(records))
     yield from _findings(records)
@@ -101,7 +101,7 @@ def _sources(records: Records) -> Iterator[str]:
         return
     yield "### Sources\n\n"
     for source in rows_of(records["sources"]):
-        name = code(os.path.basename(str(source.path)))
+        name = code(called(source.path))
         kind = text(fmt.fields(source, "kind", "subtype") or "not usable")
         yield f"- {name}: {kind}\n"
         if isinstance(source.kind, Absent):

@@ -7,7 +7,6 @@ is on the page.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Any
 from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
 from ..checks.rule import SEVERITIES
+from ..files import called
 from ..formatting import clean, field
 from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
@@ -39,7 +39,7 @@ def build(records: Records) -> dict[str, Any]:
     rows = rows_by_place(records)
     findings = answer.by_severity(list(rows_of(records["findings"])))
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
-    names = [clean(os.path.basename(str(s.path)), 60) for s in rows_of(records["sources"])]
+    names = [clean(called(s.path), 60) for s in rows_of(records["sources"])]
     return {
         "title": fmt.listed(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         "facts": list(_facts(records)),
@@ -135,7 +135,7 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
             )
         rates = [float(c.rate_mb_per_s) for c in chunks]
         yield {
-            "name": clean(os.path.basename(str(s.path)), 60),
+            "name": clean(called(s.path), 60),
             "bars": bars,
             "top": f"{top:g} MB/s",
             "text": f"{len(rates)} chunks, slowest {min(rates):g} MB/s, fastest {top:g} MB/s",
@@ -157,9 +157,7 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
         yield {
             "name": group.name,
             "stack": group.stack,
-            "source": clean(os.path.basename(group.source), 60)
-            if len(records["sources"]) > 1
-            else "",
+            "source": clean(called(group.source), 60) if len(records["sources"]) > 1 else "",
             "state": "disabled" if state and row.is_disabled else state,
             "facts": [] if row is None else list(_filter_facts(row, is_proven)),
             "missing": [] if row is None else _missing([row]),
@@ -307,7 +305,7 @@ def _cell(kind: str, value: Any) -> dict[str, Any]:
 
 def _where(record: Any, several: bool) -> dict[str, Any]:
     origin = record.origin
-    parts = [clean(os.path.basename(origin.source), 40)] if several else []
+    parts = [clean(called(origin.source), 40)] if several else []
     if not is_absent(origin.address):
         parts.append(fmt.cell("Address", origin.address))
     if not is_absent(origin.file_offset):

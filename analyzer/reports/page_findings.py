@@ -5,13 +5,13 @@ Invariant: a link leads to a row that is on the page.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks import RULES
+from ..files import called
 from ..formatting import clean, field
 from ..records import Evidence, Records
 from ..tables import evidence_lines
@@ -60,7 +60,7 @@ def finding_of(finding: Any, places: dict[Any, Any], several: bool) -> dict[str,
         "meaning": "" if rule is None else rule.meaning,
         "why": "" if rule is None else rule.why,
         "evidence": lines,
-        "source": clean(os.path.basename(source), 60) if several else "",
+        "source": clean(called(source), 60) if several else "",
         "link": row_id(first[0][0], first[0][1]) if first else "",
     }
 

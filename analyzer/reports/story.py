@@ -18,9 +18,9 @@ from ..checks.crashes import (
     SMALLER,
     WRITTEN,
     Index,
-    called,
     logged,
 )
+from ..files import called
 from ..records import Crash, Finding, Records
 from ..tables import rows_of
 from . import answer, missing
@@ -41,6 +41,7 @@ _CULPRITS: dict[str, str] = {
     "case-filter-disabled": _WRONG,
     "case-dump-disabled": "No dump was asked for: ",
     "log-driver-stuck": _CAUSE,
+    "log-driver-faulted": _CAUSE,
     "log-write-stalled": _CAUSE,
     "filter-callback-failed": _WRONG,
     "filter-disabled": _WRONG,

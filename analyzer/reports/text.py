@@ -5,12 +5,12 @@ Invariant: plain ASCII; colour and every other escape come from here alone, and 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
+from ..files import called
 from ..formatting import aligned, clean, field, fields, wrapped
 from ..layouts.crashdmp import knows_state
 from ..records import Callback, Extension, Filter, Records, Stage
@@ -113,7 +113,7 @@ def _findings(records: Records, paint: Callable[[str, str], str]) -> Iterator[st
         if seen[finding.rule] > _MOST_OF_A_RULE:
             continue
         severity = field(finding, "severity")
-        source = f"  {clean(os.path.basename(finding.origin.source), 40)}" if several else ""
+        source = f"  {clean(called(finding.origin.source), 40)}" if several else ""
         yield f"  {paint(severity, severity)}  {field(finding, 'rule')}{source}"
         yield from wrapped(clean(finding.text, _PARAGRAPH), "    ")
         label = "evidence: "
@@ -363,7 +363,7 @@ def _sources(records: Records) -> Iterator[str]:
         unusable += isinstance(s.kind, Absent)
         if isinstance(s.kind, Absent) and unusable > _MOST_UNUSABLE:
             continue
-        name = clean(os.path.basename(str(s.path)) or str(s.path), 60)
+        name = clean(called(s.path), 60)
         kind = fields(s, "kind", "subtype")
         yield from wrapped(f"{name}: {kind}" if kind else f"{name}: not usable", "    ", "  ")
         if isinstance(s.kind, Absent):

@@ -7,7 +7,6 @@ placed; a bound is marked as one, never drawn as a duration.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from .. import formatting as fmt
 from ..absence import first_present, is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
+from ..files import called
 from ..names import ntstatus
 from ..records import Records
 from ..tables import iso_time
@@ -125,8 +125,7 @@ class _Clock:
         name = " ".join(filter(None, parts))
         if not self._several:
             return name
-        member = os.path.basename(source).rpartition("!")[2]  # of an archive
-        return f"{fmt.clean(member, 40)}: {name}"
+        return f"{fmt.clean(called(source), 40)}: {name}"
 
     def at(self, source: str, time: Any) -> int | None:
         """The time from the crash in ns; None when there is no time or nothing to compare with."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from ..names import progress
 from ..records import Anomaly, Evidence, Origin
-from .dumpstack_lines import Log, Row
-from .dumpstack_text import LONGEST_LINE
+from .dumplog_lines import Log, Row
+from .dumplog_text import LONGEST_LINE, READ_LIMIT
 
 #: first clock value: 1.3 to 8.0 s in 19 public logs, 171.7 s in one more
 START_SLOW_MS = 10_000
@@ -30,6 +30,7 @@ def draw(log: Log) -> list[Anomaly]:
     found += _lines(log)
     found += _start(log)
     found += _writing(log)
+    found += _reduced(log)
     found += _end(log)
     return found
 
@@ -49,7 +50,8 @@ def _container(log: Log) -> Iterator[Anomaly]:
             _at(log, None, "whole file"),
             evidence=(Evidence("", words),),
         )
-    if not (text.is_end_confirmed or text.is_cut or text.is_unclosed):
+    agrees = text.is_end_confirmed or text.is_cut or text.is_unclosed or text.is_limited
+    if not agrees and text.encoding == "8-bit":
         stated = "cannot be read" if text.stated_end is None else f"says {text.stated_end}"
         yield Anomaly(
             "log-header-damaged",
@@ -71,6 +73,13 @@ def _container(log: Log) -> Iterator[Anomaly]:
             "are most likely the rest of an older, longer log.",
             Origin(log.path, "text behind the stated end", "likely", first.offset),
             evidence=tuple(Evidence("line", line.text[:100]) for line in behind[:3]),
+        )
+    if text.is_limited:
+        yield Anomaly(
+            "log-limit-reached",
+            f"Only the first {READ_LIMIT:,} bytes of the file were read; the log of a crash has "
+            "12,288.",
+            _at(log, None, "whole file"),
         )
     if not text.lines:
         yield Anomaly(
@@ -165,80 +174,107 @@ def _writing(log: Log) -> Iterator[Anomaly]:
             "log-pages-missing",
             f"{pages[0] - pages[1]} of {pages[0]} pages were not written.",
             _at(log, pages[2]),
-            evidence=(
-                Evidence("total pages", pages[0], "Number"),
-                Evidence("pages written", pages[1], "Number"),
-            ),
+            evidence=_pages(log),
         )
-    sizes = facts["sizes"]
-    reduced = facts.get("reduced")
-    kinds = [size[0] for size in sizes]
-    if reduced is not None:
+
+
+def _pages(log: Log) -> tuple[Evidence, ...]:
+    pages = log.facts.get("pages")
+    names = ("total pages", "pages written")
+    return tuple(Evidence(name, n, "Number") for name, n in zip(names, pages)) if pages else ()
+
+
+def _reduced(log: Log) -> Iterator[Anomaly]:
+    """That a smaller dump was written, and why as far as the log states it."""
+    facts = log.facts
+    kinds = [size[0] for size in facts["sizes"]]
+    types = tuple(Evidence("dump type", kind, "Number") for kind in kinds[:4])
+    retry, reduced, driver = facts.get("retry"), facts.get("reduced"), facts.get("given_up")
+    if retry is not None:
+        if driver is not None:
+            yield _faulted(log, driver, retry)
+        why = f"the secondary callback of {driver.driver} was never left" if driver else (
+            "the log does not say why")  # fmt: skip
+        yield Anomaly(
+            "log-dump-type-reduced",
+            f"Windows gave the dump up and wrote a minidump in its place: {why}.",
+            _at(log, retry),
+            evidence=(Evidence("line", retry.text[:200]), *types),
+        )
+    elif reduced is not None:
         yield Anomaly(
             "log-dump-type-reduced",
             f"The dump was reduced: {reduced.text[:200]}",
             _at(log, reduced, "log line, by its words", "likely"),
-            evidence=(
-                Evidence("line", reduced.text[:200]),
-                *(Evidence("dump type", kind, "Number") for kind in kinds[:4]),
-            ),
+            evidence=(Evidence("line", reduced.text[:200]), *types),
             facts={"too_small": "too small" in reduced.text},
         )
     elif len(set(kinds)) > 1 and kinds[-1] == 4:
         yield Anomaly(
             "log-dump-type-reduced",
             f"The dump type went from {kinds[0]} to {kinds[-1]}: only a minidump was written.",
-            _at(log, sizes[-1][3]),
-            evidence=tuple(Evidence("dump type", kind, "Number") for kind in kinds[:4]),
+            _at(log, facts["sizes"][-1][3]),
+            evidence=types,
         )
 
 
+def _faulted(log: Log, driver: Row, retry: Row) -> Anomaly:
+    pages = log.facts.get("pages")
+    written = ""
+    if pages and pages[2].offset < driver.offset and pages[0] == pages[1]:
+        written = f" All {pages[0]:,} pages had been written by then."
+    return Anomaly(
+        "log-driver-faulted",
+        f"The secondary callback of {driver.driver} was entered and never left; Windows then began "
+        f"again with a minidump, so it most likely faulted there.{written}",
+        _at(log, driver, confidence="likely"),
+        str(driver.driver),
+        (
+            Evidence("entered", driver.text[:200]),
+            Evidence("then", retry.text[:200], origin=_at(log, retry)),
+            *_pages(log),
+        ),
+    )
+
+
 def _end(log: Log) -> Iterator[Anomaly]:
+    """What a log without its end shows."""
     text, facts = log.text, log.facts
-    if facts.get("completed") or not text.lines:
+    if facts.get("completed") or not text.lines or text.is_limited:
         return
     last: Row | None = facts.get("last")
-    last_line = facts.get("last_line", "")
-    evidence: tuple[Evidence, ...] = (Evidence("last line", last_line[:200]),)
+    last_line = facts.get("last_line", "")[:200]
+    evidence: tuple[Evidence, ...] = (Evidence("last line", last_line),)
     if "progress" in facts:
         value = facts["progress"]
         evidence += (Evidence("last progress", value, "Code", progress.name(value)),)
     if text.is_cut:
-        yield Anomaly(
-            "log-cut",
+        words = (
             f"The file ends before the {text.stated_end} bytes that its header announces, so what "
-            f"came after {last_line[:200]!r} is not known.",
-            _at(log, last),
-            evidence=evidence,
+            f"came after {last_line!r} is not known."
         )
+        yield Anomaly("log-cut", words, _at(log, last), evidence=evidence)
         return
     if text.room is not None and text.room < LONGEST_LINE:
-        yield Anomaly(
-            "log-full",
+        words = (
             f"The log is full ({text.room} bytes left), so its end is missing: that the last line "
-            "is "
-            f"{last_line[:200]!r} does not show that the dump stopped there.",
-            _at(log, last),
-            evidence=evidence,
+            f"is {last_line!r} does not show that the dump stopped there."
         )
+        yield Anomaly("log-full", words, _at(log, last), evidence=evidence)
         return
     sure = "likely" if text.is_end_confirmed or text.is_unclosed else "guess"
     if text.is_unclosed:
         what = f"{text.stated_end}, the whole file: it was never closed"
         evidence += (Evidence("length in header", what),)
     opened = [row for row in log.rows if row.is_open]
-    driver = next((r for r in reversed(opened) if r.driver is not None), None)
-    is_in_driver = driver is not None and driver is last
-    if is_in_driver and driver is not None and driver.text.startswith(("Calling ", "Starting ")):
-        yield Anomaly(
-            "log-driver-stuck",
-            f"The last thing logged is the call of {driver.driver}, which never returned: the "
-            "crash "
-            "path most likely died or hung in that driver.",
-            _at(log, driver, "last line of the log", sure),
-            str(driver.driver),
-            evidence,
+    driver: Row | None = facts.get("entered")
+    if driver is not None:
+        words = (
+            f"The secondary callback of {driver.driver} was entered and never left, and no later "
+            "step is logged: the crash path most likely died or hung in that driver."
         )
+        where = _at(log, driver, "log line", sure)
+        yield Anomaly("log-driver-stuck", words, where, str(driver.driver), evidence)
     elif any(row.stage == "write-memory-data" for row in opened):
         percent = facts.get("percent")
         reached = f"at {percent} %" if percent is not None else "before the first percentage"
@@ -248,13 +284,13 @@ def _end(log: Log) -> Iterator[Anomaly]:
             _at(log, last, "last line of the log", sure),
             evidence=evidence,
         )
-    stages = ", ".join(dict.fromkeys(row.stage for row in opened)) or "no stage is open"
+    stages = ", ".join(dict.fromkeys(row.stage for row in opened))
     yield Anomaly(
         "log-unfinished",
-        f"The log has no end; the last line is {last_line[:200]!r} (open: {stages}). The machine "
-        "was "
-        "reset, hung or failed there, or the log could not be written any more.",
+        f"The log has no end; the last line is {last_line!r}"
+        f"{f' (open: {stages})' if stages else ''}. The machine was reset, hung or failed there, "
+        "or the log could not be written any more.",
         _at(log, last, "last line of the log", sure),
-        str(driver.driver) if is_in_driver and driver is not None else "",
+        str(driver.driver) if driver is not None else "",
         evidence,
     )

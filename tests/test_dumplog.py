@@ -11,10 +11,12 @@ import pytest
 
 from analyzer.absence import Absent, is_absent
 from analyzer.checks import rules_logs
+from analyzer.cli import main
 from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.names import progress
 from analyzer.records import Records
-from analyzer.sources.dumpstack_log import collect, from_bytes
+from analyzer.sources.dumplog import collect, from_bytes
+from analyzer.sources.dumplog_text import READ_LIMIT
 from analyzer.tables import evidence_lines
 
 FILES = generator_logs.files()
@@ -230,6 +232,72 @@ def test_stuck_driver_is_named() -> None:
     assert "last line = Calling badnic secondary callback." in evidence_lines(found)
     assert f"last progress = 0x00000043 ({progress.name(0x43)})" in evidence_lines(found)
     assert found.origin.confidence == "likely"
+
+
+STUCK_LATER = {
+    "a time": ["Elapsed BugCheck duration 00028105ms"],
+    "a progress mark": ["Progress 0x00000043"],
+    "both, and a line of no known kind": [
+        "Progress 0x00000043", "Elapsed BugCheck duration 00028105ms", "Some new line.",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("later", sorted(STUCK_LATER))
+def test_stuck_driver_is_named_although_its_call_is_not_the_last_line(later: str) -> None:
+    """Marks and times say nothing of a return; what the driver did next would."""
+    lines = swapped("driver-stuck.log")
+    for more, wanted in (
+        (STUCK_LATER[later], "badnic"),
+        (["Calling other secondary callback."], "other"),
+    ):
+        data = generator_logs.build([*lines, *more])
+        records = from_bytes("x", data, len(data))
+        assert anomaly(records, "log-driver-stuck").subject == wanted
+    for more in (
+        ["Return from badnic secondary callback."],
+        ["Finish invoking secondary dump callbacks."],
+        ["Starting write of minidump data."],
+    ):
+        data = generator_logs.build([*lines, *STUCK_LATER[later], *more])
+        assert "log-driver-stuck" not in rules(from_bytes("x", data, len(data)))
+
+
+def test_a_callback_that_made_windows_retry_is_the_culprit(
+    shared_sample: Shared, capsys: Any
+) -> None:
+    """One real log of 2026 has these lines; the dump file was large enough."""
+    path = shared_sample("../faults/dumpstack-retry-as-minidump.log")
+    assert main(["analyze", str(path)]) == 1
+    words = " ".join(capsys.readouterr().out.split())
+    assert "culprit: The secondary callback of badnic.sys was entered and never left" in words
+    assert "All 442,273 pages had been written by then" in words
+    assert "too small" not in words.replace(
+        "When the log says that the dump file was too small", ""
+    )
+    records = collect(str(path))
+    assert rules(records) == ["log-header-damaged", "log-driver-faulted", "log-dump-type-reduced"]
+    assert anomaly(records, "log-driver-faulted").subject == "badnic.sys"
+    assert not [row for row in records["stages"] if row.stage == "unrecognised-line"]
+    assert records["machine"][0].dump_type == 4
+
+
+def test_a_retry_without_a_reason_gets_none() -> None:
+    """No callback was open: the log does not say why, and no driver is named."""
+    lines = swapped("healthy-kernel.log")
+    at = next(n for n, line in enumerate(lines) if line.startswith("Starting invoking"))
+    more = ["Initiating RetryAsMinidump!", *swapped("healthy-minidump.log")[10:]]
+    data = generator_logs.build([*lines[:at], *more])
+    records = from_bytes("x", data, len(data))
+    assert "log-driver-faulted" not in rules(records)
+    assert "the log does not say why" in anomaly(records, "log-dump-type-reduced").text
+
+
+def test_a_dump_stuck_at_its_first_page_keeps_its_answer(shared_sample: Shared) -> None:
+    """The memory write never came beyond 0 %."""
+    records = collect(str(shared_sample("../faults/dumpstack-stuck-at-0.log")))
+    assert "at 0 %" in anomaly(records, "log-write-stalled").text
+    assert "(open: write-memory-data)" in anomaly(records, "log-unfinished").text
 
 
 def test_driver_that_returned_is_not_called_stuck() -> None:
@@ -491,3 +559,16 @@ def test_a_huge_file_is_bounded() -> None:
     records = from_bytes("x", data, len(data))
     assert len(records["stages"]) < 40_000
     assert len(records.anomalies) < 40
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_our_own_limit_is_not_told_as_a_full_log(more: int, tmp_path: Path) -> None:
+    """A file of just that size is read; of a longer one, what was not read is not judged."""
+    lines = generator_logs.kernel()[:-1]
+    data = generator_logs.build(lines).rstrip(b"\0")
+    data = data.ljust(READ_LIMIT + more, b"a")
+    path = tmp_path / "DumpStack.log"
+    path.write_bytes(data)
+    found = rules(collect(str(path)))
+    assert ("log-limit-reached" in found) == bool(more)
+    assert not more or {"log-full", "log-cut", "log-unfinished"}.isdisjoint(found)

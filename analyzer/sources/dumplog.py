@@ -15,9 +15,9 @@ from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..names import bugchecks, ntstatus
 from ..records import Machine, Origin, Records, Source, Stage
-from . import dumpstack_findings
-from .dumpstack_lines import Log, Row, read_lines
-from .dumpstack_text import READ_LIMIT, decode
+from . import dumplog_findings
+from .dumplog_lines import Log, Row, read_lines
+from .dumplog_text import READ_LIMIT, decode
 
 #: dump types as the log numbers them, the same numbers as in the dump's header
 DUMP_TYPES = {4: "minidump", 5: "complete bitmap dump", 6: "kernel bitmap dump"}
@@ -34,7 +34,7 @@ def collect(path: str) -> Records:
 
 def from_bytes(path: str, data: bytes, size: int) -> Records:
     """The same from the bytes of a file; ``size`` is that of the whole file."""
-    text = decode(data)
+    text = decode(data, size)
     if text is None:
         raise _refusal(path, data)
     log = read_lines(path, text)
@@ -42,7 +42,7 @@ def from_bytes(path: str, data: bytes, size: int) -> Records:
     records = Records()
     records.add(_source(log, size), _machine(log))
     records.add(*_stages(log))
-    records.anomalies.extend(dumpstack_findings.draw(log))
+    records.anomalies.extend(dumplog_findings.draw(log))
     return records
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..names import progress
-from .dumpstack_text import LogText
+from .dumplog_text import LogText
 
 _HEX = "0x([0-9A-Fa-f]+)"
 _N = r"(\d{1,18})"
@@ -36,6 +36,9 @@ _LINES = [
     ("part", rf"(Starting|Finish) {_DRIVER} multi-part secondary callback\."),
     ("ended", r"Dump ended at UTC: .*"),
     ("completed", r"Dump completed successfully\."),
+    # one real log of 2026: a secondary callback faulted, and Windows wrote a minidump instead
+    ("retry", r"Initiating RetryAsMinidump!"),
+    ("skipped", rf"MiniDumpDumpWriteRetry in progress, skipping .+?(?:; Type: {_HEX})?\."),
 ]  # fmt: skip
 _PATTERNS = [(kind, re.compile(pattern + r"\s*$")) for kind, pattern in _LINES]
 # "Starting x" ... "Finish x": opening words -> stage id; closing words -> stage id
@@ -64,11 +67,17 @@ _COMPLETE = re.compile(
 )
 # One public log has such a line ("Dump file is too small - switching to minidump. Dump file size =
 # ..."), so these two go by words; their stages are marked "likely".
-_REDUCED = re.compile(r"(?i)\bswitch\w* to .*dump|\bretry\w*\b.*dump")
+_REDUCED = re.compile(r"(?i)\bswitch\w* to .*dump")
 _FAILED = re.compile(
     r"(?i)\b(fail\w*|error|unable|cannot|could not|insufficient|not enough|too small|abort\w*)\b"
 )
 _STATUS = re.compile(r"0x([8CDcd][0-9A-Fa-f]{7})\b")
+
+
+#: how the line begins that says that a driver is called
+_ENTERS = ("Calling ", "Starting ")
+#: stages whose lines do not show that a driver's callback was left
+_SAYS_NOTHING = ("progress-", "elapsed", "unrecognised-line", "failure", "cut-line")
 
 
 class Row:
@@ -93,7 +102,9 @@ class Log(NamedTuple):
     path: str
     text: LogText
     rows: list[Row]
-    facts: dict[str, Any]  #: bugcheck fields, times, sizes, "completed", "last" (row)
+    #: bugcheck fields, times, sizes, "completed", "last" (row), "entered" (row of a driver's
+    #: callback that was called and did nothing else that is logged)
+    facts: dict[str, Any]
 
 
 def read_lines(path: str, text: LogText) -> Log:
@@ -116,6 +127,10 @@ def read_lines(path: str, text: LogText) -> Log:
         row = _take(log, words, line.offset, line.is_ended)
         if row is not None:
             facts["last"], facts["last_line"], facts["last_offset"] = row, words, line.offset
+            if row.driver is not None and row.is_open and row.text.startswith(_ENTERS):
+                facts["entered"] = row
+            elif not row.stage.startswith(_SAYS_NOTHING):
+                facts.pop("entered", None)
     return log
 
 
@@ -274,9 +289,24 @@ def _completed(log: Log, match: re.Match[str], offset: int) -> Row:
     return _add(log, "dump-completed", match, offset)
 
 
+def _retry(log: Log, match: re.Match[str], offset: int) -> Row:
+    """What was open then was given up; the lines that follow are of the new dump."""
+    log.facts["retry"] = row = _add(log, "retry-as-minidump", match, offset)
+    log.facts["given_up"] = log.facts.get("entered")
+    log.facts["open"].clear()
+    for given_up in log.rows:
+        given_up.is_open = False
+    return row
+
+
+def _skipped(log: Log, match: re.Match[str], offset: int) -> Row:
+    return _add(log, "skipped-callbacks", match, offset)
+
+
 Handler = Callable[[Log, "re.Match[str]", int], Row]
 _HANDLERS: dict[str, Handler] = {
     "initialized": _initialized, "guid": _guid, "bugcheck": _bugcheck, "progress": _progress,
     "elapsed": _elapsed, "size": _size, "percent": _percent, "rate": _rate, "pages": _pages,
     "callback": _callback, "part": _part, "ended": _ended, "completed": _completed,
+    "retry": _retry, "skipped": _skipped,
 }  # fmt: skip
