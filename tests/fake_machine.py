@@ -51,6 +51,12 @@ class Idle(NamedTuple):
     """Nothing happens until somebody breaks in."""
 
 
+class Pause(NamedTuple):
+    """The user's own breakpoint: a prompt, while the counter goes on."""
+
+    ticks: int
+
+
 class Bugcheck(NamedTuple):
     """The machine crashes."""
 
@@ -70,6 +76,7 @@ class FakeMachine:
         self.cpu = 0
         self.bugcheck = (0, 0, 0, 0, 0)
         self.breakpoints: dict[int, list] = {}  #: address -> callbacks without arguments
+        self.prompts: list = []  #: callbacks() when the user gets a prompt
         self.loads: list = []  #: callbacks(base, name)
         self.stops = 0
         self.is_running = False
@@ -91,7 +98,8 @@ class FakeMachine:
         if call.back:
             self.patch(call.back - 7, CALL + bytes(30))
         for inner in call.inner:
-            self._add_code(inner)
+            if isinstance(inner, Call):
+                self._add_code(inner)
 
     def patch(self, address: int, data: bytes) -> None:
         """Writes memory."""
@@ -134,6 +142,8 @@ class FakeMachine:
                     return "break-in"
                 continue
             if event == "exception":
+                for prompt in list(self.prompts):
+                    prompt()
                 return event
             hit = list(self.breakpoints.get(event, ()))
             if hit:
@@ -160,6 +170,9 @@ class FakeMachine:
             elif isinstance(step, Bugcheck):
                 self.bugcheck = step.values
                 yield "exception"
+            elif isinstance(step, Pause):
+                yield "exception"
+                self.tsc += step.ticks
             elif isinstance(step, Idle):
                 while not self.broken_in:
                     yield "idle"
@@ -177,7 +190,7 @@ class FakeMachine:
         self.tsc += call.ticks
         for inner in call.inner:
             registers["rsp"] = sp - 0x40
-            yield from self._call(inner)
+            yield from self._run([inner])
         for address, data in call.writes:
             self.patch(address, data)
         if call.returns:

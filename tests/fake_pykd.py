@@ -71,10 +71,13 @@ def make(machine: FakeMachine, is_dump: bool = False) -> Any:
         def __init__(self) -> None:
             me = weakref.ref(self)
             self._load = lambda base, name: me() and me().onLoadModule(base, name)
+            self._prompt = lambda: me() and me().onExecutionStatusChange("Break")
             machine.loads.append(self._load)
+            machine.prompts.append(self._prompt)
 
         def __del__(self) -> None:
             machine.loads.remove(self._load)
+            machine.prompts.remove(self._prompt)
 
     def load_bytes(address: int, size: int, *_: Any) -> list:
         data = machine.read(address, size)

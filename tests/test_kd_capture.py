@@ -15,19 +15,20 @@ from kd.machine import Machine
 from kd.scenarios import SCENARIOS
 from kd.session import MachineSession
 from kd.simulator import guest
+from live_command import capture_here
 
 import analyzer
-from analyzer.live.capture import Capture
-from analyzer.live.routines import Writes
-from analyzer.sources.capture_format import encode
+from analyzer.live.callstack import CallStack
+from analyzer.live.run import Run
+from analyzer.sources.capture_format import read
 
 
 class Captured(NamedTuple):
-    """One scenario, captured."""
+    """One scenario, captured, in a file a boot."""
 
     case: Any
     session: MachineSession
-    why: str
+    run: Run
 
 
 _DONE: dict[str, Captured] = {}
@@ -37,14 +38,10 @@ def captured(name: str, folder: Path) -> Captured:
     """Captures each scenario once."""
     if name not in _DONE:
         session = MachineSession(Machine(guest()[1], SCENARIOS[name]))
-        path = folder / f"{name}.jsonl"
-        with path.open("w") as file:
-            capture = Capture(session, lambda fact: print(encode(fact), file=file), Writes(100, 0))
-            capture.begin()
-            why = capture.run(20 if name != "hang" else 2)
-            capture.finish(why)
-        session.close()
-        _DONE[name] = Captured(analyzer.open(str(path)), session, why)
+        path, limit = str(folder / f"{name}.jsonl"), "2" if name == "hang" else "20"
+        options = ["machine", "--output", path, "--timeout", limit]
+        run = capture_here(*options, say=lambda _: None, session=session)
+        _DONE[name] = Captured(analyzer.open(*run.files), session, run)
     return _DONE[name]
 
 
@@ -78,7 +75,41 @@ def test_nothing_is_left_behind(name: str, folder: Path) -> None:
     """After the capture no breakpoint is in the machine and it can run on."""
     session = captured(name, folder).session
     assert session.errors == []
-    for image in session.machine.images:
+    for image in session.machine.visible:
         code = session.machine.read(image.base + 0x1000, 0x400)
         assert code == bytes(image.memory[0x1000:0x1400])
     assert session.machine.run(20_000) == "ran"
+
+
+def test_one_capture_a_boot(folder: Path) -> None:
+    """Addresses of the boot that is over are dropped, and the next one is watched anew."""
+    done = captured("reboot", folder)
+    assert [Path(name).name for name in done.run.files] == ["reboot.jsonl", "reboot-2.jsonl"]
+    for name in done.run.files:
+        expect.calls("normal", analyzer.open(name))
+    assert '"reason":"the target rebooted"' in Path(done.run.files[0]).read_text()
+
+
+def test_a_filter_that_is_unloaded_is_watched_no_more(folder: Path) -> None:
+    """And that is told, for each of its callbacks."""
+    text = Path(captured("dropped", folder).run.files[0]).read_text()
+    assert text.count("its driver was unloaded") == 5
+
+
+def test_the_stack_at_an_entry(folder: Path) -> None:
+    """From the callback through crashdmp to the kernel's loop, as the guest's code calls."""
+    done = captured("failing", folder)
+    machine = done.session.machine
+    facts = [line.fact for line in read(done.run.files[0])]
+    call = next(fact for fact in facts if fact and fact.get("fact") == "call")
+    places = [int(address, 16) for address, _ in call["stack"]]
+    crashdmp, nt = machine.crashdmp, machine.nt
+    routines = [
+        machine.filters["dump_alpha.sys"].address("DumpStart"),
+        *(crashdmp.address(f"{name}") for name in ("StartFilterDrivers", "CrashdmpWrite")),
+        crashdmp.address("CrashdmpRequest"),
+        *(nt.address(name) for name in ("KeBugCheckEx", "KiSystemStartup")),
+    ]
+    assert places[0] == routines[0]
+    starts = [CallStack(done.session).begins(place) for place in places]
+    assert starts[1:] == routines[1:]  # the callback itself is a leaf: it has no unwind data

@@ -11,6 +11,11 @@ from kd.simulator import guest
 def life(machine: Machine) -> None:
     """Runs all requests of the scenario, without a debugger."""
     for request in machine.scenario.requests:
+        if request == "reboot":
+            return  # the second boot is as the first
+        if request.startswith("drop "):
+            machine.drop(machine.filters[request[5:]])
+            continue
         machine.ask(request)
         for _ in range(50):
             assert machine.run(20_000) == "ran"

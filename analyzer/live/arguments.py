@@ -1,4 +1,4 @@
-"""What a callback was given, and from where: read at its first instruction.
+"""What a callback that transfers data was given, read at its first instruction.
 
 Invariant: what cannot be read is left out of the fact, never guessed; every read is bounded.
 MDL: the WDK's wdm.h. Standard library only.
@@ -48,15 +48,3 @@ def transfer(session: Session, first_bytes: int) -> Fact:
         if isinstance(data, bytes):
             fact["data"] = data.hex()
     return fact
-
-
-def where(session: Session) -> Fact:
-    """The stack pointer's surroundings are the unwinder's business; here the names it gives."""
-    frames = stack(session)
-    return {"stack": frames} if len(frames) > 1 else {}
-
-
-def stack(session: Session) -> list[str]:
-    """The routines under way on the processor that stopped, innermost first."""
-    place = session.named("ip")
-    return [] if isinstance(place, Absent) else [session.nearest(place)]

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from ..sources.capture_format import Fact, hexadecimal
 from . import instructions
-from .points import Points
+from .points import BETWEEN, Points
 from .session import CONTINUE, Clock, Session, Stop, plain
 
 #: pairs of stops that are taken in one capture
@@ -59,7 +59,7 @@ class Calibration:
 
         self._taken += 1
         self._under_way.add(place)
-        state["handle"] = self._points.set(place, hit)
+        state["handle"] = self._points.set(place, hit, BETWEEN)
         state["clock"] = session.clock()
         # An entry writes its fact behind the clock: the same is done here, so that it counts too.
         self._sink({"fact": "calibrating", "at": hexadecimal(back)})

@@ -20,7 +20,7 @@ from ..names import ntstatus
 from ..records import Module, Origin
 from ..sources.capture_format import AT_DRIVER_ENTRY, DRIVER_ENTRY, Fact, header, hexadecimal
 from ..target import module_at
-from . import arguments, find
+from . import find
 from .options import StopOn
 from .routines import MANY, Routine, Writes
 from .session import Session, plain
@@ -47,9 +47,9 @@ class Capture:
         self.watch.on_driver_entry = self._initialised
         self.watch.on_new_extension = self._discovered
         self.watch.on_stop = self.read_nodes
-        self.watch.points.modules = lambda: [*self._modules, *session.modules()]
+        self.watch.points.stack.modules = lambda: [*self._modules, *session.modules()]
         self.watch.describe = self._described
-        self.rebooted = False
+        self.rebooted = self._is_finished = False
         self._stop_wanted = False
         self._modules: list[Module] = []
         self._known: dict[int, tuple[Node, Fact]] = {}  #: nodes as they were read last
@@ -149,8 +149,9 @@ class Capture:
 
     def finish(self, reason: str) -> None:
         """Removes every breakpoint and writes the end; a second call does nothing."""
-        if self.watch.ended:
+        if self._is_finished:
             return
+        self._is_finished = True
         if not self.watch.points.is_over:
             self.read_nodes()
         self.watch.end(self.rebooted)
@@ -312,7 +313,7 @@ class Capture:
         name = ntstatus.name(int(fact["status"] or "0", 16))
         status = fact["status"] if not isinstance(name, str) else f"{fact['status']} ({name})"
         lines = [f"{routine.callback} of {routine.filter or 'an unnamed filter'} returned {status}"]
-        return lines + [f"  {frame}" for frame in arguments.stack(self.session)]
+        return lines + [f"  {frame.name}" for frame in self.watch.points.stack.frames()]
 
 
 def node_fact(node: Node) -> Fact:

@@ -42,7 +42,8 @@ INTERFACES = {
             "SetInterrupt": 4, "GetDebuggeeType": 34, "GetActualProcessorType": 35,
             "GetNumberProcessors": 39, "GetSystemVersion": 40, "IsPointer64Bit": 42,
             "ReadBugCheckData": 43, "GetExecutionStatus": 49, "SetExecutionStatus": 50,
-            "AddEngineOptions": 54, "Execute": 66, "AddBreakpoint": 72, "RemoveBreakpoint": 73,
+            "AddEngineOptions": 54, "Execute": 66, "GetBreakpointById": 70,
+            "AddBreakpoint": 72, "RemoveBreakpoint": 73,
             "WaitForEvent": 93, "GetLastEventInformation": 94,
         },
     ),
@@ -67,7 +68,7 @@ INTERFACES = {
     ),
     "IDebugBreakpoint": Interface(
         "5bd9d474-5975-423a-b88b-65a8e7110e65",
-        {"GetId": 3, "GetFlags": 6, "AddFlags": 7, "SetOffset": 11, "SetDataParameters": 13},
+        {"GetId": 3, "AddFlags": 7, "GetOffset": 10, "SetOffset": 11, "SetDataParameters": 13},
     ),
 }  # fmt: skip
 #: HRESULT -> what it means to somebody who attaches a debugger
@@ -138,7 +139,10 @@ class Com:
             table = ctypes.cast(self.pointer, POINTER(POINTER(c_void_p))).contents
             function = FUNCTION(c_int32, c_void_p, *types)(table[place])
             self._functions[key] = function
-        return int(function(self.pointer, *arguments))
+        try:
+            return int(function(self.pointer, *arguments))
+        except OSError as error:  # Windows tells ctypes of a fault inside the call
+            raise SessionError(f"the engine failed in {method}: {error}.") from None
 
     def do(self, method: str, *arguments: Any) -> int:
         """The same for a call that must succeed."""

@@ -49,14 +49,15 @@ class DbgEngSession(Session):
         self._registers = client.query("IDebugRegisters")
         self._symbols = client.query("IDebugSymbols")
         self._system = client.query("IDebugSystemObjects")
-        self._breakpoints: dict[int, tuple[int, Callback, Com]] = {}
+        self._breakpoints: dict[int, tuple[int, Callback]] = {}
         self._places: dict[str, int] = {}
         self._modules: list[Module] | None = None
         self._unloaded: list[Module] = []
+        self._stale: dict[int, int] = {}  #: breakpoints of a boot that is over
         self._wanted: Stop | None = None
         self._cause, self._ending = "", "the target is gone"
         self._exception: int | None = None
-        self._closed = False
+        self._closed = self._is_new_boot = False
         kind, qualifier = c_uint32(), c_uint32()
         self._control.do("GetDebuggeeType", byref(kind), byref(qualifier))
         if kind.value != _KERNEL:
@@ -121,7 +122,10 @@ class DbgEngSession(Session):
         self._modules = None
         self._ending = ENDINGS.get(status, self._ending)
         if status == REBOOT:
-            self._breakpoints.clear()  # the engine's own were in the boot that is over
+            # The engine would set them again in the next boot, where anything lies there.
+            self._stale.update((n, entry[0]) for n, entry in self._breakpoints.items())
+            self._breakpoints.clear()
+            self._is_new_boot = True
             self.tell("reboot")
         return NO_CHANGE
 
@@ -253,13 +257,22 @@ class DbgEngSession(Session):
         except EngineError as error:
             self._control.ask("RemoveBreakpoint", c_void_p(point.pointer))
             raise SessionError(f"no breakpoint at {address:#x}: {error}") from error
-        self._breakpoints[number] = (address, callback, point)
+        self._breakpoints[number] = (address, callback)
         return number
 
     def remove_breakpoint(self, handle: int) -> None:
         entry = self._breakpoints.pop(handle, None)
         if entry is not None:
-            self._control.ask("RemoveBreakpoint", c_void_p(entry[2].pointer))
+            self._remove(handle, entry[0])
+
+    def _remove(self, number: int, address: int) -> None:
+        """By its number: the engine may have thrown the object away (a reboot, the user's bc)."""
+        made, place = c_void_p(), c_uint64()
+        if self._control.ask("GetBreakpointById", u32(number), byref(made)) < 0:
+            return
+        point = Com("IDebugBreakpoint", made.value)
+        if point.ask("GetOffset", byref(place)) >= 0 and place.value == address:
+            self._control.ask("RemoveBreakpoint", c_void_p(point.pointer))
 
     def resume(self, timeout: float) -> Stop:
         if self.is_dump:
@@ -269,6 +282,12 @@ class DbgEngSession(Session):
             status = self._run(timeout) if self._is_owner else self._follow(timeout)
         except EngineError as error:
             raise SessionError(f"the target cannot be resumed: {error}") from error
+        while self._stale:
+            self._remove(*self._stale.popitem())
+        if self._is_new_boot and status == BREAK:
+            self._is_new_boot = False
+            self._symbols.ask("Reload", c_char_p(b""))  # else it lists nt alone
+            self._modules = None
         cause, self._cause = self._cause, ""
         if status == NO_DEBUGGEE:
             none = Absent("not-found", self._ending)

@@ -19,7 +19,7 @@ from ..records import Records
 from ..sources.capture_format import Fact, Writer, encode
 from ..sources.capture_reader import CaptureReader
 from . import pykd_target
-from .arguments import stack
+from .callstack import CallStack
 from .capture import Capture
 from .lines import Narrator
 from .options import parse_stop_on
@@ -58,6 +58,8 @@ file that DUMPSTART_ARGS_FILE names, where !py does not pass them on.
 #: environment variables for debuggers that lose a script's arguments
 ARGUMENTS, ARGUMENTS_FILE = "DUMPSTART_ARGS", "DUMPSTART_ARGS_FILE"
 COMMANDS = ("overview", "filters", "callbacks", "calls", "stack", "arm", "report", "stop")
+#: tables that a report names, and what shows them in the debugger
+_IN_THE_WINDOW = (("callbacks", "!dumpstart calls"), ("modules", "lm"))
 _FLAGS = ("quiet", "facts")
 _VALUES = ("output", "callback", "writes", "tsc-hz", "stop-on")
 _UNWATCHED = "Nothing was watched yet:  !dumpstart arm  , then  g"
@@ -271,8 +273,8 @@ def _calls(say: Callable[[str, str | None], None]) -> None:
 def _stack(say: Callable[[str, str | None], None]) -> None:
     """Where the target stands."""
     session = pykd_target.inside()
-    for line in stack(session) or ["the engine tells no place"]:
-        say(ascii_only(f"  {line}"), None)
+    for frame in CallStack(session).frames():
+        say(ascii_only(f"  {frame.address:#018x}  {frame.name}"), None)
     for call in State.capture.watch.under_way if State.capture else ():
         routine = call.armed.routine
         name = routine.filter or "an unnamed filter"
@@ -320,6 +322,8 @@ def _show(command: str, say: Callable[[str, str | None], None]) -> None:
         }[command]
         lines = sections("".join(write(records, "text")).splitlines(), titles)
     for line in lines:
+        for name, here in _IN_THE_WINDOW:
+            line = line.replace(f"'dumpstart show {name}'", f"'{here}'")
         say(ascii_only(line), None)
     if command != "report":
         texts, dmls = zip(*(link(name) for name in COMMANDS[1:] if name != command))

@@ -96,6 +96,10 @@ class Narrator:
         except Exception as error:  # noqa: BLE001 - the capture file is what counts
             self._say(f"(a line could not be printed: {error})")
 
+    def flush(self) -> None:
+        """Says the return that waits for a calibration."""
+        self._flush()
+
     def end(self) -> None:
         """What is still to be said."""
         self._flush()

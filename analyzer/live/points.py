@@ -1,24 +1,25 @@
 """The breakpoints of one capture: where one may be set, which are set, how many there is room for.
 
-Invariant: one is set only inside a loaded module, at a return only behind a call instruction, and
+Invariant: one is set only inside a loaded module, at a function's entry or behind a call, and
 nowhere that a breakpoint of somebody else lies already: any other place may be data, or may never
 be executed as code again. Standard library only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Callable
 
 from ..absence import Absent
 from ..dumpstack.residue import follows_call
 from ..errors import SessionError
-from ..records import Module
 from ..sources.capture_format import Fact
 from ..target import module_at
+from .callstack import CallStack
 from .session import CONTINUE, Session, Stop
 
+#: what a breakpoint is for
+ENTRY, RETURN, BETWEEN = "entry", "return", "between"
 #: what a debugger writes over an instruction: int3; brk #0xf000 (KD on ARM64)
 INSTRUCTIONS = {"x64": b"\xcc", "x86": b"\xcc", "arm64": b"\x00\x00\x3e\xd4"}
 
@@ -31,8 +32,7 @@ class Points:
         self.is_over = False  #: True: whatever is hit goes on
         self.planted: dict[int, bytes] = {}  #: address -> what lay there
         self.on_planted: Callable[[], None] = lambda: None
-        #: loaded modules; a capture knows those of load events before the engine lists them
-        self.modules: Callable[[], Sequence[Module]] = session.modules
+        self.stack = CallStack(session)
         self._places: dict[int, int] = {}  #: handle -> address
 
     def __len__(self) -> int:
@@ -43,13 +43,16 @@ class Points:
         """True when the engine holds no more."""
         return len(self) >= self.session.most_breakpoints
 
-    def set(self, address: int, callback: Callable[[Stop], bool], is_return: bool = False) -> int:
+    def set(self, address: int, callback: Callable[[Stop], bool], kind: str = ENTRY) -> int:
         """A breakpoint's handle; raises SessionError where none may be set."""
         if self.is_full:
             raise SessionError(f"a kernel debugger holds {self.session.most_breakpoints}")
-        if module_at(self.modules(), address) is None:
+        if module_at(self.stack.modules(), address) is None:
             raise SessionError(f"{address:#x} lies in no loaded module")
-        if is_return and follows_call(self.session, address) is not True:
+        begins = self.stack.begins(address) if kind == ENTRY else None
+        if begins not in (None, address):
+            raise SessionError(f"{address:#x} lies inside a function that begins at {begins:#x}")
+        if kind == RETURN and follows_call(self.session, address) is not True:
             raise SessionError(f"no call instruction lies before {address:#x}")
         code = self._code(address)
         handle = self.session.add_breakpoint(address, partial(self._guarded, callback))

@@ -82,7 +82,8 @@ class Run:
             narrator.take(fact)
 
         options = self.options
-        capture = Capture(session, sink, self.writes, options.calls, self.stop_on)
+        left = None if options.calls is None else options.calls - self.calls
+        capture = Capture(session, sink, self.writes, left, self.stop_on)
         capture.watch.first_bytes = options.first_bytes
         points = capture.watch.points
         points.on_planted = lambda: leftovers.note(session, points.planted)
@@ -103,6 +104,7 @@ class Run:
             else:
                 reason = "there is nothing to watch"
             if capture.watch.stands_at is not None:
+                narrator.flush()
                 self._stand(session, capture)
         except SessionError as error:
             reason = f"the session failed: {error}"

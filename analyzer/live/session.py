@@ -230,7 +230,7 @@ class Session(Target):
         return ", ".join(words)
 
     def nearest(self, address: int) -> str:
-        """``module+0x1000``."""
+        """``module+0x1000``, or the engine's ``module!symbol+0x10``."""
         return symbol(self.modules(), address)
 
     def _plain(self, expression: str) -> int | Absent:

@@ -19,7 +19,7 @@ from ..sources.capture_format import DRIVER_ENTRY, Fact, hexadecimal
 from . import arguments
 from .calibrate import Calibration
 from .options import StopOn
-from .points import Points
+from .points import RETURN, Points
 from .routines import MANY, Routine, Writes
 from .session import CONTINUE, STOP, Clock, Session, Stop, plain
 
@@ -189,7 +189,8 @@ class Watch:
             call.kept = []
             self._hold(call)
         if not many:
-            fact.update(arguments.where(session))
+            frames = self.points.stack.frames()
+            fact["stack"] = [[hexadecimal(frame.address), frame.name] for frame in frames]
             self.on_stop()
         self._open.append(call)
         why = self._watch_return(back, armed)
@@ -300,7 +301,7 @@ class Watch:
             if idle is not None:
                 self.points.remove(self._returns.pop(idle))
         try:
-            self._returns[back] = self.points.set(back, partial(self._return, back), True)
+            self._returns[back] = self.points.set(back, partial(self._return, back), RETURN)
         except Exception as error:  # noqa: BLE001 - the entry must be told whatever the engine says
             return f"no breakpoint at its return: {error}"
         return ""

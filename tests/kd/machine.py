@@ -58,7 +58,7 @@ class Machine:
     """Memory and one processor at a time; the processor's number is the guest's own variable."""
 
     def __init__(self, built: dict[str, Built], scenario: Scenario) -> None:
-        self.scenario = scenario
+        self.scenario, self.built = scenario, built
         self.nt = Image(built["ntoskrnl.exe"], "ntoskrnl.exe", NT)
         prefixes = ("dump_", "hiber_") if scenario.hibernation_stack else ("dump_",)
         ports = [prefix + name for prefix in prefixes for name in ("diskdump.sys", "stornvme.sys")]
@@ -366,6 +366,12 @@ class Machine:
         for number, entry in enumerate(chain):
             links = (chain[(number + 1) % len(chain)], chain[number - 1])
             self.write(entry, struct.pack("<QQ", *links))
+
+    def drop(self, image: Image) -> None:
+        """A module is unloaded: its pages are gone."""
+        self.show(image, there=False)
+        for page in range(image.base // PAGE, (image.base + image.size + PAGE - 1) // PAGE):
+            self.page_of.pop(page, None)
 
     def made(self) -> list[tuple[str, str, int, int]]:
         """What the guest itself noted: (filter, callback, status, processor) of finished calls."""

@@ -31,7 +31,8 @@ class Scenario(NamedTuple):
     """One life of the machine."""
 
     calls: tuple[Call, ...]
-    #: load NAME, dump, hibernate, unload NAME; the first waits for a debugger
+    #: load NAME, dump, hibernate, unload NAME (its callback), drop NAME (its image), reboot; the
+    #: first waits for a debugger
     requests: tuple[str, ...] = ("dump",)
     filters: tuple[str, ...] = ("dump_alpha.sys", "dump_beta.sys")
     late: tuple[str, ...] = ()  #: filters that are not loaded at the start
@@ -40,6 +41,7 @@ class Scenario(NamedTuple):
     processors: int = 1
     dumping_processor: int = 0
     hibernation_stack: bool = False
+    boots: int = 1  #: how often all of ``calls`` happens
 
 
 def calls(*rows: str) -> tuple[Call, ...]:
@@ -93,6 +95,12 @@ SCENARIOS = {
         hibernation_stack=True,
     ),
     "processors": Scenario(NORMAL, processors=2, dumping_processor=1),
+    "reboot": Scenario(NORMAL, requests=("dump", "reboot", "dump"), boots=2),
+    # the image is gone while its callbacks are watched; the dump goes on without it
+    "dropped": Scenario(
+        (Call(BETA, "Dump_Unload", 75000), *(c for c in NORMAL if c.filter == ALPHA)),
+        requests=("unload dump_beta.sys", "drop dump_beta.sys", "dump"),
+    ),
     # the first callback changes FILTER_EXTENSION.Flags
     "mutated": Scenario((NORMAL[0]._replace(poke_at=0x54, poke=0x11223344), *NORMAL[1:])),
 }

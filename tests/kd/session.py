@@ -45,6 +45,9 @@ class MachineSession(Session):
                 data[at - address : at - address + 1] = original
         return bytes(data) if len(data) == size else Absent("not-mapped")
 
+    def write(self, address: int, data: bytes) -> bool:
+        return self.machine.write(address, data)
+
     def modules(self) -> Sequence[Module]:
         return [self._module(image) for image in self.machine.visible]
 
@@ -99,6 +102,8 @@ class MachineSession(Session):
                 return Stop("interrupt", machine.get("rip"), machine.processor)
             elif not machine.busy and self.requests:
                 self._next_request()
+                if self.machine is not machine:  # as an engine stops where it connects anew
+                    return Stop("exception", self.machine.get("rip"), self.machine.processor)
             elif not machine.busy:
                 return Stop("ended", machine.get("rip"), machine.processor)
         return Stop("timeout", machine.get("rip"), machine.processor)
@@ -133,6 +138,17 @@ class MachineSession(Session):
     def _next_request(self) -> None:
         request = self.requests.pop(0)
         verb, _, name = request.partition(" ")
+        if verb == "reboot":
+            self.machine = Machine(self.machine.built, self.machine.scenario)
+            self._wanted.clear()
+            self._originals.clear()
+            self.tell("reboot")
+            return
+        if verb == "drop":
+            image = self.machine.filters[name]
+            self.tell("unload", image.base)
+            self.machine.drop(image)
+            return
         if verb == "load":
             image = self.machine.filters[name]
             self.machine.show(image, there=True)

@@ -34,6 +34,7 @@ WRITE_BREAKPOINT, RESTORE_BREAKPOINT, CONTINUE = 0x3134, 0x3135, 0x3136
 READ_CONTROL, WRITE_CONTROL = 0x3137, 0x3138
 CONTINUE2, READ_PHYSICAL, GET_VERSION, READ_MSR = 0x313C, 0x313D, 0x3146, 0x3152
 CLEAR_ALL, QUERY_MEMORY, GET_CONTEXT_EX, SET_CONTEXT_EX = 0x315A, 0x315C, 0x315F, 0x3160
+KD_REBOOT = 0xFFFF_FFFF_FFFF_FFFF  # in place of a base (windbgkd.h)
 LARGEST = 3900  # bytes in one answer
 IA32_TSC, IA32_GS_BASE, HV_TSC_FREQUENCY = 0x10, 0xC0000101, 0x40000022
 #: requests of the scenario begin when a breakpoint lies in a filter, or after this long undisturbed
@@ -55,6 +56,7 @@ class Target:
         self.resumed_at: float | None = None  # None: never stopped yet
         self.ran = 0  # pieces of work since the last resume
         self.report: dict[str, Any] = {"stops": 0, "resumes": 0, "standing": False, "unknown": []}
+        self.made: list[Any] = []  # in boots that are over
 
     # ---- what a stop tells -------------------------------------------------------------------
 
@@ -210,9 +212,9 @@ class Target:
 
     def run(self) -> None:
         """Runs until SIGTERM."""
-        machine, step = self.machine, False
+        step = False
         while True:
-            outcome = machine.run(1 if step else 20_000)
+            outcome = self.machine.run(1 if step else 20_000)
             self.ran += 1
             if outcome == "int3":
                 step = self.stand(lambda: self.exception(BREAKPOINT))
@@ -231,10 +233,14 @@ class Target:
         if packet and packet.kind == RESET:
             self.wire.reset()
         elif packet and packet.kind == BREAK_IN:
-            machine = self.machine  # as KdPollBreakIn does: call the routine that holds an int3
-            machine.set("rsp", machine.get("rsp") - 8)
-            machine.write(machine.get("rsp"), struct.pack("<Q", machine.get("rip")))
-            machine.set("rip", machine.nt.address("RtlpBreakWithStatusInstruction"))
+            self.break_in()
+
+    def break_in(self) -> None:
+        """As KdPollBreakIn does: calls the routine that holds an int3."""
+        machine = self.machine
+        machine.set("rsp", machine.get("rsp") - 8)
+        machine.write(machine.get("rsp"), struct.pack("<Q", machine.get("rip")))
+        machine.set("rip", machine.nt.address("RtlpBreakWithStatusInstruction"))
 
     def next_request(self) -> bool:
         """Starts the next request of the scenario when its time has come."""
@@ -251,6 +257,16 @@ class Target:
         request = self.requests.pop(0)
         verb, _, name = request.partition(" ")
         step = False
+        if verb == "reboot":
+            return self.reboot()
+        if verb == "drop":
+            image = machine.filters[name]
+            step = self.stand(lambda: self.module_event(image, unload=True))
+            for handle, (address, _) in list(self.breakpoints.items()):
+                if image.base <= address < image.base + image.size:
+                    del self.breakpoints[handle]  # as the kernel does
+            machine.drop(image)
+            return step
         if verb == "load":
             image = machine.filters[name]
             machine.show(image, there=True)
@@ -258,12 +274,31 @@ class Target:
         machine.ask(request)
         return step
 
+    def reboot(self) -> bool:
+        """The machine says so, and begins anew: the debugger hears of nt first."""
+        gone = struct.pack("<I4xQQIIB", 0, KD_REBOOT, 0, 0, 0, True)
+
+        def farewell() -> bytes:
+            record = self.state(0x3031)
+            record[0x20 : 0x20 + len(gone)] = gone
+            return bytes(record)
+
+        self.stand(farewell)
+        self.made += self.machine.made()
+        self.breakpoints.clear()
+        self.machine = Machine(self.machine.built, self.machine.scenario)
+        self.wire.start()
+        step = self.stand(lambda: self.module_event(self.machine.nt, unload=False))
+        if self.wire.broken_in:  # RULE: the engine asks for its initial break while it connects
+            self.break_in()
+        return step
+
     def finish(self) -> dict[str, Any]:
         """What happened, for the test."""
         machine = self.machine
         return {
             **self.report,
-            "made": machine.made(),
+            "made": self.made + machine.made(),
             "busy": machine.busy,
             "breakpoints": sorted(hex(address) for address, _ in self.breakpoints.values()),
             "ran_since_resume": self.ran,

@@ -44,7 +44,12 @@ class Wire:
         self.descriptor = descriptor
         self.held = bytearray()
         self.early: list[Packet] = []
+        self.start()
+
+    def start(self) -> None:
+        """The first packet of a boot says that the count begins."""
         self.next_out, self.next_in = 0x80800800, 0x80800000
+        self.broken_in = False  #: a break-in came while a packet was sent
 
     def waiting(self) -> bool:
         """True when something came in."""
@@ -102,6 +107,7 @@ class Wire:
             self._put(head + data + TRAILER)
             answer = self.receive(time.monotonic() + REPEAT_AFTER)
             while answer and answer.kind == BREAK_IN:
+                self.broken_in = True
                 answer = self.receive(time.monotonic() + REPEAT_AFTER)
             if answer is None or answer.kind == RESEND:
                 continue

@@ -32,7 +32,9 @@ def capture(
     path = folder / f"{name}-{backend}.jsonl"
     for old in folder.glob(f"{name}-{backend}*.jsonl"):  # of a first try
         old.unlink()
-    count = len(scenario.calls) + len(scenario.late)  # of a late filter DriverEntry is a call too
+    count = scenario.boots * len(scenario.calls) + len(
+        scenario.late
+    )  # of a late filter DriverEntry is a call too
     hangs = any(call.hangs for call in scenario.calls)
     words = [session.COM1, "--backend", backend, "--output", windows_path(path)]
     words += ["--calls", str(count), "--timeout", "15" if hangs else "60", *options]

@@ -78,9 +78,9 @@ def twice(run: Callable[[], T]) -> T:
         return run()
 
 
-def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: float) -> str:
-    """Runs a program of the Wine folder and returns what it printed."""
-    process = subprocess.Popen(
+def start(wine: Wine, program: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Starts a program of the Wine folder."""
+    return subprocess.Popen(
         # across two processors Wine's calls to its server take four times as long
         ["taskset", "-c", str(max(os.sched_getaffinity(0))), "wine", str(program), *arguments],
         env=wine.environment(),
@@ -90,6 +90,10 @@ def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: floa
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def finish(wine: Wine, process: subprocess.Popen[bytes], limit: float) -> str:
+    """What a program printed until it ended; one that does not end in time is killed."""
     try:
         output, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -98,6 +102,11 @@ def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: floa
         output, _ = process.communicate()
         raise FailedError(f"no end after {limit:.0f} s; output:\n{text_of(output)}") from None
     return text_of(output)
+
+
+def run_program(wine: Wine, program: Path, arguments: Sequence[str], limit: float) -> str:
+    """Runs a program of the Wine folder and returns what it printed."""
+    return finish(wine, start(wine, program, arguments), limit)
 
 
 def text_of(output: bytes) -> str:
@@ -118,15 +127,26 @@ def debug(
     The symbol path is an empty folder: the engine would look for symbol servers for minutes.
     """
     with tempfile.TemporaryDirectory(prefix="dumpstart-kd-") as folder:
-        script = Path(folder) / "commands.txt"
-        script.write_text("".join(command + "\n" for command in commands))
-        symbols = Path(folder) / "no-symbols"
-        symbols.mkdir()
-        opened = ["-z", windows_path(dump)] if dump else ["-k", COM1]
         if not dump:
             stop_server(wine)  # where COM1 leads is read when it starts
-        arguments = [*opened, windows_path(symbols), windows_path(script)]
-        output = run_program(wine, wine.host, arguments, limit)
+        process = start_host(wine, commands, Path(folder), dump)
+        return answers(commands, finish(wine, process, limit))
+
+
+def start_host(
+    wine: Wine, commands: Sequence[str], folder: Path, dump: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts the debugger host."""
+    script = folder / "commands.txt"
+    script.write_text("".join(command + "\n" for command in commands))
+    symbols = folder / "no-symbols"
+    symbols.mkdir()
+    opened = ["-z", windows_path(dump)] if dump else ["-k", COM1]
+    return start(wine, wine.host, [*opened, windows_path(symbols), windows_path(script)])
+
+
+def answers(commands: Sequence[str], output: str) -> list[str]:
+    """What the host printed for each command."""
     _, *parts = output.split("\n" + COMMAND)
     if len(parts) != len(commands) + 1 or not parts[-1].startswith("end"):
         raise FailedError(f"the host did not run all {len(commands)} commands; output:\n{output}")

@@ -5,7 +5,8 @@
    Executes the lines of the file, one after another. After a command that lets the machine run it
    waits for the next stop, as kd does, so that breakpoint callbacks run inside this wait. Each
    command's output follows a line "\x1e COMMAND"; the engine's own log gets prompt and command as a
-   user's session would. A command that fails prints "\x1f HRESULT". */
+   user's session would. A command that fails prints "\x1f HRESULT". "@serve FILE" idles at the prompt
+   until FILE is there, as a debugger does that others joined. */
 #define INITGUID
 #include <windows.h>
 #include <dbgeng.h>
@@ -58,6 +59,32 @@ static int settle(IDebugControl *control)
     }
 }
 
+/* Idles at the prompt as WinDbg does: serves debuggers that joined, waits for events while the machine
+   runs, until a file is there (or two minutes). */
+static const char *awaited;
+static DWORD WINAPI wake(void *control)
+{
+    while (GetFileAttributesA(awaited) == INVALID_FILE_ATTRIBUTES) Sleep(100);
+    CALL((IDebugControl *)control, SetInterrupt, DEBUG_INTERRUPT_ACTIVE);
+    return 0;
+}
+static void serve(IDebugClient *client, IDebugControl *control, const char *until)
+{
+    awaited = until;
+    CloseHandle(CreateThread(NULL, 0, wake, control, 0, NULL));
+    for (ULONGLONG end = GetTickCount64() + 120000; GetTickCount64() < end;) {
+        ULONG status = DEBUG_STATUS_NO_DEBUGGEE;
+        CALL(control, GetExecutionStatus, &status);
+        if (status == DEBUG_STATUS_NO_DEBUGGEE) return;
+        if (status != DEBUG_STATUS_BREAK)
+            CALL(control, WaitForEvent, 0, INFINITE);
+        else if (GetFileAttributesA(until) != INVALID_FILE_ATTRIBUTES)
+            return;
+        else
+            CALL(client, DispatchCallbacks, 50);
+    }
+}
+
 int main(int argc, char **argv)
 {
     IDebugClient *client;
@@ -89,6 +116,10 @@ int main(int argc, char **argv)
         line[strcspn(line, "\r\n")] = 0;
         printf("\n\x1e %s\n", line);
         fflush(stdout);
+        if (!strncmp(line, "@serve ", 7)) {
+            serve(client, control, line + 7);
+            continue;
+        }
         CALL(control, OutputPrompt, DEBUG_OUTCTL_ALL_OTHER_CLIENTS, " ");
         result = CALL(control, Execute, DEBUG_OUTCTL_ALL_CLIENTS, line, DEBUG_EXECUTE_ECHO);
         if (FAILED(result)) failed("execute", result);
