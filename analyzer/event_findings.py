@@ -37,9 +37,9 @@ def is_fault(known: KnownEvent, decoded: Decoded) -> bool:
 
 
 def findings(
-    event: RawEvent, decoded: Decoded, origin: Origin, early: bool = False
+    event: RawEvent, decoded: Decoded, origin: Origin, excuse: str = ""
 ) -> Iterator[Anomaly]:
-    """What one event says is wrong; ``early`` when it came with a start of the machine."""
+    """What one event says is wrong; ``excuse``: why a failed initialisation need not be."""
     known = event.known
     if known is None:
         return
@@ -54,9 +54,9 @@ def findings(
     if not is_fault(known, decoded):
         return
     rule = known.rule
-    if rule == _INIT_FAILED and early:
+    if rule == _INIT_FAILED and excuse:
         rule = _INIT_EARLY
-        text = text[:-1] + ", within two minutes of a start."
+        text = f"{text[:-1]}, {excuse}."
     if decoded.packet:
         facts["location"] = decoded.packet.location
     if decoded.status is not None:
@@ -89,6 +89,11 @@ def _evidence(name: str, decoded: Decoded) -> tuple[Evidence, ...]:
     if decoded.happened is not None:
         lines.append(Evidence("power button", decoded.happened, "Time"))
     return tuple(lines)
+
+
+#: why an event 46 need not be a fault
+WITH_A_START = "within two minutes of a start"
+NOT_LATER = "and later starts came without it, none of them after a crash"
 
 
 def is_early(clock: int, boots: Sequence[int]) -> bool:

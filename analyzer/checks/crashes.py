@@ -56,6 +56,7 @@ def _pieces(records: Records) -> Iterator[Piece]:
     for anomaly in records.anomalies:
         told.setdefault(anomaly.origin.source, set()).add(anomaly.rule)
     ended = {s.origin.source for s in records["stages"] if s.stage == "dump-completed"}
+    ended_by_host = {_place(a.origin) for a in records.anomalies if a.rule == "host-ended-guest"}
     for row in records["machine"]:
         path = row.origin.source
         if kinds.get(path) == "kernel dump":
@@ -65,8 +66,7 @@ def _pieces(records: Records) -> Iterator[Piece]:
             if not is_absent(row.bugcheck) or not is_absent(row.system_time):
                 yield _of_log(row, told.get(path, set()), path in ended)
         elif kinds.get(path) == HOST_LOG:
-            ended_by_host = "host-ended-guest" in told.get(path, set())
-            yield _piece(HOST_LOG, FAILED if ended_by_host else None, row)
+            yield _piece(HOST_LOG, FAILED if _place(row.origin) in ended_by_host else None, row)
         elif kinds.get(path) not in EVENT_LOGS and (  # capture, debugger log
             known(row.bugcheck) and not machine_checks.is_live(row)
         ):

@@ -61,7 +61,8 @@ class Judge:
                 self._boots.append(clue.time)
         when = raw.time if isinstance(raw.time, int) else -1
         early = event_findings.is_early(when, sorted(self._boots[-8:]))
-        yield from event_findings.findings(raw, decoded, origin, early)
+        excuse = event_findings.WITH_A_START if early else ""
+        yield from event_findings.findings(raw, decoded, origin, excuse)
 
     def end(self) -> Iterator[Anomaly]:
         """What only all of them say."""

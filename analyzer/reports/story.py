@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
+from ..checks.crash_loading import LOADING, near
 from ..checks.crashes import (
     EVENT_LOGS,
     FAILED,
@@ -34,6 +35,7 @@ _WRONG = "What went wrong: "  #: where it did not cost the dump
 #: rule -> how its text is introduced; the first rule that was broken is the culprit
 _CULPRITS: dict[str, str] = {
     "registry-simulate-error": "A simulated failure is configured: ",
+    "host-ended-guest": "Why there is no dump: ",
     "case-filter-file-missing": _CAUSE,
     "case-driver-stuck": _CAUSE,
     "case-write-stalled": _CAUSE,
@@ -75,19 +77,20 @@ _OF_THE_MACHINE = (
 )  # fmt: skip
 
 
-#: the stack did not load at some start: it explains a crash only when it is not long ago
-_LOADING = (
-    "case-filter-file-missing", "event-dump-driver-load-failed", "event-dump-init-failed",
-)  # fmt: skip
-_LONG_AGO_NS = 30 * 86400 * 10**9
-#: an event of the start after the crash shows the same state; a later one is another matter
-_SOON_AFTER_NS = 86400 * 10**9
+#: where no crash is named, what the sources say instead: rule -> how its text is introduced
+_INSTEAD = {
+    "event-log-other-channel": "",
+    "event-log-incomplete": "Events are missing, so nothing follows from their absence: ",
+    "event-log-damaged": "Events are missing, so nothing follows from their absence: ",
+    "event-power-button": "Why there is no dump: ",
+    "event-resume-failed": _WRONG,
+}
 
 
 def is_case(records: Records) -> bool:
     """True when a log or the registry is among the sources: no dump tells the whole story."""
     kinds = [s.kind for s in records["sources"] if not is_absent(s.kind)]
-    if not any(k == LOG or k in EVENT_LOGS or k in REGISTRIES for k in kinds):
+    if not any(k in (LOG, "host log") or k in EVENT_LOGS or k in REGISTRIES for k in kinds):
         return False
     return DUMP not in kinds or bool(records["crashes"])  # not for dumps of running systems
 
@@ -105,16 +108,39 @@ def sentences(records: Records) -> list[str]:
     if len(found) > _MOST:
         said.append("Older crashes are left out here; 'dumpstart show crashes' lists them.")
     if not found:
-        said.append(_restarts(records) or "No source tells of a crash.")
+        instead = list(_instead(records))
+        untold = [] if _is_elsewhere(records) else ["No source tells of a crash."]
+        restarts = _restarts(records)
+        said += [restarts] if restarts else untold
+        said += instead
         said += _configured(records)
     if len(found) != 1:
         said += _of_no_crash(records)
         machine_wide = [f for f in _findings(records) if _is_of_machine(f)]
-        said += _culprit(machine_wide, is_needed=False)
+        said += _culprit(machine_wide, is_needed=False, is_whole=not found)
     said += _of_running_systems(records)
     said += missing.unknown(records)
     said += missing.next_steps(records)
     return [*said, _verdict(records)]
+
+
+def _is_elsewhere(records: Records) -> bool:
+    """True when every source is a log in which crashes are not logged."""
+    paths = {s.path for s in records["sources"]}
+    rule = "event-log-other-channel"
+    return paths == {f.origin.source for f in records["findings"] if f.rule == rule}
+
+
+def _instead(records: Records) -> Iterator[str]:
+    """What explains that no crash is named; of each kind the newest."""
+    newest: dict[str, Finding] = {}
+    for finding in _findings(records):
+        newest[str(finding.rule)] = finding
+    for rule, words in _INSTEAD.items():
+        if rule in newest:
+            yield words + fmt.clean(newest[rule].text, _LONG)
+            if rule in ("event-power-button", "event-resume-failed"):
+                yield "What to do: " + fmt.clean(newest[rule].advice, _LONG)
 
 
 def _restarts(records: Records) -> str:
@@ -183,8 +209,8 @@ def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterat
         for f in _findings(records)
         if index.of(f.origin) == number or (is_only and _is_of_machine(f))
     ]
-    near = _near(records, findings, rows)
-    yield _outcome(records, rows, near, "the crash" if is_only else f"crash {number}")
+    loading = near(records, findings, rows)
+    yield _outcome(records, rows, loading, "the crash" if is_only else f"crash {number}")
     for row in rows:
         if row.origin.confidence == "guess" and row.outcome is not None and len(rows) > 1:
             what = f"{row.tells} of {_file(row.origin)}"
@@ -197,7 +223,7 @@ def _crash(records: Records, index: Index, number: int, is_only: bool) -> Iterat
     yield from _filters(records, part)
     outcomes = {row.outcome for row in rows}
     is_well = FAILED not in outcomes and not outcomes.isdisjoint((WRITTEN, SMALLER))
-    findings = [f for f in findings if f.rule not in _LOADING] + ([] if is_well else near)
+    findings = [f for f in findings if f.rule not in LOADING] + ([] if is_well else loading)
     yield from _culprit(findings, not is_well, is_whole=is_well and SMALLER not in outcomes)
 
 
@@ -217,7 +243,7 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
         return f"{_capital(crash)} left {less}: {fmt.listed(pieces[:4])}."
     if bad:
         return f"{_capital(crash)} left no complete dump as far as told: {fmt.listed(pieces[:4])}."
-    loads = [f for f in loading if f.rule in _LOADING[:2]]
+    loads = [f for f in loading if f.rule in LOADING[:2]]
     if loads:
         where = _file(loads[0].origin)
         return (
@@ -226,25 +252,6 @@ def _outcome(records: Records, rows: list[Crash], loading: list[Finding], crash:
         )
     told = fmt.listed(dict.fromkeys(_piece(records, row) for row in rows[:3]))
     return f"Whether {crash} left a dump is not determined; what there is does not say it: {told}."
-
-
-def _near(records: Records, findings: list[Finding], rows: list[Crash]) -> list[Finding]:
-    """The findings of :data:`_LOADING` whose event lies not long before the crash, or untimed."""
-    loading = [f for f in findings if f.rule in _LOADING]
-    crash = [row.time for row in rows if isinstance(row.time, int)]
-    if not loading or not crash:
-        return loading
-    times = {_place(event.origin): event.time for event in logged(records)}
-    ages = ((f, times.get(_place(f.origin))) for f in loading)
-    return [
-        f
-        for f, t in ages
-        if not isinstance(t, int) or -_SOON_AFTER_NS <= min(crash) - t <= _LONG_AGO_NS
-    ]
-
-
-def _place(origin: Any) -> tuple[Any, ...]:
-    return origin.source, origin.how, origin.file_offset
 
 
 def _file(source: Any) -> str:
@@ -306,6 +313,10 @@ def _piece(records: Records, row: Crash) -> str:
             SMALLER: f"{source} ends with a completed dump of a smaller kind",
             FAILED: f"{source} {after}",
         }.get(str(row.outcome), f"{source} does not show how the dump ended")
+    if row.tells == "host log":
+        ended = ", which ended the guest then, before a dump could be written"
+        told = f"by {source} the guest told its host of the bugcheck"
+        return told + (ended if row.outcome == FAILED else "")
     says = {
         "event 161": "event 161 (creating the dump failed)",
         "event 162": "event 162 (the dump was created)",

@@ -120,6 +120,12 @@ def _is_windbg_log(head: bytes) -> bool:
     return any(mark in text for mark in marks)
 
 
+def _is_host_log(head: bytes) -> bool:
+    from .host_log import is_host_log
+
+    return is_host_log(text_of(head))
+
+
 def _is_elf_core(head: bytes) -> bool:
     return head[:4] == b"\x7fELF" and _u16(head, 16) == 4
 
@@ -165,6 +171,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     _event_log("event log text"),
     (_is_capture, Kind("capture", "capture_file", options=("baseline",))),
     (_is_windbg_log, Kind("WinDbg log", "windbg_log", options=("baseline",))),
+    (_is_host_log, Kind("host log", "host_log")),
     (_is_elf_core, SNAPSHOT),
     ((b"makedumpfile\0", b"KDUMP   "), SNAPSHOT),
     (_is_vmware_state, SNAPSHOT),

@@ -108,15 +108,16 @@ def _records(
     found: deque[_Kept] = deque(maxlen=MOST_EVENTS)
     held: deque[_Kept] = deque(maxlen=STORAGE_HELD)
     total = {"events": 0, "storage errors": 0}
+    seen: set[int] = set()
     for number, raw in enumerate(stream, 1):
         coverage.take(raw)
         if events.is_storage(raw.key):
             if raw.is_storage_trouble:
                 total["storage errors"] += 1
-                held.append(_keep(path, raw, number))
+                held.append(_keep(path, raw, number, seen))
         elif raw.known is not None:
             total["events"] += 1
-            found.append(_keep(path, raw, number))
+            found.append(_keep(path, raw, number, seen))
     kept = _placed(found)
     restarts = _restarts([one.clue for one in kept if one.clue is not None])
     errors = [one for one in held if _is_before(one.raw, restarts)]
@@ -137,8 +138,11 @@ def _records(
     return records
 
 
-def _keep(path: str, raw: RawEvent, number: int) -> _Kept:
-    how = f"event record {raw.record_id}" if raw.record_id is not None else f"event {number}"
+def _keep(path: str, raw: RawEvent, number: int, seen: set[int]) -> _Kept:
+    how = f"event record {raw.record_id}"
+    if raw.record_id is None or raw.record_id in seen:  # exports of two logs can be in one file
+        how = f"event {number}"
+    seen.add(raw.record_id or 0)
     origin = Origin(path, how, file_offset=raw.offset)
     decoded = winevents.decode(raw)
     clock = raw.time if isinstance(raw.time, int) else -1
@@ -184,12 +188,33 @@ def _findings(kept: Sequence[_Kept]) -> Iterator[Anomaly]:
     clues = [one.clue for one in kept if one.clue is not None]
     starts = (events.BOOT, events.RESTART)
     boots = [one.clock for one in kept if one.clue and one.clue.tells in starts and one.clock >= 0]
+    settled = _settled_since(kept)
     for one in kept:
-        is_early = event_findings.is_early(one.clock, boots)
-        yield from event_findings.findings(one.raw, one.decoded, one.origin, is_early)
+        excuse = ""
+        if event_findings.is_early(one.clock, boots):
+            excuse = event_findings.WITH_A_START
+        elif 0 <= one.clock < settled:
+            excuse = event_findings.NOT_LATER
+        yield from event_findings.findings(one.raw, one.decoded, one.origin, excuse)
     volmgr = [c for c in clues if c.provider == events.VOLMGR]
     failed = [c for c in volmgr if c.event_id == 161]
     yield from event_findings.contradictions(failed, [c for c in volmgr if c.event_id == 162])
+
+
+def _settled_since(kept: Sequence[_Kept]) -> int:
+    """The last start before which an event 46 is history; -1 for none.
+
+    After it there was none, and no start since the one before followed a crash.
+    """
+    boots = [one.clock for one in kept if one.clue and one.clue.tells == events.BOOT]
+    last = max(boots, default=-1)
+    since = [
+        one.clock
+        for one in kept
+        if (one.raw.key, one.raw.event_id) == (events.VOLMGR, 46)
+        or (one.clue and one.clue.tells in (events.RESTART, events.REPORT))
+    ]
+    return last if not since or max(since) < last - event_findings.EARLY_NS else -1
 
 
 def _restarts(clues: Sequence[Clue]) -> list[int]:
