@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .case import Case, Progress
+    from .dryrun import Ask
 
 __all__ = ["__version__", "open"]
 
@@ -27,6 +28,7 @@ def open(
     mapping: Any = (),
     images: Any = (),
     symbols: Any = (),
+    dry_run: Ask | None = None,
 ) -> Case:
     """Opens dumps, traces and logs of one crash, folders and zip archives of them.
 
@@ -34,7 +36,8 @@ def open(
     ``tmf`` describe events of traces, ``mapping`` says which of them are callbacks of a filter;
     ``images`` are folders of image files, for the call stacks of dumps, ``symbols`` folders or
     symbol paths of PDBs, beside those of ``_NT_SYMBOL_PATH``; each is a path or a list of paths.
-    ``progress`` is called with what is being done, how much of it is done and how much there is.
+    ``dry_run`` asks for dry runs. ``progress`` is called with what is being done, how much of it is
+    done and how much there is.
     """
     from .case import open_case
     from .files import listed
@@ -47,5 +50,5 @@ def open(
         judges, normal = fleet(normal)
     return open_case(
         paths, progress, judges, baseline=normal, manifests=manifests, tmf=tmf, mapping=mapping,
-        images=images, symbols=symbols,
+        images=images, symbols=symbols, dry_run=dry_run,
     )  # fmt: skip

@@ -24,6 +24,8 @@ from .sources.options import check as check_options
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .dryrun import Ask
+
 #: called with what is being done, how much of it is done and how much there is
 Progress = Callable[[str, int, int], None]
 #: compares records with what is known from elsewhere
@@ -55,6 +57,7 @@ class Case:
     filters = _table("filters")
     extensions = _table("extensions")
     callbacks = _table("callbacks")
+    dry_runs = _table("dry_runs")
     stages = _table("stages")
     requests = _table("requests")
     events = _table("events")
@@ -65,8 +68,24 @@ class Case:
     settings = _table("settings")
     findings = _table("findings")
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, again: Callable[[Ask], Case] | None = None) -> None:
         self.records = records
+        self._again = again
+
+    def dry_run(self, *filters: str, callbacks: Sequence[str] = ()) -> pd.DataFrame:
+        """Calls callbacks on a copy of the memory, all or those named; the table ``dry_runs``.
+
+        The inputs are read again. UsageError where the emulator is not installed.
+        """
+        from .dryrun import Ask, require
+
+        require()
+        if self._again is None:
+            raise UsageError("this case was not read from files")
+        self.records = self._again(Ask(True, tuple(filters), tuple(callbacks))).records
+        for name in self.records.tables:
+            self.__dict__.pop(name, None)  # a frame that was made of the records before
+        return self.dry_runs
 
     def report(self, format: str = "text", **options: Any) -> str:
         """The report as text, in one of :data:`analyzer.reports.FORMATS`."""
@@ -98,6 +117,7 @@ def open_case(
     paths: Any,
     progress: Progress | None = None,
     judges: Sequence[Judge] = (),
+    dry_run: Ask | None = None,
     **options: Sequence[str],
 ) -> Case:
     """Reads the files, merges what they tell and runs the checks.
@@ -119,7 +139,7 @@ def open_case(
         gathered.finish()
         check_options(options, [item.path for item in gathered.inputs])
         before = [state(item.path) for item in gathered.inputs]
-        records = _read(gathered, progress, options)
+        records = _read(gathered, progress, {**options, "dry_run": dry_run})
         if progress is not None:
             progress("checking", len(gathered.inputs), len(gathered.inputs))
         for item, was in zip(gathered.inputs, before):
@@ -131,7 +151,11 @@ def open_case(
     for judge in judges:
         records.add(*judge(records))
     records.add(*checks.run(records))
-    return Case(records)
+
+    def again(ask: Ask) -> Case:
+        return open_case(paths, progress, judges, ask, **options)
+
+    return Case(records, again)
 
 
 def _changed(name: str) -> Anomaly:

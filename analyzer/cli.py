@@ -17,9 +17,12 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any, Callable
 
 from . import outputs
+from .dryrun import Ask
+from .dryrun import commands as dryrun
 from .errors import AnalyzerError, InputError, UsageError
 from .files import reason
 from .live import commands as live
+from .live import dry_run as live_dry_run
 from .population import commands as population
 from .sources import export
 from .sources import options as source_options
@@ -138,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
         default="warning",
         help="exit with 1 from this severity on (default: warning)",
     )
+    analyze.add_argument("--dry-run", action="store_true", help="call filters, see 'dryrun -?'")
+    dry = _command(commands, _dryrun, "what callbacks would do: calls them on a copy of memory")
+    _paths(dry, ("text", "csv", "json"), "*")
+    dryrun.options(dry)
+    live_dry_run.options(dry)
     info = _command(commands, _info, "what a file is, what it can and cannot tell")
     _paths(info, ("text", "json"))
     show = _command(commands, _show, "one table")
@@ -171,9 +179,9 @@ def _command(commands: Any, run: Callable[[Any], int], text: str) -> Any:
     return parser
 
 
-def _paths(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+def _paths(parser: argparse.ArgumentParser, formats: Sequence[str], count: str = "+") -> None:
     about = "dumps, traces, logs, exports of one machine, or a folder or zip archive of them"
-    parser.add_argument("paths", metavar="PATH", nargs="+", help=about)
+    parser.add_argument("paths", metavar="PATH", nargs=count, help=about)
     parser.add_argument("--format", choices=formats, default="text")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
     population.redact_option(parser)
@@ -196,7 +204,9 @@ class _Version(argparse.Action):
 def _analyze(arguments: Any) -> int:
     from . import reports
 
-    case = _open(arguments)
+    if arguments.dry_run:
+        dryrun.require()
+    case = _open(arguments, Ask(arguments.dry_run))
     code: int = case.exit_code(arguments.fail_on)
     options: dict[str, Any] = {}
     if arguments.format == "text":
@@ -205,6 +215,21 @@ def _analyze(arguments: Any) -> int:
         options["fail_on"] = arguments.fail_on
     _write(arguments, reports.write(case.records, arguments.format, **options))
     return code
+
+
+def _dryrun(arguments: Any) -> int:
+    from .case import Case
+    from .checks import run
+    from .reports import dry_runs
+
+    wanted = dryrun.ask(arguments)
+    if live_dry_run.is_named(arguments):
+        case = Case(live_dry_run.of_target(arguments, wanted))
+        case.records.add(*run(case.records))
+    else:
+        case = _open(arguments, wanted)
+    _write(arguments, dry_runs.report(case.records, arguments.format))
+    return dry_runs.exit_code(case.records)
 
 
 def _info(arguments: Any) -> int:
@@ -223,7 +248,7 @@ def _show(arguments: Any) -> int:
         raise UsageError(f"there is no table '{arguments.table}'; the tables are {known}.")
     if arguments.format == "parquet" and arguments.output == "-":
         raise UsageError("Parquet is no text: name a file with --output.")
-    wanted = _wanted_events(arguments)
+    wanted = listing.wanted_events(arguments)
     records = _open(arguments).records
     if wanted:
         from .etw.events import EventTable
@@ -239,20 +264,6 @@ def _show(arguments: Any) -> int:
     width = listing.screen() if arguments.output == "-" and _terminal(sys.stdout) else None
     _write(arguments, listing.table(arguments.table, records, arguments.format, width))
     return 0
-
-
-def _wanted_events(arguments: Any) -> dict[str, Any]:
-    """The conditions on events that were given."""
-    from .tables import parsed_time
-
-    wanted = {"provider": arguments.provider, "ids": arguments.id}
-    for name in ("since", "until"):
-        text = getattr(arguments, name)
-        wanted[name] = None if text is None else parsed_time(text)
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    if wanted and arguments.table != "events":
-        raise UsageError("--provider, --id, --from and --to are for the table events.")
-    return wanted
 
 
 def _export(arguments: Any) -> int:
@@ -310,12 +321,14 @@ def _explain(arguments: Any) -> int:
     return 0
 
 
-def _open(arguments: Any) -> Any:
+def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
     from . import open as open_case
+    from .gather import expanded
 
-    paths, target = list(_expanded(arguments.paths)), arguments.output
+    paths, target = list(expanded(arguments.paths)), arguments.output
     options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in source_options.FLAGS}
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
+    options["dry_run"] = dry_run
     if not _terminal(sys.stderr):
         case = open_case(*paths, **options)
     else:
@@ -330,20 +343,6 @@ def _open(arguments: Any) -> Any:
 
         case.records = redact(case.records)
     return case
-
-
-def _expanded(paths: Iterable[str]) -> Iterator[str]:
-    """Wildcards filled in, because cmd.exe leaves that to the program."""
-    for path in paths:
-        if os.path.lexists(path) or not any(mark in path for mark in "*?["):
-            yield path
-            continue
-        from glob import glob
-
-        found = sorted(glob(path))
-        if not found:
-            raise InputError(path, "no file matches")
-        yield from found
 
 
 def _write(arguments: Any, pieces: Iterable[str], newline: str = "\n") -> None:

@@ -15,10 +15,11 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from . import sources, temporary
+from .errors import InputError
 from .files import is_same, told_apart
 from .records import Anomaly, Evidence, Origin
 
@@ -41,6 +42,20 @@ _NOT_READABLE = (
     ValueError,  # also a name that cannot be decoded
 )
 _BY_HAND = "unpack it yourself and name the folder"
+
+
+def expanded(paths: Iterable[str]) -> Iterator[str]:
+    """Wildcards filled in, because cmd.exe leaves that to the program."""
+    for path in paths:
+        if os.path.lexists(path) or not any(mark in path for mark in "*?["):
+            yield path
+            continue
+        from glob import glob
+
+        found = sorted(glob(path))
+        if not found:
+            raise InputError(path, "no file matches")
+        yield from found
 
 
 class Limits(NamedTuple):

@@ -33,7 +33,8 @@ def test_extras():
     """Every extra that the documentation names can be installed by name."""
     extras = set(importlib.metadata.metadata("dumpstart").get_all("Provides-Extra"))
     assert extras == {
-        "live", "ntoseye", "notebook", "evtx", "registry", "parquet", "fsspec", "dask", "all"
+        "live", "ntoseye", "dryrun", "notebook", "evtx", "registry", "parquet", "fsspec", "dask",
+        "all",
     }  # fmt: skip
 
 

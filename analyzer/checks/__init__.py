@@ -15,6 +15,7 @@ from ..records import Anomaly, Finding, Records
 from . import (
     case,
     crash_place,
+    dry_runs,
     dump_extensions,
     dump_filters,
     encryption,
@@ -22,6 +23,7 @@ from . import (
     machine,
     ranges,
     rules_case,
+    rules_dryrun,
     rules_dump,
     rules_etw,
     rules_fleet,
@@ -40,6 +42,7 @@ RULES: dict[str, Rule] = {
     **rules_logs.RULES,
     **rules_etw.RULES,
     **rules_live.RULES,
+    **rules_dryrun.RULES,
     **rules_case.RULES,
     **rules_fleet.RULES,
 }
@@ -54,6 +57,7 @@ CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
     ranges.check,
     executing.check,
     storage.check,
+    dry_runs.check,
 )
 _UNKNOWN = "internal-unknown-rule"
 
@@ -67,6 +71,7 @@ def run(records: Records) -> list[Finding]:
     for seen in by_source(records):
         for check in CHECKS:
             anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
+    anomalies += dry_runs.across(records)
     anomalies = [*case.check(records, anomalies), *anomalies]
     findings = [_finding(anomaly) for anomaly in anomalies]
     return sorted(findings, key=lambda finding: SEVERITIES.index(str(finding.severity)))

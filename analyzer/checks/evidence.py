@@ -17,8 +17,8 @@ from ..target import ModuleMap
 
 #: tables that the checks read; events can be millions and are looked at by their own source
 _TABLES = (
-    "sources", "machine", "modules", "filters", "extensions", "callbacks", "stages", "requests",
-    "processors", "frames",
+    "sources", "machine", "modules", "filters", "extensions", "callbacks", "dry_runs", "stages",
+    "requests", "processors", "frames",
 )  # fmt: skip
 _KINDS = {
     (TABLES[table], column.name): column.kind for table in _TABLES for column in SCHEMA[table]

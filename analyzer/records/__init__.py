@@ -21,6 +21,7 @@ from .base import (
     Time,
 )
 from .collection import Records, filetime_to_ns
+from .dryrun import DryRun
 from .stacks import Frame, Processor, Residue
 from .types import (
     TABLES,
@@ -49,6 +50,7 @@ __all__ = [
     "Clue",
     "Code",
     "Crash",
+    "DryRun",
     "Duration",
     "Event",
     "Evidence",

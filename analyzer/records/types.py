@@ -24,6 +24,7 @@ from .base import (
     Text,
     Time,
 )
+from .dryrun import DryRun
 from .stacks import Frame, Processor, Residue
 
 
@@ -319,6 +320,7 @@ TABLES: dict[str, type[Any]] = {
     "filters": Filter,
     "extensions": Extension,
     "callbacks": Callback,
+    "dry_runs": DryRun,
     "stages": Stage,
     "requests": Request,
     "events": Event,

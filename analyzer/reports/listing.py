@@ -16,9 +16,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from ..errors import UsageError
 from ..formatting import LIMIT, WIDTH, cell, clean, wrapped
 from ..records import Records
-from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, one_cell, reasons_text
+from ..tables import (
+    ORIGIN_COLUMNS,
+    REASONS_COLUMN,
+    SCHEMA,
+    json_rows,
+    one_cell,
+    parsed_time,
+    reasons_text,
+)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -179,3 +188,15 @@ def _shown(value: Any, limit: int) -> str:
     if isinstance(value, bool):
         return cell("Flag", value)
     return clean(f"{value:.6g}" if isinstance(value, float) else value, limit)
+
+
+def wanted_events(arguments: Any) -> dict[str, Any]:
+    """The conditions on events that were given."""
+    wanted = {"provider": arguments.provider, "ids": arguments.id}
+    for name in ("since", "until"):
+        text = getattr(arguments, name)
+        wanted[name] = None if text is None else parsed_time(text)
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if wanted and arguments.table != "events":
+        raise UsageError("--provider, --id, --from and --to are for the table events.")
+    return wanted

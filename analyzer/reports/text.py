@@ -15,7 +15,7 @@ from ..formatting import aligned, clean, field, fields, wrapped
 from ..layouts.crashdmp import knows_state
 from ..records import Callback, Extension, Filter, Records, Stage
 from ..tables import evidence_lines, rows_of
-from . import answer, history, stacks, story
+from . import answer, dry_runs, history, stacks, story
 from .calls import grouped
 from .extension import Member, members
 from .filters import by_filter
@@ -45,6 +45,7 @@ def write(records: Records, colour: bool = False) -> Iterator[str]:
         "Crash and machine": _each(records, _machines),
         "Dump stack": _each(records, _stack),
         "Crash dump filters": _each(records, _filters),
+        "Dry run": _each(records, dry_runs.lines),
         "Steps of writing the dump": _each(records, _stages),
         "Storage requests": _each(records, _requests),
         stacks.TITLE: _each(records, stacks.lines),

@@ -148,13 +148,13 @@ _ASK_LIBVIRT = "virsh dump --memory-only DOMAIN FILE"
 _UNPACK = "unpack it and open the files inside"
 
 _OF_IMAGES = ("images", "symbols")
-SNAPSHOT = Kind("memory snapshot", "snapshot", options=("progress", *_OF_IMAGES))
+SNAPSHOT = Kind("memory snapshot", "snapshot", options=("progress", "dry_run", *_OF_IMAGES))
 
 ZEROS = Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine")
 
 #: first match wins; a recogniser is a tuple of first bytes or a function of the first 64 KB
 KINDS: list[tuple[Recogniser, Kind]] = [
-    ((b"PAGEDU64", b"PAGEDUMP"), Kind("kernel dump", "dump", options=_OF_IMAGES)),
+    ((b"PAGEDU64", b"PAGEDUMP"), Kind("kernel dump", "dump", options=("dry_run", *_OF_IMAGES))),
     ((b"ElfFile\0",), Kind("evtx", "event_log")),
     (_is_hive_log, Kind("a registry transaction log", "", "open the hive itself (SYSTEM)")),
     ((b"regf",), Kind("registry hive", "registry")),

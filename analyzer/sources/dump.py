@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..absence import Absent
+from ..dryrun import Ask
 from ..dumpfile import KernelDump, open_dump
 from ..dumpstack import roles
 from ..dumpstack.imports import imported
@@ -19,7 +20,7 @@ from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, 
 from ..records import Anomaly, Module, Records, Source
 from ..symbols import Names
 from ..symbols.images import Images
-from . import dump_contradictions, dump_stack, executing
+from . import dry_runs, dump_contradictions, dump_stack, executing
 from .dump_events import add_events
 
 _NEVER = (
@@ -38,7 +39,10 @@ def collect(path: str, **options: Any) -> Records:
 
 
 def records_of(
-    dump: KernelDump, images: Sequence[str] = (), symbols: Sequence[str] = ()
+    dump: KernelDump,
+    images: Sequence[str] = (),
+    symbols: Sequence[str] = (),
+    dry_run: Ask | None = None,
 ) -> Records:
     """Records of an opened dump; folders of image files, and symbol paths that lead to PDBs."""
     out = Records()
@@ -66,6 +70,8 @@ def records_of(
     _shared_data(out, dump)
     out.add(*dump_contradictions.check(dump, modules, found, all_rings))
     dump_stack.context_copy(out, dump, found)
+    crashed = dry_runs.had_crashed(dump.file.number("Attributes"), dump.file.number("BugCheckCode"))
+    dry_runs.add(out, dump, modules, all_rings, crashed, dry_run)
     for text in dump.limits:
         dump.file.note("search-stopped", f"{text}; more may be there")
     out.add(_source(dump, out, all_rings), *dump.file.anomalies)

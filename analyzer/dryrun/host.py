@@ -1,0 +1,223 @@
+"""Starts the process that emulates, answers its questions from a target, and bounds it.
+
+Invariant: whatever happens in the child (a crash, a hang, nonsense on the pipe), the caller gets a
+result that says so; no child outlives :meth:`Host.close`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Callable
+
+from ..absence import Absent
+from ..errors import UsageError
+from ..target import PAGE, Target
+from . import pipe
+
+#: seconds above the limit of a call until the child is ended
+_GRACE = 5.0
+_START = 30.0
+_SLICE = 0.2
+
+Progress = Callable[[], None]
+
+
+def is_installed() -> bool:
+    """True when the emulator is there; it is not loaded into this process."""
+    from importlib.util import find_spec
+
+    return find_spec("unicorn") is not None
+
+
+def require() -> None:
+    """UsageError where the emulator is not installed."""
+    if not is_installed():
+        raise UsageError(
+            "a dry run needs the emulator Unicorn ('pip install dumpstart[dryrun]'; GPLv2, it "
+            "runs in a process of its own)."
+        )
+
+
+def python() -> str:
+    """The interpreter to start: inside a debugger ``sys.executable`` is the debugger."""
+    name = os.path.basename(sys.executable or "").lower()
+    if name.startswith(("python", "pypy")):
+        return sys.executable
+    inside = ("python.exe",) if os.name == "nt" else ("bin/python3", "bin/python")
+    for place in inside:
+        path = os.path.join(sys.exec_prefix, place)
+        if os.path.exists(path):
+            return path
+    return "python" if os.name == "nt" else "python3"
+
+
+class Host:
+    """One child at a time; it is started again after it was lost."""
+
+    def __init__(self, target: Target, setup: dict[str, Any]) -> None:
+        require()
+        self._target, self._setup = target, setup
+        self._child: subprocess.Popen[bytes] | None = None
+        self._messages: queue.Queue[Any] = queue.Queue()
+        #: pages that the target could not give, and why
+        self.missing: dict[int, Absent] = {}
+
+    def call(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Runs one call; a result with "outcome" in any case."""
+        deadline = time.monotonic() + float(call["limits"]["seconds"]) + _GRACE
+        try:
+            if self._child is None:
+                self._start()
+            self._send({"call": call})
+            return _checked(self._serve("result", deadline))
+        except _Lost as lost:
+            self._end()
+            return {"outcome": "lost", "why": str(lost)}
+        except BaseException:  # Ctrl+C above all
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Ends the child."""
+        self._end()
+
+    def _start(self) -> None:
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
+        apart: dict[str, Any] = {"start_new_session": True}  # Ctrl+C is the parent's
+        if os.name == "nt":
+            apart = {"creationflags": 0x08000200}  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 - our own script, no shell
+                [python(), script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                **apart,
+            )
+        except OSError as error:
+            raise _Lost(f"the emulator cannot be started: {error}") from None
+        self._messages = queue.Queue()
+        threading.Thread(
+            target=_listen, args=(self._child.stdout, self._messages), daemon=True
+        ).start()
+        self._send({"setup": self._setup})
+        self._serve("ready", time.monotonic() + _START)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._child is not None
+        try:
+            pipe.send(self._child.stdin, message)
+        except OSError:
+            raise _Lost(self._fate()) from None
+
+    def _serve(self, wanted: str, deadline: float) -> Any:
+        """Answers questions until the wanted message comes."""
+        while True:
+            try:  # in slices: on Windows a longer wait does not see Ctrl+C
+                message = self._messages.get(timeout=_SLICE)
+            except queue.Empty:
+                if time.monotonic() > deadline:
+                    raise _Lost("the emulator gave no answer in time") from None
+                continue
+            if not isinstance(message, dict):
+                raise _Lost(self._fate())
+            if wanted in message:
+                return message[wanted]
+            page = message.get("ask")
+            if not isinstance(page, int):
+                raise _Lost("the emulator sent nonsense")
+            before = time.monotonic()
+            data = self._target.read(page, PAGE)
+            deadline += time.monotonic() - before  # a slow debugger is not the emulator's time
+            if isinstance(data, Absent):
+                self.missing[page] = data
+            self._send({"page": None if isinstance(data, Absent) else data})
+
+    def _fate(self) -> str:
+        child = self._child
+        code = None
+        if child is not None:
+            try:
+                code = child.wait(2)
+            except subprocess.TimeoutExpired:
+                code = None
+        return f"the emulator ended by itself (exit code {code})"
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        for stream in (child.stdin, child.stdout):
+            try:
+                if stream is not None:
+                    stream.close()
+            except OSError:
+                continue
+        child.wait()
+
+
+#: what a result may hold, and of what type: the child runs code out of a file
+_RESULT: dict[str, Any] = {
+    "outcome": str, "why": str, "name": str, "text": str, "what": str, "access": str, "pc": int,
+    "status": int, "size": int, "lap": int, "address": int, "raised": int, "instructions": int,
+    "stack_bytes": int, "stall_us": int, "pages": int, "seconds": float, "varies": bool,
+    "is_cut": bool, "arguments": [int], "waits": [[int, int]], "members_read": [int],
+    "members_written": [int], "reads": [[int, int]], "changes": [[int, str, str]], "calls": [int],
+    "forbidden": [str], "assumed": [str], "code": [int],
+}  # fmt: skip
+#: what a result must hold besides, by its outcome
+_NEEDS = {
+    "returned": "status", "bugcheck": "name arguments", "raise": "name", "wait": "name",
+    "loop": "pc lap waits", "memory": "pc address access", "instruction": "pc text",
+    "exception": "pc text", "stack": "pc size", "limit": "pc what", "lost": "why",
+}  # fmt: skip
+
+
+def _checked(result: Any) -> dict[str, Any]:
+    """A result whose values have the types that they should have."""
+    if not isinstance(result, dict) or result.get("outcome") not in _NEEDS:
+        raise _Lost("the emulator sent nonsense")
+    for name in _NEEDS[result["outcome"]].split():
+        if name not in result:
+            raise _Lost("the emulator sent nonsense")
+    for name, value in result.items():
+        if name not in _RESULT or not _is(value, _RESULT[name]):
+            raise _Lost("the emulator sent nonsense")
+    if result["outcome"] == "bugcheck" and not result["arguments"]:
+        raise _Lost("the emulator sent nonsense")
+    return result
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(kind, list) and len(kind) == 1:
+        return isinstance(value, list) and all(_is(item, kind[0]) for item in value)
+    if isinstance(kind, list):
+        return (
+            isinstance(value, list)
+            and len(value) == len(kind)
+            and all(_is(item, one) for item, one in zip(value, kind))
+        )
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 64
+    return isinstance(value, kind)
+
+
+class _Lost(Exception):  # noqa: N818 - never leaves this module
+    """The child cannot be used any more."""
+
+
+def _listen(source: Any, messages: queue.Queue[Any]) -> None:
+    while True:
+        try:
+            message = pipe.receive(source)
+        except (OSError, ValueError):
+            message = None
+        messages.put(message)
+        if message is None:
+            return
