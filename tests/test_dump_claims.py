@@ -292,3 +292,19 @@ def test_the_mark_of_elf2dmp(tmp_path: Path, capsys: Any) -> None:
     _, report = analyze(capsys, path)
     (row,) = [r for r in report["findings"] if r["rule"] == "dump-not-by-windows"]
     assert "elf2dmp" in row["text"]
+
+
+# ---- S20: one verdict, alone and in a case -------------------------------------------------------
+@pytest.mark.parametrize("at", ["writer", "last line"])
+def test_a_dump_has_one_verdict_alone_and_beside_others(
+    at: str, tmp_path: Path, capsys: Any
+) -> None:
+    """What its own header says failed is complete in neither answer."""
+    dump = made(tmp_path, at_1048=0xC0000185) if at == "writer" else tmp_path / "made.dmp"
+    if at != "writer":
+        dump.write_bytes(fault("minidump-26100-header-last-line.dmp").read_bytes())
+    _, alone = analyze(capsys, dump)
+    _, beside = analyze(capsys, dump, fault("crash-control-small-dump.reg"))
+    assert "was written" not in alone["answer"]
+    assert "by Windows itself it is not complete" in alone["answer"]
+    assert "left no complete dump" in beside["answer"]

@@ -80,7 +80,8 @@ def _of_dump(row: Machine, told: set[str]) -> Piece:
     is_unknown = told.intersection((*_CUT, "dump-not-by-windows"))
     outcome: str | None = None if is_unknown else WRITTEN
     status = known(row.writer_status)
-    if status is not None and ntstatus.is_failure(status):
+    is_failed = status is not None and ntstatus.is_failure(status)
+    if is_failed or "dump-ended-early" in told:
         outcome = FAILED  # Windows itself says so in the header
     elif outcome and (known(row.attributes) or 0) & 0x4:  # InsufficientDumpfileSize
         outcome = SMALLER

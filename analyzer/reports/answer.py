@@ -29,9 +29,11 @@ _BUT = {
     "triage-marker-missing": "the end of the file is missing or damaged",
     "dump-encrypted": "its memory is encrypted",
     "writer-status-failed": "its writer reports a failure",
+    "dump-ended-early": "its header says that writing it had not ended",
     "dump-space-insufficient": "the dump file was too small for the one asked for",
 }
 _CUT = ("dump-file-cut", "triage-marker-missing")
+_NOT_WHOLE = ("writer-status-failed", "dump-ended-early")  # by Windows' own word
 _SURE = {"likely": "Likely, not proven: ", "guess": "A guess: "}
 _MOST = 3  #: of one kind in a sentence
 _MANY = 100  #: more calls of Dump_Start are not told one by one
@@ -157,6 +159,8 @@ def _dump(machine: Machine, findings: Sequence[Finding]) -> str:
     if rules.intersection(_CUT):
         end = "whether it was ever written to its end is not determined"
         return f"This is {article} {kind}{crash}, but {but}; {end}."
+    if rules.intersection(_NOT_WHOLE):
+        return f"This is {article} {kind}{crash}, but {but}: by Windows itself it is not complete."
     return f"{article.capitalize()} {kind}{crash} was written" + (f", but {but}." if but else ".")
 
 
