@@ -10,7 +10,6 @@ import contextlib
 import os
 import random
 import signal
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +105,7 @@ def places(path: Path) -> list[int]:
     entries = []
     for frame in getattr(getattr(dump, "walker", None), "_tables", {}).values():
         if 0 <= frame <= size - 0x1000:
-            words = struct.unpack_from("<512Q", dump.file.data, frame)
+            words = dump.file.data.unpack("<512Q", frame)
             entries += [frame + 8 * n for n, word in enumerate(words) if word][:128]
     # each group with the same weight, however many words it has
     longest = max(map(len, (header, table, structures, entries)))

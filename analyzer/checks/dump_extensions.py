@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2, PARTITION_INFO_SIZE, WINDOWS_8
 from ..records import Anomaly, Extension
-from .dump_filters import WINDOWS_8
 from .evidence import Seen, about, broken, known
 from .machine import is_crash
 
-#: sizeof(DISK_PARTITION_INFO), the same on every architecture (WDK ntdddisk.h)
-PARTITION_INFO_SIZE = 0x18
 #: sizeof(FILTER_EXTENSION) since Windows 8 (WDK ntdddump.h)
-EXTENSION_SIZE = {"x64": 0x58, "arm64": 0x58, "x86": 0x50, "x86-pae": 0x50, "arm": 0x50}
+EXTENSION_SIZE = {
+    name: FILTER_EXTENSION_SIZE_V2[size]
+    for name, size in (("x64", 8), ("arm64", 8), ("x86", 4), ("x86-pae", 4), ("arm", 4))
+}
 #: sector sizes a disk can have; above 64 KiB nothing is known to exist
 SECTOR_SIZES = tuple(1 << bit for bit in range(9, 17))
 _CRASH_DUMP, _HIBERNATION = 1, 2  # FILTER_DUMP_TYPE

@@ -6,27 +6,23 @@ is proven on Windows 7 x86 only, and the texts say so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..absence import Absent
+from ..layouts import ntdddump
 from ..layouts.crashdmp import knows_state
+from ..layouts.ntdddump import WINDOWS_8
 from ..names import drivers, ntstatus
 from ..records import Anomaly, Callback, Evidence, Filter
 from . import benign
 from .evidence import Seen, about, broken, contains, evidence_of, has_range, known, span
 from .machine import is_live
 
-WINDOWS_8 = 9200  #: first build with interface version 2 (Dump_Read, FILTER_EXTENSION.Size)
-
 #: FILTER_INITIALIZATION_DATA member -> callback, in call order
 CALLBACKS = {
-    "dump_start": "Dump_Start",
-    "dump_write": "Dump_Write",
-    "dump_finish": "Dump_Finish",
-    "dump_unload": "Dump_Unload",
-    "dump_read": "Dump_Read",
-    "dump_pre_read_write": "Dump_PreReadWrite",
+    re.sub(r"(?<!^)(?=[A-Z])", "_", member).lower(): name for member, name in ntdddump.CALLBACKS
 }
 _WORKING = tuple(field for field in CALLBACKS if field != "dump_unload")
 _READ_SUPPORT = 0x1  # DUMP_FILTER_FLAG_SYSTEM_SUPPORT_READ, the same bit as DUMP_FILTER_CRITICAL

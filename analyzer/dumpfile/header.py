@@ -14,6 +14,7 @@ from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..files import FileBytes
 from ..layouts import mindumpdef
+from ..layouts.modules import REGISTERS
 from ..records import Anomaly, Evidence, Origin
 
 Value = Union[int, bytes, Absent]
@@ -28,14 +29,6 @@ MANDATORY = (
     "BugCheckCode",
     "DumpType",
 )
-#: registers of the crash context: architecture -> (instruction pointer, stack pointer, format).
-#: Offsets in CONTEXT of winnt.h.
-_REGISTERS = {
-    "x64": (0xF8, 0x98, "Q"),
-    "arm64": (0x108, 0x100, "Q"),
-    "x86": (0xB8, 0xC4, "I"),
-    "x86-pae": (0xB8, 0xC4, "I"),
-}
 SMALLEST = 0x60
 
 
@@ -231,9 +224,9 @@ class DumpFile(MachineFile):
         """The instruction ("ip") or the stack pointer ("sp") of the crash context."""
         if isinstance(self.architecture, Absent):
             return self.architecture
-        ip, sp, form = _REGISTERS[self.architecture]
-        offset = self.layout.ContextRecord.offset + (ip if name == "ip" else sp)
-        return self._field(mindumpdef.Field(offset, form))  # type: ignore[return-value]
+        field = REGISTERS[self.architecture][0 if name == "ip" else 1]
+        offset = self.layout.ContextRecord.offset + field.offset
+        return self._field(mindumpdef.Field(offset, field.format))  # type: ignore[return-value]
 
     def exception(self) -> tuple[int, int] | None:
         """Code and address of the exception record; None where the writer left it empty."""

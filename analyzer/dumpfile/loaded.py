@@ -8,10 +8,11 @@ Sources: public types of _KLDR_DATA_TABLE_ENTRY and _UNLOADED_DRIVERS; PE/COFF s
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..absence import Absent
 from ..layouts import mindumpdef
+from ..layouts.modules import KLDR, STAMP_IN_KLDR, UNLOADED
 from ..records import Module, Origin
 
 if TYPE_CHECKING:
@@ -26,26 +27,6 @@ UNLOADED_ENTRIES = 50
 
 #: DUMP_FILE_ATTRIBUTES.EncryptedDumpData
 ENCRYPTED = 0x100
-
-
-class _Entry(NamedTuple):
-    """Offsets in KLDR_DATA_TABLE_ENTRY."""
-
-    base: int
-    size: int
-    full_name: int
-    base_name: int
-    checksum: int
-    time_date_stamp: int
-    length: int
-
-
-_KLDR = {
-    8: _Entry(0x30, 0x40, 0x48, 0x58, 0x78, 0x9C, 0xA0),
-    4: _Entry(0x18, 0x20, 0x24, 0x2C, 0x40, 0x58, 0x5C),
-}
-#: since this build the list entry itself holds the image's TimeDateStamp; before, the tail differs
-_STAMP_IN_ENTRY = 10240
 
 
 def module(
@@ -139,7 +120,7 @@ def _walk(
     dump: KernelDump, first: int, head: int, link: int, seen: set[int]
 ) -> tuple[list[tuple[int, bytes]], str]:
     """Entries from ``first`` until the head; the sentence says why it ended before."""
-    layout = _KLDR[dump.pointer_size]
+    layout = KLDR[dump.pointer_size]
     form = "<Q" if dump.pointer_size == 8 else "<I"
     found: list[tuple[int, bytes]] = []
     seen, at = set(seen), first
@@ -149,10 +130,10 @@ def _walk(
         if len(found) >= MAX_MODULES:
             return found, f"more than {MAX_MODULES} entries"
         seen.add(at)
-        data = dump.read(at, layout.length)
+        data = dump.read(at, layout.size)
         if isinstance(data, Absent):
             return found, f"the entry at {at:#x} cannot be read: {data.detail}"
-        if not struct.unpack_from(form, data, layout.base)[0]:
+        if not layout.DllBase.read(data):
             return found, f"the entry at {at:#x} has no image base"
         found.append((at, data))
         (at,) = struct.unpack_from(form, data, link)
@@ -160,22 +141,19 @@ def _walk(
 
 
 def _module(dump: KernelDump, address: int, data: bytes, order: int) -> Module:
-    layout = _KLDR[dump.pointer_size]
-    form = "<Q" if dump.pointer_size == 8 else "<I"
-    (base,) = struct.unpack_from(form, data, layout.base)
-    (size,) = struct.unpack_from("<I", data, layout.size)
-    (checksum,) = struct.unpack_from("<I", data, layout.checksum)
-    name = dump.unicode_string(address + layout.base_name)
+    layout = KLDR[dump.pointer_size]
+    base, size = layout.DllBase.read(data), layout.SizeOfImage.read(data)
+    name = dump.unicode_string(address + layout.BaseDllName.offset)
     if isinstance(name, Absent) or not name:
-        full = dump.unicode_string(address + layout.full_name)
+        full = dump.unicode_string(address + layout.FullDllName.offset)
         name = full.rsplit("\\", 1)[-1] if isinstance(full, str) and full else name
     if isinstance(name, str) and len(name) > MAX_NAME:
         name = Absent("out-of-range", f"the name states {len(name)} characters")
     if isinstance(name, str) and not name.strip("\0"):
         name = Absent("not-found", "there are zeros where the name should be" if name else "empty")
     stamp: int | Absent
-    if isinstance(dump.build, int) and dump.build >= _STAMP_IN_ENTRY:
-        (stamp,) = struct.unpack_from("<I", data, layout.time_date_stamp)
+    if isinstance(dump.build, int) and dump.build >= STAMP_IN_KLDR:
+        stamp = layout.TimeDateStamp.read(data)
     else:
         stamp = image_time_stamp(dump, base)
     return module(
@@ -183,7 +161,7 @@ def _module(dump: KernelDump, address: int, data: bytes, order: int) -> Module:
         base,
         size,
         stamp,
-        checksum,
+        layout.CheckSum.read(data),
         order,
         dump.origin("entry of nt's loaded module list", address),
     )
@@ -219,15 +197,14 @@ def unloaded_modules(dump: KernelDump) -> list[Module]:
     array = dump.pointer(variable)
     if isinstance(array, Absent) or not array:
         return []
-    wide = dump.pointer_size == 8
-    step, form, text = (0x28, "<QQ", 0x10) if wide else (0x18, "<II", 8)
+    layout = UNLOADED[dump.pointer_size]
     found = []
     for index in range(UNLOADED_ENTRIES):
-        at = array + index * step
-        data = dump.read(at, step)
+        at = array + index * layout.size
+        data = dump.read(at, layout.size)
         if isinstance(data, Absent):
             break
-        start, end = struct.unpack_from(form, data, text)
+        start, end = layout.StartAddress.read(data), layout.EndAddress.read(data)
         name = dump.unicode_string(at)
         if isinstance(name, str) and len(name) > MAX_NAME:
             name = Absent("out-of-range", f"the name states {len(name)} characters")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts import mindumpdef
+from ..layouts.modules import TRIAGE_DRIVER, UNLOADED_TRIAGE
 from ..records import Evidence, Module
 from . import loaded, secondary
 from .header import DumpFile
@@ -23,23 +23,6 @@ MAX_BLOCKS = 1 << 18  #: a real minidump has about 2,000
 #: how far below TopOfStack the dump writer's own frames are looked for: the page kept there (seen
 #: in real dumps) and a little more
 BELOW_STACK = 0x2000
-
-
-class _LdrEntry(NamedTuple):
-    """Offsets of the loader entry inside a driver list entry, and the least entry length."""
-
-    start: int
-    base: int
-    size: int
-    checksum: int
-    time_date_stamp: int
-    pointer: str
-
-
-_ENTRY = {
-    8: _LdrEntry(8, 0x30, 0x40, 0x78, 0x80, "<Q"),
-    4: _LdrEntry(4, 0x18, 0x20, 0x40, 0x44, "<I"),
-}
 
 
 class TriageDump(KernelDump):
@@ -221,16 +204,16 @@ class TriageDump(KernelDump):
     # -- lists ---------------------------------------------------------------------------------
 
     def _read_drivers(self) -> list[Module]:
-        file, triage, layout = self.file, self.triage, _ENTRY[self.pointer_size]
+        file, triage, layout = self.file, self.triage, TRIAGE_DRIVER[self.pointer_size]
         at, count = triage["DriverListOffset"], triage["DriverCount"]
         if not at or not count:
             return []
-        least = layout.start + layout.time_date_stamp + 4
+        least = layout.TimeDateStamp.offset + 4
         # The entry length differs between builds; the string pool follows the list (52 of 52
         # dumps).
         length = max(0, triage["StringPoolOffset"] - at) // count
         if not least <= length <= 0x200:
-            length = 0x90 if self.pointer_size == 8 else 0x4C
+            length = layout.size
         room = max(0, file.size - at) // length
         if count > room:
             file.note(
@@ -241,16 +224,16 @@ class TriageDump(KernelDump):
         found, broken = [], 0
         for order in range(min(count, room, loaded.MAX_MODULES)):
             place = at + order * length
-            entry = place + layout.start
-            (base,) = file.data.unpack(layout.pointer, entry + layout.base)
-            (size,) = file.data.unpack("<I", entry + layout.size)
-            (checksum,) = file.data.unpack("<I", entry + layout.checksum)
-            (stamp,) = file.data.unpack("<I", entry + layout.time_date_stamp)
+            base, size = (
+                layout.DllBase.read(file.data, place),
+                layout.SizeOfImage.read(file.data, place),
+            )
+            checksum = layout.CheckSum.read(file.data, place)
+            stamp = layout.TimeDateStamp.read(file.data, place)
             if not base:
                 broken += 1
                 continue
-            (name_at,) = file.data.unpack("<I", place)
-            name = self._pool_string(name_at)
+            name = self._pool_string(layout.Name.read(file.data, place))
             if isinstance(name, str):
                 name = name.rsplit("\\", 1)[-1]
             origin = file.origin("driver list of the minidump", place)
@@ -277,22 +260,20 @@ class TriageDump(KernelDump):
 
     def _read_unloaded(self) -> list[Module]:
         file, at = self.file, self.triage["UnloadedDriversOffset"]
-        wide = self.pointer_size == 8
-        # count (a pointer-size word), then {UNICODE_STRING, WCHAR[12], start, end}
-        step, form, text, units = (0x38, "<QQ", 0x10, "<Q") if wide else (0x28, "<II", 8, "<I")
-        if not at or at + step > file.size:
+        layout = UNLOADED_TRIAGE[self.pointer_size]
+        if not at or at + layout.size > file.size:
             return []
-        (count,) = file.data.unpack(units, at)
+        (count,) = file.data.unpack("<Q" if self.pointer_size == 8 else "<I", at)
         first = at + self.pointer_size
         found = []
-        for index in range(min(count, loaded.UNLOADED_ENTRIES, (file.size - first) // step)):
-            place = first + index * step
-            (length,) = file.data.unpack("<H", place)
-            raw = file.data[place + text : place + text + 24]
-            start, end = file.data.unpack(form, place + text + 24)
+        for index in range(min(count, loaded.UNLOADED_ENTRIES, (file.size - first) // layout.size)):
+            place = first + index * layout.size
+            length, raw = layout.Length.read(file.data, place), layout.Name.read(file.data, place)
+            start = layout.StartAddress.read(file.data, place)
+            end = layout.EndAddress.read(file.data, place)
             if not start < end <= start + (1 << 31):
                 continue
-            name = raw[: min(length, 24) & ~1].decode("utf-16-le", "replace")
+            name = raw[: min(length, len(raw)) & ~1].decode("utf-16-le", "replace")
             origin = file.origin(
                 "unloaded driver list of the minidump (names cut to 12 letters)", place
             )

@@ -24,7 +24,8 @@ from ..layouts.crashdmp import (
     WIN7_X86_CONTEXT,
     WINDOWS_7,
 )
-from ..layouts.ntdddump import DISK_GEOMETRY, DISK_PARTITION_INFO
+from ..layouts.modules import CONTEXT_SIZES
+from ..layouts.ntdddump import DISK_GEOMETRY, DISK_PARTITION_INFO, PARTITION_INFO_SIZE
 from ..names import ntstatus
 from ..records import Module
 from ..target import Target, module_at
@@ -36,7 +37,6 @@ CONTEXT_LENGTH = 0x750
 #: how far into a stack context the geometry may lie (0x1C8 bytes in all on Windows 7 x64, grown
 #: since)
 BLOCK_LENGTH = 0x1000
-_CONTEXT_SIZES = {"x64": 0x4D0, "arm64": 0x390}  # sizeof(CONTEXT), winnt.h
 _RESERVED = 0x1000_0000  #: bit N of an NTSTATUS, never set in one
 
 
@@ -100,7 +100,7 @@ def dump_block(
 
 def progress(target: Target, block: int, debugger_data: int | Absent) -> int | Absent:
     """BugCheckProgress of the dump block; only where the pointer before it proves the layout."""
-    size = _CONTEXT_SIZES.get(str(target.architecture).replace("-la57", ""))
+    size = CONTEXT_SIZES.get(str(target.architecture).replace("-la57", ""))
     if size is None:
         return Absent("unknown-layout", "the dump block of 32-bit Windows is not known")
     anchor = block + DUMP_BLOCK_CONTEXT_RECORD + size
@@ -187,7 +187,12 @@ def geometry_fits(data: bytes, at: int) -> bool:
     cylinders, media, tracks, sectors, sector, size, info, style = struct.unpack_from(
         "<QIIIIQII", data, at
     )
-    if sector not in (512, 1024, 2048, 4096) or media > 25 or style > 2 or info != 0x18:
+    if (
+        sector not in (512, 1024, 2048, 4096)
+        or media > 25
+        or style > 2
+        or info != PARTITION_INFO_SIZE
+    ):
         return False
     if not (1 <= tracks <= 255 and 1 <= sectors <= 255 and 1 <= cylinders < 1 << 40):
         return False

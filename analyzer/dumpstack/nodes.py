@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..layouts.crashdmp import NodeLayout, node_layouts
-from ..layouts.ntdddump import CALLBACKS, FILTER_EXTENSION_SIZE_V2
+from ..layouts.ntdddump import (
+    CALLBACKS,
+    FILTER_EXTENSION_SIZE_V2,
+    PARTITION_INFO_SIZE,
+    WINDOWS_8,
+)
 from ..records import Module
 from ..target import Target, module_at
 
@@ -26,9 +31,6 @@ ENOUGH = 12
 ENOUGH_ELSEWHERE = 16
 #: how far behind the start of such a node its link is looked for
 LINK_WITHIN = 0x180
-#: Windows 8 (build 9200) brought FILTER_EXTENSION.Size and Dump_Read
-WINDOWS_8 = 9200
-_PARTITION_INFO = 0x18
 _VERSIONS = (b"\1\0\0\0\0\0\0\0", b"\2\0\0\0\0\0\0\0")
 
 
@@ -115,7 +117,7 @@ def score(target: Target, modules: Sequence[Module], layout: NodeLayout, data: b
     total += 2 if extension.DumpType in (1, 2) else 0
     sector = extension.Geometry.BytesPerSector
     total += 2 if 512 <= sector <= 65536 and not sector & (sector - 1) else 0
-    total += 2 if extension.PartitionInfo.SizeOfPartitionInfo == _PARTITION_INFO else 0
+    total += 2 if extension.PartitionInfo.SizeOfPartitionInfo == PARTITION_INFO_SIZE else 0
     total += 1 if 0 <= extension.PartitionInfo.PartitionStyle <= 2 else 0
     total += 1 if target.is_kernel_pointer(extension.DeviceObject) else 0
     total += 1 if 1 <= init.MaxPagesPerWrite <= 0x10000 else 0

@@ -123,7 +123,7 @@ class Layout:
             raise AttributeError(name) from None
 
 
-def _both(table: str, size64: int, size32: int) -> tuple[Layout, Layout]:
+def both(table: str, size64: int, size32: int) -> tuple[Layout, Layout]:
     """The two layouts of a table: name, 64-bit offset and format, the same of 32-bit; "-": none."""
     columns: tuple[dict[str, Field], dict[str, Field]] = ({}, {})
     for line in table.strip().splitlines():
@@ -176,7 +176,7 @@ WriterStatus         0x1048 I     0xf9c I
 Attributes           0x1050 I     0x8a0 I
 BootId               0x1054 I     0x8a4 I
 """
-DumpHeader64, DumpHeader32 = _both(_HEADER, 0x2000, 0x1000)
+DumpHeader64, DumpHeader32 = both(_HEADER, 0x2000, 0x1000)
 
 # What Windows 11 writes behind the last field of the SDK's DUMP_HEADER64, at most 0x298 bytes (read
 # off a real dump of build 26100; names as WinDbg shows them). ErrorCode and ProgressPercentage lie
@@ -226,7 +226,7 @@ DebuggerDataSize       0x74 I  0x5c I
 DataBlocksOffset       0x78 I  0x60 I
 DataBlocksCount        0x7c I  0x64 I
 """
-TriageDump64, TriageDump32 = _both(_TRIAGE, 0x80, 0x68)
+TriageDump64, TriageDump32 = both(_TRIAGE, 0x80, 0x68)
 
 # SUMMARY_DUMP: the bitmap header of a type 2 dump; the bitmap follows Buffer.
 _SUMMARY = """
@@ -240,7 +240,7 @@ SizeOfBitMap  0x18 I  0x18 I
 Buffer        0x20 Q  0x1c I
 bitmap        0x28 B  0x20 B
 """
-SummaryDump64, SummaryDump32 = _both(_SUMMARY, 0x30, 0x24)
+SummaryDump64, SummaryDump32 = both(_SUMMARY, 0x30, 0x24)
 
 
 class BitmapDump(NamedTuple):

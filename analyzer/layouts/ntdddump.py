@@ -87,6 +87,9 @@ MEDIA_TYPES = {
 FILTER_EXTENSION_SIZE_V1 = {8: 0x50, 4: 0x44}
 FILTER_EXTENSION_SIZE_V2 = {8: 0x58, 4: 0x50}
 
+#: build that brought interface version 2: Dump_Read, FILTER_EXTENSION.Size
+WINDOWS_8 = 9200
+
 #: ``init_class`` names of FILTER_INITIALIZATION_DATA, oldest first.
 INITIALIZATION_VERSIONS = ("vista", "win8", "newest")
 
@@ -164,6 +167,10 @@ class DISK_PARTITION_INFO(Structure):
         ("PartitionStyle", ctypes.c_int32),
         ("Style", _PARTITION_UNION),
     ]
+
+
+#: SizeOfPartitionInfo
+PARTITION_INFO_SIZE = ctypes.sizeof(DISK_PARTITION_INFO)
 
 
 @cache

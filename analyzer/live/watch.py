@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 from ..absence import Absent
 from ..layouts.crashdmp import node_layouts
+from ..layouts.ntdddump import WINDOWS_8
 from ..names import bugchecks
 from ..sources.capture_format import DRIVER_ENTRY, Fact, hexadecimal
 from . import arguments
@@ -359,7 +360,7 @@ class Watch:
     def _extension_size(self, armed: Armed) -> int:
         layout = armed.layout
         if layout is None:
-            older = isinstance(self.session.build, int) and self.session.build < 9200
+            older = isinstance(self.session.build, int) and self.session.build < WINDOWS_8
             name = "vista" if older else "win8"
             choice = node_layouts(self.session.pointer_size)
             layout = next(one for one in choice if one.name == name)

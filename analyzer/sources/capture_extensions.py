@@ -14,6 +14,7 @@ from ..dumpstack.describe import Failure, describe
 from ..dumpstack.nodes import Node
 from ..dumpstack.walk import Ring
 from ..layouts.crashdmp import NodeLayout, node_layouts
+from ..layouts.ntdddump import WINDOWS_8
 from ..records import Anomaly, Evidence, Extension, Origin
 from ..target import Target
 from .capture_calls import Call
@@ -28,7 +29,6 @@ _NO_DATA_YET = Absent(
 )
 _NO_HEAD = Absent("not-recorded", "the capture does not tell it")
 _NO_NODE = Absent("not-found", "no node that the capture holds has this FILTER_EXTENSION")
-WINDOWS_8 = 9200
 
 
 class Recorded(Target):
