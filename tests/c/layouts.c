@@ -141,6 +141,8 @@ typedef struct {
   USHORT OffsetPrcbVendorString, OffsetPrcbProcStateContext, OffsetPrcbNumber;
   USHORT SizeEThread;
   UCHAR L1tfHighPhysicalBitIndex, L1tfSwizzleBitIndex;
+  UCHAR not_read[0x338 - 0x2C4];  /* the next one's offset is that which QEMU uses */
+  USHORT OffsetPrcbContext;
 } DEBUGGER;
 
 #pragma pack(push, 1)
@@ -216,6 +218,7 @@ const struct { char name[48]; unsigned offset, size; } table[] = {
   M(DEBUGGER, OffsetPrcbCpuType) M(DEBUGGER, OffsetPrcbVendorString)
   M(DEBUGGER, OffsetPrcbProcStateContext) M(DEBUGGER, OffsetPrcbNumber) M(DEBUGGER, SizeEThread)
   M(DEBUGGER, L1tfHighPhysicalBitIndex) M(DEBUGGER, L1tfSwizzleBitIndex)
+  M(DEBUGGER, OffsetPrcbContext)
   S(DEVICE_VERSION) M(DEVICE_VERSION, dwSignature) M(DEVICE_VERSION, dwVersion)
   M(DEVICE_VERSION, dwSize)
   S(DEVICE_RECORD) M(DEVICE_RECORD, Cdb) M(DEVICE_RECORD, Command) M(DEVICE_RECORD, StartTime)
