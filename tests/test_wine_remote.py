@@ -82,6 +82,6 @@ def test_it_stands_at_the_failing_return(tmp_path: Path) -> None:
     lines = done.output.splitlines()
     at = lines.index("Dump_Start of dump_beta.sys returned 0xc0000001 (STATUS_UNSUCCESSFUL)")
     names = [line.strip().partition("+")[0] for line in lines[at + 1 : at + 6]]
-    assert names == ["crashdmp", "crashdmp", "crashdmp", "ntoskrnl", "ntoskrnl"]
+    assert names == ["crashdmp", "crashdmp", "crashdmp", "ntkrnlmp", "ntkrnlmp"]
     assert not done.report["standing"]  # the host let it run
     assert done.report["breakpoints"] == []

@@ -1,0 +1,165 @@
+"""DbgEng through ctypes, as far as it can be tried without Windows: interfaces, finding, versions.
+
+Oracle for places and identities: mingw's dbgeng.h, counted by its compiler.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+from conftest import missing
+
+from analyzer.cli import main
+from analyzer.errors import SessionError
+from analyzer.live import com, connection, dbgeng_events, engine
+from analyzer.live.com import INTERFACES
+from analyzer.live.options import backend_of
+
+COMPILER = "x86_64-w64-mingw32-gcc"
+
+
+def compiled(source: str, *options: str) -> str:
+    """What mingw's compiler prints of a program that includes dbgeng.h."""
+    if not shutil.which(COMPILER):
+        missing(f"needs {COMPILER}; .ci/run installs it")
+    command = [COMPILER, "-x", "c", *options, "-"]
+    head = "#define CINTERFACE\n#include <windows.h>\n#include <dbgeng.h>\n#include <stddef.h>\n"
+    done = subprocess.run(command, input=head + source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_methods_stand_where_the_header_has_them() -> None:
+    """Each method's place in its interface's table."""
+    checks = [
+        f'_Static_assert(offsetof({name}Vtbl, {method}) == 8 * {place}, "{name}::{method}");'
+        for name, interface in INTERFACES.items()
+        for method, place in interface.methods.items()
+    ]
+    assert len(checks) > 40
+    compiled("\n".join(checks) + "\n", "-fsyntax-only", "-Werror")
+
+
+def test_events_stand_where_the_header_has_them() -> None:
+    """The callbacks' order, and the numbers of what is listened to."""
+    order = "Breakpoint Exception LoadModule UnloadModule SessionStatus ChangeEngineState".split()
+    places = dict(zip(order, (4, 5, 10, 11, 13, 15)))
+    lines = [
+        f'_Static_assert(offsetof(IDebugEventCallbacksVtbl, {name}) == 8 * {place}, "{name}");'
+        for name, place in places.items()
+    ]
+    wanted = "BREAKPOINT EXCEPTION LOAD_MODULE UNLOAD_MODULE SESSION_STATUS CHANGE_ENGINE_STATE"
+    mask = " | ".join(f"DEBUG_EVENT_{name}" for name in wanted.split())
+    lines.append(f'_Static_assert(({mask}) == {dbgeng_events._WANTED}, "mask");')
+    lines.append(f'_Static_assert(DEBUG_SESSION_REBOOT == {dbgeng_events.REBOOT}, "reboot");')
+    lines.append('_Static_assert(sizeof(DEBUG_MODULE_PARAMETERS) == 64, "module");')
+    compiled("\n".join(lines) + "\n", "-fsyntax-only", "-Werror")
+
+
+def test_identities_are_those_of_the_header() -> None:
+    """The IID of each interface."""
+    text = compiled("", "-E", "-DINITGUID")
+    form = r"IID_(IDebug\w+) *= *\{ *(0x\w+), *(0x\w+), *(0x\w+), *\{([^}]*)\}"
+    found = {
+        name: uuid.UUID(
+            fields=(
+                *(int(word, 16) for word in words),
+                *(int(byte, 16) for byte in tail.split(",")[:2]),
+                int.from_bytes(bytes(int(byte, 16) for byte in tail.split(",")[2:]), "big"),
+            )
+        )
+        for name, *words, tail in re.findall(form, text)
+    }
+    for name, interface in INTERFACES.items():
+        assert uuid.UUID(interface.iid) == found[name], name
+    assert bytes(com.guid(str(found["IDebugEventCallbacks"]))) in dbgeng_events._OURS
+
+
+def library(folder: Path, version: tuple[int, int, int, int]) -> Path:
+    """A file with a version, as the resources of a library hold it (verrsrc.h)."""
+    folder.mkdir(parents=True)
+    high, low = version[0] << 16 | version[1], version[2] << 16 | version[3]
+    data = b"MZ" + bytes(100) + struct.pack("<IIII", 0xFEEF04BD, 0x10000, high, low) + bytes(40)
+    (folder / "dbgeng.dll").write_bytes(data)
+    return folder / "dbgeng.dll"
+
+
+def test_the_engine_of_the_kit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kit first, then what is part of Windows; each is named with its version."""
+    for name in ("ProgramFiles", "ProgramFiles(x86)", "SYSTEMROOT", engine.VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PROCESSOR_ARCHITECTURE", "AMD64")
+    monkeypatch.setattr(engine.sys, "path", [])
+    assert list(engine.candidates()) == []
+    kit = library(
+        tmp_path / "Kits [x86]" / "Windows Kits" / "10" / "Debuggers" / "x64", (10, 0, 26100, 1)
+    )
+    own = library(tmp_path / "Windows" / "System32", (10, 0, 19041, 5))
+    monkeypatch.setenv("ProgramFiles(x86)", str(tmp_path / "Kits [x86]"))
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path / "Windows"))
+    found = list(engine.candidates())
+    assert found == [(str(kit), "Windows kit"), (str(own), "part of Windows")]
+    assert [engine.version(path) for path, _ in found] == ["10.0.26100.1", "10.0.19041.5"]
+    monkeypatch.setenv(engine.VARIABLE, str(own.parent))
+    assert list(engine.candidates()) == [(str(own), "named by DUMPSTART_DBGENG")]
+    assert list(engine.candidates(str(kit))) == [(str(kit), "as named")]
+    with pytest.raises(SessionError, match="there is no such debugger engine"):
+        list(engine.candidates(str(tmp_path / "nowhere.dll")))
+
+
+@pytest.mark.parametrize("data", [b"", b"MZ", b"\xbd\x04\xef\xfe", b"\xbd\x04\xef\xfe" + bytes(11)])
+def test_a_library_without_a_version(tmp_path: Path, data: bytes) -> None:
+    """Said as that."""
+    (tmp_path / "x.dll").write_bytes(data)
+    assert engine.version(str(tmp_path / "x.dll")) == ""
+    assert "of unknown version" in str(engine.Engine(None, str(tmp_path / "x.dll"), "as named"))
+
+
+@pytest.mark.skipif(hasattr(com.ctypes, "WinDLL"), reason="is about other systems")
+def test_elsewhere_than_on_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence says what to use instead."""
+    output = tmp_path / "x.jsonl"
+    assert main(["capture", "com:port=com1", "--output", str(output)]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "dumpstart: DbgEng is a part of Windows; on other systems use --backend ntoseye.\n"
+    )
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("net:port=50000,key=1.2.3.4", ("dbgeng", False)),
+        ("com:port=com1,baud=115200", ("dbgeng", False)),
+        (r"com:pipe,port=\\.\pipe\vm,resets=0,reconnect", ("dbgeng", False)),
+        ("tcp:server=HOST,port=5005", ("dbgeng", True)),
+        ("npipe:server=HOST,pipe=x", ("dbgeng", True)),
+        ("/run/vm/serial.sock", ("ntoseye", False)),
+    ],
+)
+def test_what_a_connection_means(text: str, expected: tuple[str, bool]) -> None:
+    """The backend, and whether a debugger is joined."""
+    assert backend_of(text, None) == expected
+    assert backend_of(text, "pykd") == ("pykd", expected[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("net:port=1,key=a.b.c.d", "net:port=1,key=..."),
+        ("net:port=1,KEY = a.b.c.d,target=x", "net:port=1,KEY = ...,target=x"),
+        ("tcp:server=x,password=secret", "tcp:server=x,password=..."),
+        ("com:port=com1", "com:port=com1"),
+        ("monkey=x", "monkey=x"),
+    ],
+)
+def test_secrets_are_not_shown(text: str, shown: str) -> None:
+    """Neither key nor password."""
+    assert connection.secretless(text) == shown
