@@ -225,3 +225,11 @@ class FileBytes:
                 offset=offset + done,
                 advice="copy it, and open the copy",
             )
+
+
+def real_path(path: str) -> str:
+    """The path without links, as far as the system resolves it: not every one of its length."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.abspath(path)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from . import sources, temporary
 from .errors import InputError
-from .files import is_same, told_apart
+from .files import is_same, real_path, told_apart
 from .records import Anomaly, Evidence, Origin
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -106,7 +106,7 @@ class Gathered:
 
     def add(self, path: str, name: str, is_named: bool) -> None:
         """One file, once: a file that is reached twice counts as named when it was named."""
-        real = os.path.normcase(os.path.realpath(path))
+        real = os.path.normcase(real_path(path))
         place = self._known.setdefault(real, len(self.inputs))
         if place == len(self.inputs):
             self.inputs.append(Input(path, name, is_named))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from .errors import InputError, UsageError
-from .files import reason
+from .files import real_path, reason
 
 STDOUT = "-"
 
@@ -32,9 +32,9 @@ def protect(target: str, inputs: Iterable[str]) -> None:
 
 def protect_folder(target: str, inputs: Iterable[str]) -> None:
     """Refuses an output folder that is, holds or lies in one of the inputs."""
-    folder = os.path.realpath(target)
+    folder = real_path(target)
     for path in inputs:
-        real = os.path.realpath(path)
+        real = real_path(path)
         with suppress(ValueError):  # on different drives
             common = os.path.commonpath([folder, real])
             if common == real and os.path.isdir(real):
@@ -94,7 +94,7 @@ def replacing(target: str) -> Iterator[str]:
 
 def _resolved(target: str) -> tuple[str, int | None]:
     try:
-        real = os.path.realpath(target)
+        real = real_path(target)
         return real, os.stat(real).st_mode
     except FileNotFoundError:
         return real, None

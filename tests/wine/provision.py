@@ -152,9 +152,10 @@ def windows_python(wine: Wine) -> None:
     with zipfile.ZipFile(next(wheels.glob("panda3d-*.whl"))) as archive:
         for entry in archive.namelist():
             folder, _, name = entry.rpartition("/")
-            # the forwarders of the C runtime are Wine's business, free-threading is not wanted
-            is_wanted = name and not name.startswith("api-ms-win-") and "t-win" not in name
-            if folder == "deploy_libs" and is_wanted:
+            # the forwarders of the C runtime are Wine's business, free-threading is not wanted, and
+            # in WMI, which the module platform asks, Wine 8 aborts
+            is_other = name.startswith(("api-ms-win-", "_wmi")) or "t-win" in name
+            if folder == "deploy_libs" and name and not is_other:
                 (home / name).write_bytes(archive.read(entry))
     packages = home / "Lib" / "site-packages"
     shutil.copytree(
