@@ -6,7 +6,6 @@ out is said, in an anomaly or in a verdict. No name out of an archive is ever us
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -130,12 +129,16 @@ class Gathered:
 
     def _leave_out_copies(self) -> None:
         """What is told twice must not count twice; a file that was named stays before one found."""
+        if len(self.inputs) < 2:
+            return
+        from hashlib import blake2b
+
         heads: dict[tuple[int, bytes], list[Input]] = {}  #: by size and digest of the head
         copies: dict[str, str] = {}
         for item in sorted(self.inputs, key=lambda item: not item.is_named):
             try:
                 with open(item.path, "rb") as file:
-                    head = hashlib.blake2b(file.read(sources.HEAD_BYTES), digest_size=16)
+                    head = blake2b(file.read(sources.HEAD_BYTES), digest_size=16)
                 key = (os.path.getsize(item.path), head.digest())
             except (OSError, ValueError):
                 continue  # said when it is read

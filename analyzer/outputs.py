@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -76,7 +75,9 @@ def replacing(target: str) -> Iterator[str]:
         if mode is not None and not os.access(real, os.W_OK):
             raise PermissionError(13, os.strerror(13))
         folder, name = os.path.split(real)
-        handle, staged = tempfile.mkstemp(prefix=f".{name[:40]}.", suffix=".part", dir=folder)
+        from tempfile import mkstemp  # slow to load, and the terminal needs none
+
+        handle, staged = mkstemp(prefix=f".{name[:40]}.", suffix=".part", dir=folder)
         os.close(handle)
         yield staged
         os.chmod(staged, _new_mode() if mode is None else stat.S_IMODE(mode))

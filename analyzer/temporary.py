@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import tempfile
 
 _folders: set[str] = set()
 
@@ -17,7 +16,9 @@ def make() -> str:
     """A new folder."""
     if not _folders:
         atexit.register(remove_all)
-    folder = tempfile.mkdtemp(prefix="dumpstart-")
+    from tempfile import mkdtemp  # slow to load, and only archives need it
+
+    folder = mkdtemp(prefix="dumpstart-")
     _folders.add(folder)
     return folder
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import queue
-import subprocess
 import sys
 import threading
 import time
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..absence import Absent
 from ..errors import UsageError
 from ..target import PAGE, Target
 from . import pipe
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: seconds above the limit of a call until the child is ended
 _GRACE = 5.0
@@ -87,6 +89,8 @@ class Host:
         self._end()
 
     def _start(self) -> None:
+        import subprocess  # slow to load, and most commands run no filter
+
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
         apart: dict[str, Any] = {"start_new_session": True}  # Ctrl+C is the parent's
         if os.name == "nt":
@@ -142,6 +146,8 @@ class Host:
         child = self._child
         code = None
         if child is not None:
+            import subprocess
+
             try:
                 code = child.wait(2)
             except subprocess.TimeoutExpired:

@@ -7,7 +7,6 @@ CSV never starts like a spreadsheet formula and never holds a control character.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import shutil
@@ -81,6 +80,8 @@ def _json(_name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 def _csv(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     columns = SCHEMA[name]
     buffer = io.StringIO()
+    import csv  # of one format alone
+
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*(c.name for c in columns), REASONS_COLUMN])
     for row in rows:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..dumpfile import KernelDump, secondary
-from ..etw.judge import Judge, saved_events
 from ..records import Event, Origin, Records
 
 if TYPE_CHECKING:
@@ -142,8 +141,13 @@ def add_events(out: Records, dump: KernelDump, crash_ns: Any, boot_ns: int | Non
     if not table.can_hold:
         return
     out.tables["events"] = table  # type: ignore[assignment]
+    blocks = dump.tag_data(secondary.ETW_BUFFERS)
+    if not blocks:
+        return
+    from ..etw.judge import Judge, saved_events  # most minidumps have no saved buffers
+
     judge = Judge(crash_ns if isinstance(crash_ns, int) else None, boot_ns)
-    for block, data in dump.tag_data(secondary.ETW_BUFFERS):
+    for block, data in blocks:
         for saved in saved_events(bytes(data)):
             place = block.offset + saved.offset
             out.add(*judge.take(saved.raw, Origin(dump.path, "saved ETW buffer", "certain", place)))
