@@ -197,3 +197,42 @@ def test_lengths_of_instructions_against_capstone(mode: int) -> None:
             wrong.append((code.hex(), first.mnemonic, first.op_str, first.size, length))
     assert known > 5_000
     assert wrong == []
+
+
+@pytest.mark.parametrize("kind", ["elf", "raw"])
+def test_a_snapshot_of_a_filter_that_hangs(kind: str, specimen: Any, capsys: Any) -> None:
+    """Real QEMU wrote it while Dump_Start of the second filter looped; the first returns."""
+    code, rows = run(capsys, specimen(kind), "--callback", "Dump_Start")
+    first, second = (row for row in rows if row["dump_type"] == 1)
+    assert (first["outcome"], first["status_name"]) == ("returns", "STATUS_SUCCESS")
+    assert (second["filter"], second["outcome"]) == ("dump_acmeflt.sys", "never returns")
+    assert "waits for a change at FILTER_EXTENSION.DumpType" in second["text"]
+    assert code == 1
+    rules = {f.rule for f in analyzer.open(str(specimen(kind))).records["findings"]}
+    assert "dry-run-never-returns" not in rules  # the machine had crashed: only when asked
+
+
+def test_code_of_an_image_file(tmp_path: Path, sample: Any, capsys: Any) -> None:
+    """``--images``: what a minidump lacks comes from the file, and the record says so."""
+    path = sample("minidump-x64-with-nodes.dmp")
+    row = next(m for m in open_dump(str(path)).modules() if m.name == "dump_acmeflt.sys")
+    assert isinstance(row.size, int)
+    assert isinstance(row.time_date_stamp, int)
+    image = bytearray(0x2000)
+    image[0:2] = b"MZ"
+    struct.pack_into("<I", image, 0x3C, 0x80)
+    pe = 0x80
+    struct.pack_into("<4sHHI", image, pe, b"PE\0\0", 0x8664, 1, row.time_date_stamp)
+    struct.pack_into("<HH", image, pe + 20, 0xF0, 0x22)
+    struct.pack_into("<H", image, pe + 24, 0x20B)
+    struct.pack_into("<II", image, pe + 24 + 32, 0x1000, 0x200)
+    struct.pack_into("<II", image, pe + 24 + 56, row.size, 0x400)
+    struct.pack_into("<I", image, pe + 24 + 108, 16)
+    section = (b".text\0\0\0", 0x1000, 0x1000, 0x1000, 0x1000, 0, 0, 0, 0, 0x60000020)
+    struct.pack_into("<8sIIIIIIHHI", image, pe + 24 + 0xF0, *section)
+    image[0x1000:0x2000] = (b"\xb8\x01\0\0\xc0\xc3" + b"\xcc" * 58) * 64
+    (tmp_path / "acmeflt.sys").write_bytes(image)
+    options = ["--images", str(tmp_path), "--filter", "dump_acmeflt", "--callback", "Dump_Start"]
+    _, rows = run(capsys, path, *options)
+    assert rows[0]["status_name"] == "STATUS_UNSUCCESSFUL"
+    assert "image file" in rows[0]["assumed"]

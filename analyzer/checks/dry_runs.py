@@ -1,7 +1,7 @@
 """What dry runs show: callbacks that fail, hang or break rules, and contradictions.
 
 Invariant: only calls that Windows makes or may make are judged; on the memory of a machine that had
-crashed, a failing status is judged only where nothing else speaks against it.
+crashed, what contradicts other evidence is judged only where the result cannot have changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ _ENDS = {
     "bugchecks": "dry-run-bugchecks",
     "faults": "dry-run-bugchecks",
 }
-_CALLED = ("yes", "likely")
 
 
 def check(seen: Seen) -> Iterator[Anomaly]:
@@ -86,7 +85,7 @@ def _outcomes(rows: Iterable[DryRun], contradicted: dict[DryRun, bool]) -> Itera
         if row.outcome == "returns" and _is_failure(row.status):
             status = row.status if isinstance(row.status, int) else 0
             rule = "" if benign.why(row.filter, row.callback, status) else "dry-run-fails"
-        if rule and not (row in contradicted and row.had_crashed):
+        if rule and (row not in contradicted or row.is_repeatable):
             key = (rule, row.filter, row.stack, row.callback, known(row.status), row.where)
             groups.setdefault(key, []).append(row)
     for (rule, *_), same in groups.items():
@@ -156,8 +155,8 @@ def _contradiction(seen: Seen, row: DryRun) -> Anomaly | None:
             ),
             None,
         )
-        if known(called) in _CALLED:
-            text = "crashdmp called it and kept the filter enabled"
+        if known(called) == "likely":  # the dump went on; "yes" may be a call that is under way
+            text = "the dump went on after it was called, and crashdmp kept the filter enabled"
             return _differs(row, text, *evidence_of(node, "is_disabled"))
     if known(node.is_disabled) and row.callback == "Dump_Start" and not _fails(row):
         text = "crashdmp disabled the filter, as it does when a callback fails"

@@ -16,7 +16,7 @@ from ..dumpstack.nodes import Node
 from ..dumpstack.walk import Ring, filter_module
 from ..names import ntstatus
 from ..records import DryRun, Module, Origin
-from ..target import Target
+from ..target import PAGE, Target
 from . import plan, shapes, words, world
 from .host import Host, is_installed, require
 from .images import Images
@@ -57,15 +57,16 @@ def run(
     callbacks: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable
     progress: Progress | None = None,
-    name: Callable[[int], str] | None = None,
+    code: Callable[[int], bytes | None] | None = None,
 ) -> list[DryRun]:
     """One record for each call. ``filters`` and ``callbacks`` choose, none of them means all.
 
-    ``had_crashed``: None where the target does not tell. UsageError when Unicorn is not installed.
+    ``had_crashed``: None where the target does not tell. ``code`` gives a page of code that the
+    target does not have. UsageError when Unicorn is not installed.
     """
     if world.architecture(target) not in _ARCHITECTURES:
         return []
-    runner = _Runner(target, modules, rings, had_crashed, limits, name)
+    runner = _Runner(target, modules, rings, had_crashed, limits, code)
     try:
         for ring in rings:
             for number, node in enumerate(ring.nodes):
@@ -83,7 +84,7 @@ class _Runner:
         rings: Sequence[Ring],
         had_crashed: bool | None,
         limits: Limits,
-        name: Callable[[int], str] | None,
+        code: Callable[[int], bytes | None] | None,
     ) -> None:
         self.found: list[DryRun] = []
         self._target, self._limits = target, limits
@@ -92,12 +93,12 @@ class _Runner:
         base = world.free_area(target)
         nodes = [filter_module(self._stack_modules, node) for r in rings for node in r.nodes]
         setup = world.setup(target, images, base, [module for module in nodes if module])
-        self.host = Host(target, setup)
+        self.host = Host(target, setup, code)
         self._kpcr = int(setup["kpcr"])
         self._has_hibernation = any(ring.stack == "hibernation" for ring in rings)
         self._scene = words.Scene(
             images, base, self._kpcr, target.pointer_size, hasattr(target, "backend"),
-            had_crashed, self.host.missing, name or images.name,
+            had_crashed, self.host.missing, images.name,
         )  # fmt: skip
 
     def filter(
@@ -203,6 +204,8 @@ class _Runner:
         assumed = list(result.get("assumed", ()))
         if called.is_hibernation_assumed:
             assumed.append(f"FILTER_EXTENSION.DumpType is {step.dump_type}")
+        if any(address & -PAGE in self.host.from_files for address in result.get("code", ())):
+            assumed.append("code that the target does not hold is that of its image file")
         is_proven = end.kind != words.STOPPED
         none = Absent("not-applicable", "the call did not return")
         shape: Any = Absent("not-applicable", "the callback is given no MDL")

@@ -61,9 +61,16 @@ def python() -> str:
 class Host:
     """One child at a time; it is started again after it was lost."""
 
-    def __init__(self, target: Target, setup: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        setup: dict[str, Any],
+        code: Callable[[int], bytes | None] | None = None,
+    ) -> None:
+        """``code``: a page of code out of an image file, where the target does not have it."""
         require()
-        self._target, self._setup = target, setup
+        self._target, self._setup, self._code = target, setup, code
+        self.from_files: set[int] = set()  #: pages that came from there
         self._child: subprocess.Popen[bytes] | None = None
         self._messages: queue.Queue[Any] = queue.Queue()
         #: pages that the target could not give, and why
@@ -138,6 +145,11 @@ class Host:
             before = time.monotonic()
             data = self._target.read(page, PAGE)
             deadline += time.monotonic() - before  # a slow debugger is not the emulator's time
+            if isinstance(data, Absent) and self._code is not None:
+                held = self._code(page)
+                if held is not None and len(held) == PAGE:
+                    self.from_files.add(page)
+                    data = held
             if isinstance(data, Absent):
                 self.missing[page] = data
             self._send({"page": None if isinstance(data, Absent) else data})

@@ -86,7 +86,11 @@ class Images:
         return self._exports[base]
 
     def name(self, address: int) -> str:
-        """``nt!KeBugCheckEx``, ``dump_x!Routine+0x8``, ``dump_x+0x1010`` or the bare address."""
+        """By symbols or exports where they are known, else ``dump_x+0x1010``, or the address."""
+        naming = self._target.naming
+        named = None if naming is None else naming(address)
+        if named is not None:
+            return named
         module = self.module(address)
         if module is None or not isinstance(module.base, int):
             return f"{address:#x}"

@@ -71,7 +71,7 @@ def records_of(
     out.add(*dump_contradictions.check(dump, modules, found, all_rings))
     dump_stack.context_copy(out, dump, found)
     crashed = dry_runs.had_crashed(dump.file.number("Attributes"), dump.file.number("BugCheckCode"))
-    dry_runs.add(out, dump, modules, all_rings, crashed, dry_run)
+    dry_runs.add(out, dump, modules, all_rings, crashed, dry_run, held)
     for text in dump.limits:
         dump.file.note("search-stopped", f"{text}; more may be there")
     out.add(_source(dump, out, all_rings), *dump.file.anomalies)

@@ -64,6 +64,7 @@ def simulated(
     tty: Path | None = None,
     socket: Path | None = None,
     stop_ticks: int = 40_000,
+    patience: float = 3.0,
 ) -> Iterator[Simulated]:
     """A machine that waits for a debugger at a pseudo-terminal or a Unix socket."""
     folder, _ = guest()
@@ -72,7 +73,7 @@ def simulated(
         where = ["--tty", str(tty)] if tty else ["--socket", str(socket)]
         command = [sys.executable, "-m", "kd.target", scenario, str(folder), str(report), *where]
         process = subprocess.Popen(
-            [*command, "--stop-ticks", str(stop_ticks)],
+            [*command, "--stop-ticks", str(stop_ticks), "--patience", str(patience)],
             cwd=TESTS,
             stdout=subprocess.PIPE,
             text=True,

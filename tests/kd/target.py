@@ -54,6 +54,7 @@ class Target:
         self.next_handle = 1
         self.requests = list(machine.scenario.requests)
         self.resumed_at: float | None = None  # None: never stopped yet
+        self.patience = PATIENCE
         self.ran = 0  # pieces of work since the last resume
         self.report: dict[str, Any] = {"stops": 0, "resumes": 0, "standing": False, "unknown": []}
         self.made: list[Any] = []  # in boots that are over
@@ -252,7 +253,7 @@ class Target:
             for address, _ in self.breakpoints.values()
             for image in machine.filters.values()
         )
-        if not armed and time.monotonic() - self.resumed_at < PATIENCE:
+        if not armed and time.monotonic() - self.resumed_at < self.patience:
             return False
         request = self.requests.pop(0)
         verb, _, name = request.partition(" ")
@@ -314,6 +315,7 @@ def main() -> None:
     parser.add_argument("report", type=Path)
     parser.add_argument("--tty", type=Path)
     parser.add_argument("--socket", type=Path)
+    parser.add_argument("--patience", type=float, default=PATIENCE)
     parser.add_argument("--stop-ticks", type=int, default=40_000)
     options = parser.parse_args()
     machine = Machine(compile_guest(options.folder), SCENARIOS[options.scenario])
@@ -332,6 +334,7 @@ def main() -> None:
         connection = listener.accept()[0]
         descriptor = connection.fileno()
     target = Target(machine, Wire(descriptor), options.stop_ticks)
+    target.patience = options.patience
 
     def end(*_: object) -> None:
         raise Ended
