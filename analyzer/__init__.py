@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .case import Case, Progress
-    from .dryrun import Ask
+    from .dryrun.ask import Ask
 
 __all__ = ["__version__", "open"]
 

@@ -24,7 +24,7 @@ from .sources.options import check as check_options
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .dryrun import Ask
+    from .dryrun.ask import Ask
 
 #: called with what is being done, how much of it is done and how much there is
 Progress = Callable[[str, int, int], None]
@@ -77,7 +77,7 @@ class Case:
 
         The inputs are read again. UsageError where the emulator is not installed.
         """
-        from .dryrun import Ask, require
+        from .dryrun.ask import Ask, require
 
         require()
         if self._again is None:

@@ -17,8 +17,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any, Callable
 
 from . import outputs
-from .dryrun import Ask
 from .dryrun import commands as dryrun
+from .dryrun.ask import Ask
 from .errors import AnalyzerError, InputError, UsageError
 from .files import reason
 from .live import commands as live

@@ -18,9 +18,9 @@ from typing import Any
 import dry
 import pytest
 
-from analyzer import dryrun
 from analyzer.absence import Absent
-from analyzer.dryrun import host
+from analyzer.dryrun import host, runner
+from analyzer.dryrun.ask import Limits
 from analyzer.records import DryRun
 
 OK, FAILED, DENIED, TIMEOUT = 0, 0xC0000001, 0xC0000022, 0xC00000B5
@@ -97,7 +97,7 @@ def call(
     made: dry.Machine, filters: Sequence[dry.Filter], crashed: bool | None = False, **options: Any
 ) -> list[DryRun]:
     """Dry runs of filters that are made of some routines."""
-    return dryrun.run(
+    return runner.run(
         made, made.modules(), [dry.ring(made, filters)], had_crashed=crashed, **options
     )
 
@@ -240,14 +240,14 @@ def test_the_target_is_only_read_and_page_by_page() -> None:
     filters = [dry.Filter(n, {"DumpStart": address(made, n)}) for n in ("WritesContext", "Strings")]
     ring = dry.ring(made, filters)
     kept = {page: bytes(data) for page, data in made.pages.items()}
-    dryrun.run(made, made.modules(), [ring], had_crashed=False)
+    runner.run(made, made.modules(), [ring], had_crashed=False)
     assert {page: bytes(data) for page, data in made.pages.items()} == kept
 
 
 def test_limits_and_a_missing_processor_block() -> None:
     """A limit and a block that is not there are named stops."""
     made = dry.machine("x64")
-    limits = dryrun.Limits(instructions=1000)
+    limits = Limits(instructions=1000)
     row = starts(made, ["Compute"], limits=limits)["Compute"]
     assert row.outcome == STOPPED
     assert "had not returned when 1,0" in str(row.text)
@@ -268,7 +268,7 @@ def _setup(made: dry.Machine) -> tuple[host.Host, dict[str, Any]]:
     setup = world.setup(made, images, world.free_area(made), [])
     call_ = {
         "routine": 0, "arguments": [made.pool], "extension": [made.pool, 0x58], "patches": [],
-        "made": [], "source": "", "keep": "", "limits": dryrun.Limits()._asdict(),
+        "made": [], "source": "", "keep": "", "limits": Limits()._asdict(),
     }  # fmt: skip
     return host.Host(made, setup), call_
 
@@ -304,7 +304,7 @@ def test_random_code_harms_nobody() -> None:
     outcomes: dict[str, int] = {}
     for architecture, machine in made.items():
         child, message = _setup(machine)
-        message["limits"] = dryrun.Limits(20_000, 1.0, 256)._asdict()
+        message["limits"] = Limits(20_000, 1.0, 256)._asdict()
         area = machine.pool + 0x100000
         try:
             for number in range(667):
@@ -348,7 +348,7 @@ def test_control_c_ends_the_child() -> None:
     # mov rax, Flag; inc dword [rax]; jmp: a loop that always changes something
     code = bytes.fromhex("48b8") + flag.to_bytes(8, "little") + bytes.fromhex("ff00ebfc")
     made.store(made.pool + 0x1000, code)
-    message["limits"] = dryrun.Limits(1 << 40, 60.0, 256)._asdict()
+    message["limits"] = Limits(1 << 40, 60.0, 256)._asdict()
     pid: list[int] = []
 
     def interrupt() -> None:

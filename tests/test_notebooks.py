@@ -23,6 +23,7 @@ FIGURES = {
     "04-etw-around-a-crash": 3,
     "05-many-dumps": 1,
     "06-timing-many-captures": 3,
+    "07-dry-run": 1,
 }
 
 sys.path.insert(0, str(SAMPLE_TRACES))

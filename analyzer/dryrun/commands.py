@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Ask, Limits, Progress
-from .host import require
+from .ask import Ask, Limits, Progress, require
 
 __all__ = ["ask", "options", "require"]
 

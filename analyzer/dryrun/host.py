@@ -14,9 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..absence import Absent
-from ..errors import UsageError
 from ..target import PAGE, Target
 from . import pipe
+from .ask import require
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,24 +25,6 @@ if TYPE_CHECKING:
 _GRACE = 5.0
 _START = 30.0
 _SLICE = 0.2
-
-Progress = Callable[[], None]
-
-
-def is_installed() -> bool:
-    """True when the emulator is there; it is not loaded into this process."""
-    from importlib.util import find_spec
-
-    return find_spec("unicorn") is not None
-
-
-def require() -> None:
-    """UsageError where the emulator is not installed."""
-    if not is_installed():
-        raise UsageError(
-            "a dry run needs the emulator Unicorn ('pip install dumpstart[dryrun]'; GPLv2, it "
-            "runs in a process of its own)."
-        )
 
 
 def python() -> str:

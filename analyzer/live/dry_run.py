@@ -6,15 +6,15 @@ library only; the emulator runs in a process of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..absence import Absent
-from ..dryrun import Ask
-from ..dryrun.images import Images
+from ..dryrun.ask import Ask
 from ..errors import UsageError
-from ..records import Records
-from ..sources import dry_runs
-from .session import Session
+
+if TYPE_CHECKING:
+    from ..records import Records
+    from .session import Session
 
 #: where the dump block in crashdmp!Context has the bugcheck code, on 64-bit Windows
 _CONTEXT_BUGCHECK = 0xE8
@@ -48,6 +48,7 @@ def of_target(arguments: Any, ask: Ask) -> Records:
 
 def records(session: Session, ask: Ask) -> Records:
     """What the target holds, and the dry runs of its filters."""
+    from ..sources import dry_runs
     from . import find, look
 
     out = look.records(session)
@@ -58,6 +59,8 @@ def records(session: Session, ask: Ask) -> Records:
 
 def had_crashed(session: Session, out: Records) -> bool | None:
     """Whether the target has crashed: what the debugger, nt or crashdmp says of a bugcheck."""
+    from ..dryrun.images import Images
+
     told = session.bugcheck()
     if not isinstance(told, Absent):
         return bool(told[0])

@@ -8,6 +8,7 @@ bound is drawn as a bound, and what is not determined is never drawn as zero.
 from __future__ import annotations
 
 from .crash import latency, statuses, throughput, timeline
+from .dry import extension_use
 from .many import findings
 from .style import Plot
 from .timing import comparison, durations, population
@@ -16,6 +17,7 @@ __all__ = [
     "Plot",
     "comparison",
     "durations",
+    "extension_use",
     "findings",
     "latency",
     "population",

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from .. import dryrun
 from ..absence import Absent
+from ..dryrun.ask import Ask, is_installed
 from ..dumpstack.walk import Ring
 from ..layouts import mindumpdef
 from ..records import Module, Records
@@ -35,7 +35,7 @@ def add(
     modules: Sequence[Module],
     rings: Sequence[Ring],
     crashed: bool | None,
-    ask: dryrun.Ask | None,
+    ask: Ask | None,
     held: Images | None = None,
 ) -> None:
     """Adds the records of the dry runs that ``ask`` wants; None wants none.
@@ -44,10 +44,12 @@ def add(
     """
     if ask is None or not any(ring.nodes for ring in rings):
         return
-    if not ask.always and (crashed is not False or not dryrun.is_installed()):
+    if not ask.always and (crashed is not False or not is_installed()):
         return
+    from ..dryrun.runner import run  # not needed where nothing is run
+
     out.add(
-        *dryrun.run(
+        *run(
             target,
             modules,
             rings,

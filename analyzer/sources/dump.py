@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..absence import Absent
-from ..dryrun import Ask
+from ..dryrun.ask import Ask
 from ..dumpfile import KernelDump, open_dump
 from ..dumpstack import roles
 from ..dumpstack.imports import imported
