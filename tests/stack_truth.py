@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 from kd.image import Built, MissingCompilerError, compile_guest
 from kd.machine import GENERAL, Machine
 from kd.scenarios import Scenario
@@ -36,6 +35,7 @@ def deep_guest() -> dict[str, Built]:
 
 
 _KEPT: list[Any] = []
+_LONGEST_CALL = 7
 
 
 class MachineTarget(Target):
@@ -72,45 +72,59 @@ class Position(NamedTuple):
 class Life:
     """One life of the machine, stepped; ``links``: what was ever on the stack at once."""
 
-    def __init__(self, scenario: Scenario, built: dict[str, Built]) -> None:
-        capstone = pytest.importorskip("capstone")
-        self.disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-        self.machine = Machine(built, scenario)
+    def __init__(
+        self, scenario: Scenario, built: dict[str, Built], from_start: bool = False
+    ) -> None:
+        """``from_start``: also what DriverEntry does before a debugger can attach is recorded."""
         self.shadow: list[tuple[int, int]] = []
         self.links: set[tuple[tuple[int, int], tuple[int, int]]] = set()
-        self.slots: set[tuple[int, int]] = set()  #: (address of the word, return address)
+        if from_start:
+            life = self
+
+            class Recorded(Machine):
+                """Its start is stepped, too."""
+
+                def run_start(self) -> None:
+                    life.machine = self
+                    while self.get("rip"):
+                        life.step()
+
+            self.machine: Machine = Recorded(built, scenario)
+        else:
+            self.machine = Machine(built, scenario)
 
     def positions(self, limit: int = 1 << 30) -> Iterator[Position]:
         """Every instruction of the scenario's requests, before it is carried out."""
-        machine, shadow = self.machine, self.shadow
-        traps = [
-            image for image in machine.filters.values() if "Interrupt" in image.symbols
-        ]  # fmt: skip
+        machine = self.machine
         count = 0
         for request in machine.scenario.requests:
             machine.ask(request)
             while machine.busy and count < limit:
-                rip = machine.get("rip")
-                code = next(self.disassembler.disasm(machine.read(rip, 16), rip, 1))
                 registers = {name: machine.get(name) for name in GENERAL}
-                yield Position(registers, shadow[::-1])
-                rsp = registers["rsp"]
-                if code.mnemonic == "call":
-                    self._push(rip + code.size, rsp)
-                assert machine.run(1) == "ran"
+                yield Position(registers, self.shadow[::-1])
+                self.step()
                 count += 1
-                is_back = code.mnemonic == "ret" or (code.mnemonic, code.op_str) == ("jmp", "r11")
-                if is_back and shadow:
-                    shadow.pop()
-                for image in traps:
-                    if machine.get("rip") == image.address("Trap"):
-                        stored = machine.read(machine.get("rsp") + 32, 8)
-                        back = image.address("Resumed")
-                        shadow.append((back, int.from_bytes(stored, "little")))
+
+    def step(self) -> None:
+        """Carries out one instruction and records what it did to the stack."""
+        machine, shadow = self.machine, self.shadow
+        before, rsp = machine.get("rip"), machine.get("rsp")
+        state = machine.run(1)
+        now, top = machine.get("rip"), machine.get("rsp")
+        assert state == "ran" or not now, (state, hex(before))
+        if shadow and (now, top) == shadow[-1]:
+            shadow.pop()
+        elif top == rsp - 8:
+            back = int.from_bytes(machine.read(top, 8), "little")
+            if before < back <= before + _LONGEST_CALL and now != back:
+                self._push(back, rsp)
+        for image in machine.filters.values():
+            if "Trap" in image.symbols and now == image.address("Trap"):
+                stored = machine.read(top + 32, 8)
+                shadow.append((image.address("Resumed"), int.from_bytes(stored, "little")))
 
     def _push(self, back: int, rsp: int) -> None:
         slot = (rsp - 8, back)
-        self.slots.add(slot)
         if self.shadow:
             outer, top = self.shadow[-1]
             self.links.add((slot, (top - 8, outer)))

@@ -6,7 +6,7 @@ look does not prove a hang is part of the sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..absence import Absent
 from ..records import Anomaly, Evidence, Frame, Processor
@@ -20,15 +20,24 @@ _ONE_LOOK = (
 
 def check(seen: Seen) -> Iterator[Anomaly]:
     """Each processor that is inside a callback."""
-    for row in seen["processors"]:
-        name = known(row.filter)
-        if name is None or row.origin.confidence == "guess":
-            continue
-        yield _inside(row, [f for f in seen["frames"] if _is_of(f, row)])
+    for row, frames in inside(seen["processors"], seen["frames"]):
+        yield _inside(row, frames)
+
+
+def inside(
+    processors: Iterable[Processor], frames: Iterable[Frame]
+) -> Iterator[tuple[Processor, list[Frame]]]:
+    """The processors that are inside a filter, each with the frames of its stack."""
+    listed = list(frames)
+    for row in processors:
+        if known(row.filter) is not None and row.origin.confidence != "guess":
+            yield row, [frame for frame in listed if _is_of(frame, row)]
 
 
 def _is_of(frame: Frame, row: Processor) -> bool:
-    return frame.processor == row.processor and not str(frame.stack_of).startswith("stale")
+    is_known = known(frame.stack_of) is not None and not str(frame.stack_of).startswith("stale")
+    same = frame.origin.source == row.origin.source and frame.processor == row.processor
+    return is_known and same
 
 
 def caller_of(frames: Sequence[Frame], module: object) -> Frame | None:
@@ -42,7 +51,8 @@ def caller_of(frames: Sequence[Frame], module: object) -> Frame | None:
     return None
 
 
-def _inside(row: Processor, frames: Sequence[Frame]) -> Anomaly:
+def sentence(row: Processor, frames: Sequence[Frame]) -> str:
+    """Where a processor is, as far as that is known."""
     callback = known(row.callback)
     number = "The processor" if known(row.processor) is None else f"Processor {row.processor}"
     what = f"{callback} of {row.filter}" if callback else f"{row.filter}"
@@ -54,6 +64,11 @@ def _inside(row: Processor, frames: Sequence[Frame]) -> Anomaly:
     text += "."
     if not callback:
         text += " Which callback, if any, is not determined."
+    return f"{text} {_ONE_LOOK}."
+
+
+def _inside(row: Processor, frames: Sequence[Frame]) -> Anomaly:
+    text, caller = sentence(row, frames), caller_of(frames, row.filter)
     evidence = [
         Evidence("instruction_pointer", row.instruction_pointer, "Address", str(row.symbol)),
         Evidence("stack_pointer", row.stack_pointer, "Address"),
@@ -69,11 +84,11 @@ def _inside(row: Processor, frames: Sequence[Frame]) -> Anomaly:
     facts = {
         "processor": None if isinstance(row.processor, Absent) else row.processor,
         "filter": row.filter,
-        "callback": callback,
+        "callback": known(row.callback),
         "instruction_pointer": row.instruction_pointer,
         "stack_pointer": row.stack_pointer,
     }
     return Anomaly(
-        "callback-executing", f"{text} {_ONE_LOOK}.", row.origin, str(row.filter),
+        "callback-executing", text, row.origin, str(row.filter),
         tuple(evidence), facts,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from ..layouts.crashdmp import knows_state
 from ..names import drivers
 from ..records import Callback, Finding, Machine, Records, Stage
 from ..tables import rows_of
-from . import snapshots
+from . import snapshots, stacks
 from .calls import call_lines
 
 #: findings that change what "a dump was written" means -> words added to that sentence
@@ -44,8 +44,8 @@ def sentences(records: Records) -> list[str]:
     from . import story  # it uses this module
 
     if story.is_case(records):
-        return story.sentences(records)
-    return [*_story(records), *_verdict(records)]
+        return [*stacks.sentences(records), *story.sentences(records)]
+    return [*stacks.sentences(records), *_story(records), *_verdict(records)]
 
 
 def filter_sentences(records: Records) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
+from ..checks import executing
 from ..records import Frame, Processor, Records
 
 TITLE = "Processors and call stacks"
@@ -24,6 +25,14 @@ class Block(NamedTuple):
     title: str
     rows: list[tuple[str, ...]]
     notes: list[str]
+
+
+def sentences(records: Records) -> list[str]:
+    """What the answer leads with: processors that are inside a filter."""
+    return [
+        executing.sentence(row, frames)
+        for row, frames in executing.inside(records["processors"], records["frames"])
+    ]
 
 
 def blocks(records: Records) -> Iterator[Block]:

@@ -5,12 +5,13 @@ Invariant: a word that is part of a chain is not repeated as a hint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..absence import Absent
 from ..dumpfile import KernelDump
 from ..dumpstack import residue
-from ..records import Frame, Module, Records, Residue
+from ..records import Callback, Frame, Module, Origin, Processor, Records, Residue
 from ..stacks import executing
 from ..symbols import Names
 from ..symbols.images import Images
@@ -36,6 +37,7 @@ def add(
     caught = dump.caught()
     known = executing.Known.of(out["callbacks"], out["extensions"], images.modules)
     out.add(*executing.rows(caught, images, names, known, architecture))
+    out.tables["callbacks"] = list(_called(out["callbacks"], out["processors"]))
     if hints:
         touched = {row.stack_of for row in hints}
         pieces = [region for region in regions if region.owner in touched]
@@ -43,6 +45,22 @@ def add(
         out.add(*executing.stale_rows(pieces, images, names, architecture, rows, caught))
     in_chains = {frame.origin.address for frame in out["frames"]}
     out.add(*(row for row in hints if row.origin.address not in in_chains))
+
+
+def _called(rows: Sequence[Callback], processors: Sequence[Processor]) -> Iterator[Callback]:
+    """The callbacks, with those that a processor is inside of as called."""
+    inside: dict[tuple[Any, Any], Origin] = {
+        (row.filter, row.callback): row.origin
+        for row in processors
+        if isinstance(row.callback, str) and row.origin.confidence != "guess"
+    }
+    for row in rows:
+        origin = inside.get((row.filter, row.callback))
+        if origin is not None and row.was_called not in ("yes", "no"):
+            how = f"{row.origin.how}; a processor is inside it ({origin.how})"
+            sure = "yes" if origin.confidence == "certain" else "likely"
+            row = row._replace(was_called=sure, origin=row.origin._replace(how=how))
+        yield row
 
 
 def refusals(dump: KernelDump, names: Names) -> None:

@@ -234,12 +234,16 @@ class Machine:
         top = STACKS + STACK_SIZE - 0x108
         self.set("rsp", top)
         self.set("rip", self.crashdmp.address("DriverEntry"))
-        self.uc.emu_start(self.get("rip"), 0, count=1_000_000)  # returns to address 0
+        self.run_start()  # returns to address 0
         assert self.get("rip") == 0
         self.set("rsp", top)
         self.set("rip", self.nt.address("KiSystemStartup"))
         self.parked = bytes(self.context())
         self.write(PROCESSORS + PRCB + 0x1C0, self.parked)
+
+    def run_start(self) -> None:
+        """Runs DriverEntry of crashdmp, before a debugger can attach."""
+        self.uc.emu_start(self.get("rip"), 0, count=1_000_000)
 
     def _interrupted(self, uc: Uc, number: int, _data: object) -> None:
         self.interrupt = number
