@@ -30,7 +30,7 @@ class Block(NamedTuple):
 def sentences(records: Records) -> list[str]:
     """What the answer leads with: processors that are inside a filter."""
     return [
-        executing.sentence(row, frames)
+        fmt.clean(executing.sentence(row, frames), 1000)
         for row, frames in executing.inside(records["processors"], records["frames"])
     ]
 
