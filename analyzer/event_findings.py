@@ -102,28 +102,26 @@ def is_early(clock: int, boots: Sequence[int]) -> bool:
     return clock >= 0 and at < len(boots) and boots[at] <= clock + EARLY_NS
 
 
-def contradictions(failed: Iterable[Clue], created: Sequence[Clue]) -> Iterator[Anomaly]:
+def contradictions(clues: Iterable[Clue]) -> Iterator[Anomaly]:
     """161 (failed) and 162 (created) of one restart."""
-    for clue in failed:
-        near = (c for c in created if _apart(c, clue) <= SAME_CRASH_NS)
-        other = next(near, None)
-        if other is not None:
-            seconds = _apart(other, clue) / _SECOND
-            yield Anomaly(
-                "event-dump-outcome-contradictory",
-                f"Event 161 (failed) and 162 (created) were logged {seconds:.0f} s apart.",
-                clue.origin,
-                "volmgr",
-                (
-                    Evidence("161", clue.origin.how, origin=clue.origin),
-                    Evidence("162", other.origin.how, origin=other.origin),
-                ),
-            )
-
-
-def _apart(one: Clue, other: Clue) -> int:
-    times = [clue.time for clue in (one, other) if isinstance(clue.time, int)]
-    return max(times) - min(times) if len(times) == 2 else SAME_CRASH_NS + 1
+    timed = [(c.time, c) for c in clues if c.provider == events.VOLMGR and c.time is not None]
+    created = sorted(((t, c) for t, c in timed if c.event_id == 162), key=lambda pair: pair[0])
+    times = [time for time, _ in created]
+    for time, failed in timed:
+        at = bisect_left(times, time - SAME_CRASH_NS)
+        if failed.event_id != 161 or at == len(times) or times[at] - time > SAME_CRASH_NS:
+            continue
+        other = created[at][1]
+        seconds = abs(times[at] - time) / _SECOND
+        yield Anomaly(
+            "event-dump-outcome-contradictory",
+            f"Event 161 (failed) and 162 (created) were logged {seconds:.0f} s apart.",
+            failed.origin,
+            "volmgr",
+            tuple(
+                Evidence(str(c.event_id), c.origin.how, origin=c.origin) for c in (failed, other)
+            ),
+        )
 
 
 def clue(event: RawEvent, decoded: Decoded, origin: Origin) -> Clue | None:

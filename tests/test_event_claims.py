@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from test_event_forms import fault
 from test_events_alike import NS, tree
 
+import analyzer
 from analyzer import cli, event_findings, sources
 from analyzer.names import events
 from analyzer.sources import event_log
@@ -222,3 +224,32 @@ def test_start_up_needs_none_of_this(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, encoding="utf-8",
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def _many(kind: str, count: int) -> cases.EventLog:
+    """A log of one kind of event, half an hour apart, then of another."""
+    log = cases.EventLog()
+    for number in range(2 * count):
+        day, half = divmod(number, 48)
+        when = f"{2000 + day // 336}-{day // 28 % 12 + 1:02d}-{day % 28 + 1:02d}"
+        when += f"T{half // 2:02d}:{half % 2 * 30:02d}:00"
+        second = number >= count
+        if kind == "contradictions":
+            log.add(when, "volmgr", 162 if second else 161, DEVICE)
+        elif second:
+            log.add(when, "volmgr", 161, DEVICE)
+        else:
+            log.power(when, None)
+    return log
+
+
+@pytest.mark.parametrize("kind", ["contradictions", "starts"])
+def test_many_events_cost_no_more_than_their_number(tmp_path: Path, kind: str) -> None:
+    """Three times as many take less than five times as long."""
+    took = []
+    for count in (2_000, 6_000):
+        path = write(tmp_path, _many(kind, count))
+        began = time.process_time()
+        analyzer.open(path)
+        took.append(time.process_time() - began)
+    assert took[1] < max(5 * took[0], 1.0), took

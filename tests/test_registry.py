@@ -336,3 +336,81 @@ def test_damaged_line_costs_only_itself(tmp_path: Path) -> None:
     assert evidence_lines(found) == [
         "line 5: data of 'EnableLogFile' cannot be read", "line 6: not a value",
     ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- page files, KMDF drivers
+
+
+MEMORY = {"Session Manager": {"Memory Management": {"PagingFiles": [r"C:\pagefile.sys 512 1024"]}}}
+
+
+def both(tmp_path: Path, services: dict[str, Any], **control: Any) -> list[Records]:
+    """The same settings from a hive and from an export."""
+    used = {**HIVE_CONTROL, **control}
+    made = tree(used, services)
+    made["ControlSet001"]["Control"].update(MEMORY)
+    keys: dict[str, dict[str, object]] = {CONTROL.replace("HKLM", "HKEY_LOCAL_MACHINE"): used}
+    root = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet"
+    keys[rf"{root}\Control\Session Manager\Memory Management"] = {
+        "PagingFiles": [r"C:\pagefile.sys 512 1024"]
+    }
+    for name, values in services.items():
+        keys[rf"{root}\Services\{name}"] = {
+            key: value for key, value in values.items() if not isinstance(value, dict)
+        }
+        if "Parameters" in values:
+            keys[rf"{root}\Services\{name}\Parameters\Wdf"] = values["Parameters"]["Wdf"]
+    text = generator_logs.reg(keys).encode("utf-16")
+    return [read(tmp_path, hive_writer.write(made)), read(tmp_path, text, "x.reg")]
+
+
+@pytest.mark.parametrize("is_kmdf", [True, False])
+def test_a_kmdf_driver_among_the_filters_is_a_finding(tmp_path: Path, is_kmdf: bool) -> None:
+    """By the key that the framework makes below the service; without it nothing is said."""
+    service: dict[str, Any] = {"ImagePath": "@System32\\drivers\\veracrypt.sys", "Start": 0}
+    if is_kmdf:
+        service["Parameters"] = {"Wdf": {"WdfMajorVersion": 1}}
+    for records in both(tmp_path, {"veracrypt": service}):
+        found = [a.subject for a in records.anomalies if a.rule == "registry-filter-kmdf"]
+        assert found == ["veracrypt.sys"] * is_kmdf
+
+
+def test_the_page_file_is_a_setting_with_its_limit(tmp_path: Path) -> None:
+    """PagingFiles holds path, smallest and largest size in MB; zero leaves it to Windows."""
+    for records in both(tmp_path, {}):
+        assert settings(records)["PagingFiles[0]"] == (
+            r"C:\pagefile.sys 512 1024", "page file of at most 1,024 MB",
+        )  # fmt: skip
+    from analyzer.sources.registry_meaning import page_file_limit
+
+    assert page_file_limit(r"C:\pagefile.sys 512 1024") == 1024 << 20
+    assert page_file_limit(r"C:\pagefile.sys 0 0") is None
+    assert page_file_limit(r"?:\pagefile.sys") is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "dedicated", "is_small"),
+    [(300, False, True), (9000, False, False), (300, True, False)],
+)
+def test_a_page_file_that_cannot_hold_the_dump_agrees_with_the_log(
+    tmp_path: Path, limit: int, dedicated: bool, is_small: bool
+) -> None:
+    """The log says that the dump did not fit; with a dedicated dump file another took it."""
+    import generator_cases
+
+    import analyzer
+
+    story = generator_cases.stories()["dump-file-too-small"].files
+    root = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control"
+    control: dict[str, object] = {"CrashDumpEnabled": 7, "EnableLogFile": 1}
+    control.update({"DedicatedDumpFile": r"D:\d.sys"} if dedicated else {})
+    memory: dict[str, object] = {"PagingFiles": [rf"C:\pagefile.sys 16 {limit}"]}
+    keys = {rf"{root}\CrashControl": control, rf"{root}\Session Manager\Memory Management": memory}
+    (tmp_path / "x.reg").write_bytes(generator_logs.reg(keys).encode("utf-16"))
+    (tmp_path / "DumpStack.log").write_bytes(story["DumpStack.log"])
+    found = [
+        f for f in analyzer.open(tmp_path).records["findings"] if f.rule == "case-dump-too-small"
+    ]
+    assert [f"the page file may have {limit} MB at most" in f.text for f in found] == [
+        True
+    ] * is_small

@@ -13,6 +13,7 @@ from ..absence import is_absent
 from ..files import called
 from ..names import progress
 from ..records import Anomaly, Crash, Evidence, Machine, Origin, Records
+from ..sources.registry_meaning import page_file_limit
 from ..tables import iso_time
 from . import case_filters
 from .case_seen import CaseSeen, in_words, joined, leading, listed
@@ -125,6 +126,7 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
                 # a size that would have been enough, or was set later, agrees with nothing
                 if _is_number(size) and 0 < int(size, 0) << 20 < needed:
                     said.append((setting.origin, f"DumpFileSize is {int(size, 0):,} MB"))
+            said += _page_file_limit(seen, registry, needed)
         said += [
             (other.origin, "event 161 says that there was no space")
             for other in seen.told("event-dump-failed")
@@ -143,6 +145,23 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
         yield joined(
             "case-dump-too-small", text, anomaly.origin, "dump file", leading(anomaly), *pieces
         )
+
+
+def _page_file_limit(seen: CaseSeen, registry: str, needed: int) -> list[tuple[Origin, str]]:
+    """That the page file may not become as large as the dump, where it takes the dump."""
+    if seen.settings(registry, "DedicatedDumpFile"):
+        return []
+    files = [
+        s
+        for s in seen.records["settings"]
+        if s.origin.source == registry and str(s.name).lower().startswith("pagingfiles[")
+    ]
+    limits = [page_file_limit(str(s.value)) for s in files]
+    known = [limit for limit in limits if limit is not None]
+    if not known or len(known) < len(limits) or max(known) >= needed:
+        return []
+    words = f"the page file may have {max(known) >> 20:,} MB at most"
+    return [(files[known.index(max(known))].origin, words)]
 
 
 def _needed(seen: CaseSeen, source: str) -> int:

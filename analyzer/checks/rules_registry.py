@@ -45,6 +45,18 @@ REGISTRY = (
         "DumpFilters.",
     ),
     Rule(
+        "registry-filter-kmdf",
+        "warning",
+        "A KMDF driver is registered as a dump filter",
+        "The service of an entry of DumpFilters has the key Parameters\\Wdf, which the driver "
+        "framework makes.",
+        "The entry of such a driver belongs to the framework and takes a driver object; crashdmp "
+        "calls it with FILTER_EXTENSION and FILTER_INITIALIZATION_DATA. A driver author saw it "
+        "crash there, in FxDriverEntry.",
+        "Put the dump filter into a driver of its own that does not use the framework, and "
+        "register that.",
+    ),
+    Rule(
         "registry-filter-name-odd",
         "warning",
         "An entry of DumpFilters is not a plain file name",

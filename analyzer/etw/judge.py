@@ -66,9 +66,7 @@ class Judge:
 
     def end(self) -> Iterator[Anomaly]:
         """What only all of them say."""
-        volmgr = [c for c in self._clues if c.provider == events.VOLMGR]
-        failed = [c for c in volmgr if c.event_id == 161]
-        yield from event_findings.contradictions(failed, [c for c in volmgr if c.event_id == 162])
+        yield from event_findings.contradictions(self._clues)
         before = self._before_an_end()
         if before:
             ends = sum(c.tells == events.RESTART for c in self._clues)

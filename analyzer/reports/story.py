@@ -169,7 +169,7 @@ def _maybe_one(index: Index) -> Iterator[str]:
             key = (row.bugcheck, *(getattr(row, f"parameter{n}") for n in range(1, 5)))
             if not any(map(is_absent, key)) and any(key[1:]):
                 numbers = named.setdefault(key, [])
-                numbers += [] if number in numbers else [number]
+                numbers += [] if numbers[-1:] == [number] else [number]
     for numbers in named.values():
         kinds = [row.tells for number in numbers for row in index.by_number[number]]
         if len(numbers) > 1 and len(set(kinds)) == len(kinds):  # one crash has one of each

@@ -196,9 +196,7 @@ def _findings(kept: Sequence[_Kept]) -> Iterator[Anomaly]:
         elif 0 <= one.clock < settled:
             excuse = event_findings.NOT_LATER
         yield from event_findings.findings(one.raw, one.decoded, one.origin, excuse)
-    volmgr = [c for c in clues if c.provider == events.VOLMGR]
-    failed = [c for c in volmgr if c.event_id == 161]
-    yield from event_findings.contradictions(failed, [c for c in volmgr if c.event_id == 162])
+    yield from event_findings.contradictions(clues)
 
 
 def _settled_since(kept: Sequence[_Kept]) -> int:

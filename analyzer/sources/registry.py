@@ -31,7 +31,9 @@ def collect(path: str) -> Records:
     registry = registry_hive.read(path) if head[:4] == b"regf" else registry_text.read(path)
     records = Records()
     records.add(_source(path, size, registry))
-    control = registry.crash_control()
+    control, memory = registry.crash_control(), registry.memory()
+    if memory is not None:
+        records.add(*_page_files(path, memory))
     if control is not None:
         records.add(*_control_settings(path, control))
         for driver in registry_findings.filters_of(control):
@@ -71,6 +73,17 @@ def _control_settings(path: str, control: KeyValues) -> Iterator[Setting]:
                 continue
         words = meaning_of(value.name, value.data, control)
         yield Setting(control.path, value.name, text_of(value.data), words, origin)
+
+
+def _page_files(path: str, memory: KeyValues) -> Iterator[Setting]:
+    """The page files; the first on the boot volume takes the dump where none is dedicated."""
+    for value in memory.values:
+        if value.name.lower() in ("pagingfiles", "existingpagefiles"):
+            entries = value.data if isinstance(value.data, list) else [value.data]
+            for index, entry in enumerate(entries):
+                name = f"{value.name}[{index}]"
+                words = meaning_of(name, entry, memory)
+                yield Setting(memory.path, name, text_of(entry), words, Origin(path, value.where))
 
 
 def _service_settings(path: str, service: KeyValues) -> Iterator[Setting]:

@@ -131,6 +131,15 @@ def _filters(registry: Registry, control: KeyValues, origin: Origin) -> Iterator
             entry[:100],
             evidence,
         )
+        if registry.is_kmdf(entry):
+            yield Anomaly(
+                "registry-filter-kmdf",
+                f"{entry[:100]} is registered as a dump filter, and its service is that of a KMDF "
+                "driver.",
+                origin,
+                entry[:100],
+                evidence,
+            )
         service = registry.service(entry)
         if service is None and registry.has_services():
             yield Anomaly(

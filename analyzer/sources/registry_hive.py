@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError, UnsupportedError, UsageError
 from ..files import FileBytes
-from .registry_keys import CRASH_CONTROL, KeyValues, Registry, RegValue
+from .registry_keys import CRASH_CONTROL, MEMORY, WDF, KeyValues, Registry, RegValue
 from .registry_text import decode
 
 #: a SYSTEM hive has about 20 MB; regipy holds the whole file in memory
@@ -39,6 +39,7 @@ _ASCII_NAME = 1
 _SET = re.compile(r"ControlSet\d{3}", re.IGNORECASE)
 #: what a service key is asked for
 _SERVICE = ("imagepath", "start", "type")
+_PAGING = ("pagingfiles", "existingpagefiles")
 
 
 def read(path: str) -> Registry:
@@ -84,12 +85,24 @@ def _control_set(registry: Registry, data: FileBytes, name: str, node: Any) -> N
     if crash is not None:
         below = f"{name}\\{CRASH_CONTROL}"
         _fill(registry, data, registry.key(below, f"HKLM\\SYSTEM\\{below}"), crash)
+    manager = _child(registry, control, "Session Manager") if control is not None else None
+    memory = _child(registry, manager, "Memory Management") if manager is not None else None
+    if memory is not None:
+        below = f"{name}\\{MEMORY}"
+        _fill(registry, data, registry.key(below, f"HKLM\\SYSTEM\\{below}"), memory, _PAGING)
     services = _child(registry, node, "Services")
     if services is None:
         return
+    held = registry.controls.get(name.lower())
+    filters = held.get("DumpFilters") if held is not None else None
+    stems = [str(f).lower().removesuffix(".sys") for f in filters or [] if filters]
     for service, child in _children(registry, services, MOST_SERVICES):
         below = f"{name}\\Services\\{service}"
         _fill(registry, data, registry.key(below, f"HKLM\\SYSTEM\\{below}"), child, _SERVICE)
+        if service.lower() in stems:
+            parameters = _child(registry, child, "Parameters")
+            if parameters is not None and _child(registry, parameters, "Wdf") is not None:
+                registry.key(f"{below}\\{WDF}", f"HKLM\\SYSTEM\\{below}\\{WDF}")
 
 
 def _fill(

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 #: below a control set
 CRASH_CONTROL = r"Control\CrashControl"
+MEMORY = r"Control\Session Manager\Memory Management"
+#: below a service: the framework's key; only a KMDF driver has it
+WDF = r"Parameters\Wdf"
 _WANTED = re.compile(
     r"(?i)(?:(?P<set>CurrentControlSet|ControlSet\d{3})\\"
-    r"(?:(?P<control>Control\\CrashControl)|Services\\(?P<service>[^\\]+))|(?P<select>Select))"
+    r"(?:(?P<control>Control\\CrashControl)|(?P<memory>Control\\Session Manager\\Memory Management)"
+    r"|Services\\(?P<service>[^\\]+)(?P<wdf>\\Parameters\\Wdf)?)|(?P<select>Select))"
 )
 
 
@@ -43,7 +47,9 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.controls: dict[str, KeyValues] = {}  #: control set (lower case) -> CrashControl
+        self.memories: dict[str, KeyValues] = {}  #: the same -> Memory Management
         self.services: dict[tuple[str, str], KeyValues] = {}
+        self.frameworks: set[tuple[str, str]] = set()  #: services that are KMDF drivers
         self.sets: dict[str, str] = {}  #: control set in lower case -> as spelled
         self.select: KeyValues | None = None
         self.damage: list[str] = []
@@ -62,6 +68,11 @@ class Registry:
         self.sets.setdefault(which, match["set"])
         if match["control"]:
             return self.controls.setdefault(which, key)
+        if match["memory"]:
+            return self.memories.setdefault(which, key)
+        if match["wdf"]:
+            self.frameworks.add((which, match["service"].lower()))
+            return key
         return self.services.setdefault((which, match["service"].lower()), key)
 
     def current(self) -> str:
@@ -76,6 +87,18 @@ class Registry:
     def crash_control(self) -> KeyValues | None:
         """CrashControl of the current control set."""
         return self.controls.get(self.current().lower())
+
+    def memory(self) -> KeyValues | None:
+        """Memory Management of the current control set."""
+        return self.memories.get(self.current().lower())
+
+    def is_kmdf(self, driver_file: str) -> bool:
+        """True when the service of a driver has the key of the framework."""
+        service = self.service(driver_file)
+        if service is None:
+            return False
+        name = service.path.rpartition("\\")[2].lower()
+        return (self.current().lower(), name) in self.frameworks
 
     def has_services(self) -> bool:
         """True when the file holds service keys of the current control set at all."""

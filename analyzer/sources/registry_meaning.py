@@ -52,6 +52,10 @@ _TYPE = {1: "kernel driver", 2: "file system driver"}
 def meaning_of(name: str, data: Any, key: KeyValues) -> Any:
     """One value in words; absent when its meaning is not known."""
     lower = name.lower()
+    if lower.startswith("pagingfiles["):
+        return _page_file(str(data))
+    if lower.startswith("existingpagefiles["):
+        return "a page file that Windows opened"
     if lower.startswith("dumpfilters["):
         return _filter(str(data), int(re.sub(r"\D", "", lower) or 0))
     if lower == "dumpfilters":
@@ -104,6 +108,19 @@ def _filter(entry: str, index: int) -> str:
     owner = driver.owner if driver else "owner not known to this tool"
     order = "first" if index == 0 else f"number {index + 1}"
     return f"dump filter, {order} to be called; {owner}"
+
+
+def page_file_limit(entry: str) -> int | None:
+    """The largest size in bytes that a page file may have; None where Windows chooses it."""
+    match = re.fullmatch(r"(.+?)\s+(\d{1,9})\s+(\d{1,9})\s*", entry)
+    return int(match[3]) << 20 if match and int(match[3]) else None
+
+
+def _page_file(entry: str) -> str:
+    limit = page_file_limit(entry)
+    if limit is None:
+        return "page file; Windows chooses its size"
+    return f"page file of at most {limit >> 20:,} MB"
 
 
 def _number(data: Any) -> int | None:
