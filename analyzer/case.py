@@ -134,6 +134,8 @@ def open_case(
     paths, options = listed(paths), {name: listed(value) for name, value in options.items()}
     if not paths:
         raise UsageError("no file was given")
+    if dry_run is not None and progress is not None:
+        dry_run = dry_run._replace(progress=progress)
     gathered = gather(paths)
     try:
         gathered.finish()

@@ -51,6 +51,7 @@ EXPECTED: dict[str, tuple[str, Any, str]] = {
     "RunsOnce": (RETURNS, OK, ""),
     "PointerFromData": (RETURNS, OK, ""),
     "FloatingPoint": (RETURNS, OK, ""),
+    "WritesConstant": (FAULTS, None, "in the read-only section .rdata"),
     "Strings": (RETURNS, OK, ""),
     "Aes": (RETURNS, OK, ""),
     "ProcessorBlock": (RETURNS, OK, ""),
@@ -122,6 +123,8 @@ def test_each_driver_ends_as_its_source_says(architecture: str, name: str) -> No
     """Outcome, status and words."""
     row = all_starts(architecture)[name]
     outcome, status, words = EXPECTED[name]
+    if (architecture, name) == ("x86", "WritesConstant"):  # not protected there
+        outcome, status, words = RETURNS, OK, ""
     assert (row.outcome, row.status or None) == (outcome, status or None), row.text
     assert words in str(row.text)
     assert str(row.text).startswith("Called now, Dump_Start ")

@@ -107,6 +107,41 @@ def test_an_endless_loop(name: str, sample: Any, tmp_path: Path, capsys: Any) ->
     assert row["where"] == row["symbol"]
 
 
+#: code put into Dump_Start -> outcome, words
+PATCHES = {
+    "cc": ("stopped", "breakpoint (int 3)"),
+    "fa f4": ("stopped", "executes hlt"),
+    "f3 90 eb fc": ("never returns", "a loop of 2 instructions"),
+    "e4 60 c3": ("stopped", "port input, port 0x60"),
+    "66 ba f8 03 ee c3": ("stopped", "port output, port 0x3f8"),
+    "0f 0b": ("stopped", "executes ud2"),
+    "b9 03 00 00 00 cd 29": ("bugchecks", "fast fail (int 0x29), code 0x3"),
+    "31 c9 31 d2 f7 f1 c3": ("stopped", "divide error exception"),
+    "31 c0 8b 40 10 c3": ("faults", "reads 0x10, an address in the user half"),
+    "31 c0 ff e0": ("faults", "executes 0x0, an address in the user half"),
+    "b9 3a 00 00 00 0f 32 c3": ("stopped", "rdmsr 0x3a"),
+    "c5 fd ef c0 c3": ("stopped", "an AVX instruction"),
+    "0f 22 d8": ("stopped", "write of cr3"),
+    "0f 05": ("stopped", "executes syscall"),
+    "55 eb fd": ("faults", "needs more stack than the 24 KB"),
+    "44 0f 20 c0 c3": ("returns", "0x0000000f"),  # mov rax, cr8: HIGH_LEVEL
+    "48 31 c0 48 ff c0 3d 00 e1 f5 05 7c f6 c3": ("stopped", "1,000,0"),
+    "0f 31 89 c6 0f 31 29 f0 3d 00 2d 31 01 72 f5 31 c0 c3": ("returns", "STATUS_SUCCESS"),
+}
+
+
+@pytest.mark.parametrize("code", PATCHES)
+def test_other_patches(code: str, sample: Any, tmp_path: Path, capsys: Any) -> None:
+    """Each ends as the processor's manual says, or with the name of what is not emulated."""
+    source = sample("healthy-x64-kernel.dmp")
+    path = patched(tmp_path, source, lambda _: bytes.fromhex(code))
+    options = ["--callback", "Dump_Start", "--filter", "dump_acmeflt.sys"]
+    _, rows = run(capsys, path, *options)
+    outcome, words = PATCHES[code]
+    assert rows[0]["outcome"] == outcome, rows[0]["text"]
+    assert words in rows[0]["text"]
+
+
 @pytest.mark.parametrize("name", ["healthy-x64-kernel", "la57-x64-kernel"])
 def test_a_missing_page(name: str, sample: Any, tmp_path: Path, capsys: Any) -> None:
     """Code that reads an address which this dump does not hold: a named stop or a fault."""

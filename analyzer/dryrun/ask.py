@@ -9,8 +9,8 @@ from typing import Callable, NamedTuple
 
 from ..errors import UsageError
 
-#: called with the filter and callback that is next, and how many calls were made
-Progress = Callable[[str, int], None]
+#: called with the callback that is next, how many calls were made and how many there are
+Progress = Callable[[str, int, int], None]
 
 
 class Limits(NamedTuple):

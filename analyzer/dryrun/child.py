@@ -35,6 +35,7 @@ class World:
         }
         self._modules: list[tuple[int, int]] = [tuple(range_) for range_ in setup["modules"]]
         self._target: dict[int, bytes | None] = {}
+        self.read_only: list[tuple[int, int]] = [tuple(span) for span in setup["read_only"]]
         self.made: dict[int, bytes] = {}
         self.states: dict[str, dict[int, bytes]] = {}  #: as earlier calls left memory
         self.now: dict[int, bytes] = {}

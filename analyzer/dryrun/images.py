@@ -58,6 +58,14 @@ class Images:
         found = self._sections[module.base]
         return next((s for s in found if s.start <= address < s.end), None)
 
+    def read_only(self, module: Module) -> list[tuple[int, int]]:
+        """Where the image's sections are not writable."""
+        if not isinstance(module.base, int):
+            return []
+        self.section(module.base)
+        found = self._sections.get(module.base, [])
+        return [(s.start, s.end) for s in found if not s.is_writable]
+
     def is_constant(self, address: int) -> bool:
         """True for what no running code changes: read-only sections, security cookies."""
         section = self.section(address)

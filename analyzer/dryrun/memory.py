@@ -134,6 +134,8 @@ class Memory:
         # Page tables of the emulator may have finer pages (1 KB for ARM64) than the target's.
         entry.paddr = frame + (address & PAGE - 1 & -self.cpu.granule)
         entry.perms = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
+        if access == _WRITE and any(a <= page < b for a, b in self.world.read_only):
+            return self._miss(page, access, entry, address)
         if access == _WRITE:
             self.dirty.add(page)
             entry.perms = unicorn.UC_PROT_ALL

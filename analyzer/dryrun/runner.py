@@ -101,11 +101,12 @@ class _Runner:
         self._stack = ring.stack or (str(module.stack) if module is not None else "")
         started: dict[int, bool] = {}
         no_code: set[int] = set()
-        for step in plan.steps(node, types, callbacks):
+        steps = list(plan.steps(node, types, callbacks))
+        for place, step in enumerate(steps):
             if step.routine in no_code:
                 continue
             if progress is not None:
-                progress(f"{name} {step.callback}", len(self.found))
+                progress(f"calling {step.callback} of {name}", place, len(steps))
             is_started = started.get(step.dump_type, step.callback == "Dump_Start")
             if not is_started:
                 step = step._replace(source="")

@@ -38,7 +38,7 @@ class Shape(NamedTuple):
 
 SHAPES = (
     Shape("nonpaged pool", DOES, NONPAGED, True, "data"),
-    Shape("nonpaged pool, MaxPagesPerWrite pages", DOES, NONPAGED, True, "data", 0),
+    Shape("nonpaged pool, MaxPagesPerWrite pages", MAY, NONPAGED, True, "data", 0),
     Shape("mapped, StartVa elsewhere (11 25H2)", DOES, MAPPED, True, "user"),
     Shape("mapped, StartVa elsewhere, 8 pages", MAY, MAPPED, True, "user", 8),
     Shape("mapped, StartVa at a page that is gone", MAY, MAPPED, True, "stale"),

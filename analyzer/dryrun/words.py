@@ -170,6 +170,9 @@ def _memory(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
         return Outcome(STOPPED, why, pc)
     if scene.base <= address < scene.base + 0x200_0000:
         return Outcome(FAULTS, f"{verb} {shown}, where nothing is mapped", pc)
+    section = scene.images.section(address)
+    if verb == "writes" and section is not None and not section.is_writable:
+        return Outcome(FAULTS, f"writes {shown}, in the read-only section {section.name}", pc)
     half = 1 << (8 * scene.pointer_size - 1)
     if address < half:
         return Outcome(FAULTS, f"{verb} {shown}, an address in the user half", pc)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..absence import Absent
 from ..layouts import mindumpdef
+from ..layouts.ntdddump import WINDOWS_8
 from ..records import Module
 from ..target import Target
 from .images import Images
@@ -84,6 +85,13 @@ def _by_debugger_data(target: Any, kind: str) -> int | None:
     return int(prcb) - (offset or _PRCB_IN_KPCR.get(kind, 0x180))
 
 
+def _protected(target: Target, images: Images, filters: list[Module]) -> list[tuple[int, int]]:
+    """Pages of filters that Windows lets nobody write: 64-bit, Windows 8 and later."""
+    if target.pointer_size == 4 or (isinstance(target.build, int) and target.build < WINDOWS_8):
+        return []
+    return sorted({span for module in filters for span in images.read_only(module)})
+
+
 def setup(target: Target, images: Images, base: int, filters: list[Module]) -> dict[str, Any]:
     """What the child needs to know before the first call."""
     known = images.known()
@@ -100,4 +108,5 @@ def setup(target: Target, images: Images, base: int, filters: list[Module]) -> d
         "known": sorted(known.items()),
         "modules": [[module.base, module.end] for module in images.modules],
         "made": [],
+        "read_only": _protected(target, images, filters),
     }

@@ -96,6 +96,7 @@ START(FloatingPoint) {
     volatile float c = (float)(a / b);
     return (ULONG)(a / b) == 128 && c == 128.0f ? OK : UNSUCCESSFUL;
 }
+START(WritesConstant) { *(volatile UCHAR *)Pattern = (UCHAR)e->Size; return OK; }
 START(Strings) {
 #if defined(_M_ARM64)
     __builtin_memcpy(Buffer, Pattern, 64);
