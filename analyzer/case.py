@@ -259,9 +259,19 @@ def _renamed(part: Records, item: Input) -> Records:
 
 
 def _under(row: Any, item: Input) -> Any:
-    if item.path in (getattr(row, "path", None), getattr(row, "subject", None)):
-        texts = {"path": item.name} if isinstance(row, Source) else {"subject": item.name}
-        row = row._replace(**texts)
+    for field in ("path",) if isinstance(row, Source) else ("subject",):
+        text = getattr(row, field, None)
+        if isinstance(text, str):
+            row = row._replace(**{field: _shown(text, item)})
     if isinstance(row, Anomaly) and item.path in row.text:
         row = row._replace(text=row.text.replace(item.path, item.name))
-    return row._replace(origin=row.origin._replace(source=item.name))
+    return row._replace(origin=row.origin._replace(source=_shown(row.origin.source, item)))
+
+
+def _shown(text: str, item: Input) -> str:
+    """The name of the file for its path, also of a part of it (a session of a log)."""
+    if text == item.path:
+        return item.name
+    if text.startswith(f"{item.path}!"):
+        return item.name + text[len(item.path) :]
+    return text

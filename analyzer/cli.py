@@ -329,7 +329,8 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
     options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in source_options.FLAGS}
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
     options["dry_run"] = dry_run
-    if not _terminal(sys.stderr):
+    is_redacted = getattr(arguments, "redact", False)
+    if is_redacted or not _terminal(sys.stderr):  # the bar names files
         case = open_case(*paths, **options)
     else:
         from .progress import Bar
@@ -338,7 +339,7 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
             case = open_case(*paths, progress=bar, **options)
     found = [str(source.path) for source in case.records["sources"]]
     outputs.protect(target, [name for path in found for name in (path, path.partition("!")[0])])
-    if getattr(arguments, "redact", False):
+    if is_redacted:
         from .population.redact import redact
 
         case.records = redact(case.records)

@@ -16,6 +16,8 @@ from .errors import InputError, UsageError
 from .files import real_path, reason
 
 STDOUT = "-"
+#: what stands there is a stream that somebody opened, even where it leads to a file
+_STREAMS = ("/dev/", "/proc/")
 
 
 def protect(target: str, inputs: Iterable[str]) -> None:
@@ -69,7 +71,7 @@ def replacing(target: str) -> Iterator[str]:
     staged = ""
     try:
         real, mode = _resolved(target)
-        if mode is not None and not stat.S_ISREG(mode):
+        if target.startswith(_STREAMS) or (mode is not None and not stat.S_ISREG(mode)):
             yield target
             return
         if mode is not None and not os.access(real, os.W_OK):
@@ -96,7 +98,7 @@ def replacing(target: str) -> Iterator[str]:
 def _resolved(target: str) -> tuple[str, int | None]:
     try:
         real = real_path(target)
-        return real, os.stat(real).st_mode
+        return real, os.stat(target).st_mode  # of a pipe there is no real path
     except FileNotFoundError:
         return real, None
     except ValueError as error:  # a NUL in the name

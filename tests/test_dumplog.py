@@ -572,3 +572,128 @@ def test_our_own_limit_is_not_told_as_a_full_log(more: int, tmp_path: Path) -> N
     found = rules(collect(str(path)))
     assert ("log-limit-reached" in found) == bool(more)
     assert not more or {"log-full", "log-cut", "log-unfinished"}.isdisjoint(found)
+
+
+# ---------------------------------------------------------------- limits: just below, just above
+
+
+def told_of(lines: list[str], **options: Any) -> Records:
+    """The records of a log of these lines."""
+    data = generator_logs.build(lines, **options)
+    return from_bytes("x", data, len(data))
+
+
+@pytest.mark.parametrize(("ms", "is_slow"), [(10_000, False), (10_001, True)])
+def test_limit_of_a_slow_start(ms: int, is_slow: bool) -> None:
+    """Ten seconds are still usual."""
+    records = told_of(generator_logs.kernel(first=ms, write_ms=5000))
+    assert ("log-start-slow" in rules(records)) == is_slow
+
+
+@pytest.mark.parametrize(("ms", "is_slow"), [(51_200, False), (51_300, False), (51_600, True)])
+def test_limit_of_a_slow_write(ms: int, is_slow: bool) -> None:
+    """262,144 pages are 1,024 MB: in 51.2 s 20 MB/s, in 51.3 s 20.0 when rounded, then 19.8."""
+    assert ("log-write-slow" in rules(told_of(generator_logs.kernel(write_ms=ms)))) == is_slow
+
+
+@pytest.mark.parametrize(("rate", "is_stalled"), [(3, False), (2, True)])
+def test_limit_of_a_stalled_chunk(rate: int, is_stalled: bool) -> None:
+    """At 2 MB/s a twentieth of 4 GB takes over 100 s."""
+    records = told_of(generator_logs.kernel(rates=[200, rate]))
+    assert ("log-write-stalled" in rules(records)) == is_stalled
+
+
+@pytest.mark.parametrize(("room", "is_full"), [(128, False), (127, True)])
+def test_limit_of_a_full_log(room: int, is_full: bool) -> None:
+    """A line of 128 bytes still had room, so its lack means something."""
+    lines = generator_logs.kernel()[:-1]
+    used = len(generator_logs.build(lines).rstrip(b"\0"))
+    filler = "Progress 0x00000043"
+    while used + len(filler) + 2 <= generator_logs.SIZE - room:
+        lines.append(filler)
+        used += len(filler) + 2
+    # the last line takes what is left
+    lines[-1] += " " * (generator_logs.SIZE - room - used)
+    found = rules(told_of(lines))
+    assert ("log-full" in found) == is_full
+    assert ("log-unfinished" in found) != is_full
+
+
+@pytest.mark.parametrize("count", [20, 21, 22])
+def test_limit_of_single_lines(count: int) -> None:
+    """Twenty are shown one by one, the rest as a count."""
+    records = told_of([*generator_logs.minidump()[:-1], *["odd line"] * count])
+    unknown = [a for a in records.anomalies if a.rule == "log-line-unrecognised"]
+    assert len(unknown) == min(count, 21)
+    assert count < 21 or unknown[-1].text == f"{count - 20} more lines were not understood."
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("#BugCheckCode 0x00000000FFFFFFFF", "bugcheck", 0xFFFFFFFF),
+        ("#BugCheckCode 0x0000000100000000", "bugcheck", None),
+        ("#BugCheckP1 0xFFFFFFFFFFFFFFFF", "parameter1", 0xFFFFFFFFFFFFFFFF),
+        ("#BugCheckP1 0x10000000000000000", "parameter1", None),
+    ],
+)
+def test_limits_of_the_bugcheck(line: str, field: str, value: int | None) -> None:
+    """A code has 32 bits, a parameter 64; what has more is not one."""
+    name = line.split(" ", maxsplit=1)[0]
+    lines = [line if old.startswith(name) else old for old in generator_logs.kernel()]
+    (machine,) = told_of(lines)["machine"]
+    got = getattr(machine, field)
+    assert (None if is_absent(got) else got) == value
+    assert len([row for row in told_of(lines)["stages"] if row.stage == "bugcheck"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("1970/01/01 00:00:00", 0),
+        ("1969/12/31 23:59:59", None),
+        ("2262/04/11 23:47:15", 9223372035),  # date -u -d '2262-04-11 23:47:15' +%s
+        ("2262/04/11 23:47:17", None),  # 2**63 ns are 9,223,372,036.85 s
+        ("2026/13/01 00:00:00", None),
+    ],
+)
+def test_limits_of_the_time(date: str, seconds: int | None) -> None:
+    """1970 to 2262 fit the column."""
+    lines = generator_logs.kernel()
+    lines[0] = f"Dump stack initialized at UTC: {date}, local time: {date}."
+    (machine,) = told_of(lines)["machine"]
+    got = machine.system_time
+    assert (None if is_absent(got) else got) == (None if seconds is None else seconds * 10**9)
+
+
+def test_mixed_line_ends_are_told() -> None:
+    """One lone line feed among the others."""
+    data = LOGS["healthy-kernel.log"]
+    at = data.index(b"\r\n", 0x100)
+    mixed = data[:at] + b"\n" + data[at + 2 :]
+    found = from_bytes("x", mixed, len(mixed))
+    assert "line ends mixed" in found["sources"][0].subtype
+    assert "log-rewritten" in rules(found)
+
+
+def test_a_log_that_ends_with_the_retry_says_so() -> None:
+    """The line is a step of its own."""
+    at = next(
+        n for n, line in enumerate(generator_logs.kernel()) if line.startswith("Return from nv")
+    )
+    records = told_of([*generator_logs.kernel()[:at], "Initiating RetryAsMinidump!"])
+    assert anomaly(records, "log-driver-faulted").subject == "nvlddmkm.sys"
+    found = anomaly(records, "log-unfinished")
+    assert "the last line is 'Initiating RetryAsMinidump!'. The machine" in found.text
+    assert found.origin.file_offset == records["stages"][-1].origin.file_offset
+    assert "log-driver-stuck" not in rules(records)
+
+
+@pytest.mark.parametrize("has_filler", [True, False])
+def test_a_rewritten_log_is_not_full_by_its_size(has_filler: bool) -> None:
+    """Its size is not that of the file as Windows made it."""
+    text = "\n".join(["", *generator_logs.kernel()[:-1], ""]).encode()
+    data = generator_logs.header(0) + text + (b"\0" * 40 if has_filler else b"")
+    found = rules(from_bytes("x", data, len(data)))
+    assert "log-full" not in found
+    assert "log-unfinished" in found

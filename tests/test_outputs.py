@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shutil
@@ -48,6 +49,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
     for name, text in {"map.toml": MAPPING, "acme.tmf": TMF}.items():
         found[name] = tmp_path / name
         found[name].write_text(text, encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "acme.sys").write_bytes(b"MZ")
     (tmp_path / "folder").mkdir()
     found["inside.dmp"] = Path(shutil.copy(DUMP, tmp_path / "folder" / "inside.dmp"))
     found["ticket.zip"] = tmp_path / "ticket.zip"
@@ -91,6 +94,9 @@ REFUSED = {
     "tmf": "analyze trace.etl --tmf acme.tmf --output acme.tmf",
     "a folder of tmf": "analyze trace.etl --tmf . --output acme.tmf",
     "capture": "capture net:port=50000,key=1.2.3.4 --output run.jsonl",
+    "dryrun": "dryrun dump.dmp --output dump.dmp",
+    "images": "analyze dump.dmp --images images --output images/acme.sys",
+    "symbols": "analyze dump.dmp --symbols images --output images/acme.sys",
     "scan": "scan folder --output folder",
     "scan, a folder in it": "scan folder --output folder/fleet",
     "scan, the folder around it": "scan folder/inside.dmp --output folder",
@@ -136,6 +142,26 @@ def test_a_study_does_not_write_over_its_data_set(
     assert contents(tmp_path) == before
 
 
+def test_no_module_writes_files_on_its_own() -> None:
+    """The invariant of outputs.py: what may write is listed, with what it writes."""
+    may_write = {
+        "dataset.py": "the data set, staged and renamed",
+        "places.py": "copies of URLs in a temporary folder",
+        "gather.py": "unpacked files in a temporary folder",
+        "capture_format.py": "a capture, line by line, never over another",
+        "leftovers.py": "a note of its own",
+        "export.py": "through outputs.replacing",
+    }
+    found = set()
+    for path in Path(analyzer.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open":
+                modes = [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
+                if any(set("wax+") & set(str(mode)) for mode in modes):
+                    found.add(path.name)
+    assert found - {"outputs.py"} <= set(may_write)
+
+
 # ---- whole or not at all -------------------------------------------------------------------------
 
 
@@ -178,6 +204,24 @@ def test_an_output_that_is_no_file_is_written_to_as_it_is(tmp_path: Path) -> Non
     assert not os.path.isfile(os.devnull)
     with pytest.raises(InputError, match="output cannot be written: is a directory"):
         outputs.write(str(tmp_path), ["x"])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+@pytest.mark.parametrize("redirected", [False, True])
+def test_a_stream_by_its_name_is_written_to(redirected: bool, tmp_path: Path) -> None:
+    """/dev/stdout as a pipe and as a file that the shell opened."""
+    words = ["analyze", str(DUMP), "--fail-on", "never", "--output", "/dev/stdout"]
+    out = tmp_path / "out.txt"
+    with out.open("w", encoding="utf-8") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "analyzer", *words],
+            stdout=file if redirected else subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            check=False, env=environment(tmp_path),
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    text = out.read_text(encoding="utf-8") if redirected else done.stdout
+    assert text.startswith("Answer\n")
+    assert os.path.exists("/dev/stdout")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits and signals of POSIX")

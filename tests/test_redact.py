@@ -181,3 +181,53 @@ def test_unknown_text_columns_are_left_out(handmade):
         ("crashes", "outcome"),
     } & {(table, name) for table, rows in records.tables.items() for row in rows
          for name in row._fields}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(SECRETS))
+def test_a_secret_where_a_driver_belongs_gets_a_number(kind, tmp_path, capsys):
+    """In a dump log, a debugger's module list and a stack; what is a driver's name stays."""
+    secret = SECRETS[kind]
+    word = "".join(c if c.isalnum() or c in "_.$-" else "_" for c in secret)
+    stuck = log([*kernel()[:-6], f"Calling {secret} secondary callback."])
+    (tmp_path / "DumpStack.log").write_bytes(stuck)
+    rows = "".join(
+        f"fffff807`{0x60000000 + n * 0x100000:x} fffff807`{0x60010000 + n * 0x100000:x}   {name}\n"
+        for n, name in enumerate(("nt", "dump_acmeflt", "x" + word))
+    )
+    frame = f"ffffe383`a3c06020 fffff806`183d474f x{word}!Work+0x1\n"
+    (tmp_path / "kd.log").write_text(
+        f"0: kd> lm\n{rows}0: kd> k\nChild-SP          RetAddr           Call Site\n{frame}",
+        encoding="utf-8",
+    )
+    for form in ("text", "json", "html"):
+        main(["analyze", str(tmp_path), "--redact", "--format", form])
+        out, err = capsys.readouterr()
+        assert secret.lower() not in out.lower()
+        assert word.lower() not in out.lower()
+        assert secret.lower() not in err.lower()
+    case = redact(analyzer.open(tmp_path).records)
+    assert {"nt", "dump_acmeflt"} <= {row.name for row in case["modules"]}
+    if kind == "user":
+        stages = [row for row in case["stages"] if row.stage == "secondary-callback"]
+        (finding,) = (row for row in case["findings"] if row.rule == "log-driver-stuck")
+        assert stages[-1].driver == finding.subject
+        assert str(finding.subject).startswith("driver-")
+
+
+def test_the_culprit_keeps_its_name(shared_sample, capsys):
+    """Advice to update the named driver needs the name, which is no secret."""
+    path = shared_sample("../faults/dumpstack-retry-as-minidump.log")
+    main(["analyze", str(path), "--redact"])
+    assert "secondary data callback broke the dump: badnic.sys" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.parametrize("name", ["broken-x64-worst.dmp", "broken-x86-windows7-filter-failed.dmp"])
+def test_the_last_failing_routine_stays(name, sample):
+    """Its form is that of the symbols of callbacks; it was always left out."""
+    records = analyzer.open(sample(name)).records
+    before = [r.last_failing_routine for r in records["filters"]]
+    after = [r.last_failing_routine for r in redact(records)["filters"]]
+    assert [v for v in before if isinstance(v, str)] == [v for v in after if isinstance(v, str)]
+    assert name.startswith("broken-x64") or any(isinstance(v, str) for v in after)

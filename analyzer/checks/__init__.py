@@ -15,6 +15,7 @@ from ..records import Anomaly, Finding, Records
 from . import (
     case,
     crash_place,
+    crash_stack,
     dry_runs,
     dump_extensions,
     dump_filters,
@@ -29,6 +30,7 @@ from . import (
     rules_fleet,
     rules_live,
     rules_logs,
+    rules_windbg,
     storage,
 )
 from .evidence import Seen, by_source
@@ -40,6 +42,7 @@ __all__ = ["CHECKS", "RULES", "SEVERITIES", "Rule", "explain", "rules_page", "ru
 RULES: dict[str, Rule] = {
     **rules_dump.RULES,
     **rules_logs.RULES,
+    **rules_windbg.RULES,
     **rules_etw.RULES,
     **rules_live.RULES,
     **rules_dryrun.RULES,
@@ -51,6 +54,7 @@ RULES: dict[str, Rule] = {
 CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
     encryption.check,
     crash_place.check,
+    crash_stack.check,
     machine.check,
     dump_filters.check,
     dump_extensions.check,

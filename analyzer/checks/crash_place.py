@@ -12,7 +12,7 @@ from typing import Any
 from ..names import drivers, progress
 from ..records import Anomaly, Machine, Module
 from .dump_filters import CALLBACKS
-from .evidence import Seen, broken, evidence_of, known, same_name
+from .evidence import PARTIAL, Seen, broken, evidence_of, known, same_name
 from .machine import is_crash
 
 #: bugchecks that a filter's own code makes: code -> name of the filter, what it says
@@ -143,7 +143,7 @@ def _second(seen: Seen) -> Iterator[Anomaly]:
 def _sleep(seen: Seen) -> Iterator[Anomaly]:
     """A hibernation stack in memory: the machine was on its way to or from sleep."""
     images = [m for m in seen["modules"] if m.loaded and m.stack == "hibernation"]
-    if not images or "modules-incomplete" in seen.told:
+    if not images or seen.told & PARTIAL:
         return
     names = {
         stack: [

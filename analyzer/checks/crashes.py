@@ -70,7 +70,7 @@ def _pieces(records: Records) -> Iterator[Piece]:
         elif kinds.get(path) not in EVENT_LOGS and (  # capture, debugger log
             known(row.bugcheck) and not machine_checks.is_live(row)
         ):
-            yield _piece(str(kinds.get(path)), None, row)
+            yield _of_debugger(str(kinds.get(path)), row, told.get(path, set()))
     for clue in records.clues:
         if clue.tells in (events.RESTART, events.REPORT) or clue.bugcheck:
             yield _of_clue(clue)
@@ -88,6 +88,16 @@ def _of_dump(row: Machine, told: set[str]) -> Piece:
     uptime = known(row.uptime_ns)
     return _piece("kernel dump", outcome, row)._replace(
         names=names_of(row.origin.source), uptime=uptime
+    )
+
+
+def _of_debugger(kind: str, row: Machine, told: set[str]) -> Piece:
+    """A debugger's log of a dump tells how that dump ended where its header does."""
+    outcome = FAILED if "dump-header-failure" in told else None
+    if known(row.last_dump_line) == "Dump completed successfully.":
+        outcome = outcome or WRITTEN
+    return _piece(kind, outcome, row)._replace(
+        names=names_of(row.origin.source), uptime=known(row.uptime_ns)
     )
 
 

@@ -17,7 +17,7 @@ from ..layouts.ntdddump import WINDOWS_8
 from ..names import drivers, ntstatus
 from ..records import Anomaly, Callback, Evidence, Filter
 from . import benign
-from .evidence import Seen, about, broken, contains, evidence_of, has_range, known, span
+from .evidence import PARTIAL, Seen, about, broken, contains, evidence_of, has_range, known, span
 from .machine import is_live
 
 #: FILTER_INITIALIZATION_DATA member -> callback, in call order
@@ -40,7 +40,7 @@ def check(seen: Seen) -> Iterator[Anomaly]:
 
 def _counts(seen: Seen) -> Iterator[Anomaly]:
     """Filter modules against the length of crashdmp's list, where that could be told."""
-    if "modules-incomplete" in seen.told:
+    if seen.told & PARTIAL:
         return
     for stack in ("crash", "hibernation"):
         rows = [
@@ -224,7 +224,7 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
         holder = seen.module_at(address)
         if holder is not None:
             lies = f"in {holder.name}" + ("" if holder.loaded else ", which was unloaded")
-        elif "modules-incomplete" in seen.told:
+        elif seen.told & PARTIAL:
             lies = "in no listed module (the list is incomplete)"
         else:
             lies = "in no module"

@@ -25,6 +25,10 @@ _KINDS = {
 }
 
 
+#: a source that told one of these has not all modules: what it lacks says nothing
+PARTIAL = frozenset({"modules-incomplete", "log-modules-partial"})
+
+
 class Seen:
     """What one source told."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ..layouts.mindumpdef import is_of_running_system
 from ..names import drivers, ntstatus
 from ..records import Anomaly, Machine
-from .evidence import Seen, broken, known
+from .evidence import PARTIAL, Seen, broken, known
 
 WHOLE_DUMP = "dump"  #: subject of what is said once per dump
 
@@ -90,7 +90,7 @@ def _statuses(machine: Machine) -> Iterator[Anomaly]:
 
 def _stack(seen: Seen) -> Iterator[Anomaly]:
     modules = [module for module in seen["modules"] if module.loaded]
-    if not modules or not is_crash(seen) or "modules-incomplete" in seen.told:
+    if not modules or not is_crash(seen) or seen.told & PARTIAL:
         return
     images = [module for module in modules if module.stack == "crash"]
     has_crashdmp = (seen.machine("build") or 0) < _FIRST_BUILD_WITH_CRASHDMP or any(

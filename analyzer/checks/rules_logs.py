@@ -35,9 +35,9 @@ _LOG = (
         "log-limit-reached",
         "warning",
         "Only a part of the log was read",
-        "The file is far larger than the log that Windows keeps.",
+        "The file holds far more than such a log has.",
         "What stands behind the part that was read is not in the report.",
-        "Copy the file again from the root of the page file's volume (it is hidden).",
+        "Cut the log into parts, or take the original file again.",
     ),
     Rule(
         "log-unfinished",

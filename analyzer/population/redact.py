@@ -3,18 +3,18 @@
 Invariant: a text leaves only when its column is listed here, and then only in the form stated here;
 every other text, a new column's too, becomes absent with the reason "redacted". Numbers stay:
 codes, times, sizes, memory addresses. Names of drivers stay, without their folder: they are what
-the records are about.
+the records are about. What stands where a driver's name belongs and is not shaped like one gets a
+number.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any, Callable
 
 from ..absence import Absent
 from ..checks import RULES
-from ..names import bugchecks
+from ..names import bugchecks, drivers
 from ..records import TABLES, Evidence, Finding, Origin, Records
 from ..tables import SCHEMA, rows_of
 
@@ -26,8 +26,15 @@ _HOW = frozenset(
     "trace header|event records|opening the file|whole file|end of the file|file header|capture|"
     "key lookup|recognition by content|module list of the debugger|by content".split("|")
 )
-_DRIVER = re.compile(r"[\w.$-]{1,60}")
-_DRIVER_OFFSET = re.compile(r"[\w.$-]{1,60}(\+0x[0-9a-fA-F]{1,16})?")
+_IMAGE = re.compile(r"(?=[^.]*[A-Za-z])[\w$-][\w.$-]{0,55}\.(sys|exe|dll)", re.IGNORECASE)
+#: what crashdmp calls its copies, and what images are called in symbols
+_COPY = re.compile(r"(dump|hiber)_[\w$-]{1,40}", re.IGNORECASE)
+_PLAIN = frozenset({"crashdmp", "hal", "crashdump"})
+#: names that are shaped like a driver's and are not one
+_NOT_ONE = re.compile(
+    r"S-1-\d|[0-9a-f]{8}-([0-9a-f]{4}-){3}|(\d{1,3}[.-]){3}\d{1,3}", re.IGNORECASE
+)
+_OFFSET = re.compile(r"(.*?)(\+0x[0-9a-fA-F]{1,16})?")
 _NUMBER = re.compile(r"(0x[0-9a-fA-F]{1,16}|-?\d[\d,.]{0,25})( (ns|us|ms|s|bytes|pages|MB|GB|%))?")
 _SERVICE = re.compile(r"\\(CrashControl|Services\\[\w.$-]{1,60})$", re.IGNORECASE)
 _SETTINGS = frozenset(
@@ -37,37 +44,63 @@ _SETTINGS = frozenset(
     "SendAlert ErrorControl Group ImagePath Start Tag Type".split()
 )
 
-_Keep = Callable[[str], Any]
+
+class Names:
+    """Names of drivers: those that are one stay, the others get numbers, the same name the same."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self.drivers: set[str] = set()  #: names as they were, where a driver's name belongs
+
+    def driver(self, text: str) -> str:
+        """A driver's file name, without its folder."""
+        name = _base(text)
+        self.drivers.add(text)
+        if _is_driver(name):
+            return name
+        return f"driver-{self._numbers.setdefault(name, len(self._numbers) + 1)}"
+
+    def symbol(self, text: str) -> str:
+        """A driver with an offset; of a function of it, the driver alone."""
+        match = _OFFSET.fullmatch(text.partition("!")[0])
+        return self.driver(match.group(1)) + (match.group(2) or "") if match else "driver"
+
+
+def _is_driver(name: str) -> bool:
+    if _NOT_ONE.search(name):
+        return False
+    shaped = _IMAGE.fullmatch(name) or _COPY.fullmatch(name)
+    is_known = drivers.known(name) is not None or drivers.is_kernel(name)
+    return bool(shaped or is_known or name.lower() in _PLAIN)
+
+
+_Keep = Callable[[str, Names], Any]
 
 
 def _base(text: str) -> str:
     return re.split(r"[\\/!]", text)[-1]
 
 
-def _driver(text: str) -> Any:
-    """A driver's file name, without its folder."""
-    name = _base(text)
-    return name if _DRIVER.fullmatch(name) else REDACTED
+def _driver(text: str, names: Names) -> str:
+    return names.driver(text)
 
 
-def _symbol(text: str) -> Any:
-    """A driver with an offset; of a function of it, the driver alone."""
-    text = text.partition("!")[0]
-    return text if _DRIVER_OFFSET.fullmatch(text) else REDACTED
+def _symbol(text: str, names: Names) -> str:
+    return names.symbol(text)
 
 
 def _shape(pattern: str) -> _Keep:
     """Texts of one form that leaves no room for a name."""
     known = re.compile(pattern)
-    return lambda text: text if known.fullmatch(text) else REDACTED
+    return lambda text, _: text if known.fullmatch(text) else REDACTED
 
 
 def _one_of(*words: str) -> _Keep:
     known = frozenset(words)
-    return lambda text: text if text in known else REDACTED
+    return lambda text, _: text if text in known else REDACTED
 
 
-def _as_is(text: str) -> str:
+def _as_is(text: str, _: Names) -> str:
     """A column that only our own tables of names fill."""
     return text
 
@@ -105,7 +138,7 @@ _KEPT: dict[str, dict[str, _Keep]] = {
         "product": _as_is,
         "filter": _driver,
         "stack": _STACK,
-        "last_failing_routine": _ROUTINE,
+        "last_failing_routine": _symbol,
         "last_failing_status_name": _STATUS,
     },
     "extensions": {
@@ -135,7 +168,7 @@ _KEPT: dict[str, dict[str, _Keep]] = {
     "frames": {"symbol": _symbol, "module": _driver, "how": _as_is},
     "residue": {"symbol": _symbol, "module": _driver},
     "tags": {"guid": _GUID},
-    "settings": {"name": lambda text: text if text in _SETTINGS else REDACTED},
+    "settings": {"name": lambda text, _: text if text in _SETTINGS else REDACTED},
 }
 
 
@@ -146,6 +179,7 @@ _FIELDS = frozenset(column.name for columns in SCHEMA.values() for column in col
 def redact(records: Records) -> Records:
     """A copy that names no person, machine, disk, address of a network or folder."""
     out = Records()
+    names = Names()
     sources: dict[str, str] = {}
     for row in records["sources"]:
         sources.setdefault(row.origin.source, f"source-{len(sources) + 1}")
@@ -156,28 +190,31 @@ def redact(records: Records) -> Records:
         kinds = [(column.name, column.kind) for column in columns[: len(record._fields) - 1]]
         for row in rows_of(records[table]):
             cells = [
-                _cell(table, name, kind, value, kept) for (name, kind), value in zip(kinds, row)
+                _cell((table, name), kind, value, kept, names)
+                for (name, kind), value in zip(kinds, row)
             ]
-            out.add(_special(record(*cells, _origin(row.origin, sources)), row))
-    names = set(_drivers(out))
+            out.add(_special(record(*cells, _origin(row.origin, sources)), row, names))
     for row in rows_of(records["findings"]):
         out.add(_finding(row, names, sources))
     return out
 
 
-def _cell(table: str, name: str, kind: str, value: Any, kept: dict[str, _Keep]) -> Any:
+def _cell(
+    column: tuple[str, str], kind: str, value: Any, kept: dict[str, _Keep], names: Names
+) -> Any:
     if isinstance(value, Absent):
         return Absent(value.reason)  # the detail may hold words of the input
     if value is None:
         return None
-    if (table, name) in _UNIQUE:
+    if column in _UNIQUE:
         return REDACTED
     if kind != "Text":
         return value
-    return kept[name](str(value)) if name in kept else REDACTED
+    keep = kept.get(column[1])
+    return REDACTED if keep is None else keep(str(value), names)
 
 
-def _special(row: Any, before: Any) -> Any:
+def _special(row: Any, before: Any, names: Names) -> Any:
     """What two columns say together."""
     fields = row._fields
     if "path" in fields:
@@ -191,7 +228,7 @@ def _special(row: Any, before: Any) -> Any:
         is_number = _NUMBER.fullmatch(str(before.value)) and row.name != REDACTED
         value = str(before.value) if is_number else REDACTED
         if row.name == "DumpFilters":
-            value = "; ".join(map(str, filter(None, map(_driver, _words(before.value)))))
+            value = "; ".join(map(names.driver, _words(before.value)))
         return row._replace(key=key.group(1) if key else REDACTED, value=value)
     return row
 
@@ -208,22 +245,17 @@ def _origin(origin: Origin, sources: dict[str, str]) -> Origin:
     return Origin(name, how, sure, *places)
 
 
-def _drivers(records: Records) -> Iterable[str]:
-    for table, column in (
-        ("modules", "name"), ("filters", "filter"), ("callbacks", "filter"), ("stages", "driver"),
-    ):  # fmt: skip
-        for row in records[table]:
-            value = getattr(row, column)
-            if isinstance(value, str):
-                yield value
-
-
-def _finding(row: Finding, names: set[str], sources: dict[str, str]) -> Finding:
-    """The rule in its own words; of the evidence, the numbers."""
+def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
+    """The rule in its own words, with the driver that it names; of the evidence, the numbers."""
     rule = RULES[str(row.rule)]
     subject: Any = row.subject
-    if isinstance(subject, str) and subject not in names:
-        subject = REDACTED
+    text = f"{rule.title}."
+    if isinstance(subject, str):
+        if subject in names.drivers or _is_driver(_base(subject)):
+            subject = names.driver(subject)
+            text = f"{rule.title}: {subject}."
+        else:
+            subject = REDACTED
     evidence = tuple(
         Evidence(piece.label, piece.value, piece.kind)
         for piece in row.evidence
@@ -231,5 +263,4 @@ def _finding(row: Finding, names: set[str], sources: dict[str, str]) -> Finding:
     )
     facts = {name: value for name, value in row.facts.items() if isinstance(value, (int, bool))}
     origin = _origin(row.origin, sources)
-    text = f"{rule.title}."
     return Finding(rule.id, rule.severity, subject, text, rule.next_step, evidence, facts, origin)

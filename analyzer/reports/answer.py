@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
+from ..checks.crashes import WRITTEN
 from ..checks.rule import SEVERITIES
 from ..files import called
 from ..layouts.crashdmp import knows_state
@@ -106,6 +107,10 @@ def _written(records: Records) -> list[str]:
     if stages and not is_absent(stages[-1].text):
         last = fmt.field(stages[-1], "text").rstrip(".")
         return [f"The last step that the dump log tells is: {last}."]
+    shown = [row for row in records["crashes"] if row.tells == "WinDbg log" and row.outcome]
+    if len(shown) == 1:  # the header of a dump, as a debugger showed it
+        ended = "was written" if shown[0].outcome == WRITTEN else "was not written to its end"
+        return [f"By {fmt.clean(called(shown[0].origin.source), 60)}, the dump {ended}."]
     why = "the dump does not tell" if dumps else "no kernel dump was given"
     return [f"Whether a dump was written is not determined: {why}."]
 
@@ -215,6 +220,7 @@ def _filters(records: Records) -> list[str]:
     if not said:
         broken = {f.rule for f in records["findings"]} & {
             "modules-incomplete",
+            "log-modules-partial",
             "dump-stack-missing",
         }
         if modules and not broken:

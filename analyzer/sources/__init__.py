@@ -108,16 +108,9 @@ def _is_capture(head: bytes) -> bool:
 
 
 def _is_windbg_log(head: bytes) -> bool:
-    text = text_of(head)
-    marks = (
-        "Windows Debugger Version",
-        "Opened log file",
-        "kd> ",
-        "BUGCHECK_CODE:",
-        "TEXTUAL DEMON",
-        "dumpstart:1 ",
-    )
-    return any(mark in text for mark in marks)
+    from .windbg_text import is_output
+
+    return is_output(text_of(head))
 
 
 def _is_host_log(head: bytes) -> bool:

@@ -275,7 +275,7 @@ class CaptureReader:
         is_whole = self.end is not None
         self.calls.tell(out, modules, self.frequency, is_whole, self._ending(), self._last_host)
         if self.machine or self.bugcheck:
-            out.add(self._machine())
+            out.add(self.told_machine())
         out.add(self._source(size, out), *modules, *self.events, *self.anomalies)
         if self._first_odd is not None:
             offset, line = self._first_odd
@@ -344,26 +344,28 @@ class CaptureReader:
             values.update(filter=module.name, stack=module.stack, origin=origin)
             out.add(Filter(**values))
 
-    def _machine(self) -> Machine:
+    def told_machine(self) -> Machine:
+        """The machine, as far as it was told."""
         from ..names import bugchecks
 
-        values: dict[str, Any] = dict.fromkeys(Machine._fields, _UNTOLD)
+        untold = Absent("not-recorded", f"the {self.kind.rpartition(' ')[2]} does not tell it")
+        values: dict[str, Any] = dict.fromkeys(Machine._fields, untold)
         build, processors = number(self.machine, "build"), number(self.machine, "processors")
         lab = text(self.machine, "build_lab")
         values.update(
-            build=_UNTOLD if build is None else build,
-            build_lab=_UNTOLD if lab is None else lab,
+            build=untold if build is None else build,
+            build_lab=untold if lab is None else lab,
             architecture=self.target.architecture,
-            processors=_UNTOLD if processors is None else processors,
+            processors=untold if processors is None else processors,
             origin=self._origin(f"{self.kind}: machine", number(self.machine, "offset") or 0),
         )
         if self.bugcheck and self.bugcheck[0] is not None:
             code = self.bugcheck[0] & 0xFFFFFFFF
             values.update(bugcheck=code, bugcheck_name=bugchecks.name(code))
             for place, value in enumerate(self.bugcheck[1:], 1):
-                values[f"parameter{place}"] = _UNTOLD if value is None else value
+                values[f"parameter{place}"] = untold if value is None else value
         uptime = number(self.machine, "uptime_ns")
-        values["uptime_ns"] = _UNTOLD if uptime is None else uptime
+        values["uptime_ns"] = untold if uptime is None else uptime
         return Machine(**values)
 
     def _source(self, size: int, out: Records) -> Source:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..absence import Absent
 from ..errors import InputError
+from ..files import reason
 from ..layouts.ntdddump import (
     FILTER_DUMP_TYPES,
     MEDIA_TYPES,
@@ -26,12 +27,15 @@ from . import windbg_text as words
 from .capture_file import compare
 from .capture_format import Fact, decode, number, raw
 from .capture_reader import CaptureReader
+from .windbg_sessions import Session, Sessions
 
 _MARK = re.compile(r"dumpstart:(\d{1,3}) (.*)$")
 #: in front of a mark: a command that the host echoed, not its output
 _TYPED = re.compile(r"\.(?:echo|printf)\b|\"|^b[pu]")
 _PAIR = re.compile(r"(\w+)=(\S*)")
 _UNLOADED = re.compile(r"^Unloaded modules:")
+#: lines of that list that are no modules
+_BELOW_UNLOADED = ("Timestamp", "Checksum", "CheckSum", "ImageSize")
 #: registers of a call in the order of preference, by architecture
 _RESULTS = ("eax", "rax", "x0", "w0")
 _FIRST = ("rcx", "x0")
@@ -60,14 +64,16 @@ _PROOF = {"DumpType", "DeviceObject", "DiskSize", "DumpData"}
 
 def collect(path: str, baseline: Sequence[str] = ()) -> Records:
     """Records of one log; ``baseline`` are captures whose durations are what is usual."""
-    story, extensions, anomalies = read(path)
-    records = story.records(os.path.getsize(path))
-    records.add(*extensions, *anomalies)
-    origin = Origin(path, "end of the file", "certain", os.path.getsize(path))
-    if not len(story.calls):
+    size = os.path.getsize(path)
+    records = Records()
+    told = read(path)
+    for session in told:
+        records.extend(session.records(size))
+    origin = Origin(told[-1].source, "end of the file", "certain", size)
+    if not any(len(session.reader.calls) for session in told):
         text = "No line of a capture or of a breakpoint script is in this log, so it tells no call "
         records.add(Anomaly("log-no-session", text + "of a filter's callback.", origin))
-    if story.header and story.end is None:
+    if any(session.reader.header and session.reader.end is None for session in told):
         text = "The session in the log has no end: what happened after its last line is not known."
         records.add(Anomaly("capture-cut", text, origin))
     for other in baseline:
@@ -75,17 +81,16 @@ def collect(path: str, baseline: Sequence[str] = ()) -> Records:
     return records
 
 
-def read(path: str) -> tuple[CaptureReader, list[Extension], list[Anomaly]]:
-    """The story that a log tells, and what its structures say."""
+def read(path: str) -> list[Session]:
+    """What each session of a log tells."""
     log = _Log(path)
     try:
         for offset, line in _lines(path):
             log.line(line, offset)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise InputError(path, f"the file cannot be read: {reason}") from None
+        raise InputError(path, f"the file cannot be read: {reason(error)}") from None
     log.finish()
-    return log.story, log.extensions, log.anomalies
+    return log.sessions.named()
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
@@ -115,20 +120,26 @@ class _Log:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.story = CaptureReader(path, "WinDbg log")
-        self.extensions: list[Extension] = []
-        self.anomalies: list[Anomaly] = []
-        self._bugcheck = words.Bugcheck()
-        self._modules: set[tuple[str, int, bool]] = set()
+        self.sessions = Sessions(path)
         self._is_unloaded = False
         self._pending: tuple[Fact, int] | None = None  #: entry or return that more lines fill
-        self._next_call = 0
-        self._open: list[tuple[Any, int]] = []  #: (id, number) of script calls under way
         self._block: list[words.Member] = []
         self._block_at = 0
         self._wanted = self._armed = 0  #: routines of scripts, and those that a line tells of
         self._unfound: dict[Any, Any] = {}  #: id -> filter of those that wait for their module
-        self._script_at = 0
+        self._waiting: dict[Any, list[Any]] = {}  #: filter -> their ids
+        self._script: tuple[CaptureReader, int] | None = None  #: where the last one began
+
+    @property
+    def now(self) -> Session:
+        """The session that the line is of."""
+        return self.sessions.now
+
+    @property
+    def story(self) -> CaptureReader:
+        """Takes the facts of that session."""
+        self.now.is_empty = False
+        return self.now.reader
 
     def line(self, line: str, offset: int) -> None:
         """One line."""
@@ -138,7 +149,10 @@ class _Log:
                 self._flush()
                 self._marked(match.group(2).strip(), offset)
                 return
-        line = words.bare(line[:_LONGEST_LINE])
+        line, shown = words.bare(line[:_LONGEST_LINE]), line
+        if line is not shown and len(line) < len(shown) and "kd" in shown[:80]:
+            self._is_unloaded = False  # a prompt: what follows is of another command
+            self.now.stacks.end()
         msr = words.msr(line)
         if msr is not None and msr[0] == _TSC_FREQUENCY and msr[1] in _PLAUSIBLE:
             how = "told by the hypervisor, MSR 0x40000022"
@@ -166,9 +180,8 @@ class _Log:
             text += "debugger, as when their module is not loaded, and no call of their filter "
             text += "is in the log"
             error = {"fact": "error", "rule": "capture-not-armed", "text": text}
-            self.story.take(error, self._script_at)
-        if self._bugcheck.values:
-            self.story.bugcheck = tuple(self._bugcheck.values)
+            reader, at = self._script or (self.story, 0)
+            reader.take(error, at)
 
     # -- lines of ours -------------------------------------------------------------------------
 
@@ -192,7 +205,7 @@ class _Log:
             self.story.end = None
             count = str(fact.get("routines", ""))
             self._wanted += int(count) if count.isdecimal() and len(count) < 4 else 0
-            self._script_at = offset
+            self._script = (self.story, offset)
             self.story.take({"dumpstart": "capture", "backend": "WinDbg script", **fact}, offset)
         else:
             if kind == "clock":
@@ -207,24 +220,23 @@ class _Log:
                 if number(fact, "routine") is None:  # a breakpoint that waits for its module
                     fact.pop("routine", None)
                     self._unfound[fact.get("id")] = fact.get("filter")
+                    self._waiting.setdefault(fact.get("filter"), []).append(fact.get("id"))
             self.story.take(fact, offset)
 
     def _begin(self, fact: Fact, offset: int) -> None:
-        key = fact.get("id")
+        key, session = fact.get("id"), self.now
         if fact["fact"] == "enter":
             if key in self._unfound:  # its module is there now
-                name = self._unfound[key]
-                self._unfound = {k: v for k, v in self._unfound.items() if v != name}
-            self._open.append((key, self._next_call))
-            self._pending = ({"fact": "call", "n": self._next_call, "id": key}, offset)
-            self._next_call += 1
+                for other in self._waiting.pop(self._unfound[key], ()):
+                    self._unfound.pop(other, None)
+            session.open.setdefault(key, []).append(session.next_call)
+            self._pending = ({"fact": "call", "n": session.next_call, "id": key}, offset)
+            session.next_call += 1
             return
-        place = next((p for p in reversed(self._open) if p[0] == key), None)
-        if place is not None:
-            self._open.remove(place)
-        call = {"fact": "return", "id": key}
-        if place is not None:
-            call["n"] = place[1]
+        under_way = session.open.get(key)
+        call: Fact = {"fact": "return", "id": key}
+        if under_way:
+            call["n"] = under_way.pop()
         self._pending = (call, offset)
 
     def _fills(self, line: str) -> bool:
@@ -271,6 +283,12 @@ class _Log:
 
     def _ordinary(self, line: str, offset: int) -> None:
         if not line:
+            self.now.stacks.blank()
+            return
+        self.sessions.line(line, offset)
+        session = self.now
+        if session.stacks.line(self.path, line, offset) or session.line(line, offset):
+            session.is_empty = False
             return
         if _UNLOADED.match(line):
             self._is_unloaded = True
@@ -279,8 +297,8 @@ class _Log:
         if module is not None:
             is_loaded = not self._is_unloaded
             key = (module.name.lower(), module.base, is_loaded)
-            if key not in self._modules:
-                self._modules.add(key)
+            if key not in session.modules:
+                session.modules.add(key)
                 fact: Fact = {
                     "fact": "module", "name": module.name, "base": hex(module.base),
                     "size": module.end - module.base, "loaded": is_loaded,
@@ -292,18 +310,21 @@ class _Log:
                     size = 8 if module.is_wide else 4
                     self.story.take({"fact": "machine", "pointer_size": size}, offset)
             return
-        if not line[0].isspace() and not line.startswith("Timestamp"):
+        if session.detail(line):
+            return
+        if not line[0].isspace() and not line.startswith(_BELOW_UNLOADED):
             self._is_unloaded = False
         ended = words.ending(line)
         if ended:
-            if self.story.header and self.story.end is None:
+            if session.reader.header and session.reader.end is None:
                 self.story.take({"fact": "end", "reason": ended}, offset)
             return
         told = words.version(line)
         if told:
             self.story.take({"fact": "machine", **told}, offset)
             return
-        self._bugcheck.line(line)
+        session.bugcheck.line(line)
+        session.is_empty = session.is_empty and not session.bugcheck.values
 
     def _end_block(self) -> None:
         block, self._block = self._block, []
@@ -326,11 +347,12 @@ class _Log:
                 )
                 text += f"the WDK has it at {place.offset:#x}."
                 origin = Origin(self.path, "dt in the log", "certain", self._block_at)
-                self.anomalies.append(Anomaly("log-dt-inconsistent", text, origin, member.name))
+                self.now.anomalies.append(Anomaly("log-dt-inconsistent", text, origin, member.name))
         for name, known in _NAMED:
             value = values[name]
             values[f"{name}_name"] = (
                 value if isinstance(value, Absent) else known.get(value, "invalid")
             )
         values["origin"] = Origin(self.path, "dt in the log", "certain", self._block_at)
-        self.extensions.append(Extension(**values))
+        self.now.is_empty = False
+        self.now.extensions.append(Extension(**values))

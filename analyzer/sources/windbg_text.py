@@ -29,7 +29,25 @@ _MODULE = re.compile(
 )
 _LOADED = re.compile(rf"^ModLoad: ({_ADDRESS}) ({_ADDRESS})\s+(.{{1,300}}?)\s*$", re.I)
 _IMAGE = re.compile(r'"?([^"\\/ ]{1,64}\.(?:sys|exe|dll))"?(?=\s|$|")', re.I)
-_STAMP = re.compile(r"\(([0-9A-F]{8})\)\s*$|\s([0-9A-F]{8}) [0-9A-F]{8}\s*$")
+_STAMP = re.compile(
+    r"\(([0-9A-F]{8})\)\s*$|\s([0-9A-F]{8}) (?:[0-9A-F]{8}\s*$|\(This is a reproducible build)"
+)
+#: what lm v prints below a module
+_DETAIL = re.compile(
+    r"^ +(?:Image name: (?P<image>[\w.$-]{1,64})|Timestamp: .*\((?P<stamp>[0-9A-F]{8})\)"
+    r"|CheckSum: +(?P<checksum>[0-9A-F]{8}))\s*$"
+)
+#: one of them stands in every output of a kernel debugger that says something of a dump or target
+_MARKS = (
+    "Windows Debugger Version", "Opened log file", "kd> ", "BUGCHECK_CODE:", "TEXTUAL DEMON",
+    "dumpstart:1 ", "Loading Dump File [", "Debug session time:", "Bugcheck Analysis",
+    "DUMP_FILE_ATTRIBUTES:", "STACK_TEXT:", "*** Fatal System Error: 0x",
+)  # fmt: skip
+_BARE = re.compile(
+    r"^(?:start +end +module name\s*$|(?: # +)?(?:Child-SP|ChildEBP) +RetAddr|"
+    r"[0-9a-f]{8}`[0-9a-f]{8} [0-9a-f]{8}`[0-9a-f]{8} +[A-Za-z_][\w.$-]* )",
+    re.M,
+)
 _HEX_WORD = re.compile(r"^[0-9a-f]{8}$", re.I)
 _KERNEL = re.compile(
     r"^(?:Windows\b.{0,60}? Kernel Version (\d{4,6})"
@@ -43,8 +61,8 @@ _REGISTER = re.compile(r"\b([a-z]\w{1,4})=([0-9a-f]{1,16})\b")
 _MSR = re.compile(r"^msr\[([0-9a-f]{1,8})\] = ([0-9a-f]{1,8}`[0-9a-f]{8}|[0-9a-f]{1,16})", re.I)
 _BYTES = re.compile(rf"^({_ADDRESS})  ((?:[0-9a-f?]{{2}}[ -]){{1,16}})", re.I)
 _TIME = re.compile(
-    r"^Debugger \(not debuggee\) time: \w{3} (\w{3}) +(\d{1,2}) (\d\d):(\d\d):(\d\d)\.(\d{3}) "
-    r"(\d{4}) \(UTC ([+-]) (\d{1,2}):(\d\d)\)"
+    r"^(Debugger \(not debuggee\) time|Debug session time): \w{3} (\w{3}) +(\d{1,2}) "
+    r"(\d\d):(\d\d):(\d\d)\.(\d{3}) (\d{4}) \((?:UTC|GMT) ?([+-]) ?(\d{1,2})(?::(\d\d))?\)"
 )
 _EVALUATED = re.compile(rf"^Evaluate expression: -?\d{{1,20}} = ({_ADDRESS})\s*$", re.I)
 #: how a line begins behind which a session has an end
@@ -74,6 +92,19 @@ _ARGUMENTS = re.compile(
     rf"^(?:Arguments ({_ADDRESS}(?: {_ADDRESS}){{3}})|\s*\((0x[0-9A-F]+(?:, ?0x[0-9A-F]+){{3}})\))",
     re.I,
 )
+
+
+def is_output(text: str) -> bool:
+    """True for the start of what WinDbg, kd or dumpchk printed, whatever was cut off before."""
+    return any(mark in text for mark in _MARKS) or _BARE.search(text) is not None
+
+
+def module_detail(line: str) -> tuple[str, str] | None:
+    """(what, value) of a line that lm v prints below a module."""
+    match = _DETAIL.match(line)
+    if match is None:
+        return None
+    return next((name, value) for name, value in match.groupdict().items() if value)
 
 
 def bare(line: str) -> str:
@@ -216,10 +247,20 @@ def memory(line: str) -> tuple[int, bytes] | None:
 
 def echo_time(line: str) -> int | None:
     """The debugger's time of ``.echotime`` in ns since 1970."""
+    return _time(line, "Debugger (not debuggee) time")
+
+
+def session_time(line: str) -> int | None:
+    """The time of the target, of a dump that of the crash, in ns since 1970."""
+    return _time(line, "Debug session time")
+
+
+def _time(line: str, what: str) -> int | None:
+    """A time with its zone: "UTC + 8:00" is a clock eight hours ahead of UTC."""
     match = _TIME.match(line)
-    if match is None or match.group(1) not in _MONTHS:
+    if match is None or match.group(1) != what or match.group(2) not in _MONTHS:
         return None
-    month, day, hour, minute, second, milli, year, sign, hours, minutes = match.groups()
+    _, month, day, hour, minute, second, milli, year, sign, hours, minutes = match.groups()
     try:
         time = datetime(
             int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second),
@@ -227,7 +268,7 @@ def echo_time(line: str) -> int | None:
         )  # fmt: skip
     except ValueError:
         return None
-    shift = timedelta(hours=int(hours), minutes=int(minutes))
+    shift = timedelta(hours=int(hours), minutes=int(minutes or 0))
     time += -shift if sign == "+" else shift
     return (time - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * 1000
 
