@@ -697,3 +697,33 @@ def test_a_rewritten_log_is_not_full_by_its_size(has_filler: bool) -> None:
     found = rules(from_bytes("x", data, len(data)))
     assert "log-full" not in found
     assert "log-unfinished" in found
+
+
+def test_a_type_that_changed_without_a_word_is_told() -> None:
+    """Two sizes, the second of a minidump; no line says why, so none is named."""
+    lines = [*generator_logs.kernel()[:-1], *generator_logs.sizes(4, 221184)]
+    records = told_of([*lines, "Dump completed successfully."])
+    found = anomaly(records, "log-dump-type-reduced")
+    assert found.text == "The dump type went from 6 to 4: only a minidump was written."
+    same = [*generator_logs.kernel()[:-1], *generator_logs.sizes(6, 221184)]
+    assert "log-dump-type-reduced" not in rules(told_of([*same, "Dump completed successfully."]))
+
+
+def test_utf8_without_its_mark_is_read_as_that() -> None:
+    """An editor may save it so; offsets are those of the bytes of this copy."""
+    lines = generator_logs.kernel(drivers=["CRASHDUMP", "Grafik-Gerät"])
+    data = "\r\n".join(["", *lines, ""]).encode()
+    data = generator_logs.header(0) + data
+    records = from_bytes("x", data, len(data))
+    assert "re-encoded as UTF-8" in records["sources"][0].subtype
+    (row,) = (r for r in records["stages"] if r.driver == "Grafik-Gerät")
+    at = row.origin.file_offset
+    assert data[at:].startswith("Calling Grafik-Gerät".encode())
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_leftover_lines_have_their_offset(mark: bytes) -> None:
+    """Behind the zeros that follow the text."""
+    data = mark + LOGS["healthy-kernel.log"].rstrip(b"\0") + b"\0\0Old line of a longer log\r\n"
+    found = anomaly(from_bytes("x", data, len(data)), "log-leftover")
+    assert data[found.origin.file_offset :].startswith(b"Old line")
