@@ -174,3 +174,28 @@ def test_many_logs_cost_no_more_than_their_number() -> None:
         crashes.group(records)
         took.append(time.process_time() - began)
     assert took[1] < max(5 * took[0], 1.0), took
+
+
+@pytest.mark.parametrize(
+    ("second", "shared"),
+    [
+        ((0xD1, (0x28, 2, 0, 7)), {"bugcheck": 0xD1, "parameter1": 0x28, "parameter4": 7}),
+        ((0xD1, (0x28, 2, 0, 8)), {"bugcheck": 0xD1}),
+        ((0x50, (0x28, 2, 0, 7)), {"parameter1": 0x28, "parameter4": 7}),
+    ],
+)
+def test_several_dumps_say_what_they_share(
+    tmp_path: Path, second: tuple[int, tuple[int, ...]], shared: dict[str, Any]
+) -> None:
+    """In order of time whatever their names; only what both state alike is shared."""
+    (tmp_path / "b.dmp").write_bytes(dump(HOUR, 60, 0xD1, (0x28, 2, 0, 7)))
+    (tmp_path / "a.dmp").write_bytes(dump(HOUR + timedelta(hours=2), 60, *second))
+    case = analyzer.open(tmp_path)
+    rows = [(row.crash, Path(row.origin.source).name) for row in case.records["crashes"]]
+    assert rows == [(1, "b.dmp"), (2, "a.dmp")]
+    (told,) = [f for f in case.records["findings"] if f.rule == "case-several-crashes"]
+    names = ("bugcheck", "parameter1", "parameter4")
+    assert {name: told.facts[name] for name in names if name in told.facts} == shared
+    assert told.facts["last_time"] - told.facts["first_time"] == 7200 * 10**9
+    assert ("All have bugcheck 0xd1" in told.text) == ("bugcheck" in shared)
+    assert "from 2026-03-25 10:00:00 to 2026-03-25 12:00:00 UTC" in told.text

@@ -14,8 +14,7 @@ from ..files import called
 from ..names import progress
 from ..records import Anomaly, Crash, Evidence, Machine, Origin, Records
 from ..sources.registry_meaning import page_file_limit
-from ..tables import iso_time
-from . import case_filters
+from . import case_filters, case_history
 from .case_seen import CaseSeen, in_words, joined, leading, listed
 from .crashes import FAILED, SMALLER, WRITTEN
 from .evidence import known
@@ -291,29 +290,7 @@ def _progress(seen: CaseSeen) -> Iterator[Anomaly]:
         )
 
 
-def _several(seen: CaseSeen) -> Iterator[Anomaly]:
-    found = seen.index.numbers()
-    if len(found) < 2:
-        return
-    lines = []
-    for number in found:
-        rows = seen.index.by_number[number]
-        code = next((f"{row.bugcheck:#x}" for row in rows if not is_absent(row.bugcheck)), "?")
-        times = [known(row.time) for row in rows if not is_absent(row.time)]
-        when = iso_time(times[0]) if times else "time unknown"
-        lines.append(in_words(rows[0].origin, f"crash {number}, bugcheck {code}, {when}"))
-    found_at = seen.index.by_number[found[0]][0].origin
-    sources = sorted({called(row.origin.source) for row in seen.crashes})
-    yield joined(
-        "case-several-crashes",
-        f"The inputs are of {len(found)} crashes ({listed(sources[:5])}); they are told apart.",
-        found_at,
-        "",
-        *lines,
-    )
-
-
 _CHECKS = (
     _stuck, _stalled, _too_small, *case_filters.CHECKS, _switched_off, _contradictory,
-    _type_smaller, _progress, _several,
+    _type_smaller, _progress, case_history.several,
 )  # fmt: skip

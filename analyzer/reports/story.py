@@ -22,6 +22,7 @@ from ..checks.crashes import (
     logged,
 )
 from ..files import called
+from ..names.events import provider_key
 from ..records import Crash, Finding, Records
 from ..tables import rows_of
 from . import answer, missing
@@ -147,7 +148,7 @@ def _restarts(records: Records) -> str:
     """Restarts without a shutdown: all that a crash leaves whose dump was never begun."""
     events = logged(records)
     for kind in sorted(RESTARTS, reverse=True):  # Kernel-Power 41 first; 6008 is about the same
-        found = [e for e in events if (str(e.provider).lower(), e.event_id) == kind]
+        found = [e for e in events if (provider_key(str(e.provider)), e.event_id) == kind]
         if found:
             times = [e for e in found if not is_absent(e.time)]
             last = max(times, key=lambda e: e.time) if times else None  # type: ignore[arg-type, return-value]
