@@ -24,6 +24,7 @@ from .sources.options import check as check_options
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .answer import Answer
     from .dryrun.ask import Ask
 
 #: called with what is being done, how much of it is done and how much there is
@@ -86,6 +87,13 @@ class Case:
         for name in self.records.tables:
             self.__dict__.pop(name, None)  # a frame that was made of the records before
         return self.dry_runs
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer: headline, a verdict per filter, what is wrong, what to do next."""
+        from .answer import answer_of
+
+        return answer_of(self.records)
 
     def report(self, format: str = "text", **options: Any) -> str:
         """The report as text, in one of :data:`analyzer.reports.FORMATS`."""

@@ -146,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     _paths(dry, ("text", "csv", "json"), "*")
     dryrun.options(dry)
     live_dry_run.options(dry)
+    analyze.add_argument(
+        "-v", "--verbose", action="store_true", help="every field and where it was read (text)"
+    )
     info = _command(commands, _info, "what a file is, what it can and cannot tell")
     _paths(info, ("text", "json"))
     show = _command(commands, _show, "one table")
@@ -211,6 +214,7 @@ def _analyze(arguments: Any) -> int:
     options: dict[str, Any] = {}
     if arguments.format == "text":
         options["colour"] = _colour(arguments)
+        options["details"] = arguments.verbose
     elif arguments.format == "junit":
         options["fail_on"] = arguments.fail_on
     _write(arguments, reports.write(case.records, arguments.format, **options))

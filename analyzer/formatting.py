@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from .absence import Absent, is_absent
-from .tables import FIELD_KINDS, checked, plain
+from .files import called
+from .tables import FIELD_KINDS, checked, iso_time, plain
 
 WIDTH = 80
 #: longest text shown in one piece
@@ -94,6 +95,15 @@ def duration(ns: Any, missing: str = "-") -> str:
     return f"{ns} ns"
 
 
+def span(low: Any, high: Any) -> str:
+    """Two durations as one: "24 to 36 us", "900 us to 3.1 ms"; one of them when they look alike."""
+    first, last = duration(low), duration(high)
+    if first == last:
+        return last
+    least, _, unit = first.partition(" ")
+    return f"{least} to {last}" if last.endswith(f" {unit}") else f"{first} to {last}"
+
+
 def size(number: int) -> str:
     """A number of bytes with a decimal unit that fits: "500.1 GB"."""
     amount, units = float(number), ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"]
@@ -138,3 +148,25 @@ def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
     cut = [[c if len(c) <= _CELL else c[: _CELL - 3] + "..." for c in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cut)]
     return [(indent + "  ".join(c.ljust(w) for c, w in zip(row, widths))).rstrip() for row in cut]
+
+
+def file_names(sources: Iterable[Any]) -> dict[str, str]:
+    """Each source's short name, which tells apart those whose paths end alike."""
+    return {source: clean(called(source), 60) for source in sources}
+
+
+def capital(text: str) -> str:
+    """The text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def moment(ns: Any) -> str:
+    """A time to the second, as a sentence has it: "2024-03-05 14:07:09 UTC"."""
+    return iso_time(ns)[:19].replace("T", " ") + " UTC"
+
+
+def sentence(text: Any, limit: int = LIMIT) -> str:
+    """The first sentence of a text, with its full stop."""
+    first = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])", clean(text, 4000), maxsplit=1)[0]
+    first = first if len(first) <= limit else first[: limit - 3] + "..."
+    return first if first.endswith((".", "!", "?")) else first + "."

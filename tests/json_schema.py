@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from analyzer.answer import Answer
 from analyzer.reports.data import SCHEMA_NUMBER
 from analyzer.tables import SCHEMA
 
@@ -33,7 +34,7 @@ def json_schema() -> dict[str, Any]:
                 "required": ["name", "version"],
                 "properties": {"name": {"const": "dumpstart"}, "version": {"type": "string"}},
             },
-            "answer": {"type": "string"},
+            "answer": _answer(),
             "tables": {"type": "object", "required": list(tables), "properties": tables},
         },
     }
@@ -67,3 +68,15 @@ def _cell(kind: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     PUBLISHED.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
+
+
+def _answer() -> dict[str, Any]:
+    """The answer: the fields of the model, each with its type."""
+    texts = {"type": "array", "items": {"type": "string"}}
+    objects = {"type": "array", "items": {"type": "object"}}
+    kinds = {
+        name: {"type": "string"} if name in ("unknown", "checked") else texts
+        for name in Answer._fields
+    }
+    kinds.update(filters=objects, problems=objects, steps=objects)
+    return {"type": "object", "required": list(kinds), "properties": kinds}

@@ -540,9 +540,9 @@ def test_many_calls_load_fast(tmp_path):
 def test_two_unnamed_filters_keep_their_own(capsys):
     """Each filter shows the extension and the calls of its own node."""
     path = shared_sample("../faults/two-unnamed-filters.jsonl")
-    main(["analyze", str(path), "--format", "text"])
+    main(["analyze", str(path), "-v"])
     told = capsys.readouterr().out
-    first, second = told.split("  filter not determined (")[1:3]
+    first, second = told.split("\n  filter not determined (")[1:3]
     assert first.count("FILTER_EXTENSION at") == second.count("FILTER_EXTENSION at") == 1
     assert "0xffffc08be4002150" in first
     assert "0xffffc08be4002150" not in second

@@ -8,7 +8,6 @@ import big_capture
 import pytest
 
 import analyzer
-from analyzer.reports import answer
 from analyzer.sources import capture_calls
 
 CALLS = 21_000  #: one of them never returns: 20,010
@@ -49,8 +48,10 @@ def test_many_starts_are_told_together(tmp_path):
         if fact.get("fact") == "call":
             fact["id"] = 1
     path = big_capture.write_facts(str(tmp_path / "s.jsonl"), facts)
-    said = " ".join(answer.sentences(analyzer.open(path).records))
-    assert "Dump_Start of dump_dumpfve.sys, 600 calls: returned STATUS_SUCCESS" in said
+    answer = analyzer.open(path).answer
+    assert "returned STATUS_SUCCESS" in answer.headline[0]
+    (row,) = (one for one in answer.filters if one.filter == "dump_dumpfve.sys")
+    assert (row.dump_start, row.status) == ("called 600x", "STATUS_SUCCESS")
 
 
 @pytest.mark.parametrize("calls", [2 * big_capture.FAIL_EVERY, 2 * big_capture.FAIL_EVERY + 5])

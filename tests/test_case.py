@@ -44,7 +44,7 @@ def test_several_files_make_one_case(sample: Callable[[str], Path]) -> None:
     case = analyzer.open(sample(OTHER), str(sample(HEALTHY)))
     assert list(case.machine["architecture"]) == ["arm64", "x64"]
     assert list(case.machine["source"]) == [str(sample(OTHER)), str(sample(HEALTHY))]
-    assert case.report().count("FILTER_EXTENSION at") == 4
+    assert case.report(details=True).count("FILTER_EXTENSION at") == 4
 
 
 def test_a_file_named_twice_counts_once(sample: Callable[[str], Path]) -> None:

@@ -193,7 +193,7 @@ def test_x64_dump_start_is_not_determined(shared_sample: Find) -> None:
 
 def test_x64_report_says_not_determined(shared_sample: Find) -> None:
     """The printed report names build, stack, the one filter, and says what it cannot tell."""
-    text = analyzer.open(str(shared_sample(X64))).report()
+    text = analyzer.open(str(shared_sample(X64))).report(details=True)
     for words in ("19041", "dump_dumpstorport", "dump_stornvme", "dump_dumpfve", "not determined"):
         assert words in text
     assert "e8e0db6000" in text.lower() or "1,000,204,886,016" in text

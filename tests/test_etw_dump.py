@@ -102,7 +102,7 @@ def test_the_text_report_of_minidumps_loads_no_numpy(times: int) -> None:
     )
     paths = [str(shared_sample(TRIAGE.format(name))) for name in names]
     done = subprocess.run(
-        [sys.executable, "-c", script, "analyze", *paths],
+        [sys.executable, "-c", script, "analyze", "-v", *paths],
         capture_output=True, text=True, check=False, encoding="utf-8",
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == "False"

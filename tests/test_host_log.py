@@ -9,11 +9,11 @@ from typing import Any
 
 import generator_cases as cases
 import pytest
+from said import sentences
 
 import analyzer
 from analyzer import sources
 from analyzer.errors import AnalyzerError
-from analyzer.reports.answer import sentences
 
 # the shapes are those of kubevirt's test of its line parser and of QEMU's QMP reference
 START = "2026-03-01 07:00:00.000+0000: starting up libvirt version: 10.0.0, qemu version: 8.2.2\n"

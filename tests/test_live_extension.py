@@ -98,7 +98,7 @@ def test_the_answer_on_an_open_dump_is_that_of_its_file(console, sample):
     """Every command begins with what `dumpstart analyze` says of the same file."""
     run, _ = console(is_dump=True)
     told = answer(write(analyzer.open(sample("healthy-x64-kernel.dmp")).records, "text"))
-    assert "A bitmap kernel dump of bugcheck 0xD1" in told
+    assert "a bitmap kernel dump was written" in told
     assert answer(run("report")) == told
     assert answer(run("")) == told
 
@@ -106,15 +106,12 @@ def test_the_answer_on_an_open_dump_is_that_of_its_file(console, sample):
 def test_a_live_target_is_no_dump(console):
     """A machine that crashes in the debugger has not written its dump yet."""
     run, _ = console()
-    assert "Whether a dump was written is not determined" in answer(run("report"))
+    assert "dump was written" not in answer(run("report"))
 
 
 def answer(text):
     """The sentences of a report, without line breaks."""
-    lines = "".join(text).splitlines()
-    start = lines.index("Answer") if "Answer" in lines else lines.index("Answer:")
-    end = next(n for n in range(start + 1, len(lines)) if lines[n][:1].strip())
-    return " ".join(" ".join(lines[start + 1 : end]).split())
+    return " ".join("".join(text).partition("\n\n")[0].split())
 
 
 def test_unloaded_modules(console, monkeypatch):

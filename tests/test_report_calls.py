@@ -9,7 +9,7 @@ from conftest import SAMPLE_TRACES, make
 import analyzer
 from analyzer import records
 from analyzer.absence import Absent
-from analyzer.reports.calls import grouped
+from analyzer.answer.calls import grouped
 
 UNKNOWN = Absent("not-recorded")
 
@@ -74,6 +74,6 @@ def test_every_call_of_a_trace_is_counted() -> None:
     lines = grouped(enumerate(case.records["callbacks"]))
     assert [one.calls for one in lines] == [1, 1, 40, 39, 1, 1, 1]
     for form in ("text", "markdown", "html"):
-        report = case.report(form)
+        report = case.report(form, **({"details": True} if form == "text" else {}))
         assert "39x" in report
         assert "9.083 ms" in report

@@ -25,7 +25,6 @@ from .lines import Narrator
 from .options import parse_stop_on
 from .routines import parse, parse_writes
 from .run import NOTHING
-from .shown import sections
 
 HELP = """\
 !dumpstart [COMMAND] [OPTIONS]   what the crash dump filter drivers did
@@ -304,9 +303,11 @@ def _callbacks(records: Records) -> Iterator[str]:
 
 def _show(command: str, say: Callable[[str, str | None], None]) -> None:
     from .. import checks
-    from ..reports import write
+    from ..checks import crashes
+    from ..reports import text
 
     records = _records()
+    records.add(*crashes.group(records))
     records.add(*checks.run(records))  # the answer depends on them, too
     is_live = records["sources"][0].kind == "debugger session"
     if is_live and not State.facts and command in ("overview", "report"):
@@ -315,12 +316,12 @@ def _show(command: str, say: Callable[[str, str | None], None]) -> None:
     if command == "callbacks":
         lines = list(_callbacks(records)) or ["no callback is known"]
     else:
-        titles = {
-            "overview": ("Answer", "Crash and machine", "Dump stack"),
-            "filters": ("Crash dump filters",),
-            "report": (),
-        }[command]
-        lines = sections("".join(write(records, "text")).splitlines(), titles)
+        pieces: Any = {
+            "overview": lambda: text.write(records),
+            "filters": lambda: text.part(records, "filters", "filter-details"),
+            "report": lambda: text.write(records, details=True),
+        }[command]()
+        lines = "".join(pieces).strip("\n").splitlines() or [f"nothing is known of {command}"]
     for line in lines:
         for name, here in _IN_THE_WINDOW:
             line = line.replace(f"'dumpstart show {name}'", f"'{here}'")

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import __version__
+from ..answer import answer_of
 from ..records import Records
 from ..tables import SCHEMA, json_rows
-from . import answer
 
-SCHEMA_NUMBER = 1
+SCHEMA_NUMBER = 2
 
 
 def write(records: Records) -> Iterator[str]:
@@ -23,7 +23,7 @@ def write(records: Records) -> Iterator[str]:
     head = {
         "schema": SCHEMA_NUMBER,
         "tool": {"name": "dumpstart", "version": __version__},
-        "answer": " ".join(answer.sentences(records)),
+        "answer": answer_of(records).as_json(),
     }
     yield json.dumps(head)[:-1] + ', "tables": {'
     for place, table in enumerate(SCHEMA):

@@ -1,4 +1,4 @@
-"""The crashes of a case and their timeline, one line each, for the text report.
+"""The crashes of a case and their timeline, one line each.
 
 Invariant: an event is placed by its own time, a step of writing the dump only by the milliseconds
 that its log states since the bugcheck, because the wall clock stands still during a crash.
@@ -6,15 +6,16 @@ that its log states since the bugcheck, because the wall clock stands still duri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import is_absent
-from ..checks.crashes import Index, logged
-from ..files import called
+from ..answer.next_steps import DUMP, LOG, REGISTRIES, kinds_of
+from ..checks.crashes import EVENT_LOGS, Index, logged
 from ..records import Records
+from .blocks import Block, Paragraph, Table
 
 _MOST_ROWS = 40
 _MOST_CRASHES = 10
@@ -31,37 +32,53 @@ class Moment(NamedTuple):
     text: Callable[[], str]  #: worded only when it is shown: a log may have 100,000 events
 
 
-def crashes(records: Records) -> Iterator[str]:
+def crashes(records: Records, names: Mapping[str, str]) -> Iterator[Block]:
     """Which source tells of which crash, how sure that is and why."""
+    if not _is_case(records):
+        return
     index = Index(records["crashes"])
     found = index.numbers()
     if len(found) > _MOST_CRASHES:
-        yield f"  {len(found) - _MOST_CRASHES} older crashes; 'dumpstart show crashes' lists them."
+        left = len(found) - _MOST_CRASHES
+        yield Paragraph(f"{left} older crashes; 'dumpstart show crashes' lists them.")
     for number in found[-_MOST_CRASHES:]:
         rows = index.by_number[number]
         coded = next((row for row in rows if not is_absent(row.bugcheck)), rows[0])
         code = fmt.fields(coded, "bugcheck", "bugcheck_name")
-        yield f"  crash {number}: {code or 'bugcheck not known'}"
+        yield Paragraph(f"crash {number}: {code or 'bugcheck not known'}")
         for row in rows:
             text = f"{fmt.field(row, 'tells')}"
             text += "" if is_absent(row.outcome) else f" (dump {fmt.field(row, 'outcome')})"
             text += f": {fmt.clean(row.why)} ({row.origin.confidence})"
-            yield from fmt.wrapped(f"{_name(row)}: {text}", "      ", "    ")
+            yield Paragraph(f"{_name(row, names)}: {text}", 1)
 
 
-def timeline(records: Records) -> Iterator[str]:
+def timeline(records: Records, names: Mapping[str, str]) -> Iterator[Block]:
     """Starts, crashes, steps of writing the dump and events, oldest first."""
+    if not _is_case(records):
+        return
     moments = sorted(_moments(records), key=lambda moment: moment.time)
     left_out = len(moments) - _MOST_ROWS
     if left_out > 0:
-        yield f"  {left_out} older lines are left out."
-    for moment in moments[-_MOST_ROWS:]:
-        text = f"{_name(moment.source)}: {moment.text()}"
-        yield from fmt.wrapped(text, " " * 23, f"  {moment.shown or _at(moment.time):>19}  ")
+        yield Paragraph(f"{left_out} older lines are left out.")
+    rows = [
+        (moment.shown or _at(moment.time), f"{_name(moment.source, names)}: {moment.text()}")
+        for moment in moments[-_MOST_ROWS:]
+    ]
+    if rows:
+        yield Table(("", ""), rows)
 
 
-def _name(row: Any) -> str:
-    return fmt.clean(called(row.origin.source), 40)
+def _is_case(records: Records) -> bool:
+    """True when a log or the registry is among the sources: no dump tells the whole story."""
+    kinds = kinds_of(records)
+    if not kinds & {LOG, *EVENT_LOGS, *REGISTRIES}:
+        return False
+    return DUMP not in kinds or bool(records["crashes"])  # not for dumps of running systems
+
+
+def _name(row: Any, names: Mapping[str, str]) -> str:
+    return names.get(row.origin.source, "")
 
 
 def _at(ns: int) -> str:

@@ -12,20 +12,24 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from .. import formatting as fmt
 from ..absence import Absent
+from ..answer import answer_of
+from ..answer.problems import by_severity
 from ..checks.rule import SEVERITIES
 from ..records import Finding, Records
-from ..tables import evidence_lines, rows_of
-from . import answer
+from ..tables import evidence_lines
 
 
 def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
     """The whole document in one piece."""
     failing = () if fail_on == "never" else SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     findings: dict[str, list[Finding]] = {}
-    for finding in answer.by_severity(list(rows_of(records["findings"]))):
+    for finding in by_severity(records["findings"]):
         findings.setdefault(finding.origin.source, []).append(finding)
-    sources = {str(s.path): s for s in rows_of(records["sources"])}
+    sources = {str(s.path): s for s in records["sources"]}
     root = Element("testsuites", name="dumpstart")
+    properties = SubElement(root, "properties")
+    for sentence in answer_of(records).headline:
+        SubElement(properties, "property", name="answer", value=sentence)
     for path in dict.fromkeys([*sources, *findings]):
         suite = SubElement(root, "testsuite", name=fmt.clean(path))
         if path in sources:

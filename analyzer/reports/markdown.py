@@ -7,32 +7,34 @@ own; what reads as text here reads as the same text once rendered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .. import __version__
 from .. import formatting as fmt
-from ..absence import Absent, is_absent
-from ..files import called
-from ..formatting import field
+from ..answer import answer_of
 from ..records import Records
-from ..tables import evidence_lines, rows_of
-from . import answer
-from .calls import call_lines
+from . import details, sections
+from .blocks import Block, Command, Entry, Heading, Pairs, Paragraph, Section, Table
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|#(?=\w)")
 _LINK = re.compile(r"(?i)(\w):(?=//|\w+@)|\b(www)\.")
 _MOST = 100
+#: sections of the details that a ticket needs
+_DETAILS = ("findings", "machine", "processors", "filter-details", "sources")
 
 
 def write(records: Records) -> Iterator[str]:
-    """The answer, the findings, the filters and their callbacks, and the sources."""
-    names = [called(s.path) for s in rows_of(records["sources"])]
-    yield f"## Crash dump filters: {text(fmt.listed(names) or 'no file', 300)}\n\n"
-    yield from (f"{text(sentence, 2000)}\n\n" for sentence in answer.sentences(records))
-    yield from _findings(records)
-    yield from _filters(records)
-    yield from _sources(records)
+    """The answer, then the findings with their evidence and each filter."""
+    answer = answer_of(records)
+    names = list(fmt.file_names(s.path for s in records["sources"]).values())
+    yield f"## Crash dump filters: {text(fmt.listed(names[:5]) or 'no file', 300)}\n\n"
+    yield from (f"{text(sentence, 2000)}\n\n" for sentence in answer.headline)
+    for section in sections.of_answer(answer, len(answer.problems)):
+        yield from _section(section)
+    for section in details.sections(records):
+        if section.key in _DETAILS:
+            yield from _section(section)
     yield f"Written by dumpstart {__version__}.\n"
 
 
@@ -55,57 +57,57 @@ def code(value: Any, limit: int = fmt.LIMIT) -> str:
     return f"{fence}{pad}{plain}{pad}{fence}" if plain.strip() else ""
 
 
-def _findings(records: Records) -> Iterator[str]:
-    findings = answer.by_severity(list(rows_of(records["findings"])))
-    if not findings:
-        return
-    yield "### Findings\n\n"
-    for finding in findings[:_MOST]:
-        yield f"- **{text(finding.severity)}** {code(finding.rule)}: {text(finding.text, 2000)}\n"
-        for line in evidence_lines(finding):
-            yield f"  - {code(line)}\n"
-        if not is_absent(finding.advice):
-            yield f"  - What to do: {text(finding.advice, 2000)}\n"
-    if len(findings) > _MOST:
-        yield f"- {len(findings) - _MOST} more; `dumpstart show findings` lists them.\n"
+def _section(section: Section) -> Iterator[str]:
+    if section.title:
+        yield f"### {text(section.title)}\n\n"
+    for block in section.blocks:
+        yield from _block(block)
     yield "\n"
 
 
-def _filters(records: Records) -> Iterator[str]:
-    calls = records["callbacks"]
-    if not calls:
-        return
-    yield "### Callbacks of the filters\n\n"
-    yield "| filter | callback | called | duration | status |\n|---|---|---|---|---|\n"
-    found = call_lines(calls)
-    for one in found[:_MOST]:
-        call = one.first
-        cells = [
-            field(call, "filter"),
-            field(call, "callback"),
-            one.called,
-            one.took,
-            fmt.code(call, "status") or "-",
-        ]
-        yield "| " + " | ".join(map(text, cells)) + " |\n"
-    shown = sum(one.calls for one in found[:_MOST])
-    if shown < len(calls):
-        yield f"\n{len(calls) - shown} more; `dumpstart show callbacks` lists them.\n"
-    elif len(found) < len(calls):
-        yield "\n`dumpstart show callbacks` lists each call.\n"
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Paragraph):
+        yield f"{text(block.text, 2000)}\n\n"
+    elif isinstance(block, Command):
+        yield f"    {fmt.clean(block.text, 1000)}\n\n"
+    elif isinstance(block, Heading):
+        remark = f" ({text(block.remark)})" if block.remark else ""
+        yield f"#### {text(block.text)}{remark}\n\n"
+    elif isinstance(block, Pairs):
+        yield from _pairs(block.rows)
+    elif isinstance(block, Table):
+        yield from _table(block)
+    else:
+        yield from _entry(block)
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for name, value in rows:
+        yield f"- {text(name)}: {text(value, 2000)}\n"
     yield "\n"
 
 
-def _sources(records: Records) -> Iterator[str]:
-    if not records["sources"]:
-        return
-    yield "### Sources\n\n"
-    for source in rows_of(records["sources"]):
-        name = code(called(source.path))
-        kind = text(fmt.fields(source, "kind", "subtype") or "not usable")
-        yield f"- {name}: {kind}\n"
-        if isinstance(source.kind, Absent):
-            yield f"  - {text(source.kind)}\n"
-        elif not is_absent(source.cannot_tell):
-            yield f"  - cannot tell: {text(source.cannot_tell)}\n"
+def _table(table: Table) -> Iterator[str]:
+    yield "| " + " | ".join(text(cell) for cell in table.head) + " |\n"
+    yield "|" + "---|" * len(table.head) + "\n"
+    for row in table.rows[:_MOST]:
+        yield "| " + " | ".join(text(cell.strip()) for cell in row) + " |\n"
     yield "\n"
+    for row, below in zip(table.rows, table.below):
+        for name, value in below:
+            yield f"- {text(row[1])}, {text(name)}: {text(value, 2000)}\n"
+    if any(table.below):
+        yield "\n"
+    if len(table.rows) > _MOST:
+        yield f"{len(table.rows) - _MOST} more rows.\n\n"
+
+
+def _entry(entry: Entry) -> Iterator[str]:
+    remark = f" ({text(entry.remark)})" if entry.remark else ""
+    rule = f" {code(entry.rule)}" if entry.rule else ""
+    yield f"- **{text(entry.severity)}** {text(entry.title)}{remark}{rule}: "
+    yield f"{text(entry.text, 2000)}\n"
+    for line in entry.evidence:
+        yield f"  - {code(line)}\n"
+    if entry.advice:
+        yield f"  - Do: {text(entry.advice, 2000)}\n"

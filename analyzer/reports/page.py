@@ -14,17 +14,20 @@ from typing import Any
 
 from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
+from ..answer import answer_of
+from ..answer.calls import Line, grouped
+from ..answer.problems import by_severity
 from ..checks.rule import SEVERITIES
 from ..files import called
 from ..formatting import clean, field
-from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
-from . import answer, stacks, timeline
-from .calls import Line, grouped
+from . import filters, sections, stacks, timeline
+from .blocks import Section
 from .extension import members
-from .filters import by_filter
+from .filter_rows import by_filter
+from .missing import reasons
 from .page_findings import ELSEWHERE, MOST_ROWS, finding_of, row_id, rows_by_place
 
 MOST_EVENTS = 300  # a trace must not crowd the page
@@ -35,25 +38,34 @@ _NUMERIC = ("Number", "Duration", "Real")
 
 def build(records: Records) -> dict[str, Any]:
     """All that the template shows."""
+    answer = answer_of(records)
     tables = [_table(records, name) for name in SCHEMA if name not in ELSEWHERE]
     rows = rows_by_place(records)
-    findings = answer.by_severity(list(rows_of(records["findings"])))
+    findings = by_severity(records["findings"])
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
     names = [clean(called(s.path), 60) for s in rows_of(records["sources"])]
     return {
         "title": fmt.listed(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         "facts": list(_facts(records)),
-        "answer": answer.sentences(records),
+        "headline": list(answer.headline),
+        "sections": [_section(section) for section in sections.of_answer(answer)],
         "counts": [(s, n) for s, n in count.items() if n],
         "findings": [finding_of(f, rows, len(names) > 1) for f in findings[:MOST_FINDINGS]],
         "findings_left": max(0, len(findings) - MOST_FINDINGS),
         "timeline": _timeline(records),
         "throughput": list(_throughput(records)),
         "filters": list(_filters(records)),
+        "filters_left": max(0, len(by_filter(records)) - filters.MOST_FILTERS),
         "stacks": [block._asdict() for block in stacks.blocks(records)],
         "tables": [table for table in tables if table["rows"]],
         "sources": list(_sources(records)),
     }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    """A section of the answer as the template takes it."""
+    blocks = [{"kind": type(block).__name__, **block._asdict()} for block in section.blocks]
+    return {"key": section.key, "title": section.title, "blocks": blocks}
 
 
 def _facts(records: Records) -> Iterator[tuple[str, str]]:
@@ -148,51 +160,29 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
 
 def _filters(records: Records) -> Iterator[dict[str, Any]]:
     """Each filter, or extension without a filter, with its extension and callbacks."""
-    is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
-    for group in by_filter(records)[:50]:
-        filters, calls = group.filters, grouped(group.callbacks)
-        alike = calls[:MOST_CALLS]
-        row: Any = filters[0][1] if filters else None
+    remark = filters.state_remark(records)
+    for group in by_filter(records)[: filters.MOST_FILTERS]:
+        alike = grouped(group.callbacks)
+        row: Any = group.filters[0][1] if group.filters else None
         state = "" if row is None or is_absent(row.is_disabled) else "enabled"
         yield {
             "name": group.name,
             "stack": group.stack,
             "source": clean(called(group.source), 60) if len(records["sources"]) > 1 else "",
             "state": "disabled" if state and row.is_disabled else state,
-            "facts": [] if row is None else list(_filter_facts(row, is_proven)),
+            "facts": []
+            if row is None
+            else [pair for pair in filters.facts(row, remark) if pair[1]],
             "missing": [] if row is None else _missing([row]),
-            "row": row_id("filters", filters[0][0]) if filters else "",
+            "row": row_id("filters", group.filters[0][0]) if group.filters else "",
             "extensions": [_extension(records, n, e) for n, e in group.extensions],
-            "callbacks": [_call(one) for one in alike],
-            "calls_left": sum(one.calls for one in calls[MOST_CALLS:]),
+            "callbacks": [_call(one) for one in alike[:MOST_CALLS]],
+            "calls_left": sum(one.calls for one in alike[MOST_CALLS:]),
             "calls_missing": _missing(
-                (one.first for one in alike), ("was_called", "status", "duration_ns")
+                (one.first for one in alike[:MOST_CALLS]),
+                ("was_called", "status", "duration_ns"),
             ),
         }
-
-
-def _filter_facts(row: Any, is_proven: bool) -> Iterator[tuple[str, str]]:
-    if not is_proven and not is_absent(row.is_disabled):
-        yield "state", f"{field(row, 'state')}, a word whose place is inferred on this Windows"
-    if not is_absent(row.product):
-        yield "product", field(row, "product")
-    if isinstance(row.ring_index, int):
-        count = "" if is_absent(row.ring_count) else f" of {field(row, 'ring_count')}"
-        yield "call order", f"{row.ring_index + 1}{count}"
-    if not is_absent(row.last_failing_status):
-        status = fmt.code(row, "last_failing_status")
-        yield "last failure", f"{field(row, 'last_failing_routine')} {status}"
-    if not is_absent(row.major_version):
-        yield "version", f"{field(row, 'major_version')}.{field(row, 'minor_version')}"
-    for label, names in (
-        ("max pages per write", ("max_pages_per_write",)),
-        ("flags", ("flags", "flags_meaning")),
-        ("node", ("node", "layout")),
-    ):
-        text = fmt.fields(row, *names)
-        if text:
-            yield label, text
-    yield "found by", f"{clean(row.origin.how)} ({clean(row.origin.confidence)})"
 
 
 def _call(one: Line) -> dict[str, Any]:
@@ -250,13 +240,8 @@ def _missing(
     rows: Iterable[Any], names: Iterable[str] | None = None, leave: Iterable[str] = ()
 ) -> list[str]:
     """One sentence per reason: which fields are not determined, and why."""
-    groups: dict[str, dict[str, None]] = {}
-    for row in rows:
-        for name in names or row._fields[:-1]:
-            value = getattr(row, name)
-            if isinstance(value, Absent) and value.reason != "not-applicable" and name not in leave:
-                groups.setdefault(clean(value), {})[name] = None
-    return [f"{', '.join(missing)}: {reason}" for reason, missing in groups.items()]
+    found = reasons(rows, names, leave)
+    return [f"{', '.join(fields)}: {reason}" for reason, fields in found.items()]
 
 
 # -- tables ------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
-from ..checks import executing
 from ..records import Frame, Processor, Records
 
 TITLE = "Processors and call stacks"
@@ -27,14 +26,6 @@ class Block(NamedTuple):
     notes: list[str]
 
 
-def sentences(records: Records) -> list[str]:
-    """What the answer leads with: processors that are inside a filter."""
-    return [
-        fmt.clean(executing.sentence(row, frames), 1000)
-        for row, frames in executing.inside(records["processors"], records["frames"])
-    ]
-
-
 def blocks(records: Records) -> Iterator[Block]:
     """The processors, then each stack that is shown."""
     rows: list[Processor] = records["processors"]
@@ -48,17 +39,6 @@ def blocks(records: Records) -> Iterator[Block]:
     if left and wanted:
         text = f"{fmt.counted(left, 'more stack')} in the table frames."
         yield Block("", [], [text])
-
-
-def lines(records: Records) -> Iterator[str]:
-    """The same as text."""
-    for block in blocks(records):
-        if block.title:
-            yield f"  {block.title}"
-        if block.rows:
-            yield from fmt.aligned(block.rows, "    ")
-        for note in block.notes:
-            yield from fmt.wrapped(note, "    ")
 
 
 def _processors(rows: list[Processor]) -> Block:

@@ -24,9 +24,14 @@ class Line(NamedTuple):
     took: str  #: "2.4 ms", "24 to 36 us", "at most 8 ms", "-"
 
 
-def call_lines(rows: Iterable[Any]) -> list[Line]:
-    """The lines for the calls of a table."""
-    return grouped(enumerate(rows))
+def took(calls: Iterable[Any]) -> str:
+    """The span of the durations of some calls, as exact as they are known; "" where none is."""
+    rows = list(calls)
+    exact = [r.duration_ns for r in rows if not is_absent(r.duration_ns)]
+    if exact:
+        return fmt.span(min(exact), max(exact))
+    bounds = [r.duration_high_ns for r in rows if not is_absent(r.duration_high_ns)]
+    return f"at most {fmt.duration(max(bounds))}" if bounds else ""
 
 
 def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:
@@ -56,7 +61,6 @@ def _line(row: int, first: Any, count: int, low: Any, high: Any) -> Line:
     if is_absent(first.duration_ns) and not is_absent(high):
         took = f"at most {took}"
     elif low != high:
-        least, _, unit = fmt.duration(low).partition(" ")
-        took = f"{least} to {took}" if took.endswith(f" {unit}") else f"{least} {unit} to {took}"
+        took = fmt.span(low, high)
     routine = fmt.fields(first, "symbol") or fmt.field(first, "routine")
     return Line(first, row, count, "NULL" if first.routine == 0 else routine, called, took)

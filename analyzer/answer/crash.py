@@ -1,0 +1,205 @@
+"""What became of one crash, in one sentence: which bugcheck, when, and was a dump written.
+
+Invariant: an outcome is that of the table ``crashes``; where its rows contradict each other, both
+are told and neither is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import formatting as fmt
+from ..absence import is_absent
+from ..checks.crash_loading import LOADING, near
+from ..checks.crashes import FAILED, SMALLER, WRITTEN, Index
+from ..records import Crash, Machine, Records
+
+#: findings that limit what "was written" means -> words that follow "but"
+_BUT = {
+    "dump-file-cut": "the file is cut short",
+    "triage-marker-missing": "the end of the file is missing or damaged",
+    "dump-encrypted": "its memory is encrypted",
+    "writer-status-failed": "its writer reports a failure",
+}
+_CUT = ("dump-file-cut", "triage-marker-missing")
+#: what speaks most directly of the dump comes first
+_ORDER = ("kernel dump", "dump log", "event 161", "event 162", "event 1001")
+_EVENTS = {
+    "event 161": "event 161 says that creating the dump failed",
+    "event 162": "event 162 says that the dump was created",
+    "event 163": "event 163 says that a dump callback raised an exception",
+    "event 41": "event 41 tells of a restart without a shutdown",
+}
+
+
+def sentence(records: Records, index: Index, number: int, names: Mapping[str, str]) -> str:
+    """The crash and the outcome of its dump, with its full stop."""
+    rows = index.by_number[number]
+    return f"{_crash(records, rows)}{_outcome(records, index, number, names)}."
+
+
+def line(index: Index, number: int, names: Mapping[str, str]) -> str:
+    """The same in one line of a list of crashes."""
+    rows = index.by_number[number]
+    files = fmt.listed(list(dict.fromkeys(names[row.origin.source] for row in rows))[:4])
+    words = {WRITTEN: "dump written", SMALLER: "smaller dump written", FAILED: "dump failed"}
+    outcomes = dict.fromkeys(words[str(row.outcome)] for row in rows if row.outcome)
+    outcome = " / ".join(outcomes) or "dump not told of"
+    return f"crash {number}: {when(rows) or 'time unknown'}, {bugcheck(rows)}: {outcome} ({files})"
+
+
+def bugcheck(rows: Sequence[Crash]) -> str:
+    """The bugcheck with its name."""
+    coded = next((row for row in rows if not is_absent(row.bugcheck)), None)
+    if coded is None:
+        return "unknown bugcheck"
+    title = fmt.field(coded, "bugcheck_name", "")
+    named = f" ({title})" if title and not title.startswith("0x") else ""
+    return f"bugcheck 0x{coded.bugcheck:X}{named}"
+
+
+def when(rows: Sequence[Crash]) -> str:
+    """The time of the crash, or of the restart behind it."""
+    timed = [row for row in rows if isinstance(row.time, int)]
+    at_crash = [row for row in timed if not str(row.tells).startswith("event ")]
+    if at_crash:
+        return fmt.moment(at_crash[0].time)
+    return (
+        f"before {fmt.moment(min(row.time for row in timed if isinstance(row.time, int)))}"
+        if timed
+        else ""
+    )
+
+
+def dump_kind(machine: Machine) -> str:
+    """The type of a dump in words, "bitmap kernel dump"."""
+    kind = fmt.field(machine, "dump_type_name", "") or "kernel dump"
+    kind, bracket, rest = kind.partition(" (")
+    return (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
+
+
+def but(rules: set[str]) -> str:
+    """What limits a dump with these findings, in words that follow "but"; "" for a whole one."""
+    return fmt.listed(text for rule, text in _BUT.items() if rule in rules)
+
+
+def _crash(records: Records, rows: Sequence[Crash]) -> str:
+    time = when(rows)
+    named = bugcheck(rows)
+    text = "The machine crashed"
+    if not named.startswith("unknown"):
+        text += f" with {named}"
+        module = _module(records, rows)
+        text += f" in {module}" if module else ""
+    elif all(row.tells == "event 41" for row in rows):
+        text = "The machine restarted without a shutdown"
+    return text + (f" {time}" if time.startswith("before") else f" on {time}" if time else "")
+
+
+def _module(records: Records, rows: Sequence[Crash]) -> str:
+    """The module that the crash names, where a source resolves it."""
+    sources = {row.origin.source for row in rows}
+    for machine in records["machine"]:
+        if machine.origin.source in sources and not is_absent(machine.faulting_symbol):
+            return fmt.clean(machine.faulting_symbol, 60)
+    return ""
+
+
+def _outcome(records: Records, index: Index, number: int, names: Mapping[str, str]) -> str:
+    rows = sorted(index.by_number[number], key=_weight)
+    good = [row for row in rows if row.outcome in (WRITTEN, SMALLER)]
+    bad = [row for row in rows if row.outcome == FAILED]
+    cut = [row for row in rows if row.tells == "kernel dump" and not row.outcome]
+    if good and bad:
+        pieces = [_piece(records, rows[0], names) for rows in (good, bad)]
+        return f"; whether it left a dump is contradictory: {' but '.join(pieces)}"
+    if good:
+        return f", and {_written(records, good, names)}"
+    if bad:
+        pieces = [_piece(records, row, names) for row in (bad + cut)[:3]]
+        return f" and left no complete dump: {fmt.listed(pieces)}"
+    foreign = [row for row in cut if "dump-not-by-windows" in _rules(records, row)]
+    if foreign:
+        return f"; {_piece(records, foreign[0], names)} that Windows did not write itself"
+    if cut:
+        return f"; {_piece(records, cut[0], names)}, so whether it was written whole is open"
+    is_only = len(index.by_number) == 1
+    findings = [f for f in records["findings"] if index.of(f.origin) == number or is_only]
+    loads = [f for f in near(records, findings, rows) if f.rule in LOADING[:2]]
+    if loads:
+        where = names.get(loads[0].origin.source, "the event log")
+        return (
+            " and most probably left no dump: the crash dump stack could not be loaded "
+            f"(event 45 in {where})"
+        )
+    pieces = list(dict.fromkeys(_piece(records, row, names) for row in rows[:2]))
+    return f"; nothing given says whether a dump was written ({fmt.listed(pieces)})"
+
+
+def _written(records: Records, good: Sequence[Crash], names: Mapping[str, str]) -> str:
+    """Of the file itself where it was given, else of what speaks of it."""
+    first = good[0]
+    if first.tells == "kernel dump":
+        machine = _machine_of(records, first)
+        kind = dump_kind(machine) if machine is not None else "kernel dump"
+        article = "an" if kind[:1].lower() in "aeiou" else "a"
+        less = " (smaller than asked for)" if _is_smaller(good) else ""
+        limits = but(_rules(records, first))
+        return f"{article} {kind} was written{less}" + (f", but {limits}" if limits else "")
+    pieces = [_piece(records, row, names) for row in good[:2]]
+    less = "a smaller dump than asked for" if _is_smaller(good) else "a dump"
+    return f"{less} was written: {fmt.listed(pieces)}"
+
+
+def _is_smaller(good: Sequence[Crash]) -> bool:
+    return any(row.outcome == SMALLER for row in good)
+
+
+def _rules(records: Records, row: Crash) -> set[str]:
+    source = row.origin.source
+    return {str(f.rule) for f in records["findings"] if f.origin.source == source}
+
+
+def _machine_of(records: Records, row: Crash) -> Machine | None:
+    machines = (m for m in records["machine"] if m.origin.source == row.origin.source)
+    return next(machines, None)
+
+
+def _weight(row: Crash) -> int:
+    return _ORDER.index(str(row.tells)) if row.tells in _ORDER else len(_ORDER)
+
+
+def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
+    """What one row says, in words."""
+    source = names.get(row.origin.source, fmt.clean(row.origin.source, 60))
+    if row.tells == "kernel dump":
+        machine = _machine_of(records, row)
+        kind = dump_kind(machine) if machine is not None else "kernel dump"
+        limits = but(_rules(records, row))
+        return f"{source} is a {kind}" + (f" but {limits}" if limits else "")
+    if row.tells == "dump log":
+        return _log_piece(records, row, source)
+    if row.tells == "host log":
+        ended = ", which ended the guest then, before a dump could be written"
+        ended = ended if row.outcome == FAILED else ""
+        return f"by {source} the guest told its host of the bugcheck{ended}"
+    text = _EVENTS.get(str(row.tells))
+    if row.tells == "event 1001":
+        text = "event 1001 says that a dump was saved" if row.outcome else "event 1001 names it"
+    if text is None:
+        text = f"{row.tells} names it" if str(row.tells).startswith("event") else str(row.tells)
+        return f"{source}: {fmt.clean(text, 80)}"
+    return f"{text} ({source})"
+
+
+def _log_piece(records: Records, row: Crash, source: str) -> str:
+    if row.outcome == WRITTEN:
+        return f"{source} ends with a completed dump"
+    if row.outcome == SMALLER:
+        return f"{source} ends with a completed dump of a smaller kind"
+    if row.outcome != FAILED:
+        return f"{source} does not show how the dump ended"
+    steps: list[Any] = [s for s in records["stages"] if s.origin.source == row.origin.source]
+    step = fmt.field(steps[-1], "text", "").rstrip(".") if steps else ""
+    return f"{source} breaks off after '{step}'" if step else f"{source} breaks off"

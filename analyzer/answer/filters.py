@@ -1,0 +1,354 @@
+"""The verdict on each crash dump filter, from everything that the sources of one crash tell of it.
+
+Invariant: a cell is empty where no source tells it; the answer says once what cannot be known. What
+one source infers never hides what another one saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any
+
+from .. import formatting as fmt
+from ..absence import first_present, is_absent
+from ..checks import RULES
+from ..checks.crashes import Index
+from ..checks.machine import is_live
+from ..files import called
+from ..names import drivers
+from ..names.drivers import plain_name
+from ..records import Finding, Records
+from .calls import grouped
+from .calls import took as span_of
+from .extensions import in_one_line
+from .model import FilterVerdict
+from .next_steps import REGISTRIES
+
+MOST_FILTERS = 64
+_MOST_REMARKS = 4
+#: settings of CrashControl that register a filter: "DumpFilters[0]"
+_REGISTERED = "dumpfilters["
+_DEBUGGERS = ("capture", "WinDbg log", "debugger session")
+_SWITCHED_OFF = "switched off"
+#: stands for the name of a filter that has none in the input
+UNNAMED = "name not known"
+#: findings that speak of a filter but say no more than its row
+_IN_THE_ROW = ("filter-disabled", "registry-third-party-filter", "callback-executing")
+
+
+class Rows:
+    """All rows of one filter of one crash."""
+
+    def __init__(self, crash: int | None, stack: str) -> None:
+        self.crash, self.stack = crash, stack
+        self.filters: list[Any] = []
+        self.modules: list[Any] = []
+        self.extensions: list[Any] = []
+        self.calls: list[tuple[int, Any]] = []
+        self.settings: list[Any] = []
+        self.processors: list[Any] = []
+        self.dry_runs: list[Any] = []
+
+    def all(self) -> Iterator[Any]:
+        """Every row, the most telling first."""
+        yield from self.filters
+        yield from (call for _, call in self.calls)
+        for rows in (self.extensions, self.processors, self.modules):
+            yield from rows
+
+
+def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
+    """One row per filter and crash: in call order, the newest crash first."""
+    found = _collect(records, index)
+    faults = _faults(records, index)
+    bounds = _bounds(records, index)
+    last = -1
+    rows = []
+    for (crash, name, stack), one in found.items():
+        last = last if crash is None else max(last, crash)
+        rows.append((crash, stack != "crash", _order(one), name, one))
+    rows.sort(key=lambda row: (-(row[0] or 0), row[1], row[2]))
+    return [
+        _verdict(one, faults.get((crash, name), []), bounds.get(crash), records)
+        for crash, _, _, name, one in rows[:MOST_FILTERS]
+    ]
+
+
+def filter_key(record: Any) -> tuple[str, str]:
+    """What joins the rows of one filter: its plain name, or where it has none its own address."""
+    stack = "" if is_absent(record.stack) else str(record.stack)
+    if not is_absent(record.filter):
+        return plain_name(record.filter), stack
+    for field in ("node", "extension"):
+        value = getattr(record, field, None)
+        if not is_absent(value):
+            return f"{field} {value:#x}", stack
+    return "", stack
+
+
+# -- collecting --------------------------------------------------------------------------------
+
+
+def _collect(records: Records, index: Index) -> dict[tuple[int | None, str, str], Rows]:
+    found: dict[tuple[int | None, str, str], Rows] = {}
+    only = _only(index)
+
+    def of(crash: int | None, key: tuple[str, str]) -> Rows:
+        name, stack = key
+        place = (crash, name, stack or "crash")
+        if place not in found:
+            found[place] = Rows(crash, stack or "crash")
+        return found[place]
+
+    def crash_of(row: Any) -> int | None:
+        return index.of(row.origin)
+
+    for row in records["filters"]:
+        of(crash_of(row), filter_key(row)).filters.append(row)
+    nodes = {row.extension: filter_key(row) for row in records["extensions"]}
+    for row in records["extensions"]:
+        of(crash_of(row), filter_key(row)).extensions.append(row)
+    for number, call in enumerate(records["callbacks"]):
+        key = filter_key(call)
+        of(crash_of(call), nodes.get(call.extension, key) if not key[0] else key).calls.append(
+            (number, call)
+        )
+    for row in records["modules"]:
+        if row.role == drivers.FILTER and row.loaded is not False and not is_absent(row.stack):
+            of(crash_of(row), (plain_name(row.name), str(row.stack))).modules.append(row)
+    for row in records["processors"]:
+        if not is_absent(row.filter):
+            of(crash_of(row), (plain_name(row.filter), "")).processors.append(row)
+    for row in records.tables.get("dry_runs", ()):
+        of(crash_of(row), filter_key(row)).dry_runs.append(row)
+    for row in records["settings"]:
+        if str(row.name).lower().startswith(_REGISTERED):
+            for place in [p for p in found if p[1:] == (plain_name(row.value), "crash")] or [
+                (only, plain_name(row.value), "crash")
+            ]:
+                of(place[0], place[1:]).settings.append(row)
+    return found
+
+
+def _only(index: Index) -> int | None:
+    """The crash that the settings of the machine are told with."""
+    numbers = index.numbers()
+    return numbers[-1] if numbers else None
+
+
+def _order(one: Rows) -> tuple[int, int]:
+    """Call order: place in crashdmp's list, else in the module list, else in the registry."""
+    for rank, (rows, field) in enumerate(
+        ((one.filters, "ring_index"), (one.modules, "load_order"))
+    ):
+        value = first_present(getattr(row, field) for row in rows)
+        if isinstance(value, int):
+            return rank, value
+    if one.settings:
+        return 2, _registered_as(one.settings[0])
+    return 3, 0
+
+
+def _registered_as(setting: Any) -> int:
+    digits = str(setting.name).partition("[")[2].rstrip("]")
+    return int(digits) if digits.isdigit() else 0
+
+
+def _faults(records: Records, index: Index) -> dict[tuple[int | None, str], list[Finding]]:
+    """Errors and warnings by the filter that they are of."""
+    only = _only(index)
+    machines = {s.path for s in records["sources"] if s.kind in REGISTRIES}
+    found: dict[tuple[int | None, str], list[Finding]] = {}
+    for f in records["findings"]:
+        named = f.facts.get("filter") if f.facts else None
+        name = plain_name(str(named or str(f.subject or "").partition(" (")[0]))
+        if f.severity in ("error", "warning") and name:
+            number = only if f.origin.source in machines else index.of(f.origin)
+            found.setdefault((number, name), []).append(f)
+    return found
+
+
+def _bounds(records: Records, index: Index) -> dict[int | None, Any]:
+    """The dump log's limit for all Dump_Start calls together, by crash."""
+    return {index.of(s.origin): s for s in records["stages"] if s.stage == "dump-start-upper-bound"}
+
+
+# -- one verdict -------------------------------------------------------------------------------
+
+
+def _verdict(one: Rows, faults: list[Finding], bound: Any, records: Records) -> FilterVerdict:
+    name = _name(one)
+    driver = drivers.known(name)
+    is_filter = driver is not None and driver.role == drivers.FILTER
+    live = {m.origin.source for m in records["machine"] if is_live(m)}
+    start = _start(one, bound, live)
+    state = _state(one)
+    return FilterVerdict(
+        filter=name,
+        product=driver.owner if driver is not None and is_filter else "",
+        stack=one.stack,
+        crash=one.crash,
+        position=_position(one, records),
+        state=state,
+        dump_start=start[0],
+        status=start[1],
+        duration=start[2],
+        evidence=start[3],
+        encrypts=_encrypts(driver if is_filter else None, state),
+        extension=in_one_line(one.extensions),
+        faults=_titles(faults),
+        remarks=tuple(_remarks(one)),
+    )
+
+
+def _name(one: Rows) -> str:
+    for row in one.all():
+        name = getattr(row, "filter", None) or getattr(row, "name", None)
+        if not is_absent(name):
+            return fmt.clean(name, 60)
+    if one.settings:
+        return fmt.clean(one.settings[0].value, 60)
+    return UNNAMED
+
+
+def _position(one: Rows, records: Records) -> str:
+    row = next((r for r in one.filters if isinstance(r.ring_index, int)), None)
+    if row is not None:
+        count = "" if is_absent(row.ring_count) else f" of {row.ring_count}"
+        return f"{row.ring_index + 1}{count}"
+    if one.modules:
+        source = one.modules[0].origin.source
+        nodes = [
+            r
+            for r in records["filters"]
+            if r.origin.source == source and r.stack == one.stack and not is_absent(r.node)
+        ]
+        is_read = bool(nodes) and all(r.ring_count == len(nodes) for r in nodes)
+        return "loaded, not in the list" if is_read else "loaded"
+    if one.calls or one.processors or one.filters:
+        return "seen"
+    refuted = any(
+        str(f.rule) in ("case-filter-not-loaded", "case-leftover-filter")
+        and plain_name(str(f.subject)) == plain_name(_name(one))
+        for f in records["findings"]
+    )
+    return "registered, not loaded" if refuted else "registered" if one.settings else "named"
+
+
+def _state(one: Rows) -> str:
+    """On or switched off, by the newest row that tells."""
+    states = [row.is_disabled for row in one.filters if not is_absent(row.is_disabled)]
+    return "" if not states else _SWITCHED_OFF if states[-1] else "on"
+
+
+def _encrypts(driver: Any, state: str) -> str:
+    if driver is None or driver.encrypts is None:
+        return ""
+    if not driver.encrypts:
+        return "does not encrypt"
+    if state == _SWITCHED_OFF:
+        return "encrypted nothing once it was switched off"
+    return "encrypts encrypted volumes"
+
+
+def _start(one: Rows, bound: Any, live: Container[str]) -> tuple[str, str, str, str]:
+    """Dump_Start: whether it ran, its status, how long it took, and by what that is known."""
+    inside = [p for p in one.processors if p.callback == "Dump_Start"]
+    if inside:
+        where = f"processor {inside[0].processor}" if not is_absent(inside[0].processor) else "now"
+        return f"executing ({where})", "", "", "registers"
+    calls = [pair for pair in one.calls if pair[1].callback == "Dump_Start"]
+    if calls and all(pair[1].origin.source in live for pair in calls):
+        return "not called", "", "", "the machine was running"
+    seen = [pair for pair in calls if _tells(pair[1])]
+    failing = _last_failure(one)
+    if not seen:
+        if failing:
+            return "called", failing, "", "crashdmp's last failure"
+        if any(pair[1].routine == 0 for pair in calls):
+            return "has none", "", "", "its pointer is NULL"
+        return "", "", "", ""
+    lines = grouped(seen)
+    best = [line for line in lines if line.first.was_called == "yes"] or lines
+    first = best[0].first
+    count = sum(line.calls for line in best)
+    ran = {"yes": "called", "no": "not called", "likely": "likely called"}.get(
+        str(first.was_called), "called" if not is_absent(first.status) else ""
+    )
+    if first.routine == 0:
+        return "has none", "", "", "its pointer is NULL"
+    if first.was_called == "yes" and all(is_absent(line.first.status) for line in best):
+        ran = "entered, no return seen"
+    elif count > 1:
+        ran += f" {count}x"
+    status = _statuses(best) or (failing if ran == "likely called" else "")
+    ran_rows = [call for _, call in seen if call.was_called == first.was_called]
+    took = span_of(ran_rows)
+    evidence = _by(ran_rows)
+    if not took and bound is not None and ran == "likely called":
+        took = f"at most {fmt.duration(bound.elapsed_ms * 1_000_000)}, all filters"
+    return ran, status, took, evidence
+
+
+def _tells(call: Any) -> bool:
+    return not (is_absent(call.was_called) and is_absent(call.status))
+
+
+def _statuses(lines: Sequence[Any]) -> str:
+    """Each status, the failing ones first, with how many calls when they differ."""
+    known = [line for line in lines if not is_absent(line.first.status)]
+    known.sort(key=lambda line: not (line.first.status or 0))
+    total = sum(line.calls for line in lines)
+    texts: dict[str, int] = {}
+    for line in known:
+        name = fmt.field(line.first, "status_name", "") or fmt.field(line.first, "status")
+        texts[name] = texts.get(name, 0) + line.calls
+    if len(texts) == 1 and sum(texts.values()) == total:
+        return next(iter(texts))
+    return fmt.listed(f"{name} ({count} of {total})" for name, count in texts.items())
+
+
+def _by(calls: Sequence[Any]) -> str:
+    if calls[0].was_called == "likely":
+        return "the dump had begun, and crashdmp starts its filters before that"
+    sources = list(dict.fromkeys(called(call.origin.source) for call in calls))
+    return fmt.clean(sources[0], 40) if len(sources) == 1 else f"{len(sources)} sources"
+
+
+def _last_failure(one: Rows) -> str:
+    """The failing status of Dump_Start that crashdmp kept."""
+    starts = {call.symbol for _, call in one.calls if call.callback == "Dump_Start"}
+    for row in one.filters:
+        if not is_absent(row.last_failing_status) and row.last_failing_routine in starts:
+            return fmt.field(row, "last_failing_status_name", "") or fmt.field(
+                row, "last_failing_status"
+            )
+    return ""
+
+
+def _titles(faults: Iterable[Finding]) -> tuple[str, ...]:
+    rules = dict.fromkeys(str(f.rule) for f in faults if f.rule not in _IN_THE_ROW)
+    return tuple(RULES[rule].title for rule in rules if rule in RULES)
+
+
+def _remarks(one: Rows) -> Iterator[str]:
+    """Calls of the other callbacks where a session or trace saw them; a failure that was kept."""
+    others = [p for p in one.calls if p[1].callback != "Dump_Start" and p[1].was_called == "yes"]
+    by_callback: dict[str, list[Any]] = {}
+    for line in grouped(others):
+        by_callback.setdefault(fmt.field(line.first, "callback"), []).append(line)
+    for callback, lines in list(by_callback.items())[:_MOST_REMARKS]:
+        count = sum(line.calls for line in lines)
+        took = span_of(call for _, call in others if call.callback == callback)
+        status = _statuses(lines) or "no return seen"
+        text = f"{callback}: {fmt.counted(count, 'call')}, {status}"
+        yield text + (f", {took}" if took else "")
+    for processor in one.processors:
+        if processor.callback != "Dump_Start" and not is_absent(processor.callback):
+            yield f"processor {fmt.field(processor, 'processor')} is inside {processor.callback}"
+    for row in one.filters:
+        if not is_absent(row.last_failing_status) and not _last_failure(one):
+            code = fmt.code(row, "last_failing_status")
+            where = fmt.field(row, "last_failing_routine", "a routine that is not named")
+            yield f"last failure: {where} returned {code}"
+            break

@@ -1,0 +1,282 @@
+"""The one or two sentences that lead every report: what this input can answer.
+
+Invariant: the first sentence is about what was given (a crash, calls, a running machine, settings),
+never about what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .. import formatting as fmt
+from ..absence import is_absent
+from ..checks import executing
+from ..checks.crashes import (
+    EVENT_LOGS,
+    FAILED,
+    RESTARTS,
+    SMALLER,
+    WRITTEN,
+    Index,
+    logged,
+)
+from ..checks.culprit import LEADING, Culprit
+from ..checks.machine import is_live
+from ..names import drivers
+from ..names.events import provider_key
+from ..records import Records
+from . import crash, observed
+from .filters import UNNAMED
+from .model import FilterVerdict
+from .next_steps import DUMP, LOG, REGISTRIES, SNAPSHOT, kinds_of
+
+_MOST = 2  #: sentences
+_GOOD = (WRITTEN, SMALLER)
+#: where no crash is named, what the sources say instead: rule -> what it is called
+_INSTEAD = {
+    "event-power-button": "Why there is no dump",
+    "event-resume-failed": "",
+    "event-log-other-channel": "",
+    "event-log-incomplete": "Events are missing, so nothing follows from their absence",
+    "event-log-damaged": "Events are missing, so nothing follows from their absence",
+}
+_NOTHING = "Nothing in this input tells of a crash, a dump or a crash dump filter."
+
+
+def headline(
+    records: Records,
+    index: Index,
+    filters: Sequence[FilterVerdict],
+    culprits: Sequence[Culprit],
+    names: Mapping[str, str],
+) -> tuple[str, ...]:
+    """One or two sentences."""
+    said = [*_standing(records), *_main(records, index, filters, culprits, names)]
+    return tuple(fmt.clean(sentence, 700) for sentence in said[:_MOST]) or (_NOTHING,)
+
+
+def _main(
+    records: Records,
+    index: Index,
+    filters: Sequence[FilterVerdict],
+    culprits: Sequence[Culprit],
+    names: Mapping[str, str],
+) -> Iterator[str]:
+    numbers = index.numbers()
+    if len(numbers) > 1:
+        yield _several(index, numbers)
+        yield f"The newest: {_lower(crash.sentence(records, index, numbers[-1], names))}"
+    elif numbers:
+        rows = index.by_number[numbers[0]]
+        if all(row.tells == SNAPSHOT for row in rows):
+            yield from _no_crash(records, culprits, names)
+        else:
+            yield crash.sentence(records, index, numbers[0], names)
+        outcomes = {row.outcome for row in rows}
+        leads = bool(culprits) and culprits[0].finding.rule in LEADING
+        if leads or (culprits and (FAILED in outcomes or outcomes.isdisjoint(_GOOD))):
+            yield _blame(culprits[0])
+    if not numbers:
+        yield from _no_crash(records, culprits, names)
+    seen = observed.calls(records, index, names)
+    yield from seen
+    if not seen:
+        newest = [f for f in filters if f.crash == (numbers[-1] if numbers else None)]
+        yield from _filters(records, newest)
+
+
+def _blame(culprit: Culprit) -> str:
+    return f"{culprit.role}: {_lower(fmt.sentence(culprit.finding.text, 500))}"
+
+
+def _lower(text: str) -> str:
+    """Lower case for the first letter of an ordinary word, not of a name."""
+    first = text.split(" ", 1)[0]
+    return text[:1].lower() + text[1:] if first in ("The", "A", "An", "This", "It") else text
+
+
+def _standing(records: Records) -> Iterator[str]:
+    """A processor inside a callback leads everything."""
+    for row, frames in executing.inside(records["processors"], records["frames"]):
+        yield executing.sentence(row, frames)
+        return
+
+
+def _several(index: Index, numbers: Sequence[int]) -> str:
+    rows = [row for number in numbers for row in index.by_number[number]]
+    times = sorted(int(row.time) for row in rows if isinstance(row.time, int))
+    span = ""
+    if times:
+        first, last = fmt.moment(times[0]), fmt.moment(times[-1])
+        span = f" at {first}" if first == last else f" between {first} and {last}"
+    codes = {crash.bugcheck(index.by_number[number]) for number in numbers}
+    text = f"{len(numbers)} crashes{span}"
+    if len(codes) == 1:
+        return f"{text}, all with {next(iter(codes))}."
+    failed = sum(
+        any(row.outcome == FAILED for row in index.by_number[number]) for number in numbers
+    )
+    text += f", with {len(codes)} different bugchecks"
+    return text + (f"; {failed} left no complete dump." if failed else ".")
+
+
+def _no_crash(
+    records: Records, culprits: Sequence[Culprit], names: Mapping[str, str]
+) -> Iterator[str]:
+    kinds = kinds_of(records)
+    for source in records["sources"]:
+        machine = next((m for m in records["machine"] if m.origin.source == source.path), None)
+        name = names.get(str(source.path), "")
+        if source.kind == SNAPSHOT:
+            yield _snapshot(source, machine)
+        elif source.kind == DUMP and machine is not None and is_live(machine):
+            kind = crash.dump_kind(machine)
+            yield f"{name} is a {kind} of a running system: the machine had not crashed."
+        elif source.kind == DUMP:
+            yield f"{name} is a kernel dump that names no bugcheck."
+    instead = list(_instead(records))
+    restarts = _restarts(records, names)
+    if restarts or instead:
+        yield from instead
+        yield from filter(None, [restarts])
+        return
+    logs = [names[str(s.path)] for s in records["sources"] if s.kind in EVENT_LOGS]
+    if logs:
+        yield f"{fmt.listed(logs[:3])} {'tells' if len(logs) == 1 else 'tell'} of no crash."
+    if LOG in kinds:
+        yield "The dump log holds no crash."
+    if culprits:
+        yield _blame(culprits[0])
+    if kinds & set(REGISTRIES):
+        yield from _registered(records)
+    if "etl" in kinds and not records["callbacks"]:
+        yield from _traced(records)
+
+
+def _instead(records: Records) -> Iterator[str]:
+    """What explains that no crash is named; of each kind the newest."""
+    newest = {str(f.rule): f for f in records["findings"]}
+    for rule, role in _INSTEAD.items():
+        if rule in newest:
+            text = fmt.sentence(newest[rule].text, 500)
+            yield f"{role}: {_lower(text)}" if role else text
+
+
+def _snapshot(source: Any, machine: Any) -> str:
+    taken = f"A snapshot of a machine's memory ({fmt.field(source, 'subtype')})"
+    if machine is None or is_absent(machine.bugcheck):
+        return f"{taken}; whether the machine had crashed is not determined."
+    if is_live(machine) or not machine.bugcheck:
+        return f"{taken}; when it was taken, the machine had not crashed."
+    title = fmt.field(machine, "bugcheck_name", "")
+    named = f" ({title})" if title and not title.startswith("0x") else ""
+    begun = f"taken after bugcheck 0x{machine.bugcheck:X}{named} had begun"
+    return f"{taken}, {begun}; it does not show whether a dump was written after that."
+
+
+def _restarts(records: Records, names: Mapping[str, str]) -> str:
+    """Restarts without a shutdown: all that a crash leaves whose dump was never begun."""
+    events = logged(records)
+    for kind in sorted(RESTARTS, reverse=True):  # Kernel-Power 41 first; 6008 is about the same
+        found = [e for e in events if (provider_key(str(e.provider)), e.event_id) == kind]
+        if found:
+            times = [e.time for e in found if isinstance(e.time, int)]
+            last = f", the last before {fmt.moment(max(times))}" if times else ""
+            where = fmt.listed(dict.fromkeys(names[e.origin.source] for e in found))
+            return (
+                f"{where} tells of {fmt.counted(len(found), 'restart')} without a shutdown{last}, "
+                "and of no bugcheck: a crash that left nothing, a hang, a reset or a power loss."
+            )
+    return ""
+
+
+def _registered(records: Records) -> Iterator[str]:
+    entries = [
+        fmt.clean(s.value, 60)
+        for s in records["settings"]
+        if str(s.name).lower().startswith("dumpfilters[")
+    ]
+    kind = next(
+        (fmt.fields(s, "meaning") for s in records["settings"] if s.name == "CrashDumpEnabled"), ""
+    )
+    what = f"Registered as dump filters, in call order: {fmt.listed(entries[:6])}"
+    if not entries:
+        what = "No dump filter is registered"
+    yield what + (f"; the kind of dump that is configured: {kind}." if kind else ".")
+
+
+def _traced(records: Records) -> Iterator[str]:
+    steps = [s for s in records["stages"] if not is_absent(s.time)]
+    if steps:
+        step = steps[-1]
+        took = "" if is_absent(step.duration_ms) else f" took {step.duration_ms:,} ms"
+        status = fmt.code(step, "status")
+        ended = f" and ended with {status}" if status else ""
+        if took or ended:
+            yield f"The trace shows that {fmt.field(step, 'text').rstrip('.')}{took}{ended}."
+            return
+    summary = getattr(records["events"], "summary", "") or fmt.counted(
+        len(records["events"]), "event"
+    )
+    yield f"The trace holds {summary}, and no call of a dump filter."
+
+
+def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str]:
+    """What the filters of the crash did, where no session watched them."""
+    of_crash = [f for f in filters if f.stack == "crash"] or list(filters)
+    if not of_crash:
+        yield from _none(records)
+        return
+    off = [f for f in of_crash if f.state == "switched off"]
+    if off:
+        who = fmt.listed(f.filter for f in off[:3])
+        rest = [f.filter for f in of_crash if f not in off]
+        text = f"{who} {'was' if len(off) == 1 else 'were'} switched off after a failure"
+        yield text + (f"; {fmt.listed(rest[:4])} stayed on." if rest else ".")
+        return
+    if all(f.position.startswith("registered") for f in of_crash):
+        who = fmt.listed(f.filter for f in of_crash[:5])
+        are = "is" if len(of_crash) == 1 else "are"
+        yield f"{who} {are} registered as dump filter{'' if len(of_crash) == 1 else 's'}."
+        return
+    seen = [f for f in of_crash if not f.position.startswith("registered")]
+    if all(f.filter == UNNAMED for f in seen):
+        none = next(_none(records), "The input does not name the filters.").rstrip(".")
+        yield f"{none}, but crashdmp's list of filters is not empty."
+    else:
+        yield _ran(seen)
+
+
+def _ran(of_crash: Sequence[FilterVerdict]) -> str:
+    of_crash = [f for f in of_crash if f.filter != UNNAMED] or of_crash
+    count = len(of_crash)
+    who = fmt.listed(f.filter for f in of_crash[:5])
+    who += f" and {count - 5} more" if count > 5 else ""
+    noun = "The dump filter" if count == 1 else f"The {count} dump filters"
+    states = {f.state for f in of_crash}
+    is_loaded = all(f.position == "loaded" for f in of_crash)
+    if any(f.position.isdigit() for f in of_crash):
+        return f"{fmt.counted(count, 'dump filter')} found: {who}; the list may hold more."
+    verb = "was" if count == 1 else "were"
+    text = f"{noun} {who} {verb} {'on' if states == {'on'} else 'loaded'}"
+    if is_loaded:
+        guess = "" if all(f.product for f in of_crash) else ", taken for dump filters"
+        guess = guess[:-1] if guess and count == 1 else guess
+        text = f"By its list of modules, the dump stack held {who}{guess}"
+    started = {f.dump_start for f in of_crash}
+    if started == {"likely called"}:
+        each = "its Dump_Start" if count == 1 else "Dump_Start of each"
+        text += f", and {each} was likely called"
+    elif started == {"executing"}:
+        text += ", and Dump_Start is executing"
+    return text + "."
+
+
+def _none(records: Records) -> Iterator[str]:
+    modules = [m for m in records["modules"] if m.stack != "hibernation" and m.loaded is not False]
+    broken = {f.rule for f in records["findings"]} & {"modules-incomplete", "dump-stack-missing"}
+    if modules and not broken:
+        nt = any(m.role == drivers.KERNEL for m in modules)
+        which = "loaded modules" if nt else "modules that are listed"
+        yield f"None of the {len(modules)} {which} is a crash dump filter."

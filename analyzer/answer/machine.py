@@ -1,0 +1,41 @@
+"""The machine and its dump in a line each: Windows, processors, what the dump's header says.
+
+Invariant: of the newest crash only; a line holds what a source states, joined, not interpreted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .. import formatting as fmt
+from ..absence import is_absent
+from ..checks.crashes import Index
+from ..records import Records
+
+
+def lines(records: Records, index: Index) -> Iterator[str]:
+    """At most two lines."""
+    rows = list(records["machine"])
+    numbers = index.numbers()
+    if numbers:
+        sources = {row.origin.source for row in index.by_number[numbers[-1]]}
+        rows = [m for m in rows if m.origin.source in sources]
+    best = max(rows, key=_known, default=None)
+    if best is None:
+        return
+    parts = [
+        "" if is_absent(best.build) else f"Windows build {fmt.build(best)}",
+        fmt.fields(best, "architecture"),
+        fmt.counted(best.processors, "processor") if isinstance(best.processors, int) else "",
+        "" if is_absent(best.uptime_ns) else f"up {fmt.duration(best.uptime_ns)}",
+    ]
+    if any(parts[:1]):
+        yield ", ".join(filter(None, parts)) + "."
+    line = next((m.last_dump_line for m in rows if not is_absent(m.last_dump_line)), None)
+    if line:
+        yield f"The dump header's last DumpStack line: {fmt.clean(line, 200)}"
+
+
+def _known(machine: Any) -> int:
+    return sum(not is_absent(value) for value in machine)

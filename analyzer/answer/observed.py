@@ -1,0 +1,130 @@
+"""What captures, debugger logs and traces saw, in one or two sentences.
+
+Invariant: a number of calls is that of the rows; where one run differs from the others, the run,
+the filter and by how much are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from .. import formatting as fmt
+from ..absence import is_absent
+from ..checks.crashes import Index
+from ..names import ntstatus
+from ..records import Records
+from .calls import took
+
+#: a run stands out when its Dump_Start took this many times the median of the others, and a
+#: difference that matters: 1 ms is a hundred times what the debugger's own clock costs
+_TIMES, _LEAST_NS = 2.0, 1_000_000
+_ENOUGH_RUNS = 3
+
+
+def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]:
+    """What each Dump_Start of the newest crash, or of no crash, returned and took."""
+    numbers = index.numbers()
+    crash = numbers[-1] if numbers else None
+    starts = [
+        c
+        for c in records["callbacks"]
+        if c.callback == "Dump_Start"
+        and (c.was_called == "yes" or not is_absent(c.status))
+        and index.of(c.origin) == crash
+    ]
+    if not starts:
+        return [] if numbers else _other_calls(records)
+    by_filter: dict[str, list[Any]] = {}
+    for call in starts:
+        by_filter.setdefault(fmt.field(call, "filter", "a filter without a name"), []).append(call)
+    runs = {c.origin.source for c in starts}
+    if len(runs) >= _ENOUGH_RUNS:
+        return [_runs(by_filter, runs), *_outliers(by_filter, names)]
+    failed = {name: rows for name, rows in by_filter.items() if any(map(_failed, rows))}
+    good = {name: rows for name, rows in by_filter.items() if name not in failed}
+    said = [_returned(name, rows) for name, rows in list(failed.items())[:2]]
+    if len(failed) > 2:
+        said.append(f"Dump_Start of {len(failed) - 2} more filters failed.")
+    if good:
+        said.append(_all_good(good))
+    return said
+
+
+def _failed(call: Any) -> bool:
+    return not is_absent(call.status) and ntstatus.is_failure(int(call.status) & 0xFFFFFFFF)
+
+
+def _returned(name: str, rows: Sequence[Any]) -> str:
+    bad = [row for row in rows if _failed(row)]
+    status = fmt.code(bad[0], "status")
+    times = f" in {len(bad)} of {len(rows)} calls" if len(rows) > 1 else ""
+    time = took(bad)
+    return f"Dump_Start of {name} returned {status}{times}{f' after {time}' if time else ''}."
+
+
+def _all_good(by_filter: Mapping[str, Sequence[Any]]) -> str:
+    rows = [row for some in by_filter.values() for row in some]
+    open_rows = [row for row in rows if is_absent(row.status)]
+    who = fmt.listed(list(by_filter)[:3]) + (
+        f" and {len(by_filter) - 3} more" if len(by_filter) > 3 else ""
+    )
+    if open_rows and len(open_rows) == len(rows):
+        return f"Dump_Start of {who} was entered; its return was not seen."
+    statuses = {fmt.field(r, "status_name", "") or fmt.field(r, "status") for r in rows
+                if not is_absent(r.status)}  # fmt: skip
+    each = " each" if len(rows) > 1 and len(statuses) == 1 else ""
+    time = took(rows)
+    text = f"Dump_Start of {who}{each} returned {fmt.listed(sorted(statuses))}"
+    text += f" and took {time}" if time else ""
+    return text + (f"; {fmt.counted(len(open_rows), 'call')} did not return." if open_rows else ".")
+
+
+def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str]) -> str:
+    rows = [row for some in by_filter.values() for row in some]
+    failed = [row for row in rows if _failed(row)]
+    text = f"{len(runs)} runs with {fmt.counted(len(rows), 'call')} of Dump_Start"
+    if failed:
+        sources = {row.origin.source for row in failed}
+        return f"{text}: {len(failed)} failed, in {fmt.counted(len(sources), 'run')}."
+    time = took(rows)
+    return f"{text}: none failed" + (f", they took {time}." if time else ".")
+
+
+def _outliers(by_filter: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> list[str]:
+    """The run that differs most from the others, or that none does."""
+    worst: tuple[float, str, str, float, float] | None = None
+    for name, rows in by_filter.items():
+        by_run: dict[str, list[int]] = {}
+        for row in rows:
+            ns = row.duration_ns if not is_absent(row.duration_ns) else row.duration_low_ns
+            if not is_absent(ns):
+                by_run.setdefault(row.origin.source, []).append(ns)
+        typical = {run: median(values) for run, values in by_run.items()}
+        if len(typical) < _ENOUGH_RUNS:
+            continue
+        for run, value in typical.items():
+            others = median(other for key, other in typical.items() if key != run)
+            ratio = value / others if others else 0.0
+            stands_out = ratio >= _TIMES and value - others >= _LEAST_NS
+            if stands_out and (worst is None or ratio > worst[0]):
+                worst = (ratio, name, run, value, others)
+    if worst is None:
+        return ["No run differs from the others by a factor of two or more."]
+    ratio, name, run, value, others = worst
+    there, usual = fmt.duration(round(value)), fmt.duration(round(others))
+    text = f"{names.get(run, run)} differs: Dump_Start of {name} took {there} there, {ratio:.1f} "
+    return [f"{text}times the median of the other runs ({usual})."]
+
+
+def _other_calls(records: Records) -> list[str]:
+    seen = [c for c in records["callbacks"] if c.was_called == "yes"]
+    if not seen:
+        return []
+    counts: dict[str, int] = {}
+    for call in seen:
+        name = fmt.field(call, "callback")
+        counts[name] = counts.get(name, 0) + 1
+    listed = fmt.listed(f"{count} of {name}" for name, count in counts.items())
+    return [f"No call of Dump_Start was seen; there were {listed}."]

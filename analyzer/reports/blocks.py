@@ -1,0 +1,67 @@
+"""The pieces that a report is made of, whatever its format.
+
+Invariant: a block holds finished texts; how wide, how coloured and in which markup they stand is
+for the format alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Union
+
+
+class Paragraph(NamedTuple):
+    """A piece of running text; ``level`` 1 and more belong to the block above."""
+
+    text: str
+    level: int = 0
+
+
+class Command(NamedTuple):
+    """A command to copy; never broken into lines."""
+
+    text: str
+
+
+class Heading(NamedTuple):
+    """What the next blocks are about."""
+
+    text: str
+    remark: str = ""
+
+
+class Pairs(NamedTuple):
+    """Names with their values; pairs without a value are left out by who makes them."""
+
+    rows: Sequence[tuple[str, str]]
+
+
+class Table(NamedTuple):
+    """Columns with a head; ``below``: row number -> pairs that belong under that row."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    below: Sequence[Sequence[tuple[str, str]]] = ()
+
+
+class Entry(NamedTuple):
+    """One thing that is wrong, with what to do."""
+
+    severity: str
+    title: str
+    remark: str  #: what it is about, and in which file
+    text: str
+    advice: str
+    rule: str = ""
+    evidence: Sequence[str] = ()
+
+
+Block = Union[Paragraph, Command, Heading, Pairs, Table, Entry]
+
+
+class Section(NamedTuple):
+    """Blocks under one title; ``key`` names it for links and tests."""
+
+    key: str
+    title: str
+    blocks: Sequence[Block]

@@ -1,0 +1,133 @@
+"""The answer as sections: the same for text, Markdown, HTML, the notebook and the debugger.
+
+Invariant: nothing is decided or worded here that the answer does not hold; this module only says
+what stands under which title.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..answer import Answer, FilterVerdict
+from .blocks import Block, Command, Entry, Pairs, Paragraph, Section, Table
+
+#: problems that are shown with their text; the rest are titles
+MOST_PROBLEMS = 5
+_NOTHING = "-"
+_ALWAYS = (0, 1, 3)  #: columns of the verdicts that are shown even when no filter fills them
+
+
+def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
+    """Crashes, filters, what is wrong, what to do next; an empty one is left out."""
+    if answer.crashes:
+        yield Section("crashes", "Crashes, the newest first", list(map(Paragraph, answer.crashes)))
+    more = [Paragraph(text) for text in (*answer.remarks, *answer.machine)]
+    if answer.filters:
+        yield Section("filters", "Crash dump filters", [*_filters(answer), *more])
+    elif more:
+        yield Section("remarks", "", more)
+    if answer.problems:
+        yield Section("problems", "What is wrong", list(_problems(answer, most)))
+    if answer.steps:
+        yield Section("next", "What to do next", list(_steps(answer)))
+    yield Section("limits", "", [Paragraph(text) for text in closing(answer)])
+
+
+def closing(answer: Answer) -> list[str]:
+    """The last lines: notes, what cannot be known, what was checked."""
+    noted = f"Also noted: {'; '.join(answer.notes)}." if answer.notes else ""
+    verdict = "" if answer.problems else "No error and no warning. "
+    return [text for text in (noted, answer.unknown, verdict + answer.checked) if text]
+
+
+def _filters(answer: Answer) -> Iterator[Block]:
+    groups: dict[tuple[int | None, str], list[FilterVerdict]] = {}
+    for one in answer.filters:
+        groups.setdefault((one.crash, one.stack), []).append(one)
+    several = len(groups) > 1
+    for (crash, stack), rows in groups.items():
+        if several:
+            yield Paragraph(f"{_of(crash, groups)}{stack} stack:")
+        yield verdict_table(rows)
+    inferred = dict.fromkeys(
+        one.evidence for one in answer.filters if one.dump_start.startswith("likely")
+    )
+    for why in inferred:
+        yield Paragraph(f"Likely called: {why}.")
+
+
+def _of(crash: int | None, groups: Iterable[tuple[int | None, str]]) -> str:
+    if len({number for number, _ in groups}) < 2:
+        return ""
+    return "Of no certain crash, " if crash is None else f"Crash {crash}, "
+
+
+def verdict_table(rows: list[FilterVerdict]) -> Table:
+    """A row per filter; below it what is known of its FILTER_EXTENSION and what is wrong."""
+    head = ("", "filter", "state", "Dump_Start", "returned", "took")
+    cells = [
+        (
+            one.position,
+            one.filter,
+            one.state or _NOTHING,
+            one.dump_start or _NOTHING,
+            one.status or _NOTHING,
+            one.duration or _NOTHING,
+        )
+        for one in rows
+    ]
+    below = []
+    last = ""
+    for one in rows:
+        is_same = bool(one.extension) and one.extension == last
+        last = one.extension
+        below.append(list(_below(one._replace(extension="as above") if is_same else one)))
+    told = [k for k in range(len(head)) if k in _ALWAYS or any(row[k] != _NOTHING for row in cells)]
+    return Table([head[k] for k in told], [[row[k] for k in told] for row in cells], below)
+
+
+def _below(one: FilterVerdict) -> Iterator[tuple[str, str]]:
+    product = "" if one.stack == "hibernation" else one.product
+    if one.encrypts and product:
+        product += f"; {one.encrypts}" if product else one.encrypts
+    for name, value in (
+        ("product", product),
+        ("seen in", "" if one.dump_start.startswith("likely") else one.evidence),
+        ("FILTER_EXTENSION", one.extension),
+        *(("also", remark) for remark in one.remarks),
+        *(("WRONG", fault) for fault in one.faults),
+    ):
+        if value:
+            yield name, value
+
+
+def _problems(answer: Answer, most: int) -> Iterator[Block]:
+    for problem in answer.problems[:most]:
+        about = [problem.subject] if problem.subject else []
+        about += [problem.source] if problem.source else []
+        count = f" ({problem.findings} times)" if problem.findings > 1 else ""
+        also = f" Seen also as: {'; '.join(problem.also)}." if problem.also else ""
+        yield Entry(
+            problem.severity,
+            problem.title + count,
+            ", ".join(about),
+            problem.text + also,
+            problem.advice,
+            problem.rule,
+        )
+    rest = answer.problems[most:]
+    if rest:
+        yield Paragraph(f"And {len(rest)} more: {'; '.join(p.title for p in rest)}.")
+
+
+def _steps(answer: Answer) -> Iterator[Block]:
+    for step in answer.steps:
+        yield Paragraph(f"{step.text}:" if step.command else f"{step.text}.")
+        for command in step.command.split("\n"):
+            if command:
+                yield Command(command)
+
+
+def pairs(*rows: tuple[str, str]) -> Pairs:
+    """Pairs without those that have no value."""
+    return Pairs([(name, value) for name, value in rows if value])
