@@ -21,12 +21,18 @@ from analyzer.target import Target
 
 
 @functools.cache
-def deep_guest() -> dict[str, Built]:
-    """The guest whose filters call through frames of every kind."""
+def deep_folder() -> Path:
+    """Where the guest of this test run is compiled to."""
     folder = tempfile.TemporaryDirectory(prefix="dumpstart-frames-")
     _KEPT.append(folder)
+    return Path(folder.name)
+
+
+@functools.cache
+def deep_guest() -> dict[str, Built]:
+    """The guest whose filters call through frames of every kind."""
     try:
-        return compile_guest(Path(folder.name), "-DFRAMES")
+        return compile_guest(deep_folder(), "-DFRAMES")
     except MissingCompilerError as missing:
         from conftest import missing as without
 

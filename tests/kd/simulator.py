@@ -65,9 +65,13 @@ def simulated(
     socket: Path | None = None,
     stop_ticks: int = 40_000,
     patience: float = 3.0,
+    built: Path | None = None,
 ) -> Iterator[Simulated]:
-    """A machine that waits for a debugger at a pseudo-terminal or a Unix socket."""
-    folder, _ = guest()
+    """A machine that waits for a debugger at a pseudo-terminal or a Unix socket.
+
+    ``built``: the folder of a guest compiled otherwise.
+    """
+    folder = built or guest()[0]
     with tempfile.TemporaryDirectory(prefix="dumpstart-sim-") as own:
         report = Path(own) / "report.json"
         where = ["--tty", str(tty)] if tty else ["--socket", str(socket)]
