@@ -246,6 +246,24 @@ def test_a_pdb_of_another_build_is_refused(driver: Driver, tmp_path: Path) -> No
     assert "it is compressed" in folder.refused[0]
 
 
+def test_a_pdb_that_is_damaged_inside_is_refused(driver: Driver, tmp_path: Path) -> None:
+    """Its head is sound, a stream of names lies behind the end: refused when it is found."""
+    data = bytearray(driver.pdb.read_bytes())
+    block, _, _, size, _, place = struct.unpack_from("<6I", data, 32)
+    (first,) = struct.unpack_from("<I", data, place * block)
+    (count,) = struct.unpack_from("<I", data, first * block)
+    sizes = struct.unpack_from(f"<{count}I", data, first * block + 4)
+    at = first * block + 4 + 4 * count + 4 * sum(-(-n // block) for n in sizes[:4])
+    assert size < block
+    for offset in range(at, first * block + size, 4):  # the blocks of all later streams
+        struct.pack_into("<I", data, offset, 1 << 20)
+    key = open_pdb(str(driver.pdb)).key
+    (tmp_path / "many.pdb").write_bytes(data)
+    folder = Folders([str(tmp_path)])
+    assert folder.pdb("many.pdb", key) is None
+    assert "behind the end of the file" in folder.refused[0]
+
+
 def test_types_only_is_refused(driver: Driver) -> None:
     """A PDB without its list of modules, as stripped ones of types are."""
     data = bytearray(driver.pdb.read_bytes())

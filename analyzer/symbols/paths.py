@@ -72,6 +72,7 @@ class Folders:
         for path in self._candidates([name], key, _SYMBOL_FOLDERS):
             try:
                 found = open_pdb(path)
+                found.names()  # all is read here, so that nothing is refused later
             except (InputError, ValueError) as error:
                 self._refuse(path, f"not used: {getattr(error, 'problem', error)}")
                 continue
