@@ -296,7 +296,7 @@ def test_100_000_instructions_take_less_than_half_a_second() -> None:
     assert results[0]["outcome"] == "returned"
     assert results[0]["instructions"] > 90_000
     assert best <= 0.5
-    assert peak <= 150 * 1024
+    assert peak <= 150 * 1024  # KiB; it was 39 MiB
 
 
 def test_random_code_harms_nobody() -> None:

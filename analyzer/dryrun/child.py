@@ -6,6 +6,7 @@ ends when the pipe does. Messages: :mod:`analyzer.dryrun.pipe`.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from .routines import ROUTINES, Routine
 
 #: address space that a child may use: the emulator reserves far more than it touches
 _MEMORY = 6 << 30
+#: emulators are freed after so many calls
+_COLLECT = 8
 
 
 class World:
@@ -93,6 +96,7 @@ def main() -> int:
     from .emulator import Run
 
     world: World | None = None
+    count = 0
     while True:
         message = talk.receive()
         if "setup" in message:
@@ -113,6 +117,10 @@ def main() -> int:
         if call["keep"] and "instructions" in result:
             world.states[call["keep"]] = {**world.now, **run.written}
         talk.send({"result": result})
+        del run  # the emulator and its hooks hold one another
+        count += 1
+        if not count % _COLLECT:
+            gc.collect()
 
 
 def _limit() -> None:
