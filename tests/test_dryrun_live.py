@@ -23,9 +23,9 @@ RETURNING = ["normal", "failing", "mutated", "processors", "unload", "hibernatio
 
 
 def dry_run(folder: Path, scenario: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows of ``dumpstart dryrun --ntoseye``, and what the machine did when it went on."""
+    """Rows of ``dumpstart dryrun --connect``, and what the machine did when it went on."""
     line = folder / "line"
-    command = [sys.executable, "-m", "analyzer", "dryrun", "--ntoseye", str(line)]
+    command = [sys.executable, "-m", "analyzer", "dryrun", "--connect", str(line)]
     with simulated(scenario, socket=line, patience=0.2) as machine:
         done = subprocess.run(
             [*command, "--format", "json"],

@@ -24,14 +24,20 @@ def options(parser: Any) -> None:
     """Options that name a target in a debugger."""
     group = parser.add_argument_group("a target in a kernel debugger, instead of PATH")
     connect = group.add_mutually_exclusive_group()
-    connect.add_argument("--connect", metavar="STRING", help="such as net:port=50000,key=1.2.3.4")
-    connect.add_argument("--remote", metavar="STRING", help="a debugger that runs .server")
-    connect.add_argument("--ntoseye", metavar="ADDRESS", help="through ntoseye (extra 'ntoseye')")
+    about = "of the target: net:port=50000,key=1.2.3.4, com:port=com1,baud=115200, a VM's socket"
+    connect.add_argument("--connect", metavar="CONNECTION", help=about)
+    about = "of a debugger that ran .server: tcp:server=HOST,port=5005"
+    connect.add_argument("--remote", metavar="CONNECTION", help=about)
+    about = "default: dbgeng, which needs no package; for a socket ntoseye"
+    group.add_argument("--backend", choices=("dbgeng", "pykd", "ntoseye"), help=about)
+    group.add_argument("--engine", metavar="PATH", help="dbgeng.dll (default: it is looked for)")
+    about = "seconds to wait for the target (default: 60)"
+    group.add_argument("--timeout", metavar="S", type=float, default=60.0, help=about)
 
 
 def is_named(arguments: Any) -> bool:
     """True when the options name a target in a debugger; UsageError beside files or for nothing."""
-    named = bool(arguments.connect or arguments.remote or arguments.ntoseye)
+    named = bool(arguments.connect or arguments.remote)
     if named == bool(arguments.paths):
         raise UsageError("name either files or a target in a debugger (--connect, --remote)")
     return named
@@ -80,13 +86,14 @@ def had_crashed(session: Session, out: Records) -> bool | None:
 
 
 def _open(arguments: Any) -> Session:
-    if arguments.ntoseye:
-        from .ntoseye_target import attach
+    from .options import Options, backend_of
+    from .run import open_session
 
-        return attach(arguments.ntoseye)
-    from . import pykd_target
-
+    connection = arguments.connect or arguments.remote
+    backend, joins = backend_of(connection, arguments.backend)
     symbols = ";".join(arguments.symbols) or None
-    if arguments.remote:
-        return pykd_target.remote(arguments.remote, symbols)
-    return pykd_target.attach(arguments.connect, symbols)
+    wanted = Options(
+        connection, backend, "", joins or bool(arguments.remote), arguments.engine, symbols,
+        timeout=arguments.timeout,
+    )  # fmt: skip
+    return open_session(wanted, lambda: None)
