@@ -346,11 +346,12 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     script = tmp_path / "go.py"
     script.write_text(code)
     command = [sys.executable, str(script), str(source)]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    env = {**os.environ, "PYTHONPATH": str(Path(analyzer.__file__).parent.parent)}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=env)
     out = tmp_path / "out"
     done = [0]
     for _ in range(3):
-        process = subprocess.Popen([*command, str(out)])
+        process = subprocess.Popen([*command, str(out)], env=env)
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until:
             cases = out / "cases"
@@ -361,7 +362,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
         process.wait()
         done.append(len(list((out / "cases").iterdir())))
     assert done[1] < 8  # it was killed before the end: 100 cases are 7 batches and the empty one
-    subprocess.run([*command, str(out)], check=True)
+    subprocess.run([*command, str(out)], check=True, env=env)
     assert content(out) == content(tmp_path / "whole")
 
 
