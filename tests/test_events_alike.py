@@ -235,9 +235,11 @@ def test_an_event_means_the_same_wherever_it_was_found(
 ) -> None:
     """The same findings, texts, evidence, facts and clues from every carrier."""
     expected = None
+    known = events.EVENTS[key]
     for name, make in CARRIERS.items():
+        if name == "dump" and known.tells in (events.BOOT, events.SHUTDOWN):
+            continue  # a dump states its own start; it has not been shut down
         records, found = told(tmp_path / name, make(key))
-        known = events.EVENTS[key]
         rules = [rule for rule, *_ in found]
         if known.rule and not (known.fault == events.BY_STATUS and not case_of(key).data):
             assert known.rule in rules, name

@@ -23,7 +23,7 @@ KERNEL_POWER = events.GUIDS[events.KERNEL_POWER]
 STORPORT = events.GUIDS[events.STORPORT]
 WER = events.GUIDS[events.WER]
 CALLBACKS = "0f41c9b5-7d1e-5a1c-9d0e-6d5a8b1f7c42"  # published in docs/dumpstart-callbacks.man
-IO_ERROR_LOG = "2d9f3a42-01d4-4733-97f7-041e8021dc84"
+IO_ERROR_LOG = events.IO_ERROR_LOG
 SERVICES = "555908d1-a6d7-4695-8e1e-26931d2012f4"
 
 NAMES: dict[str, str] = {

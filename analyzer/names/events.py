@@ -35,6 +35,8 @@ GUIDS: dict[str, str] = {
     CRASHDUMP: "ecdaacfa-6fe9-477c-b5f0-85b76f8f50aa",
     STORPORT: "c4636a1e-7986-4646-bf10-7bc3b4a76e8e",
 }
+#: classic entries of drivers in traces; an entry names its source
+IO_ERROR_LOG = "2d9f3a42-01d4-4733-97f7-041e8021dc84"
 #: how the providers are spelled
 SPELLED: dict[str, str] = {
     VOLMGR: "volmgr", EVENTLOG: "EventLog", WER: "Microsoft-Windows-WER-SystemErrorReporting",

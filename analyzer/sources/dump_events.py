@@ -1,22 +1,50 @@
 """The ETW events inside a kernel dump, read only when somebody asks for them.
 
 Invariant: what the saved buffers say of the dump stack, crashes and storage is judged like a trace
-file, without numpy; all of their events, and the sessions that are in memory only, are read when
-somebody asks for them.
+file, without numpy, and nothing of the trace reader is loaded for buffers without such an event;
+all events, and the sessions that are in memory only, are read when somebody asks for them.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from ..dumpfile import KernelDump, secondary
+from ..names import events
 from ..records import Event, Origin, Records
 
 if TYPE_CHECKING:
     from ..etw.dumpblock import DumpBlock
     from ..etw.events import EventTable
     from ..etw.trace import Trace
+
+
+#: what events tell that a dump itself does not: it states its own start
+_TELLING = (events.RESTART, events.REPORT, events.SLEEP, events.RESUME)
+#: behind the GUID in EVENT_HEADER: id, version, channel, level
+_BEHIND_GUID = struct.Struct("<HBBB")
+
+
+def _tells(data: bytes) -> bool:
+    """True when a finding, a crash or trouble with a disk seems to be among the events."""
+    for guid in (*events.GUIDS.values(), events.IO_ERROR_LOG):
+        wanted = UUID(guid).bytes_le
+        key = events.provider_key("", guid)
+        at = data.find(wanted)
+        while at >= 0:
+            behind = data[at + 0x10 : at + 0x10 + _BEHIND_GUID.size]
+            number, _, _, level = _BEHIND_GUID.unpack(behind.ljust(_BEHIND_GUID.size, b"\0"))
+            known = events.EVENTS.get((key, number))
+            if known is not None and (known.rule or known.tells in _TELLING):
+                return True
+            is_entry = guid == events.IO_ERROR_LOG and number == 0
+            if is_entry or (key == events.STORPORT and level in events.STORAGE_LEVELS):
+                return True
+            at = data.find(wanted, at + 1)
+    return False
 
 
 class DumpEvents:
@@ -141,14 +169,14 @@ def add_events(out: Records, dump: KernelDump, crash_ns: Any, boot_ns: int | Non
     if not table.can_hold:
         return
     out.tables["events"] = table  # type: ignore[assignment]
-    blocks = dump.tag_data(secondary.ETW_BUFFERS)
-    if not blocks:
+    blocks = [(block, bytes(data)) for block, data in dump.tag_data(secondary.ETW_BUFFERS)]
+    if not any(_tells(data) for _, data in blocks):
         return
-    from ..etw.judge import Judge, saved_events  # most minidumps have no saved buffers
+    from ..etw.judge import Judge, saved_events  # most minidumps need nothing of the trace reader
 
     judge = Judge(crash_ns if isinstance(crash_ns, int) else None, boot_ns)
     for block, data in blocks:
-        for saved in saved_events(bytes(data)):
+        for saved in saved_events(data):
             place = block.offset + saved.offset
             out.add(*judge.take(saved.raw, Origin(dump.path, "saved ETW buffer", "certain", place)))
     # storage errors of no crash are the trace's matter
