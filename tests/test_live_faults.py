@@ -138,6 +138,17 @@ def test_commands_have_their_own_text(console, dump):
     assert all("dumpstart show" not in text for text in texts[:4])
 
 
+def test_the_dry_run_in_the_window(console):
+    """What each callback would do now, in lines that fit."""
+    pytest.importorskip("unicorn")
+    run, machine = console()
+    text = run("dryrun")
+    assert run.code == 0
+    assert "dump_dumpfve.sys Dump_Start (crash dump): " in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert machine.breakpoints == {}
+
+
 def test_before_arm_it_says_what_to_do(console):
     """Not what dumps cannot tell."""
     run, _ = console()

@@ -19,6 +19,7 @@ from wine import session
 from wine.provision import windows_path
 
 import analyzer
+from analyzer.live import instructions
 from analyzer.reports import write
 
 pytestmark = pytest.mark.live
@@ -112,6 +113,44 @@ def test_the_report_inside_the_debugger(live: Session) -> None:
 def test_the_machine_runs_on(live: Session) -> None:
     """After the session no breakpoint is left and the machine is not left standing."""
     expect.runs_on("failing", live.report)
+
+
+def test_a_stop_of_the_users_own(tmp_path: Path) -> None:
+    """A wait of three seconds at a breakpoint inside a callback is not the callback's time."""
+    case = session.twice(lambda: paused(tmp_path))
+    rows = {
+        (row.filter, row.callback): row
+        for row in case.records["callbacks"]
+        if row.callback in ("Dump_Start", "Dump_Finish") and row.was_called == "yes"
+    }
+    beta = rows["dump_beta.sys", "Dump_Start"]
+    assert "stood in the debugger" in str(beta.duration_ns)
+    assert beta.duration_low_ns == 0
+    assert rows["dump_alpha.sys", "Dump_Start"].duration_ns == 100_000  # as scripted
+    assert rows["dump_alpha.sys", "Dump_Finish"].duration_ns == 10_000
+    rules = {row.rule for row in case.records["findings"]}
+    assert "duration-paused" in rules
+    assert not rules & {"callback-slow", "capture-error"}
+
+
+def paused(folder: Path) -> Any:
+    """The capture of a session whose user stops inside Dump_Start of dump_beta."""
+    wine, machine = session.provided(), Machine(guest()[1], SCENARIOS["failing"])
+    capture = folder / "paused.jsonl"
+    capture.unlink(missing_ok=True)
+    entry = machine.filters["dump_beta.sys"].address("DumpStart")
+    inside = entry + (instructions.length(machine.read(entry, 16), "x64") or 0)
+    assert inside > entry
+    arm = ["arm", "--output", windows_path(capture), "--quiet"]
+    commands = [
+        *(".reload", load(), extension(folder, *arm), f"bp {inside:#x}"),
+        *(f"bp {machine.nt.address('KiRequestDone'):#x}", "g", ".sleep 0n3000", "g"),
+        *(extension(folder, "stop"), "bc *", "qd"),
+    ]
+    with simulated("failing", tty=wine.port) as target:
+        session.debug(wine, commands)
+        target.end()
+    return analyzer.open(str(capture))
 
 
 # ---- on an open dump -----------------------------------------------------------------------------

@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
+from ..absence import Absent
 from ..errors import AnalyzerError, UsageError
 from ..records import Records
 from ..sources.capture_format import Fact, Writer, encode
 from ..sources.capture_reader import CaptureReader
-from . import pykd_target
+from . import find, pykd_target
 from .callstack import CallStack
 from .capture import Capture
 from .lines import Narrator
@@ -34,6 +35,7 @@ HELP = """\
   callbacks   their routines, how often each was called, its last status
   calls       each call captured so far, one line each
   stack       where the target stands: the call stack, calls under way
+  dryrun      what each callback would do now, on a copy of the memory
   arm         watch all callbacks; then continue with  g
   report      findings and all of the above
   stop        end the capture and remove its breakpoints
@@ -56,7 +58,7 @@ file that DUMPSTART_ARGS_FILE names, where !py does not pass them on.
 """
 #: environment variables for debuggers that lose a script's arguments
 ARGUMENTS, ARGUMENTS_FILE = "DUMPSTART_ARGS", "DUMPSTART_ARGS_FILE"
-COMMANDS = ("overview", "filters", "callbacks", "calls", "stack", "arm", "report", "stop")
+COMMANDS = ("overview", "filters", "callbacks", "calls", "stack", "dryrun", "arm", "report", "stop")
 #: tables that a report names, and what shows them in the debugger
 _IN_THE_WINDOW = (("callbacks", "!dumpstart calls"), ("modules", "lm"))
 _FLAGS = ("quiet", "facts")
@@ -98,6 +100,8 @@ def main(argv: Sequence[str], out: Callable[[str, str | None], None] | None = No
             _stack(say)
         elif command == "calls":
             _calls(say)
+        elif command == "dryrun":
+            _dry_run(say)
         else:
             _show(command, say)
     except AnalyzerError as error:
@@ -278,6 +282,25 @@ def _stack(say: Callable[[str, str | None], None]) -> None:
         routine = call.armed.routine
         name = routine.filter or "an unnamed filter"
         say(ascii_only(f"under way: {routine.callback} of {name}"), None)
+
+
+def _dry_run(say: Callable[[str, str | None], None]) -> None:
+    """What each callback would do if it were called on the memory as it is now."""
+    from .. import dryrun
+    from ..formatting import wrapped
+
+    dryrun.require()
+    session = pykd_target.inside()
+    found = find.filters(session)
+    bugcheck = session.bugcheck()
+    had_crashed = None if isinstance(bugcheck, Absent) else bool(bugcheck[0])
+    rows = dryrun.run(session, found.modules, found.rings, had_crashed=had_crashed)
+    for row in rows:
+        kind = "hibernation" if row.dump_type == 2 else "crash dump"
+        for line in wrapped(f"{row.filter} {row.callback} ({kind}): {row.text}", "    ", "  "):
+            say(ascii_only(line), None)
+    if not rows:
+        say("no callback could be called: no filter's node is known", None)
 
 
 def _callbacks(records: Records) -> Iterator[str]:
