@@ -276,6 +276,7 @@ def test_error_in_a_callback_does_not_stop_the_target(world, dump, tmp_path, mon
 def driver_image(base, entry):
     """Just enough of a PE header to find the entry point."""
     header = bytearray(0x200)
+    header[:2], header[0x98:0x9A] = b"MZ", b"\x0b\x02"
     header[0x3C:0x40] = (0x80).to_bytes(4, "little")
     header[0x80:0x84] = b"PE\0\0"
     header[0xA8:0xAC] = entry.to_bytes(4, "little")

@@ -272,10 +272,10 @@ class Capture:
         """A driver was loaded: of a dump stack, its DriverEntry is watched, which gets the node."""
         if not roles.split_prefix(name)[0]:
             return
-        size = find.image_size(self.session, base)
+        image = find.header(self.session, base)
         none = Absent("not-recorded", "the load event does not tell it")
         values: dict[str, Any] = dict.fromkeys(Module._fields, none)
-        length = size if isinstance(size, int) else 0x1000
+        length = 0x1000 if isinstance(image, Absent) else image.size_of_image
         values.update(
             name=name, base=base, end=base + length, size=length, loaded=True, role=None,
             stack=None, origin=Origin(self.session.path, "load event"),
@@ -286,10 +286,11 @@ class Capture:
         self._sink({**module_fact(module), "late": True, "host": self.session.clock().host_ns})
         if module.role != roles.FILTER:
             return
-        start = find.entry_point(self.session, base)
-        if isinstance(start, Absent):
-            self.watch.not_armed(DRIVER_ENTRY, name, start)
+        if isinstance(image, Absent) or not image.entry_point:
+            why = image if isinstance(image, Absent) else "the image has no entry point"
+            self.watch.not_armed(DRIVER_ENTRY, name, why)
             return
+        start = base + image.entry_point
         self.watch.disarm(start)  # the image of an earlier load lay there too
         self.watch.arm(Routine(DRIVER_ENTRY, f"{start:#x}", name, str(module.stack)), start, None)
 

@@ -17,6 +17,7 @@ from ..dumpstack.walk import Ring, contexts, rings
 from ..layouts.crashdmp import node_layouts
 from ..records import Module
 from ..sources.capture_format import Fact
+from ..symbols import pe
 from .session import Session
 
 #: HV_X64_MSR_TSC_FREQUENCY (Hyper-V top level functional specification): Hz
@@ -74,27 +75,9 @@ def node_around(session: Session, stack_modules: Sequence[Module], extension: in
     return Absent("unknown-layout", f"no known filter node lies around {extension:#x}")
 
 
-def entry_point(session: Session, base: int) -> int | Absent:
-    """The entry point of the image at ``base``, from its PE header."""
-    offset = _optional_header(session, base, 0x28)
-    if isinstance(offset, Absent) or not offset:
-        return Absent("not-found", "the image has no entry point")
-    return base + offset
-
-
-def image_size(session: Session, base: int) -> int | Absent:
-    """SizeOfImage of the image at ``base``, from its PE header."""
-    return _optional_header(session, base, 0x50)
-
-
-def _optional_header(session: Session, base: int, offset: int) -> int | Absent:
-    new = session.u32(base + 0x3C)
-    if isinstance(new, Absent):
-        return new
-    start = base + (new & 0xFFFF)
-    if session.read(start, 4) != b"PE\0\0":
-        return Absent("not-found", "no PE header")
-    return session.u32(start + offset)
+def header(session: Session, base: int) -> pe.Header | Absent:
+    """The PE header of the image at ``base``."""
+    return pe.header(lambda offset, size: session.read(base + offset, size))
 
 
 def frequency(session: Session, given: int | None, seconds: float = 1.0) -> Fact | None:

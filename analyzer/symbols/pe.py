@@ -37,6 +37,7 @@ class Header(NamedTuple):
     debug: tuple[int, int]
     sections_at: int  #: offset of the section table
     sections: int
+    entry_point: int  #: offset of the routine that the loader calls, 0: none
 
 
 class PdbIdentity(NamedTuple):
@@ -65,6 +66,7 @@ def header(read: Read) -> Header | Absent:
     if magic not in (0x10B, 0x20B):
         return Absent("unknown-layout", f"an optional header of kind {magic:#x}")
     size, headers = struct.unpack_from("<II", data, 24 + 56)
+    (entry,) = struct.unpack_from("<I", data, 24 + 16)
     count_at = 24 + (108 if magic == 0x20B else 92)
     (count,) = struct.unpack_from("<I", data, count_at)
     entries = []
@@ -74,7 +76,8 @@ def header(read: Read) -> Header | Absent:
             struct.unpack_from("<II", data, count_at + 4 + 8 * index) if known else (0, 0)
         )
     return Header(
-        machine, stamp, size, headers, entries[0], entries[1], at + 24 + optional, sections
+        machine, stamp, size, headers, entries[0], entries[1], at + 24 + optional, sections,
+        entry,
     )  # fmt: skip
 
 
