@@ -18,6 +18,8 @@ from .connection import secretless
 from .modules import record
 from .session import Callback, Session, Stop
 
+#: seconds for which a list of modules is good: ntoseye tells no load of one
+_FRESH = 10.0
 #: seconds that one wait for the target takes at most
 _SLICE = 0.5
 
@@ -37,6 +39,8 @@ class NtoseyeSession(Session):
         self._next = 1
         self._interrupted = False
         self._closed = False
+        self._listed: list[Module] | None = None
+        self._listed_at = 0.0
         version = self._ask(debugger.inspect.version)
         build = getattr(version, "build_number", None)
         none = Absent("not-recorded", "ntoseye does not tell it")
@@ -60,9 +64,13 @@ class NtoseyeSession(Session):
         return bytes(data)
 
     def modules(self) -> Sequence[Module]:
-        found = self._ask(lambda: list(self._debugger.modules))
-        entries = [] if isinstance(found, Absent) else found
-        return [self._module(place, entry) for place, entry in enumerate(entries)]
+        now = time.monotonic()
+        if self._listed is None or now - self._listed_at > _FRESH:
+            found = self._ask(lambda: list(self._debugger.modules))
+            entries = [] if isinstance(found, Absent) else found
+            self._listed = [self._module(place, entry) for place, entry in enumerate(entries)]
+            self._listed_at = now
+        return self._listed
 
     def _module(self, place: int, entry: Any) -> Module:
         base, size = _whole(entry.base), _whole(entry.size)
@@ -131,6 +139,9 @@ class NtoseyeSession(Session):
                 return Stop("exception", place, processor, str(getattr(stopped, "kind", "")))
             if True in [self.guarded(callback, stop) for _, callback in hits]:
                 return stop
+            if self._interrupted:
+                self._interrupted = False
+                return Stop("interrupt", place, processor)
 
     def interrupt(self) -> None:
         self._interrupted = True
