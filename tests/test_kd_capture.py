@@ -113,3 +113,25 @@ def test_the_stack_at_an_entry(folder: Path) -> None:
     assert places[0] == routines[0]
     starts = [CallStack(done.session).begins(place) for place in places]
     assert starts[1:] == routines[1:]  # the callback itself is a leaf: it has no unwind data
+
+
+def test_what_a_write_was_given(folder: Path) -> None:
+    """Offset and MDL of each write, as the guest's crashdmp passes them."""
+    facts = [line.fact for line in read(captured("normal", folder).run.files[0])]
+    writes = [fact for fact in facts if fact and "mdl" in fact]
+    assert [(fact["offset"], fact["mdl"]["bytes"]) for fact in writes] == [
+        *[("0x1000", 0x10000)] * 2,
+        *[("0x11000", 0x10000)] * 2,
+    ]
+
+
+def test_writes_are_summed_up(tmp_path: Path) -> None:
+    """One line for all of them, with their bytes and times."""
+    said: list[str] = []
+    session = MachineSession(Machine(guest()[1], SCENARIOS["normal"]))
+    options = ["machine", "--output", str(tmp_path / "c.jsonl"), "--timeout", "20"]
+    capture_here(*options, say=said.append, session=session)
+    lines = [" ".join(line.split()) for line in said if "Dump_Write" in line]
+    # 131,072 bytes in 1 ms and 1.5 ms
+    assert "dump_alpha.sys Dump_Write 2 calls, 0.1 MB, 52.4 MB/s in the callback" in lines
+    assert "dump_alpha.sys Dump_Write below 10 ms: 2" in lines

@@ -363,6 +363,7 @@ class Failing(MachineSession):
         return super().bugcheck()
 
 
+@pytest.mark.slow
 def test_the_target_runs_after_any_failure(tmp_path):
     """150 failures of the engine at random places: no breakpoint is left and the machine runs."""
     seeded = random.Random(16)

@@ -7,11 +7,13 @@ DbgEng and pykd.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,34 @@ def test_the_target_runs_on(number: signal.Signals, tmp_path: Path) -> None:
     assert not report["standing"]
     assert report["ran_since_resume"] > 0
     assert '"reason":"stopped by the user"' in output.read_text()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DUMPSTART_KILLS", "6"))))
+def test_at_any_moment(seed: int, tmp_path: Path) -> None:
+    """A signal at a random moment, from the start of the command on: the target runs afterwards."""
+    seeded = random.Random(seed)
+    number = seeded.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+    output, line = tmp_path / "x.jsonl", tmp_path / "line"
+    with simulated("failing", socket=line) as target:
+        process = start(line, output, home_with_symbols(tmp_path), "--timeout", "60")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seeded.uniform(0.2, 5))
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        deadline = time.monotonic() + 30
+        while workers(line) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        report = target.end()
+    assert report["breakpoints"] == [], (number, seed)
+    assert not report["standing"], (number, seed)
+
+
+def workers(line: Path) -> list[str]:
+    """Processes that hold this socket's name: a worker of a command that was killed."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"analyzer.live.worker" in (folder / "cmdline").read_bytes():
+                environment = (folder / "environ").read_bytes()
+                found += [folder.name] if str(line.parent).encode() in environment else []
+    return found
