@@ -111,6 +111,43 @@ def test_the_target_runs_on(number: signal.Signals, tmp_path: Path) -> None:
     assert '"reason":"stopped by the user"' in output.read_text()
 
 
+def test_nobody_at_the_other_end_of_kdnet(tmp_path: Path) -> None:
+    """KDNET through ntoseye listens, and --timeout ends that, too; the key is not printed."""
+    connect = Path("net:port=50987,key=11.22.33.44")
+    options = ["--backend", "ntoseye", "--timeout", "3"]
+    process = start(connect, tmp_path / "x.jsonl", tmp_path, *options)
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "at 'net:port=50987,key=...'" in printed
+    assert "11.22" not in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_it_stands_until_it_is_told_to_go_on(tmp_path: Path) -> None:
+    """--stop-on failure: the status and the stack, then Ctrl+C; the answer's exit code is 1."""
+    output, line = tmp_path / "x.jsonl", tmp_path / "line"
+    with simulated("failing", socket=line) as target:
+        home = home_with_symbols(tmp_path)
+        process = start(line, output, home, "--timeout", "60", "--stop-on", "failure")
+        printed = read_until(process, "the target stands")
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+        report = target.end()
+    assert (
+        "Dump_Start of dump_beta.sys returned 0xc0000001 (STATUS_UNSUCCESSFUL)\n  crashdmp"
+        in printed
+    )
+    assert "Dump_Start of dump_beta.sys failed; 2 calls captured" in rest
+    assert process.returncode == 1
+    assert report["breakpoints"] == []
+    assert not report["standing"]
+    made = [call[1] for call in report["made"]]
+    assert made[:2] == ["Dump_Start", "Dump_Start"]
+    assert len(made) > 2  # it went on behind the return
+
+
 @pytest.mark.parametrize("seed", range(int(os.environ.get("DUMPSTART_KILLS", "6"))))
 def test_at_any_moment(seed: int, tmp_path: Path) -> None:
     """A signal at a random moment, from the start of the command on: the target runs afterwards."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kd.simulator import simulated
 from wine import session
 from wine.captures import dumpstart
 from wine.provision import Wine, windows_path
@@ -64,3 +65,27 @@ def test_no_engine_there(silent: Wine) -> None:
     """The path that was given, and nothing else is tried."""
     output = dumpstart(silent, "capture", session.COM1, "--engine", "C:\\no\\dbgeng.dll")
     assert output.strip() == "dumpstart: C:\\no\\dbgeng.dll: there is no such debugger engine."
+
+
+def test_the_death_of_the_process_that_the_user_sees(tmp_path: Path) -> None:
+    """A closed console, a killed process: the one that holds the engine lets the target run."""
+    wine, path = session.provided(13), tmp_path / "x.jsonl"
+    with simulated("normal", tty=wine.port) as target:
+        session.stop_server(wine)
+        words = [session.COM1, "--output", windows_path(path), "--timeout", "60"]
+        process = session.start(wine, wine.python, ["-m", "analyzer", "capture", *words])
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b"Dump_Start" in line:
+                break
+        process.kill()
+        deadline = time.monotonic() + 40
+        while '"fact":"end"' not in path.read_text() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(2)
+        report = target.end()
+        session.stop_server(wine)
+        process.communicate()
+    assert '"reason":"stopped by the user"' in path.read_text()
+    assert report["breakpoints"] == []
+    assert not report["standing"]
