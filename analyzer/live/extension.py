@@ -286,15 +286,16 @@ def _stack(say: Callable[[str, str | None], None]) -> None:
 
 def _dry_run(say: Callable[[str, str | None], None]) -> None:
     """What each callback would do if it were called on the memory as it is now."""
-    from .. import dryrun
+    from ..dryrun.ask import require
+    from ..dryrun.runner import run
     from ..formatting import wrapped
 
-    dryrun.require()
+    require()
     session = pykd_target.inside()
     found = find.filters(session)
     bugcheck = session.bugcheck()
     had_crashed = None if isinstance(bugcheck, Absent) else bool(bugcheck[0])
-    rows = dryrun.run(session, found.modules, found.rings, had_crashed=had_crashed)
+    rows = run(session, found.modules, found.rings, had_crashed=had_crashed)
     for row in rows:
         kind = "hibernation" if row.dump_type == 2 else "crash dump"
         for line in wrapped(f"{row.filter} {row.callback} ({kind}): {row.text}", "    ", "  "):
