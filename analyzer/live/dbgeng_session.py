@@ -27,8 +27,9 @@ _ANY = 0xFFFFFFFF
 _CODE, _DATA, _EXECUTE, _ENABLED = 0, 1, 4, 4
 #: IMAGE_FILE_MACHINE_... (winnt.h)
 _PROCESSORS = {0x8664: "x64", 0x14C: "x86", 0xAA64: "arm64"}
-#: how long the break-in of a time limit may take before it is asked for again
-_GRACE = 30.0
+#: seconds that a break-in may take before it is asked for again
+_GRACE = 5.0
+_TICK = 0.5
 _SLICE_MS = 50
 #: DEBUG_CLASS_KERNEL; qualifiers from this on are dumps
 _KERNEL, _FIRST_DUMP = 1, 1024
@@ -94,7 +95,8 @@ class DbgEngSession(Session):
             return NO_CHANGE
         stop = Stop("breakpoint", entry[0], self.current_processor())
         if self.guarded(entry[1], stop) is CONTINUE:
-            return GO
+            # A break-in that was asked for while the engine handled an event is lost.
+            return BREAK if self._cause else GO
         self._wanted = stop
         return BREAK
 
@@ -314,12 +316,15 @@ class DbgEngSession(Session):
         return self._control.number("GetExecutionStatus")
 
     def _limit(self, timeout: float, ended: threading.Event) -> None:
-        """Breaks in when the time is up, again and again: a break-in may be lost."""
-        wait = timeout
-        while not ended.wait(wait):
-            self._cause = self._cause or "timeout"
-            self._control.ask("SetInterrupt", u32(0))
-            wait = _GRACE
+        """Breaks in when the time is up or that was asked for, again and again: it may be lost."""
+        deadline, again = time.monotonic() + timeout, 0.0
+        while not ended.wait(_TICK):
+            now = time.monotonic()
+            if now >= deadline:
+                self._cause = self._cause or "timeout"
+            if self._cause and now >= again:
+                self._control.ask("SetInterrupt", u32(0))
+                again = now + _GRACE
 
     def _follow(self, timeout: float) -> int:
         """A debugger that was joined: it waits for events, ours are dispatched here."""
@@ -338,8 +343,10 @@ class DbgEngSession(Session):
             if status.value == BREAK and (self._wanted or self._cause):
                 return BREAK
             now = time.monotonic()
-            if now > deadline and now > asked:
-                self._cause, asked = self._cause or "timeout", now + _GRACE
+            if now > deadline:
+                self._cause = self._cause or "timeout"
+            if self._cause and now > asked:
+                asked = now + _GRACE
                 self._control.ask("SetInterrupt", u32(0))
 
     def interrupt(self) -> None:

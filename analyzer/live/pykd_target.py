@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
@@ -29,8 +30,7 @@ _BLOCK = re.compile(r"^ +([0-9a-f]{8}`?[0-9a-f]{8}) - ([0-9a-f]{8}`?[0-9a-f]{8})
 _OPEN = re.compile(r"^\.\s*\d+\s([^:\n]*): ?(.+)$", re.M)
 _RESULT = re.compile(r"HRESULT (0x[0-9a-fA-F]{8})")
 _ATTRIBUTES = re.compile(r"^Attributes +([0-9a-f]{1,8})\s*$", re.M)
-#: how long the break-in of a time limit may take before it is asked for again
-_GRACE = 30.0
+_GRACE, _TICK = 5.0, 0.1  #: seconds until a break-in is asked for again; between two looks
 
 
 def _pykd() -> Any:
@@ -214,7 +214,8 @@ class PykdSession(Session):
             try:
                 stop = Stop("breakpoint", address, self.current_processor())
                 if self.guarded(callback, stop) is CONTINUE:
-                    return pykd.eventResult.Proceed
+                    # A break-in that was asked for while the engine handled an event is lost.
+                    return pykd.eventResult.Break if self._cause else pykd.eventResult.Proceed
             finally:
                 self._hitting = False
             self._wants_stop = stop
@@ -258,8 +259,8 @@ class PykdSession(Session):
                 return pykd.eventResult.NoChange
 
             def onExecutionStatusChange(self, status: Any) -> None:  # noqa: N802
-                is_stop = status == pykd.executionStatus.Break
-                if is_stop and not (session._hitting or session._is_owner or session._wants_stop):
+                is_ours = session._hitting or session._is_owner or session._wants_stop
+                if status == pykd.executionStatus.Break and not is_ours:
                     session.tell("stand", "stop")
 
         self._handler = Events()
@@ -270,8 +271,7 @@ class PykdSession(Session):
         pykd = self._pykd
         self._wants_stop = None
         ended = threading.Event()
-        watchdog = threading.Thread(target=self._watch, args=(timeout, ended), daemon=True)
-        watchdog.start()
+        threading.Thread(target=self._watch, args=(timeout, ended), daemon=True).start()
         try:
             status = pykd.go()
         except Exception as error:
@@ -291,12 +291,15 @@ class PykdSession(Session):
         return Stop("exception", place, processor, self._event())
 
     def _watch(self, timeout: float, ended: threading.Event) -> None:
-        """Breaks in when the time is up, again and again: a break-in may be lost."""
-        wait = timeout
-        while not ended.wait(wait):
-            self._cause = self._cause or "timeout"
-            self._ask(self._pykd.breakin, None)
-            wait = _GRACE
+        """Breaks in when the time is up or that was asked for, again and again: it may be lost."""
+        deadline, again = time.monotonic() + timeout, 0.0
+        while not ended.wait(_TICK):
+            now = time.monotonic()
+            if now >= deadline:
+                self._cause = self._cause or "timeout"
+            if self._cause and now >= again:
+                self._ask(self._pykd.breakin, None)
+                again = now + _GRACE
 
     def interrupt(self) -> None:
         self._cause = "interrupt"
