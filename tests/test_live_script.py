@@ -10,11 +10,14 @@ import re
 import pytest
 from conftest import SAMPLE_TRACES, make
 
+import analyzer
 from analyzer.cli import main
 from analyzer.errors import UsageError
 from analyzer.live import routines, script
+from analyzer.live.options import parse_stop_on
 from analyzer.live.routines import Routine, Writes
 from analyzer.records import Callback
+from analyzer.sources.capture_format import TAG
 
 START = Routine("Dump_Start", "dump_x+0x1000", "dump_x.sys", "crash")
 WRITE = Routine("Dump_Write", "dump_x!DumpWrite", "dump_x.sys", "crash")
@@ -207,3 +210,60 @@ def test_wrong_limits_are_refused(text):
     """Anything else is a usage error."""
     with pytest.raises(UsageError):
         routines.parse_writes(text)
+
+
+def test_the_frequency_of_a_capture_is_kept(tmp_path):
+    """What the capture measured; without one the script asks the hypervisor."""
+    capture = SAMPLE_TRACES / "captures" / "run-01.jsonl"
+    path = tmp_path / "watch.txt"
+    assert main(["script", str(capture), "--output", str(path)]) == 0
+    hertz = re.search(r'"fact":"clock","hz":(\d+)', capture.read_text()).group(1)
+    assert f"clock hz={hertz} how=given" in path.read_text()
+    assert "0x40000022" not in path.read_text()
+    asked = list(script.write([START], "x64"))
+    assert ".catch { rdmsr 0x40000022 }" in asked
+    assert not any("0x40000022" in line for line in script.write([START], "arm64"))
+
+
+def test_the_frequency_in_a_log(tmp_path):
+    """The hypervisor's answer becomes the clock of the log's calls."""
+    log = (
+        "Opened log file 'x'\n"
+        f"{TAG}script version=0.1.0 target=x64 routines=1\n"
+        f"{TAG}machine architecture=x64 pointer_size=8\n"
+        "msr[40000022] = 00000000`9502f900\n"
+        f"{TAG}armed id=1 filter=dump_x.sys stack=crash callback=Dump_Start routine=1000\n"
+        f"{TAG}enter id=1\nrcx=fffff80020003008\nmsr[10] = 00000000`00001000\n"
+        f"{TAG}leave id=1\nmsr[10] = 00000000`0003e800\neax=0\nClosing open log file x\n"
+    )
+    path = tmp_path / "x.log"
+    path.write_text(log)
+    row = next(r for r in analyzer.open(path).records["callbacks"] if r.was_called == "yes")
+    assert row.duration_high_ns == (0x3E800 - 0x1000) * 10**9 // 2_500_000_000
+    assert "MSR 0x40000022" in row.origin.how
+
+
+def test_another_image_is_not_watched():
+    """The time stamp is compared; where it differs the breakpoint is taken back, and told."""
+    lines = list(script.write([START], "x64", stamps={"dump_x": 0x5F000001}))
+    at = next(n for n, line in enumerate(lines) if line.startswith("bp71"))
+    assert lines[at + 1] == (
+        ".catch { .if (dwo(dump_x+dwo(dump_x+0x3c)+8) != 0x5f000001) { bc 71; "
+        ".echo dumpstart:1 disarmed id=1 why=another_image_lies_there } }"
+    )
+
+
+@pytest.mark.parametrize("wanted", ["failure", "return"])
+def test_a_script_that_stops_where_it_hurts(wanted):
+    """Only at the return that was asked for there is a way without gc."""
+    text = "".join(script.write([START], "x64", stop_on=parse_stop_on(wanted)))
+    back = re.search(r'\\"(.*?)\\"', text).group(1)
+    if wanted == "failure":
+        branches = re.search(r"\.if \((.*?)\) \{ (.*) \} \.else \{ (.*) \}", back).groups()
+        assert branches[0] == "(@eax & 0x80000000) != 0"
+        assert "gc" not in branches[1]
+        assert branches[2] == "gc"
+    else:
+        assert "gc" not in back
+    with pytest.raises(UsageError, match="how long"):
+        list(script.write([START], "x64", stop_on=parse_stop_on("slow=5")))
