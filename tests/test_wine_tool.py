@@ -69,3 +69,12 @@ def test_places_of_windows(tmp_path: Path) -> None:
         assert len(text.splitlines()) == 1
     assert told["output"] == told["output to NUL"] == [0, ""]
     assert told["written"][1].startswith("Answer\n  A bitmap kernel dump")
+
+
+def test_a_dump_in_the_engine() -> None:
+    """Through DbgEng the filters of a kernel dump are those of our own reader."""
+    path = windows_path(SAMPLE_TRACES / "healthy-x64-kernel.dmp")
+    output = session.python(session.provided(13), HERE / "engine_dump.py", [path])
+    assert json.loads(output.splitlines()[-1]) == {
+        "healthy-x64-kernel.dmp": {"filters": [2, True], "extensions": [2, True]}
+    }
