@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     _paths(info, ("text", "json"))
     show = _command(commands, _show, "one table")
     show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
-    _paths(show, ("text", "csv", "json", "parquet"))
+    _paths(show, ("text", "csv", "json", "jsonl", "parquet"))
     events = show.add_argument_group("only these rows of the table events")
     events.add_argument("--provider", metavar="NAME", help="name or GUID")
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")

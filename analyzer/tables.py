@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .absence import Absent, is_absent
@@ -34,7 +35,7 @@ ORIGIN_COLUMNS = {
 REASONS_COLUMN = "not_determined"
 
 #: the integers each kind can hold
-_RANGE = {
+INTEGERS = {
     "Address": (0, (1 << 64) - 1),
     "Big": (0, (1 << 64) - 1),
     "Code": (0, (1 << 32) - 1),
@@ -96,7 +97,7 @@ def checked(kind: str, value: Any) -> Any:
         return bool(value)
     if kind == "Real":
         return float(value) if math.isfinite(value) else Absent("out-of-range", f"stored {value}")
-    value, (low, high) = int(value), _RANGE[kind]
+    value, (low, high) = int(value), INTEGERS[kind]
     if low <= value <= high:
         return value
     return Absent("out-of-range", f"the value {value:#x} does not fit the column")
@@ -105,7 +106,13 @@ def checked(kind: str, value: Any) -> Any:
 def iso_time(ns: int) -> str:
     """Time in ns since 1970 as ISO 8601 UTC with 100 ns digits, the resolution of Windows."""
     seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest // 100:07d}Z"
+    return f"{_iso_second(seconds)}.{rest // 100:07d}Z"
+
+
+@lru_cache(maxsize=64)
+def _iso_second(seconds: int) -> str:
+    """Kept, because a trace has thousands of events in a second."""
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}"
 
 
 def parsed_time(text: str) -> int:
@@ -222,24 +229,33 @@ def frame(table: str, rows: Any) -> pd.DataFrame:
     """A DataFrame with the same column types whatever the rows hold, even none."""
     if hasattr(rows, "frame"):
         return rows.frame()  # type: ignore[no-any-return]
+    turned = list(zip(*map(values, rows_of(rows))))
+    checks = [[checked(kind, v) for v in col] for (_, kind), col in zip(SCHEMA[table], turned)]
+    return frame_of(table, checks)
+
+
+def frame_of(table: str, cells: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """The frame of some checked columns; without any, one of no rows."""
     import pandas as pd
 
     columns = SCHEMA[table]
-    cells: list[list[Any]] = [[] for _ in columns]
-    reasons: list[Any] = []
-    for record in rows_of(rows):
-        row_reasons = {}
-        for (name, kind), column, value in zip(columns, cells, values(record)):
-            value = checked(kind, value)
-            if isinstance(value, Absent):
-                row_reasons[name] = str(checked("Text", str(value)))
-                value = None
-            if kind in ("Proof", "Facts"):
-                value = one_cell(kind, plain(kind, value))
-            column.append(value)
-        reasons.append(reasons_text(row_reasons))
-    data = {c.name: series_data(c.kind, column) for c, column in zip(columns, cells)}
-    data[REASONS_COLUMN] = series_data("Text", reasons)
+    cells = cells or [[] for _ in columns]
+    reasons: list[dict[str, str]] = [{} for _ in cells[0]]
+    data = {}
+    for (name, kind), column in zip(columns, cells):
+        there: list[Any] = list(column)
+        if Absent in set(map(type, column)):
+            words: dict[Absent, str] = {}  # there are few
+            for place, value in enumerate(column):
+                if isinstance(value, Absent):
+                    if value not in words:
+                        words[value] = str(checked("Text", str(value)))
+                    reasons[place][name] = words[value]
+                    there[place] = None
+        if kind in ("Proof", "Facts"):
+            there = [one_cell(kind, plain(kind, value)) for value in there]
+        data[name] = series_data(kind, there)
+    data[REASONS_COLUMN] = series_data("Text", [reasons_text(row) for row in reasons])
     return pd.DataFrame(data)
 
 

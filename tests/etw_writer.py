@@ -207,3 +207,15 @@ def ts_of(one: bytes) -> int:
     if one[3] == 0x90:
         return 0
     return int(struct.unpack_from("<q", one, 8 if one[2] in (0x10, 0x11) else 16)[0])
+
+
+def payloads(trace) -> list[bytes]:
+    """The payload of each event of a trace, in time order, each taken apart alone."""
+    from analyzer.etw.decode import take_apart
+
+    index = trace.index()
+    columns = [index.sorted(name).tolist() for name in ("buffer", "offset", "size", "type")]
+    return [
+        take_apart(trace.event_bytes(buffer, offset, size), kind).data
+        for buffer, offset, size, kind in zip(*columns)
+    ]

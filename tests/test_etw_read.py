@@ -161,9 +161,8 @@ def test_payload_starts_behind_header_counters_and_items() -> None:
     writer = w.Writer()
     writer.add(*one_of_each())
     trace = Trace.of_bytes(writer.build())
-    from analyzer.etw.events import details
 
-    payloads = [row.parts.data for row in details(trace, trace.index().columns)][1:]
+    payloads = w.payloads(trace)[1:]
     assert payloads == [b"s64", b"s32", b"c64", b"c32", b"p64", b"p32", b"f64", b"f32", b"i64",
                         b"e64", b"e32", b"m", b"m", b"m"]  # fmt: skip
 

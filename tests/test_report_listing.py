@@ -175,3 +175,27 @@ def test_samples_fit_a_terminal(table: str, sample: Any) -> None:
     assert max(map(len, text.splitlines())) <= 80
     shown = next(iter(listing.table(table, made, "text"))).split()
     assert all(name in text.split() for name in shown)
+
+
+def test_json_lines_are_the_rows_of_json() -> None:
+    """One object a line, the same objects."""
+    rows = (module("a.sys", base=1), module("b.sys", role=Absent("not-found", "none")))
+    lines = show("modules", "jsonl", *rows).splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(show("modules", "json", *rows))
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
+def test_many_rows_are_those_of_one(format: str) -> None:
+    """Cells that are alike are worded once, and still each row is what it is alone."""
+    roles = [None, "dump filter", Absent("not-found", "none"), Absent("not-in-dump", 'x, "y"')]
+    rows = [
+        module(f"m{n % 7}.sys", base=n, size=None if n % 3 else n, role=roles[n % 4])
+        for n in range(9000)
+    ]
+    ends = {"csv": (1, 0), "json": (1, 1), "jsonl": (0, 0)}[format]
+    whole = show("modules", format, *rows).splitlines()
+    whole = whole[ends[0] : len(whole) - ends[1]]
+    assert len(whole) == len(rows)
+    for n in (0, 1, 2, 3, 4095, 4096, 8999):
+        alone = show("modules", format, rows[n]).splitlines()
+        assert whole[n].removesuffix(",") == alone[ends[0]].removesuffix(",")

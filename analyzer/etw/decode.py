@@ -38,7 +38,9 @@ from .payload import Decoded, Schema, decode
 from .session import describe_header
 
 _NARROW = {SYSTEM32, COMPACT32, FULL32, INSTANCE32, PERFINFO32, EVENT32}
-_MAX_ITEMS = 64
+MOST_ITEMS = 64  #: extended items of an event
+#: those that say what the event means
+TELLING_ITEMS = (EXT_EVENT_SCHEMA_TL, EXT_PROV_TRAITS)
 
 
 class Parts(NamedTuple):
@@ -53,6 +55,20 @@ class Parts(NamedTuple):
     pointer: int  #: bytes of a pointer in it
 
 
+def extended_items(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """(kind, bytes) of the extended items that stand at the start, and how long they are."""
+    items: list[tuple[int, bytes]] = []
+    at, more = 0, True
+    while more and at + 8 <= len(data) and len(items) < MOST_ITEMS:
+        total, ext, link, size = struct.unpack_from("<HHHH", data, at)
+        if total < 8 or at + total > len(data):
+            break
+        items.append((ext, data[at + 8 : at + 8 + min(size, total - 8)]))
+        at += total
+        more = bool(link & 1)
+    return items, at
+
+
 def take_apart(event: bytes, kind: int) -> Parts:
     """Header details and user data of one event's bytes."""
     pointer = 4 if kind in _NARROW else 8
@@ -62,14 +78,8 @@ def take_apart(event: bytes, kind: int) -> Parts:
         items: list[tuple[int, bytes]] = []
         at = 0x50
         if flags & EVENT_HEADER_FLAG_EXTENDED_INFO:
-            more = True
-            while more and at + 8 <= len(event) and len(items) < _MAX_ITEMS:
-                total, ext, link, size = struct.unpack_from("<HHHH", event, at)
-                if total < 8 or at + total > len(event):
-                    break
-                items.append((ext, event[at + 8 : at + 8 + min(size, total - 8)]))
-                at += total
-                more = bool(link & 1)
+            items, size = extended_items(event[at:])
+            at += size
         return Parts(kind, channel, task, prop, tuple(items), event[at:], pointer)
     if kind == MESSAGE:
         options = struct.unpack_from("<H", event, 6)[0]
@@ -200,34 +210,47 @@ class Decoder:
             return self._classic_event(parts, guid, version, opcode)
         return self._kernel(parts, number >> 8, opcode, version, "")
 
-    def _modern(self, parts: Parts, guid: str, number: int, version: int) -> Described:
+    def schema_of(
+        self, parts: Parts, guid: str, number: int, version: int, opcode: int
+    ) -> Schema | None:
+        """The schema that alone tells an event; None where its bytes must be looked at."""
+        if parts.kind in (EVENT32, EVENT64):
+            name = self._named_by(parts, guid)
+            item = next((x for ext, x in parts.items if ext == EXT_EVENT_SCHEMA_TL), None)
+            schema = None if item is None else tracelogging.schema(item, name)
+            known = (self._embedded, self._streamed, self._given, providers.SCHEMAS)
+            key = (guid, number, version)
+            return schema or next((one[key] for one in known if key in one), None)
+        if parts.kind == MESSAGE or guid == schemas.GUID:
+            return None
+        if guid and (guid, opcode, version) in self._classic:
+            return self._classic[guid, opcode, version]
+        group = mof.group_of(guid) if guid else number >> 8
+        if group is None or group == 0x18 or (group == 0 and opcode == 0):
+            return None
+        return mof.schema(group, opcode, version)
+
+    def _named_by(self, parts: Parts, guid: str) -> str:
+        """The name that the event's provider gives itself; its other events have it, too."""
         traits = next((x for ext, x in parts.items if ext == EXT_PROV_TRAITS), b"")
         name = tracelogging.provider_name(traits) if len(traits) > 2 else ""
         if name:
             self._names.setdefault(guid, name)
-        item = next((x for ext, x in parts.items if ext == EXT_EVENT_SCHEMA_TL), None)
-        if item is not None:
-            schema = tracelogging.schema(item, name)
-            if schema is not None:
-                return self._with(schema, parts, guid)
-        key = (guid, number, version)
-        for known in (self._embedded, self._streamed, self._given):
-            schema = known.get(key)
-            if schema is not None:
-                return self._with(schema, parts, guid)
-        schema = providers.SCHEMAS.get(key)
+        return name
+
+    def _modern(self, parts: Parts, guid: str, number: int, version: int) -> Described:
+        schema = self.schema_of(parts, guid, number, version, 0)
         if schema is not None:
-            built_in = self._with(schema, parts, guid)
-            why = misfit(built_in.fields, parts.pointer) if built_in.fields else ""
+            told = self._with(schema, parts, guid)
+            why = does_not_fit(told.fields, parts.pointer)
             if not why:
-                return built_in
-            size = len(parts.data)
-            told = Absent(
+                return told
+            text = Absent(
                 "unknown-layout",
-                f"its {size} bytes do not fit the layout known for {schema.name}: {why}",
+                f"its {len(parts.data)} bytes do not fit the layout known for {schema.name}: {why}",
                 "its manifest (--manifest)",
             )
-            return Described(built_in.provider, guid, schema.name, None, told, "")
+            return Described(told.provider, guid, schema.name, None, text, "")
         if number == 0 and parts.property & EVENT_HEADER_PROPERTY_LEGACY_EVENTLOG:
             entry = providers.error_log_entry(parts.data)
             if entry is not None:
@@ -297,6 +320,11 @@ class Decoder:
             return Described(self.provider_name(guid), guid, name, None, "", "")
         why = Absent("not-found", f"no schema for its {len(parts.data)} bytes", would_tell)
         return Described(self.provider_name(guid), guid, name, None, why, "")
+
+
+def does_not_fit(fields: Decoded | None, pointer: int) -> str:
+    """Why a built-in layout is not that of an event; what the trace tells of itself holds."""
+    return misfit(fields, pointer) if fields and fields.schema.told_by == "built in" else ""
 
 
 def _off(fields: Decoded) -> bool:

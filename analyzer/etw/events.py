@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..absence import Absent
-from ..records import Event
+from ..records import Event, Origin
 from . import mof
 from .clock import NO_TIME
-from .decode import Described, Parts, take_apart
+from .decode import Described
+from .described import NO_PROVIDER as _NO_PROVIDER
+from .described import DescribedEvents, describe
 from .index import NO_ID
 from .layouts import EVENT32, EVENT64, MESSAGE
 from .trace import Trace
+from .wanted import EVERYTHING, Wanted, holds
 
 Array = Any
 
@@ -28,39 +32,12 @@ _NO_CPU = Absent("not-recorded", "this session keeps no processor numbers")
 _NO_TIME_AT_ALL = Absent("not-recorded", "this event carries no time")
 _BAD_TIME = Absent("out-of-range", "its time lies outside 1970 to 2262 or the clock is unknown")
 _ONLY_MODERN = Absent("not-applicable", "only manifest-style events have it")
-_NO_PROVIDER = Absent("not-found", "the provider's name is not known")
 _NOT_ASKED = Absent("not-recorded", "payloads were not asked for")
 
 #: as analyzer.tables calls the fields of an Origin, and its column of reasons
 _PLACE = ("source", "found_by", "confidence", "file_offset", "at_address")
 
 
-class Wanted(NamedTuple):
-    """Which events: all conditions must hold; None means no condition."""
-
-    provider: str | None = None  #: name or GUID, "Windows Kernel" for kernel events
-    ids: tuple[int, ...] | None = None
-    since: int | None = None  #: ns since 1970, inclusive
-    until: int | None = None  #: ns since 1970, inclusive
-
-    def rows(self, trace: Trace, cols: dict[str, Array]) -> Array | None:
-        """Row numbers that hold, None for all."""
-        keep = np.ones(len(cols["ts"]), bool)
-        if self.provider is not None:
-            keep &= np.isin(cols["provider"], trace.provider_numbers(self.provider))
-        if self.ids is not None:
-            keep &= np.isin(cols["id"], np.array(self.ids, np.int64))
-        if self.since is not None or self.until is not None:
-            time = trace.clock.ns_array(cols["ts"])
-            keep &= time != NO_TIME
-            if self.since is not None:
-                keep &= time >= self.since
-            if self.until is not None:
-                keep &= time <= self.until
-        return None if keep.all() else np.flatnonzero(keep)
-
-
-EVERYTHING = Wanted()
 TEXT_LIMIT = 500_000
 
 
@@ -80,7 +57,7 @@ class EventTable:
     ) -> EventTable:  # fmt: skip
         """The same table with only these events; times are ns since 1970."""
         wanted = Wanted(provider, tuple(ids) if ids is not None else None, since, until)
-        return EventTable(self.traces, [e for e in self._extra if _holds(wanted, e)], wanted)
+        return EventTable(self.traces, [e for e in self._extra if holds(wanted, e)], wanted)
 
     @property
     def single(self) -> list[Event]:
@@ -134,11 +111,27 @@ class EventTable:
             return streams[0]
         return heapq.merge(*streams, key=_when)
 
-    def _stream(self, trace: Trace) -> Iterator[Event]:
+    def batches(self) -> Iterator[list[list[Any]]]:
+        """The same as columns of some thousand rows."""
+        if self._extra or len(self.traces) != 1:
+            rows = self.rows()
+            while True:
+                some = list(islice(rows, BATCH))
+                if not some:
+                    return
+                yield list(map(list, zip(*((*event[:-1], *event.origin) for event in some))))
+        trace = self.traces[0]
+        for cols in self._wanted_of(trace):
+            for part in _slices(cols):
+                yield event_columns(trace, part, describe(trace, part))
+
+    def _wanted_of(self, trace: Trace) -> Iterator[dict[str, Array]]:
         for cols in trace.chunks():
             rows = self._wanted.rows(trace, cols)
-            if rows is not None:
-                cols = {name: column[rows] for name, column in cols.items()}
+            yield cols if rows is None else {name: col[rows] for name, col in cols.items()}
+
+    def _stream(self, trace: Trace) -> Iterator[Event]:
+        for cols in self._wanted_of(trace):
             yield from events(trace, cols)
 
     # -- DataFrame ----------------------------------------------------------------------------
@@ -168,70 +161,90 @@ def _when(event: Event) -> int:
     return event.time if isinstance(event.time, int) else 0
 
 
-def _holds(wanted: Wanted, event: Event) -> bool:
-    if wanted.provider is not None and wanted.provider.lower() not in (
-        str(event.provider).lower(), str(event.provider_id).lower(),
-    ):  # fmt: skip
-        return False
-    if wanted.ids is not None and event.event_id not in wanted.ids:
-        return False
-    time = event.time
-    if wanted.since is not None and not (isinstance(time, int) and time >= wanted.since):
-        return False
-    return not (wanted.until is not None and not (isinstance(time, int) and time <= wanted.until))
-
-
 class Row(NamedTuple):
     """One event as the decoder sees it, beside its record."""
 
     ts: int
     event: Event
     described: Described
-    parts: Parts
 
 
 def details(trace: Trace, cols: dict[str, Array]) -> Iterator[Row]:
     """Every row of the columns with its decoded fields and its record."""
-    times = trace.clock.ns_array(cols["ts"]).tolist()
-    session, guids, decoder = trace.session.name, trace.providers.guids, trace.decoder
-    no_cpu = trace.no_processor
-    names = ("buffer", "offset", "size", "ts", "type", "cpu", "tid", "pid", "provider", "id",
-             "version", "opcode", "level", "keyword")  # fmt: skip
-    lists = [cols[name].tolist() for name in names]
-    for time, (buffer, offset, size, ts, kind, cpu, tid, pid, number, ident, version, opcode,
-               level, keyword) in zip(times, zip(*lists)):  # fmt: skip
-        parts = take_apart(trace.event_bytes(buffer, offset, size), kind)
-        guid = guids[number]
-        told = decoder.describe(parts, guid, ident, version, opcode)
-        modern = kind in (EVENT32, EVENT64)
-        if time == NO_TIME:
-            time = _NO_TIME_AT_ALL if ts == NO_TIME else _BAD_TIME
-        event = Event(
-            time,
-            told.provider or _NO_PROVIDER,
-            told.provider_id or _NO_PROVIDER,
-            ident,
-            version if kind != MESSAGE else _ONLY_MODERN,
-            parts.channel if modern else _ONLY_MODERN,
-            level if kind != MESSAGE else _ONLY_MODERN,
-            opcode if kind != MESSAGE else _ONLY_MODERN,
-            parts.task if modern else _ONLY_MODERN,
-            keyword if modern else _ONLY_MODERN,
-            told.name,
-            _NO_CPU if no_cpu else cpu,
-            _NO_THREAD if pid == NO_ID else pid,
-            _NO_THREAD if tid == NO_ID else tid,
-            session,
-            told.text,
-            trace.origin(buffer, offset),
-        )
-        yield Row(ts, event, told, parts)
+    for part in _slices(cols):
+        described = describe(trace, part, with_fields=True)
+        columns = event_columns(trace, part, described)
+        for ts, one, *cells in zip(part["ts"].tolist(), described.rows(), *columns):
+            yield Row(ts, _record(cells), one)
 
 
 def events(trace: Trace, cols: dict[str, Array]) -> Iterator[Event]:
     """The Event records of some columns."""
-    for row in details(trace, cols):
-        yield row.event
+    for part in _slices(cols):
+        yield from map(_record, zip(*event_columns(trace, part, describe(trace, part))))
+
+
+def _record(cells: Sequence[Any]) -> Event:
+    place = len(cells) - len(_PLACE)
+    return Event._make((*cells[:place], Origin._make(cells[place:])))
+
+
+#: events decoded at once: enough of each kind, and what is held of them stays small
+BATCH = 8192
+
+
+def _slices(cols: dict[str, Array]) -> Iterator[dict[str, Array]]:
+    for low in range(0, len(cols["ts"]), BATCH):
+        yield {name: column[low : low + BATCH] for name, column in cols.items()}
+
+
+def event_columns(trace: Trace, cols: dict[str, Array], told: DescribedEvents) -> list[list[Any]]:
+    """The columns of the table events, as analyzer.tables has them."""
+    kinds, count = cols["type"], len(cols["ts"])
+    modern, message = (kinds == EVENT32) | (kinds == EVENT64), kinds == MESSAGE
+    time: list[Any] = trace.clock.ns_array(cols["ts"]).tolist()
+    for row in np.flatnonzero(np.array(time, np.int64) == NO_TIME).tolist():
+        time[row] = _NO_TIME_AT_ALL if cols["ts"][row] == NO_TIME else _BAD_TIME
+
+    def number(values: Array, missing: Array, why: Absent) -> list[Any]:
+        if missing.all():
+            return [why] * count
+        out: list[Any] = values.tolist()
+        for row in np.flatnonzero(missing).tolist():
+            out[row] = why
+        return out
+
+    return [
+        time,
+        told.provider.tolist(),
+        told.provider_id.tolist(),
+        cols["id"].tolist(),
+        number(cols["version"], message, _ONLY_MODERN),
+        number(told.channel, ~modern, _ONLY_MODERN),
+        number(cols["level"], message, _ONLY_MODERN),
+        number(cols["opcode"], message, _ONLY_MODERN),
+        number(told.task, ~modern, _ONLY_MODERN),
+        number(cols["keyword"], ~modern, _ONLY_MODERN),
+        told.name.tolist(),
+        [_NO_CPU] * count if trace.no_processor else cols["cpu"].tolist(),
+        number(cols["pid"], cols["pid"] == NO_ID, _NO_THREAD),
+        number(cols["tid"], cols["tid"] == NO_ID, _NO_THREAD),
+        [trace.session.name] * count,
+        told.text.tolist(),
+        *_origins(trace, cols),
+    ]
+
+
+def _origins(trace: Trace, cols: dict[str, Array]) -> list[list[Any]]:
+    """The columns of where each event was found."""
+    count = len(cols["ts"])
+    at, how = trace.places(cols["buffer"], cols["offset"])
+    file_offset: list[Any] = at.tolist()
+    address: list[Any] = [None] * count
+    if trace.addresses is not None:
+        where = trace.addresses[cols["buffer"]].astype("u8") + cols["offset"].astype("u8")
+        file_offset, address = address, where.tolist()
+    return [[trace.path] * count, list(how), ["certain"] * count, file_offset, address]
 
 
 def _frame(trace: Trace, wanted: Wanted, text: bool) -> Any:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import ipaddress
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 from ..names import ntstatus
 from ..records import filetime_to_ns
+from .reader import Reader, ShortError
 
 UNICODE, ANSI, INT8, UINT8, INT16, UINT16, INT32, UINT32, INT64, UINT64 = range(1, 11)
 FLOAT, DOUBLE, BOOLEAN, BINARY, GUID, POINTER, FILETIME, SYSTEMTIME, SID = range(11, 20)
@@ -31,6 +32,12 @@ _FIXED: dict[int, str] = {
     INT8: "b", UINT8: "B", INT16: "h", UINT16: "H", INT32: "i", UINT32: "I", INT64: "q",
     UINT64: "Q", FLOAT: "f", DOUBLE: "d", BOOLEAN: "I", GUID: "16s", FILETIME: "Q",
     SYSTEMTIME: "16s", HEX32: "I", HEX64: "Q", UNICODE_CHAR: "H", ANSI_CHAR: "B", BOOLEAN8: "B",
+}  # fmt: skip
+#: kinds whose number means something else
+_CONVERTED: dict[int, Callable[[Any], Any]] = {
+    GUID: lambda raw: str(uuid.UUID(bytes_le=raw)), BOOLEAN: bool, BOOLEAN8: bool,
+    SYSTEMTIME: lambda raw: _systemtime(raw),  # noqa: PLW0108 - defined below
+    UNICODE_CHAR: chr, ANSI_CHAR: chr,
 }  # fmt: skip
 _MAX_ELEMENTS = 4096
 
@@ -70,7 +77,7 @@ class Decoded(NamedTuple):
 
     def text(self) -> str:
         """The message with its values filled in, or "name=value" pairs."""
-        values, labels = self.values, _plan(self.schema, 8).show
+        values, labels = self.values, plan_of(self.schema, 8).show
         if self.schema.message and not self.missing:
             return fill(self.schema.message, [f(values[n]) for n, f in labels if n in values])
         pairs = [f"{name}={shown(values[name])}" for name, shown in labels if name in values]
@@ -81,88 +88,39 @@ class Decoded(NamedTuple):
         return ", ".join(pairs)
 
 
-class ShortError(Exception):
-    """The payload ends inside a field."""
-
-
-class Reader:
-    """A cursor over a payload."""
-
-    def __init__(self, data: bytes, pointer: int) -> None:
-        self.data, self.at, self.pointer = data, 0, pointer
-
-    def take(self, count: int) -> bytes:
-        """The next bytes, all or ShortError."""
-        if count < 0 or self.at + count > len(self.data):
-            raise ShortError
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def number(self, code: str) -> Any:
-        """The next number, by its struct code."""
-        try:
-            value = struct.unpack_from("<" + code, self.data, self.at)[0]
-        except struct.error:
-            raise ShortError from None
-        self.at += struct.calcsize("<" + code)
-        return value
-
-    def text(self, wide: bool, units: int | None, encoding: str) -> str:
-        """A NUL-terminated string, or one of a given number of characters."""
-        if units is not None:
-            raw = self.take(units * (2 if wide else 1))
-            text = raw.decode("utf-16-le" if wide else encoding, "replace")
-            return text.split("\0", 1)[0]
-        if not wide:
-            end = self.data.find(b"\0", self.at)
-            raw = self.data[self.at : end if end >= 0 else len(self.data)]
-            self.at = end + 1 if end >= 0 else len(self.data)
-            return raw.decode(encoding, "replace")
-        end = self.at
-        while True:  # an aligned NUL pair
-            end = self.data.find(b"\0\0", end)
-            if end < 0 or (end - self.at) % 2 == 0:
-                break
-            end += 1
-        if end < 0:
-            end = len(self.data)
-        raw = self.data[self.at : end]
-        self.at = min(end + 2, len(self.data))
-        return raw[: len(raw) & ~1].decode("utf-16-le", "replace")
-
-
-class _Plan(NamedTuple):
-    """A schema made ready: its leading plain numbers in one struct, the rest one by one."""
+class Plan(NamedTuple):
+    """A schema made ready: its leading fields of fixed size, the rest, and how to show them."""
 
     schema: Schema  #: kept alive, because plans are found by its identity
-    numbers: struct.Struct
-    names: tuple[str, ...]  #: of the leading numbers
+    fixed: tuple[tuple[str, str, Callable[[Any], Any] | None], ...]  #: name, struct code, converter
+    size: int  #: bytes of those
     rest: tuple[Field, ...]
     show: tuple[tuple[str, Callable[[Any], str]], ...]
 
 
-_PLANS: dict[tuple[int, int], _Plan] = {}
-_PLAIN = {kind for kind in _FIXED if kind not in (GUID, SYSTEMTIME, BOOLEAN, BOOLEAN8)} - {
-    UNICODE_CHAR, ANSI_CHAR,
-}  # fmt: skip
+_PLANS: dict[tuple[int, int], Plan] = {}
+_PLAIN = set(_FIXED) - set(_CONVERTED)
+_SIGNED = {INT8, INT16, INT32, INT64, FLOAT, DOUBLE}
 
 
-def _plan(schema: Schema, pointer: int) -> _Plan:
+def plan_of(schema: Schema, pointer: int) -> Plan:
+    """The plan of a schema; equal schemas of a trace are one object."""
     found = _PLANS.get((id(schema), pointer))
     if found is not None and found.schema is schema:
         return found
     if len(_PLANS) > 4096:
         _PLANS.clear()
-    codes, names, k = "<", [], 0
+    fixed: list[Any] = []
     for field in schema.fields:
-        wide = field.kind in (POINTER, SIZE_T)
-        if field.count is not None or (field.kind not in _PLAIN and not wide):
+        code = _FIXED.get(field.kind)
+        if field.kind in (POINTER, SIZE_T):
+            code = "I" if pointer == 4 else "Q"
+        if field.count is not None or code is None:
             break
-        codes += ("I" if pointer == 4 else "Q") if wide else _FIXED[field.kind]
-        names.append(field.name)
-        k += 1
+        fixed.append((field.name, code, _CONVERTED.get(field.kind)))
+    size = struct.calcsize("<" + "".join(code for _, code, _ in fixed))
     show = tuple((field.name, _shower(field)) for field in schema.fields)
-    plan = _Plan(schema, struct.Struct(codes), tuple(names), schema.fields[k:], show)
+    plan = Plan(schema, tuple(fixed), size, schema.fields[len(fixed) :], show)
     _PLANS[id(schema), pointer] = plan
     return plan
 
@@ -173,29 +131,61 @@ def _shower(field: Field) -> Callable[[Any], str]:
         if field.kind in (UNICODE, ANSI, GUID, SID, COUNTED_UNICODE, COUNTED_ANSI, WBEM_SID):
             return str
         if field.kind in (HEX32, HEX64, POINTER) or (field.out == "hex" and field.kind in _PLAIN):
-            return lambda value: f"{value & 0xFFFFFFFFFFFFFFFF:#x}"
+            return _signed_in_hex if field.kind in _SIGNED else in_hex
         if field.kind in _PLAIN and field.kind != FILETIME and not field.out:
             return str
+    if field.count is None and field.kind in _PLAIN:
+        return _Shown(field).__getitem__
     return lambda value: show(field, value)
+
+
+def in_hex(value: int) -> str:
+    """A number that is not negative."""
+    return f"{value:#x}"
+
+
+def _signed_in_hex(value: int) -> str:
+    return f"{value & 0xFFFFFFFFFFFFFFFF:#x}"
+
+
+def is_string(field: Field) -> bool:
+    """True for one string that ends at its NUL."""
+    return field.kind in (UNICODE, ANSI) and field.count is None and field.length is None
+
+
+def encoding_of(field: Field) -> str:
+    """That of a string of bytes."""
+    return "utf-8" if field.out in ("utf8", "xml", "json") else "cp1252"
+
+
+class _Shown(dict[Any, str]):
+    """Numbers in words, each made once: the same few statuses come again and again."""
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+
+    def __missing__(self, value: Any) -> str:
+        if len(self) >= 4096:
+            self.clear()
+        text = self[value] = show(self._field, value)
+        return text
 
 
 def decode(schema: Schema, data: bytes, pointer: int = 8) -> Decoded:
     """The payload by its schema."""
-    plan = _plan(schema, pointer)
-    reader = Reader(data, pointer)
-    values: dict[str, Any] = {}
-    fields = schema.fields
-    if len(data) >= plan.numbers.size:
-        values = dict(zip(plan.names, plan.numbers.unpack_from(data)))
-        reader.at, fields = plan.numbers.size, plan.rest
-    missing = ""
+    reader, values = Reader(data, pointer), dict[str, Any]()
+    missing = take(reader, schema.fields, values)
+    return Decoded(schema, values, missing, max(len(data) - reader.at, 0))
+
+
+def take(reader: Reader, fields: Sequence[Field], values: dict[str, Any]) -> str:
+    """Adds the values of the next fields; the first one the payload is too short for, or ""."""
     for field in fields:
         try:
             values[field.name] = _field(reader, field, values)
         except ShortError:
-            missing = field.name
-            break
-    return Decoded(schema, values, missing, max(len(data) - reader.at, 0))
+            return field.name
+    return ""
 
 
 def _amount(reader: Reader, given: int | str | None, values: Mapping[str, Any]) -> Any:
@@ -232,19 +222,11 @@ def _value(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
     kind = _ALIAS.get(field.kind, field.kind)
     code = _FIXED.get(kind)
     if code is not None:
-        value = reader.number(code)
-        if kind == GUID:
-            return str(uuid.UUID(bytes_le=value))
-        if kind == SYSTEMTIME:
-            return _systemtime(value)
-        if kind in (BOOLEAN, BOOLEAN8):
-            return bool(value)
-        if kind in (UNICODE_CHAR, ANSI_CHAR):
-            return chr(value)
-        return value
+        value, convert = reader.number(code), _CONVERTED.get(kind)
+        return value if convert is None else convert(value)
     if kind in (POINTER, SIZE_T):
         return reader.number("I" if reader.pointer == 4 else "Q")
-    encoding = "utf-8" if field.out in ("utf8", "xml", "json") else "cp1252"
+    encoding = encoding_of(field)
     if kind in (UNICODE, ANSI):
         units = _amount(reader, field.length, values)
         return reader.text(kind == UNICODE, units, encoding)

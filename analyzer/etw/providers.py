@@ -13,6 +13,7 @@ from ..names import events, locations, ntstatus
 from . import payload as p
 from .manifests import IN_TYPES
 from .payload import Decoded, Field, Schema
+from .reader import Reader, ShortError
 
 CRASHDUMP = events.GUIDS[events.CRASHDUMP]
 KERNEL_DUMP = events.GUIDS[events.KERNEL_DUMP]
@@ -233,7 +234,7 @@ def error_log_entry(data: bytes) -> Decoded | None:
     Time, code, source name, SID, strings, then data, which for drivers is an IO_ERROR_LOG_PACKET
     with the location code at 0x10 and the final status at 0x14 (seen in real minidumps).
     """
-    reader = p.Reader(data, 8)
+    reader = Reader(data, 8)
     values: dict[str, object] = {}
     try:
         values["Time"], values["ErrorCode"] = reader.number("Q"), reader.number("I")
@@ -246,7 +247,7 @@ def error_log_entry(data: bytes) -> Decoded | None:
             return None
         values["Strings"] = [reader.text(True, None, "") for _ in range(count)]
         blob = reader.take(reader.number("I"))
-    except p.ShortError:
+    except ShortError:
         return None
     if reader.at != len(data):
         return None

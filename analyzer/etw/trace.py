@@ -326,6 +326,21 @@ class Trace:
             self._cache[buffer] = raw
         return raw[offset - 0x48 : offset - 0x48 + size]
 
+    def gather(self, buffer: Array, offset: Array, size: Array) -> tuple[bytes, Array]:
+        """Bytes that hold some events, headers included, and where each begins in them."""
+        order = np.argsort(buffer, kind="stable")
+        numbers, first = np.unique(buffer[order], return_index=True)
+        lows = np.minimum.reduceat(offset[order], first).astype(np.int64)
+        highs = np.maximum.reduceat((offset.astype(np.int64) + size)[order], first)
+        pieces, bases, at = [], np.zeros(len(numbers), np.int64), 0
+        for k, (number, low, high) in enumerate(
+            zip(numbers.tolist(), lows.tolist(), highs.tolist())
+        ):
+            bases[k] = at - low
+            pieces.append(self.event_bytes(number, low, high - low).ljust(high - low, b"\0"))
+            at += high - low
+        return b"".join(pieces), bases[np.searchsorted(numbers, buffer)] + offset
+
     @property
     def _rows(self) -> list[tuple[int, int]]:
         """(offset, flags) of every buffer as plain numbers."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from .. import __version__
 from ..answer import answer_of
+from ..batches import json_texts
 from ..records import Records
-from ..tables import SCHEMA, json_rows
+from ..tables import SCHEMA
 
 SCHEMA_NUMBER = 2
 
@@ -35,5 +36,7 @@ def write(records: Records) -> Iterator[str]:
 
 def json_lines(table: str, rows: Any) -> Iterator[str]:
     """The rows of one table as the inside of a JSON array, one a line."""
-    for place, row in enumerate(json_rows(table, rows)):
-        yield (",\n" if place else "\n") + json.dumps(row)
+    between = "\n"
+    for row in json_texts(table, rows):
+        yield between + row
+        between = ",\n"

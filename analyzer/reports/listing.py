@@ -7,7 +7,7 @@ CSV never starts like a spreadsheet formula and never holds a control character.
 
 from __future__ import annotations
 
-import io
+import json
 import re
 import shutil
 import textwrap
@@ -15,21 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from ..batches import batches, each, json_texts, reasons_of, text_reason, written
 from ..errors import UsageError
 from ..formatting import LIMIT, WIDTH, cell, clean, wrapped
 from ..records import Records
-from ..tables import (
-    ORIGIN_COLUMNS,
-    REASONS_COLUMN,
-    SCHEMA,
-    json_rows,
-    one_cell,
-    parsed_time,
-    reasons_text,
-)
+from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, parsed_time
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would calculate
 _HEAD = 1000  # rows that decide which columns are shown, and their widths
 _CELL = 120  # characters of a value in a line
 
@@ -41,10 +35,10 @@ def screen() -> int:
 
 def table(name: str, records: Records, format: str, width: int | None = None) -> Iterator[str]:
     """The rows of one table in pieces; text keeps to a width if there is one."""
-    rows = json_rows(name, records[name])
+    rows = records[name]
     if format == "text":
-        return _text(name, rows, width)
-    return {"csv": _csv, "json": _json}[format](name, rows)
+        return _text(name, json_rows(name, rows), width)
+    return {"csv": _csv, "json": _json, "jsonl": _jsonl}[format](name, rows)
 
 
 def sources(records: Records, format: str) -> Iterator[str]:
@@ -68,39 +62,47 @@ def sources(records: Records, format: str) -> Iterator[str]:
                 name = ""
 
 
-def _json(_name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    import json
-
+def _json(name: str, rows: Any) -> Iterator[str]:
     yield "["
-    for place, row in enumerate(rows):
-        yield (",\n" if place else "\n") + json.dumps(row)
+    between = "\n"
+    for row in json_texts(name, rows):
+        yield between + row
+        between = ",\n"
     yield "\n]\n"
 
 
-def _csv(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    columns = SCHEMA[name]
-    buffer = io.StringIO()
-    import csv  # of one format alone
-
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*(c.name for c in columns), REASONS_COLUMN])
-    for row in rows:
-        cells = [_csv_cell(c.kind, row[c.name]) for c in columns]
-        writer.writerow([*cells, _csv_cell("Text", reasons_text(row["absent"]))])
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-    yield buffer.getvalue()
+def _jsonl(name: str, rows: Any) -> Iterator[str]:
+    for row in json_texts(name, rows):
+        yield row + "\n"
 
 
-def _csv_cell(kind: str, value: Any) -> Any:
+def _csv(name: str, rows: Any) -> Iterator[str]:
+    yield ",".join([*(c.name for c in SCHEMA[name]), REASONS_COLUMN]) + "\n"
+    for cells in batches(name, rows):
+        shown = [
+            written(kind, column, "", _csv_text, _csv_other)
+            for (_, kind), column in zip(SCHEMA[name], cells)
+        ]
+        reasons = reasons_of(name, cells, text_reason, "; ")
+        lines = map(",".join, zip(*shown, each(_csv_text, reasons)))
+        yield "\n".join(lines) + "\n"
+
+
+def _csv_other(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if kind not in ("Text", "Proof", "Facts") or value is None:
-        return value
-    value = one_cell(kind, value)
-    text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), value)
-    return "'" + text if text[:1] in tuple("=+-@") else text
+    if isinstance(value, (list, dict)):
+        return _csv_text(json.dumps(value))
+    return value if isinstance(value, str) else repr(value)
+
+
+def _csv_text(text: str) -> str:
+    # The module csv goes through a text letter by letter, which takes most of the time.
+    if not text.isprintable():  # control characters never are, and looking for them takes longer
+        text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), text)
+    if text[:1] in _FORMULA:
+        text = "'" + text
+    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
 
 
 def _text(name: str, rows: Iterable[dict[str, Any]], width: int | None) -> Iterator[str]:

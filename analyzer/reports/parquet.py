@@ -6,11 +6,16 @@ values are null, times are UTC with nanoseconds. The file says which table it ho
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from .. import __version__, outputs
+from ..batches import batches
 from ..errors import UsageError
-from ..tables import frame
+from ..tables import frame_of
+
+#: rows that are compressed together
+_GROUP = 1 << 16
 
 
 def write(table: str, rows: Any, path: str) -> None:
@@ -20,8 +25,16 @@ def write(table: str, rows: Any, path: str) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         raise UsageError("Parquet needs pyarrow: pip install 'dumpstart[parquet]'") from None
-    made = pa.Table.from_pandas(frame(table, rows), preserve_index=False)
     about = {"dumpstart": __version__, "table": table}
-    made = made.replace_schema_metadata({**(made.schema.metadata or {}), **about})
     with outputs.replacing(path) as name:
-        pq.write_table(made, name, compression="zstd")
+        empty = pa.Table.from_pandas(frame_of(table, []), preserve_index=False)
+        schema = empty.schema.with_metadata({**(empty.schema.metadata or {}), **about})
+        with pq.ParquetWriter(name, schema, compression="zstd") as writer:
+            held: list[Any] = []
+            for cells in chain(batches(table, rows), [None]):
+                if cells is not None:
+                    part = pa.Table.from_pandas(frame_of(table, cells), preserve_index=False)
+                    held.append(part.replace_schema_metadata(schema.metadata))
+                if held and (cells is None or sum(len(one) for one in held) >= _GROUP):
+                    writer.write_table(pa.concat_tables(held).cast(schema))
+                    held = []

@@ -146,6 +146,10 @@ class DumpEvents:
         """The events, oldest first."""
         return self.table.rows()
 
+    def batches(self) -> Iterator[list[list[Any]]]:
+        """The same as columns."""
+        return self.table.batches()
+
     def frame(self) -> Any:
         """The events as a DataFrame."""
         return self.table.frame()
