@@ -7,13 +7,13 @@ float. The schema of every table is known without any data.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
-from itertools import islice
+from functools import cache, partial
 from typing import Any, Callable
 
 from ..absence import Absent
+from ..batches import Column, batches, each, reasons_of, text_reason
 from ..records import Records
-from ..tables import REASONS_COLUMN, SCHEMA, checked, one_cell, plain, reasons_text, rows_of, values
+from ..tables import REASONS_COLUMN, SCHEMA, one_cell, plain
 from . import need
 
 #: rows of the table events that one case gives at most, so that a long trace cannot fill memory
@@ -86,29 +86,35 @@ class Rows:
     ) -> int:
         """All records of one case; the number of events that were left out."""
         left_out = 0
-        for table, columns in SCHEMA.items():
-            kinds = [column.kind for column in columns]
-            names = [column.name for column in columns]
+        for table in SCHEMA:
             rows: Any = records[table]
-            if table == "events" and len(rows) > EVENTS_LIMIT:
-                left_out = len(rows) - EVENTS_LIMIT
-                rows = islice(rows_of(rows), EVENTS_LIMIT)
-            for record in rows_of(rows):
-                cells: list[Any] = []
-                reasons: dict[str, str] = {}
-                for name, kind, value in zip(names, kinds, values(record)):
-                    value = checked(kind, value)
-                    if isinstance(value, Absent):
-                        reasons[name] = str(checked("Text", str(value)))
-                        value = None
-                    elif kind in ("Proof", "Facts"):
-                        value = one_cell(kind, plain(kind, value))
-                    if rename is not None and isinstance(value, str):
-                        value = rename(value)
-                    cells.append(value)
-                cells.append(reasons_text(reasons))
-                self.add(table, case, cells)
+            room = EVENTS_LIMIT if table == "events" else None
+            if room is not None:
+                left_out = max(0, len(rows) - room)
+            for cells in batches(table, rows):
+                count = len(cells[0]) if room is None else min(len(cells[0]), room)
+                if not count:
+                    break
+                room = None if room is None else room - count
+                self._add_batch(table, case, [column[:count] for column in cells], rename)
         return left_out
+
+    def _add_batch(
+        self, table: str, case: str, cells: list[list[Any]], rename: Callable[[str], str] | None
+    ) -> None:
+        def cell(kind: str, value: Any) -> Any:
+            if value is None or value.__class__ is Absent:
+                return None
+            if kind in ("Proof", "Facts"):
+                value = one_cell(kind, plain(kind, value))
+            return rename(value) if rename is not None and isinstance(value, str) else value
+
+        columns = self._cells.setdefault(table, [[] for _ in range(len(TABLES[table]) + 1)])
+        reasons = reasons_of(table, [Column(column) for column in cells], text_reason, "; ")
+        columns[0] += [case] * len(cells[0])
+        for (_, kind), column, values in zip(SCHEMA[table], columns[1:], cells):
+            column += each(partial(cell, kind), values)  # what is alike is one object
+        columns[-1] += [reason or None for reason in reasons]
 
     def tables(self) -> dict[str, Any]:
         """Arrow tables of what was collected; a table without rows is left out."""
