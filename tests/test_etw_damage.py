@@ -244,3 +244,41 @@ def test_compressed_trace_without_its_first_buffer_is_still_expanded(fmt: int) -
     raw = plain(buffers=6, events=20, compression=fmt)
     trace = checked(raw[8192:])
     assert len(trace) == 120
+
+
+def buffers_of(raw: bytes) -> list[bytes]:
+    """The buffers of a sound trace."""
+    size = struct.unpack_from("<I", raw)[0]
+    return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+
+def test_buffers_that_are_gone_are_told() -> None:
+    """10 of 26, from the middle or the end: the header counts them."""
+    parts = buffers_of(plain(25))
+    assert Trace.of_bytes(b"".join(parts)).session.buffers_written == len(parts) == 26
+    assert "etw-buffers-lacking" not in rules(checked(b"".join(parts)))
+    for left in (parts[:16], parts[:8] + parts[18:], parts[:25]):
+        trace = checked(b"".join(left))
+        (told,) = (a for a in integrity.check(trace) if a.rule == "etw-buffers-lacking")
+        assert f"states 26 buffers; {26 - len(left)} of them" in told.text
+
+
+def test_buffers_that_stand_twice_count_once() -> None:
+    """Equal byte by byte: their events are there once, and it is told."""
+    parts = buffers_of(plain(6))
+    sound, twice = checked(b"".join(parts)), checked(b"".join([*parts[:4], parts[3], *parts[4:]]))
+    assert len(twice) == len(sound)
+    assert "etw-buffers-repeated" in rules(twice)
+    assert "etw-buffers-repeated" not in rules(sound)
+    assert list(EventTable([twice]).rows()) != []
+
+
+def test_a_buffer_that_says_it_is_empty_and_is_not_is_told() -> None:
+    """Both offsets zeroed: its events are missing, and one sentence says so."""
+    parts = buffers_of(plain(6))
+    broken = bytearray(parts[3])
+    struct.pack_into("<I", broken, 4, 0x48)  # SavedOffset
+    struct.pack_into("<I", broken, 0x30, 0x48)  # Offset
+    trace = checked(b"".join([*parts[:3], bytes(broken), *parts[4:]]))
+    assert "etw-buffer-not-empty" in rules(trace)
+    assert "etw-buffer-not-empty" not in rules(checked(b"".join(parts)))

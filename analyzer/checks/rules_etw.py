@@ -28,6 +28,31 @@ _TRACE = (
         "Look at the counts of lost events and buffers, which are what the session itself says.",
     ),
     Rule(
+        "etw-buffers-lacking",
+        "warning",
+        "Buffers that the trace header counts are not in the file",
+        "A closed session states how many buffers it wrote; the file has fewer.",
+        "The file was cut or lost parts when it was copied: its events are some of those that were "
+        "written.",
+        "Look for another copy of the file.",
+    ),
+    Rule(
+        "etw-buffers-repeated",
+        "warning",
+        "Buffers stand in the trace twice",
+        "Two buffers of the file are equal byte by byte, number and time included.",
+        "The file was put together wrongly; what is missing in place of them is not known.",
+        "Look for another copy of the file.",
+    ),
+    Rule(
+        "etw-buffer-not-empty",
+        "warning",
+        "A buffer says that it is empty and holds events",
+        "The header of the buffer states no bytes; behind it stands what looks like an event.",
+        "The header is damaged, so events of this buffer are missing here.",
+        "Look for another copy of the file.",
+    ),
+    Rule(
         "etw-damaged",
         "warning",
         "Parts of the trace are damaged",

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..files import FileBytes
 from . import compression
+from .claims import repeated
 from .layouts import (
     BUFFER_HEADER_SIZE,
     ETW_BUFFER_FLAG_COMPRESSED,
@@ -127,6 +128,12 @@ def read_buffers(data: FileBytes, nominal: int, compressed: bool, account: Accou
     if table is None or done < size:  # odd buffers, or the rest of a file that was cut
         rest = _one_by_one(data, done, nominal, first[5], account)
         table = rest if table is None else np.concatenate((table, rest))
+    twice = repeated(data, table)
+    for row in twice:
+        offset, stride = int(table["offset"][row]), int(table["stride"][row])
+        account.bytes_skipped += stride
+        account.note("repeat", offset, stride, f"buffer {table['sequence'][row]} stands twice")
+    table = np.delete(table, twice) if twice else table
     packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     fmt = 0
     if packed.any():
@@ -371,24 +378,6 @@ def _gather(
     for at, piece in zip(starts.tolist(), pieces):
         out[at : at + len(piece)] = piece
     return Block(out, starts, ends, first, part)
-
-
-def sequence_gaps(table: Array) -> list[tuple[int, int, int]]:
-    """(processor, last number before the gap, numbers missing), where numbering is per processor.
-
-    A session numbers its buffers either as one sequence or per processor; a gap is reported only
-    when the numbers of the whole file are not gapless together.
-    """
-    numbers = np.unique(table["sequence"])
-    if len(numbers) < 2:
-        return []
-    missing = np.flatnonzero(np.diff(numbers) > 1)
-    gaps = []
-    for k in missing.tolist():
-        before, after = int(numbers[k]), int(numbers[k + 1])
-        row = table[np.flatnonzero(table["sequence"] == before)[-1]]
-        gaps.append((int(row["cpu"]), before, after - before - 1))
-    return gaps
 
 
 def expanded(buffers: Buffers, number: int) -> bytes:

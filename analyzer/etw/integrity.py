@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..records import Anomaly, Evidence, Origin
+from . import claims
 from .layouts import ETW_BUFFER_FLAG_BUFFER_LOST, ETW_BUFFER_FLAG_EVENTS_LOST
 from .trace import Trace
 
@@ -98,6 +99,29 @@ def check(trace: Trace) -> Iterator[Anomaly]:
                 Evidence(f"missing after buffer {last} of processor {cpu}", count, "Number")
                 for cpu, last, count in gaps[:8]
             ),
+        )  # fmt: skip
+    lost = claims.lacking(session, trace.buffers.table)
+    if lost:
+        yield anomaly(
+            "etw-buffers-lacking",
+            f"The trace header states {session.buffers_written} buffers; {lost} of them are not in "
+            "the file.", None,
+            Evidence("BuffersWritten", session.buffers_written, "Number"),
+            Evidence("buffers found", account.buffers, "Number"),
+        )  # fmt: skip
+    twice = [note for note in account.notes if note.kind == "repeat"]
+    if twice:
+        yield anomaly(
+            "etw-buffers-repeated",
+            f"{len(twice)} buffers stand in the file twice; their events count once.",
+            twice[0].offset,
+        )
+    full = [] if trace.addresses is not None else claims.not_empty(trace.data, trace.buffers.table)
+    if full:
+        yield anomaly(
+            "etw-buffer-not-empty",
+            f"{len(full)} buffers say that they are empty and begin with what looks like an event; "
+            "what they hold was not read.", int(trace.buffers.table["offset"][full[0]]),
         )  # fmt: skip
     cuts = [note for note in account.notes if note.kind == "cut"]
     if cuts:

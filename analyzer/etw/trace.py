@@ -14,7 +14,8 @@ import numpy as np
 from ..errors import InputError, UnsupportedError
 from ..files import FileBytes
 from ..records import Origin
-from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers, sequence_gaps
+from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers
+from .claims import sequence_gaps
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
