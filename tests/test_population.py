@@ -13,7 +13,7 @@ pa = pytest.importorskip("pyarrow")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import population  # noqa: E402
-from conftest import make  # noqa: E402
+from conftest import make, shared_sample  # noqa: E402
 from generator_logs import build, kernel  # noqa: E402
 
 from analyzer import records  # noqa: E402
@@ -467,3 +467,18 @@ def test_too_few_cases_are_not_told_as_no_difference(tmp_path, capsys):
         said = capsys.readouterr().out
         assert "Nothing could be compared" in said
         assert "No trait goes with" not in said
+
+
+def test_control_characters_of_a_capture_reach_no_terminal_and_no_page(tmp_path, capsys):
+    """A callback named with escape sequences: the terminal's title and colours stay as they are."""
+    path = shared_sample("../faults/population-escape.jsonl")
+    for number in range(4):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"c{number}.jsonl").write_bytes(path.read_bytes() + b"\n" * number)
+    assert main(["scan", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    for format in ("text", "html", "json"):
+        capsys.readouterr()
+        main(["population", str(tmp_path / "out"), "--format", format])
+        told = capsys.readouterr().out
+        assert "OWNED" in told
+        assert not any(ord(mark) < 32 and mark != "\n" for mark in told)

@@ -28,7 +28,8 @@ def amount(measure: Measure, value: float) -> str:
 
 
 def _about(measure: Measure) -> str:
-    return measure.name + (f" in {clean(measure.subject, 60)}" if measure.subject else "")
+    name = clean(measure.name, 80)
+    return f"{name} in {clean(measure.subject, 60)}" if measure.subject else name
 
 
 def sentence(found: Difference) -> str:
@@ -96,8 +97,7 @@ def text(study: Study) -> Iterator[str]:
         yield "\nFar from the others\n"
         cells = [
             (
-                row.measure.name
-                + (f" in {clean(row.measure.subject, 40)}" if row.measure.subject else ""),
+                _about(row.measure),
                 amount(row.measure, row.value),
                 f"usual {amount(row.measure, row.median)}",
                 clean(study.table.locations.get(row.case, row.case), 60),
@@ -124,7 +124,11 @@ def _rules(study: Study) -> list[tuple[int, float, str, str]]:
 
 def _distribution(row: dict[str, Any]) -> list[str]:
     measure = Measure(row["measure"], row["subject"], row["unit"], "")
-    cells = [row["measure"], clean(row["subject"], 40), clean(f"{row['trait']} {row['value']}", 70)]
+    cells = [
+        clean(row["measure"], 80),
+        clean(row["subject"], 40),
+        clean(f"{row['trait']} {row['value']}", 70),
+    ]
     cells.append(counted(row["cases"], "case"))
     if "share" in row:
         return [*cells, amount(measure, row["share"]), "", ""]
@@ -179,8 +183,9 @@ def html(study: Study) -> Iterator[str]:
         nothing="No trait goes with worse values." if study.differences else _nothing(study),
         better=[sentence(row) for row in study.differences if not row.is_worse],
         outliers=[
-            (row.measure.name, row.measure.subject, amount(row.measure, row.value),
-             amount(row.measure, row.median), study.table.locations.get(row.case, row.case))
+            (clean(row.measure.name, 80), clean(row.measure.subject, 60),
+             amount(row.measure, row.value), amount(row.measure, row.median),
+             clean(study.table.locations.get(row.case, row.case)))
             for row in study.outliers
         ],
         rules=[(n, f"{share:.1%}", s, rule) for n, share, s, rule in _rules(study)],
