@@ -29,6 +29,8 @@ def open(
     images: Any = (),
     symbols: Any = (),
     dry_run: Ask | None = None,
+    max_stop: float | None = None,
+    watch: float | None = None,
 ) -> Case:
     """Opens dumps, traces and logs of one crash, folders and zip archives of them.
 
@@ -36,8 +38,9 @@ def open(
     ``tmf`` describe events of traces, ``mapping`` says which of them are callbacks of a filter;
     ``images`` are folders of image files, for the call stacks of dumps, ``symbols`` folders or
     symbol paths of PDBs, beside those of ``_NT_SYMBOL_PATH``; each is a path or a list of paths.
-    ``dry_run`` asks for dry runs. ``progress`` is called with what is being done, how much of it is
-    done and how much there is.
+    ``dry_run`` asks for dry runs. ``qmp:SOCKET`` and ``virsh:DOMAIN`` ask a running machine,
+    stopped for no more than ``max_stop`` seconds, and again after ``watch`` seconds. ``progress``
+    is called with what is being done, how much of it is done and how much there is.
     """
     from .case import open_case
     from .files import listed
@@ -51,4 +54,12 @@ def open(
     return open_case(
         paths, progress, judges, baseline=normal, manifests=manifests, tmf=tmf, mapping=mapping,
         images=images, symbols=symbols, dry_run=dry_run,
+        max_stop=_seconds(max_stop), watch=_seconds(watch),
     )  # fmt: skip
+
+
+def _seconds(value: Any) -> list[str]:
+    """As the command's option, where texts come in lists."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [str(value)]

@@ -182,7 +182,7 @@ def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]
         if progress is not None:
             progress(f"reading {os.path.basename(item.name)}", place, len(gathered.inputs))
         try:
-            part = sources.collect(item.path, **options)
+            part = sources.collect(item.path, progress=progress, **options)
         except AnalyzerError as error:
             failed.append(error)
             why = str(error).replace(item.path, item.name)

@@ -227,6 +227,8 @@ def make(folder: Path, *, is_crash: bool = True) -> Guest:
         stack.set_init(m, row, "DumpStart", code.labels["DumpStart"])
         stack.set_init(m, row, "DumpWrite", code.labels["DumpWrite"])
 
+    data_section = nt + 0x98 + 0xF0 + 2 * 40  # the third section header, .data
+    _write(m, data_section + 8, struct.pack("<II", 0x20000, NT_DATA))
     _write(m, nt + VARIABLES, struct.pack("<I", m.build | 0xF0000000))
     _exports(m, {
         "KeBugCheckEx": kernel.labels["KeBugCheckEx"] - nt, "KiBugCheckData": NT_DATA + BUGCHECK,

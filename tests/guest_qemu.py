@@ -88,10 +88,10 @@ class Qemu:
         either = f"[RE]{name[1:]}" if name[0] == "R" else name  # EIP before long mode
         return [int(x, 16) for x in re.findall(rf"\b{either}\s*=\s*([0-9a-f]+)", text)]
 
-    def wait_at(self, low: int, high: int) -> None:
-        """Until processor 0 executes in a range of addresses."""
+    def wait_at(self, low: int, high: int, number: int = 0) -> None:
+        """Until a processor executes in a range of addresses."""
         for _ in range(400):
-            if low <= self.register("RIP")[0] < high:
+            if low <= self.register("RIP")[number] < high:
                 return
             time.sleep(0.025)
         raise RuntimeError(f"{low:#x} was never reached: {self.monitor('info registers -a')}")
@@ -129,6 +129,8 @@ def running(guest: Guest, folder: Path, megabytes: int = RAM_MEGABYTES) -> Itera
         start = guest.truth["filters"][1]["init"]["DumpStart"]
         if guest.truth["bugcheck"]:
             qemu.wait_at(start, start + 0x40)
+        idle = guest.truth["labels"]["ntoskrnl.exe"]["KiFreezeTargetExecution"]
+        qemu.wait_at(idle, idle + 0x20, 1)
         yield qemu
     finally:
         qemu.close()

@@ -210,7 +210,7 @@ def test_a_long_trace_stays_below_a_megabyte() -> None:
 
 def test_absent_values_give_their_reason(worst: Page) -> None:
     """What is not determined has its reason on the page, once per reason."""
-    assert "a dump keeps no clock of a callback" in worst.words()
+    assert "memory keeps no clock of a callback" in worst.words()
 
 
 def test_an_empty_case_is_a_page() -> None:

@@ -97,7 +97,11 @@ def _lower(text: str) -> str:
 
 
 def _standing(records: Records) -> Iterator[str]:
-    """A processor inside a callback leads everything."""
+    """A processor inside a callback leads everything; what a second look says of it, even more."""
+    for finding in records["findings"]:
+        if finding.rule in ("callback-still-executing", "callback-moved-on"):
+            yield fmt.field(finding, "text")
+            return
     for row, frames in executing.inside(records["processors"], records["frames"]):
         yield executing.sentence(row, frames)
         return

@@ -30,7 +30,9 @@ from . import (
     rules_fleet,
     rules_live,
     rules_logs,
+    rules_snapshots,
     rules_windbg,
+    snapshots,
     storage,
 )
 from .evidence import Seen, by_source
@@ -48,6 +50,7 @@ RULES: dict[str, Rule] = {
     **rules_dryrun.RULES,
     **rules_case.RULES,
     **rules_fleet.RULES,
+    **rules_snapshots.RULES,
 }
 
 #: each looks at the records of one source
@@ -76,7 +79,7 @@ def run(records: Records) -> list[Finding]:
         for check in CHECKS:
             anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
     anomalies += dry_runs.across(records)
-    anomalies = [*case.check(records, anomalies), *anomalies]
+    anomalies = [*case.check(records, anomalies), *snapshots.check(records), *anomalies]
     findings = [_finding(anomaly) for anomaly in anomalies]
     return sorted(findings, key=lambda finding: SEVERITIES.index(str(finding.severity)))
 

@@ -34,7 +34,7 @@ def check(seen: Seen) -> Iterator[Anomaly]:
         if is_live(machine):
             yield broken(
                 "not-a-crash",
-                "This dump was made of a running system, not by a crash.",
+                "This was taken of a running system, not made by a crash.",
                 machine,
                 WHOLE_DUMP,
                 "bugcheck",

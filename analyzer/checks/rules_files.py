@@ -172,8 +172,8 @@ FILE = (
     Rule(
         "not-a-crash",
         "info",
-        "This dump was not made by a crash",
-        "It is a live dump, or its bugcheck code says that the system was running.",
+        "This was not made by a crash",
+        "It is a live dump or a snapshot, and its bugcheck code says that the system was running.",
         "No crash dump was written, so the crash dump filters were not called for this file. "
         "What is shown is how they stood at that moment.",
         "Use a dump of a real crash to judge what the filters did in a crash.",

@@ -27,9 +27,9 @@ _UNKNOWN = Absent("not-found", "a filter of this name is not known")
 _LIVE = "a live session (dumpstart capture) or the filter's own trace events"
 _BIGGER = "a kernel or complete memory dump"
 #: what no dump keeps of a single call
-_NO_CALLS = Absent("not-recorded", "a dump keeps no record of single calls", _LIVE)
-_NO_STATUS = Absent("not-recorded", "a dump keeps no return status of a callback", _LIVE)
-_NO_CLOCK = Absent("not-recorded", "a dump keeps no clock of a callback", _LIVE)
+_NO_CALLS = Absent("not-recorded", "memory keeps no record of single calls", _LIVE)
+_NO_STATUS = Absent("not-recorded", "memory keeps no return status of a callback", _LIVE)
+_NO_CLOCK = Absent("not-recorded", "memory keeps no clock of a callback", _LIVE)
 _CLOCKS: dict[str, Any] = dict.fromkeys(
     "processor entry_time entry_clock return_clock duration_ns duration_low_ns "
     "duration_high_ns".split(),

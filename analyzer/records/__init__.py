@@ -24,6 +24,7 @@ from .collection import Records, filetime_to_ns
 from .dryrun import DryRun
 from .stacks import Frame, Processor, Residue
 from .types import (
+    SNAPSHOT,
     TABLES,
     Callback,
     Crash,
@@ -42,6 +43,7 @@ from .types import (
 )
 
 __all__ = [
+    "SNAPSHOT",
     "TABLES",
     "Address",
     "Anomaly",

@@ -27,6 +27,9 @@ from .base import (
 from .dryrun import DryRun
 from .stacks import Frame, Processor, Residue
 
+#: kind of a source: memory taken from outside of Windows
+SNAPSHOT = "memory snapshot"
+
 
 class Source(NamedTuple):
     """One input file: what it is, what it can and cannot tell."""

@@ -18,11 +18,11 @@ from ..dumpfile.kernel import KernelDump, StackRegion
 from ..dumpfile.processors import STACK_SIZE
 from ..errors import UnsupportedError
 from ..layouts import mindumpdef
-from ..records import Module
+from ..records import SNAPSHOT, Module
 from ..stacks.caught import Caught
 from .image import MemoryImage
 from .raw import Progress
-from .windows import Windows, find
+from .windows import Windows, debugger_block, find
 
 _KUSER = 0xFFFF_F780_0000_0000
 _BUILD = 0x260  #: NtBuildNumber in KUSER_SHARED_DATA, since Windows 10
@@ -36,7 +36,7 @@ _HEADER_FIELDS = ("KdDebuggerDataBlock", "PfnDataBase")
 class Snapshot(KernelDump):
     """Windows in a memory image."""
 
-    kind = "memory snapshot"
+    kind = SNAPSHOT
     machine_how = "nt's exports, its data and KUSER_SHARED_DATA"
     machine_offset = None
     holds = "physical memory"
@@ -81,10 +81,12 @@ class Snapshot(KernelDump):
             up_low, up_high, _, low, high, _ = struct.unpack("<6I", clocks)
             fields["SystemUpTime"] = up_low | up_high << 32
             fields["SystemTime"] = low | high << 32
-        if image.header:
+        fields["KdDebuggerDataBlock"] = debugger_block(found.space, found.nt)
+        if image.header:  # left by a driver in the guest when it started
             known = mindumpdef.fields(mindumpdef.DumpHeader64)
             for name in _HEADER_FIELDS:
-                if known[name].offset + 8 <= len(image.header):
+                place = known[name].offset
+                if isinstance(fields[name], Absent) and place + 8 <= len(image.header):
                     fields[name] = known[name].read(image.header)
         return fields
 

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..absence import Absent
+from ..layouts import mindumpdef
 from ..target import PAGE
 from .image import MemoryImage
 from .raw import Progress, maps_windows, roots
@@ -33,6 +34,8 @@ _CANONICAL = 0xFFFF_8000_0000_0000
 _SYSTEM_SLOT = 0xFFFF_F800_0000_0000
 _WANTED = ("PsLoadedModuleList", "KiBugCheckData", "NtBuildNumber", "NtBuildLab")
 _DLL_BASE, _BACK = 0x30, 8
+_TAG, _KERNEL_BASE = 0x10, 0x18  #: in KDDEBUGGER_DATA64
+_WRITE, _DISCARDABLE = 0x8000_0000, 0x0200_0000
 
 
 class Windows(NamedTuple):
@@ -257,6 +260,39 @@ def _module_list(
             if is_link and _is_list(space, nt, place):
                 return place, "PsLoadedModuleList by content"
     return Absent("not-found", "no list in nt's data begins with nt"), "no list of modules"
+
+
+def debugger_block(space: AddressSpace, nt: int) -> int | Absent:
+    """KDDEBUGGER_DATA64 in nt's data: by its tag and the base of nt in it.
+
+    While Windows runs, the block is encoded and not found; on its way into a crash dump it is not.
+    """
+    head = space.read(nt, PAGE)
+    for start, end in [] if isinstance(head, Absent) else _writable(head):
+        for at in range(nt + start, nt + end, PAGE):
+            data = space.read(at, PAGE)
+            if isinstance(data, Absent) or mindumpdef.DEBUGGER_DATA_TAG not in data:
+                continue
+            found = data.find(mindumpdef.DEBUGGER_DATA_TAG)
+            while found >= 0:
+                block = at + found - _TAG
+                if found % 8 == 0 and _number(space, block + _KERNEL_BASE, 8) == nt:
+                    return block
+                found = data.find(mindumpdef.DEBUGGER_DATA_TAG, found + 1)
+    return Absent("not-found", "no KDBG tag in nt's data; the block may be encoded")
+
+
+def _writable(head: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end RVA of each section that is written to and stays in memory."""
+    (pe,) = struct.unpack_from("<I", head, 0x3C)
+    count, optional = struct.unpack_from("<H12xH", head, pe + 6)
+    left = _NT_PAGES * PAGE
+    for at in range(pe + 24 + optional, min(pe + 24 + optional + 40 * count, PAGE - 40), 40):
+        size, rva = struct.unpack_from("<II", head, at + 8)
+        (flags,) = struct.unpack_from("<I", head, at + 36)
+        if flags & _WRITE and not flags & _DISCARDABLE and left > 0:
+            yield rva & -PAGE, rva + min(size, left)
+            left -= size
 
 
 def _is_list(space: AddressSpace, nt: int, head: int) -> bool:

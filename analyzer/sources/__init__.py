@@ -142,6 +142,11 @@ _UNPACK = "unpack it and open the files inside"
 
 _OF_IMAGES = ("images", "symbols")
 SNAPSHOT = Kind("memory snapshot", "snapshot", options=("progress", "dry_run", *_OF_IMAGES))
+#: what asks a running machine instead of a file
+HYPERVISORS = ("qmp:", "virsh:")
+HYPERVISOR = Kind(
+    "virtual machine", "hypervisor", options=("max_stop", "watch", "dry_run", *_OF_IMAGES)
+)
 
 ZEROS = Kind("a zero-filled file (its first 64 KB at least)", "", "copy it again from the machine")
 
@@ -213,6 +218,8 @@ UNKNOWN = Kind("no file of a known kind", "", "kernel dumps start with PAGEDU64 
 
 def identify(path: str) -> Kind:
     """What the file is, by its first 64 KB; its name does not count."""
+    if path.startswith(HYPERVISORS) and not os.path.lexists(path):
+        return HYPERVISOR
     try:
         if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for a writer
             raise InputError(path, "this is a pipe, not a file")

@@ -17,10 +17,10 @@ from ..dumpstack import roles
 from ..dumpstack.imports import imported
 from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
-from ..records import Anomaly, Module, Records, Source
+from ..records import SNAPSHOT, Anomaly, Module, Records, Source
 from ..symbols import Names
 from ..symbols.images import Images
-from . import dry_runs, dump_contradictions, dump_stack, executing
+from . import callbacks_seen, dry_runs, dump_contradictions, dump_stack, executing, outside
 from .dump_events import add_events
 
 _NEVER = (
@@ -65,6 +65,7 @@ def records_of(
     )  # fmt: skip
     executing.add(out, dump, modules, held, names)
     executing.refusals(dump, names)
+    callbacks_seen.settle(out)
     dump_stack.secondary_data(out, dump)
     add_events(out, dump, dump_stack.crash_time(dump), dump_stack.boot_time(dump))
     _shared_data(out, dump)
@@ -74,14 +75,15 @@ def records_of(
     dry_runs.add(out, dump, modules, all_rings, crashed, dry_run, held)
     for text in dump.limits:
         dump.file.note("search-stopped", f"{text}; more may be there")
-    out.add(_source(dump, out, all_rings), *dump.file.anomalies)
+    taken = outside.tell(out, dump)
+    out.add(_source(dump, out, all_rings, taken), *dump.file.anomalies)
     return out
 
 
 # -- the file -------------------------------------------------------------------------------------
 
 
-def _source(dump: KernelDump, out: Records, found: Sequence[Ring]) -> Source:
+def _source(dump: KernelDump, out: Records, found: Sequence[Ring], taken: str) -> Source:
     holds = [dump.holds]
     if out["modules"]:
         holds.append(f"{len([m for m in out['modules'] if m.loaded])} loaded modules")
@@ -97,8 +99,8 @@ def _source(dump: KernelDump, out: Records, found: Sequence[Ring]) -> Source:
     lacks = [] if nodes else ["the filters' nodes (a kernel or complete memory dump holds them)"]
     return Source(
         dump.path,
-        dump.kind,
-        dump.subtype(),
+        SNAPSHOT if taken else dump.kind,
+        taken or dump.subtype(),
         dump.file.size,
         dump.architecture,
         "; ".join(["crash and machine", *holds]),

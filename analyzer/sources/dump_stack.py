@@ -227,7 +227,7 @@ def stages(out: Records, dump: KernelDump, found: Contexts) -> None:
     if isinstance(value, Absent):
         return
     stage = value & progress_names.STAGE_MASK
-    none = Absent("not-recorded", "a dump keeps no clock of its stages", "DumpStack.log")
+    none = Absent("not-recorded", "memory keeps no clock of the stages", "DumpStack.log")
     out.add(
         Stage(
             f"progress-{stage:#04x}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import AnalyzerError, InputError, UsageError
 from ..symbols.paths import folders_of
-from . import KINDS, identify
+from . import HYPERVISOR, KINDS, identify
 
 #: keyword of analyzer.open -> option of the command
 FLAGS = {
@@ -22,12 +22,18 @@ FLAGS = {
     "baseline": "--baseline",
     "images": "--images",
     "symbols": "--symbols",
+    "max_stop": "--max-stop",
+    "watch": "--watch",
 }
 _FOR_TRACES = {
     "manifests": "instrumentation manifest (.man)",
     "tmf": "TMF file of WPP messages, or a folder of them",
     "mapping": "TOML file: which events are callbacks of a filter",
     "baseline": "what is normal: a capture of a good run, or a file of 'dumpstart baseline'",
+}
+_FOR_MACHINES = {
+    "max_stop": "how long a machine may be stopped while it is read (default: 2)",
+    "watch": "look again after this time, and say what moved",
 }
 _FOR_DUMPS = {
     "images": "image files (.sys, .exe), flat or as in a symbol cache: for call stacks",
@@ -40,6 +46,7 @@ def add(parser: Any) -> None:
     for title, metavar, texts in (
         ("for traces and captures; each may be repeated", "FILE", _FOR_TRACES),
         ("for dumps and snapshots; each may be repeated", "DIR", _FOR_DUMPS),
+        ("for qmp:SOCKET and virsh:DOMAIN, a virtual machine itself", "SECONDS", _FOR_MACHINES),
     ):
         group = parser.add_argument_group(title)
         for name, text in texts.items():
@@ -59,7 +66,8 @@ def check(options: Mapping[str, Sequence[str]], inputs: Iterable[str]) -> None:
     usable = {option for path in inputs for option in _options_of(path)}
     for name in wanted:
         if name not in usable:
-            kinds = sorted({kind.name for _, kind in KINDS if name in kind.options})
+            known = [*(kind for _, kind in KINDS), HYPERVISOR]
+            kinds = sorted({kind.name for kind in known if name in kind.options})
             raise UsageError(
                 f"{FLAGS[name]} is for files of kind {' or '.join(kinds)}; none was given."
             )
@@ -130,6 +138,12 @@ def _symbols(text: str) -> None:
         _folder(folder)
 
 
+def _seconds(text: str) -> None:
+    from .hypervisor import seconds
+
+    seconds(text)
+
+
 _CHECKS: dict[str, Callable[[str], None]] = {
     "manifests": _manifest,
     "tmf": _tmf,
@@ -137,4 +151,6 @@ _CHECKS: dict[str, Callable[[str], None]] = {
     "baseline": _baseline,
     "images": _folder,
     "symbols": _symbols,
+    "max_stop": _seconds,
+    "watch": _seconds,
 }
