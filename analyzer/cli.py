@@ -14,9 +14,11 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any, Callable
 
-from . import outputs
+from . import arguments as typed
+from . import collecting, outputs
 from .dryrun import commands as dryrun
 from .dryrun.ask import Ask
 from .errors import AnalyzerError, InputError, UsageError
@@ -26,32 +28,6 @@ from .live import dry_run as live_dry_run
 from .population import commands as population
 from .sources import export
 from .sources import options as source_options
-
-_EPILOG = """\
-exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
-
-examples:
-  dumpstart analyze C:\\Windows\\MEMORY.DMP
-  dumpstart analyze ticket.zip
-  dumpstart show filters MEMORY.DMP --format csv --output filters.csv
-  dumpstart explain filter-disabled
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, as every other error is said.
-
-    Options cannot be cut short: a later option would change what the short form means.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        _print([message])  # argparse swallows what goes wrong
-
-    def error(self, message: str) -> Any:
-        raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
 
 
 class _Terminated(BaseException):
@@ -67,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _ended_by_signals():
             try:
-                _parser().parse_args(argv, arguments)
+                parser, known = typed.build(_RUNS, _print)
+                given = sys.argv[1:] if argv is None else argv
+                parser.parse_args(typed.words(given, known), arguments)
+                if getattr(arguments, "formats", None):
+                    arguments.format = typed.format_of(arguments, arguments.formats)
                 code = int(arguments.run(arguments))
             except SystemExit as stop:  # argparse after --help and --version
                 code = int(stop.code or 0)
@@ -119,91 +99,6 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _parser() -> argparse.ArgumentParser:
-    from .reports import FORMATS
-
-    parser = _Parser(
-        prog="dumpstart",
-        description="What the Windows crash dump filter drivers did, from dumps, traces and logs.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    _help(parser)
-    parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-
-    analyze = _command(commands, _analyze, "what happened, and what is wrong")
-    _paths(analyze, tuple(FORMATS))
-    analyze.add_argument(
-        "--fail-on",
-        choices=("error", "warning", "never"),
-        default="warning",
-        help="exit with 1 from this severity on (default: warning)",
-    )
-    analyze.add_argument("--dry-run", action="store_true", help="call filters, see 'dryrun -?'")
-    dry = _command(commands, _dryrun, "what callbacks would do: calls them on a copy of memory")
-    _paths(dry, ("text", "csv", "json"), "*")
-    dryrun.options(dry)
-    live_dry_run.options(dry)
-    analyze.add_argument(
-        "-v", "--verbose", action="store_true", help="every field and where it was read (text)"
-    )
-    info = _command(commands, _info, "what a file is, what it can and cannot tell")
-    _paths(info, ("text", "json"))
-    show = _command(commands, _show, "one table")
-    show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
-    _paths(show, ("text", "csv", "json", "jsonl", "parquet"))
-    events = show.add_argument_group("only these rows of the table events")
-    events.add_argument("--provider", metavar="NAME", help="name or GUID")
-    events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
-    events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
-    events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
-    export.options(_command(commands, _export, "one ETW session as a trace for other tools"))
-    population.scan_options(_command(commands, _scan, "analyze many cases into a data set"))
-    population.study_options(_command(commands, _population, "what goes with slow or failed dumps"))
-    population.baseline_options(_command(commands, _baseline, "save what is normal for a fleet"))
-    live.capture_options(_command(commands, _capture, "record callbacks in a live kernel debugger"))
-    live.script_options(_command(commands, _script, "a WinDbg script that records callbacks"))
-    explain = _command(commands, _explain, "what a finding means and what to do")
-    explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
-    return parser
-
-
-def _help(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-h", "-?", "--help", action="help", help="show this help")
-
-
-def _command(commands: Any, run: Callable[[Any], int], text: str) -> Any:
-    name = run.__name__.strip("_")
-    parser = commands.add_parser(name, help=text, description=text, add_help=False)
-    _help(parser)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _paths(parser: argparse.ArgumentParser, formats: Sequence[str], count: str = "+") -> None:
-    about = "dumps, traces, logs, exports of one machine, or a folder or zip archive of them"
-    parser.add_argument("paths", metavar="PATH", nargs=count, help=about)
-    parser.add_argument("--format", choices=formats, default="text")
-    parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
-    population.redact_option(parser)
-    source_options.add(parser)
-
-
-class _Version(argparse.Action):
-    """Asks for the version only when it is wanted: the look-up costs start-up time."""
-
-    def __init__(self, option_strings: Any, dest: str, **_: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="show the version")
-
-    def __call__(self, parser: Any, *_: Any) -> None:
-        from . import __version__
-
-        _print([f"dumpstart {__version__}\n"])
-        parser.exit()
-
-
 def _analyze(arguments: Any) -> int:
     from . import reports
 
@@ -217,8 +112,19 @@ def _analyze(arguments: Any) -> int:
         options["details"] = arguments.verbose
     elif arguments.format == "junit":
         options["fail_on"] = arguments.fail_on
+    if arguments.open and (arguments.format != "html" or arguments.output == outputs.STDOUT):
+        raise UsageError("--open shows a page: name an HTML file with --output.")
     _write(arguments, reports.write(case.records, arguments.format, **options))
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(Path(arguments.output).resolve().as_uri())
     return code
+
+
+def _collect(arguments: Any) -> int:
+    _write(arguments, [collecting.script()], newline="\r\n")
+    return 0
 
 
 def _dryrun(arguments: Any) -> int:
@@ -248,10 +154,12 @@ def _show(arguments: Any) -> int:
     from .reports import listing
 
     if arguments.table not in TABLES:
-        known = ", ".join(TABLES)
-        raise UsageError(f"there is no table '{arguments.table}'; the tables are {known}.")
+        raise typed.unknown("table", arguments.table, TABLES)
+    if arguments.python:
+        _write(arguments, [collecting.python_of(arguments)])
+        return 0
     if arguments.format == "parquet" and arguments.output == "-":
-        raise UsageError("Parquet is no text: name a file with --output.")
+        raise UsageError("Parquet is not text: name a file with --output.")
     wanted = listing.wanted_events(arguments)
     records = _open(arguments).records
     if wanted:
@@ -319,9 +227,7 @@ def _explain(arguments: Any) -> int:
         paragraphs = explain(arguments.rule).rstrip("\n").split("\n")
         _write(arguments, ("\n".join(wrapped(line)) + "\n" for line in paragraphs))
     else:
-        raise UsageError(
-            f"there is no rule '{arguments.rule}'; the rules are {', '.join(sorted(RULES))}."
-        )
+        raise typed.unknown("rule", arguments.rule, sorted(RULES))
     return 0
 
 
@@ -329,7 +235,7 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
     from . import open as open_case
     from .gather import expanded
 
-    paths, target = list(expanded(arguments.paths)), arguments.output
+    paths, target = list(expanded(map(_stdin, arguments.paths))), arguments.output
     options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in source_options.FLAGS}
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
     options["dry_run"] = dry_run
@@ -348,6 +254,20 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
 
         case.records = redact(case.records)
     return case
+
+
+def _stdin(path: str) -> str:
+    """A file with what stands in standard input, for ``-``."""
+    if path != outputs.STDOUT:
+        return path
+    from shutil import copyfileobj
+
+    from . import temporary
+
+    name = os.path.join(temporary.make(), "stdin")
+    with open(name, "wb") as file:
+        copyfileobj(sys.stdin.buffer, file)
+    return name
 
 
 def _write(arguments: Any, pieces: Iterable[str], newline: str = "\n") -> None:
@@ -393,3 +313,10 @@ def _colour(arguments: Any) -> bool:
     if os.name == "nt":  # older consoles print the escapes
         return "WT_SESSION" in os.environ
     return os.environ.get("TERM", "dumb") != "dumb"
+
+
+_RUNS: dict[str, Callable[[Any], int]] = {
+    "analyze": _analyze, "info": _info, "show": _show, "export": _export, "scan": _scan,
+    "population": _population, "baseline": _baseline, "capture": _capture, "script": _script,
+    "dryrun": _dryrun, "explain": _explain, "collect": _collect,
+}  # fmt: skip

@@ -1,0 +1,186 @@
+"""What can be typed after ``dumpstart``: commands, options, and the short ways to say them.
+
+Invariant: nothing here reads an input or prints; a word that is not known is answered with the
+nearest that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from . import collecting
+from .dryrun import commands as dryrun
+from .errors import UsageError
+from .live import commands as live
+from .live import dry_run as live_dry_run
+from .population import commands as population
+from .sources import export
+from .sources import options as source_options
+
+_EPILOG = """\
+exit codes: 0 clean, 1 findings at or above --fail-on, 2 unusable input or usage
+
+examples:
+  dumpstart analyze C:\\Windows\\MEMORY.DMP
+  dumpstart analyze ticket.zip
+  dumpstart show filters MEMORY.DMP --format csv --output filters.csv
+  dumpstart explain filter-disabled
+"""
+
+
+#: what the end of an output's name says of its format
+_SUFFIXES = {
+    ".html": "html", ".htm": "html", ".json": "json", ".md": "markdown", ".xml": "junit",
+    ".txt": "text", ".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".ipynb": "ipynb",
+}  # fmt: skip
+
+Run = Callable[[Any], int]
+Print = Callable[[Iterable[str]], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as every other error is said.
+
+    Options cannot be cut short: a later option would change what the short form means.
+    """
+
+    show: Print = staticmethod(lambda _: None)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        type(self).show([message])  # argparse swallows what goes wrong
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
+
+
+def words(argv: Sequence[str], commands: Iterable[str]) -> list[str]:
+    """The arguments with ``analyze`` before a file that stands where a command would.
+
+    A word that is neither a file nor a command is refused, with the command that looks like it.
+    """
+    given = list(argv)
+    first = given[0] if given else ""
+    if not first or first.startswith("-") or first in commands:
+        return given
+    looks_like_a_path = any(mark in first for mark in "./\\*?:")
+    if os.path.lexists(first) or looks_like_a_path:
+        return ["analyze", *given]
+    raise unknown("command", first, commands)
+
+
+def unknown(what: str, word: str, known: Iterable[str]) -> UsageError:
+    """The error for a word that is not known, with the one that was most probably meant."""
+    from difflib import get_close_matches
+
+    known = list(known)
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    shown = ", ".join(known[:24])
+    hint = f"did you mean '{close[0]}'?" if close else f"there are {shown}."
+    return UsageError(f"there is no {what} '{word}'; {hint}")
+
+
+def format_of(arguments: Any, formats: Iterable[str]) -> str:
+    """The format asked for; where none was, the one that the output's name ends with."""
+    if arguments.format:
+        return str(arguments.format)
+    suffix = os.path.splitext(getattr(arguments, "output", "-"))[1].lower()
+    named = _SUFFIXES.get(suffix, "text")
+    return named if named in set(formats) else "text"
+
+
+def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
+    """The parser, and the names of its commands."""
+    from .reports import FORMATS
+
+    Parser.show = staticmethod(out)
+    parser = Parser(
+        prog="dumpstart",
+        description="What the Windows crash dump filter drivers did, from dumps, traces and logs.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    _help(parser)
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    command = partial(_command, commands, runs)
+
+    analyze = command("analyze", "what happened, and what is wrong")
+    _paths(analyze, tuple(FORMATS))
+    analyze.add_argument(
+        "--fail-on",
+        choices=("error", "warning", "never"),
+        default="warning",
+        help="exit with 1 from this severity on (default: warning)",
+    )
+    analyze.add_argument("--open", action="store_true", help="show the page in a browser (HTML)")
+    analyze.add_argument("--dry-run", action="store_true", help="call filters, see 'dryrun -?'")
+    dry = command("dryrun", "what callbacks would do: calls them on a copy of memory")
+    _paths(dry, ("text", "csv", "json"), "*")
+    dryrun.options(dry)
+    live_dry_run.options(dry)
+    analyze.add_argument(
+        "-v", "--verbose", action="store_true", help="every field and where it was read (text)"
+    )
+    info = command("info", "what a file is, what it can and cannot tell")
+    _paths(info, ("text", "json"))
+    show = command("show", "one table")
+    show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
+    _paths(show, ("text", "csv", "json", "jsonl", "parquet"))
+    show.add_argument("--python", action="store_true", help="print the Python that gives it")
+    events = show.add_argument_group("only these rows of the table events")
+    events.add_argument("--provider", metavar="NAME", help="name or GUID")
+    events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
+    events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
+    events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
+    export.options(command("export", "one ETW session as a trace for other tools"))
+    population.scan_options(command("scan", "analyze many cases into a data set"))
+    population.study_options(command("population", "what goes with slow or failed dumps"))
+    population.baseline_options(command("baseline", "save what is normal for a fleet"))
+    live.capture_options(command("capture", "record callbacks in a live kernel debugger"))
+    live.script_options(command("script", "a WinDbg script that records callbacks"))
+    explain = command("explain", "what a finding means and what to do")
+    explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
+    collecting.options(command("collect", "a script that gathers the files of a crash"))
+    return parser, list(commands.choices)
+
+
+def _help(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-h", "-?", "--help", action="help", help="show this help")
+
+
+def _command(commands: Any, runs: Mapping[str, Run], name: str, text: str) -> Any:
+    parser = commands.add_parser(name, help=text, description=text, add_help=False)
+    _help(parser)
+    parser.set_defaults(run=runs[name])
+    return parser
+
+
+def _paths(parser: argparse.ArgumentParser, formats: Sequence[str], count: str = "+") -> None:
+    about = "dumps, traces, logs, exports of one machine, or a folder or zip archive of them"
+    parser.add_argument("paths", metavar="PATH", nargs=count, help=about)
+    parser.add_argument("--format", choices=formats, help="default: by the output's name, or text")
+    parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
+    parser.set_defaults(formats=tuple(formats))
+    population.redact_option(parser)
+    source_options.add(parser)
+
+
+class _Version(argparse.Action):
+    """Asks for the version only when it is wanted: the look-up costs start-up time."""
+
+    def __init__(self, option_strings: Any, dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version")
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        from . import __version__
+
+        Parser.show([f"dumpstart {__version__}\n"])
+        parser.exit()
