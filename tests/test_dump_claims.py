@@ -32,7 +32,11 @@ def analyze(capsys: Any, *paths: Path) -> tuple[int, dict[str, Any]]:
     """Exit code of `dumpstart analyze`, the tables of its JSON report and the answer."""
     code = main(["analyze", *map(str, paths), "--format", "json"])
     report = json.loads(capsys.readouterr().out)
-    return code, {**report["tables"], "answer": report["answer"]}
+    return code, {
+        **report["tables"],
+        "answer": report["answer"],
+        "said": json.dumps(report["answer"]),
+    }
 
 
 def rules(report: dict[str, Any]) -> set[str]:
@@ -79,7 +83,7 @@ def test_a_small_dump_as_configured_is_healthy(capsys: Any) -> None:
     code, report = analyze(capsys, fault("case-small-dump"))
     assert code == 0
     assert {row["severity"] for row in report["findings"]} == {"info"}
-    assert "smaller" not in report["answer"]
+    assert "smaller" not in report["said"]
     assert {row["outcome"] for row in report["crashes"]} == {"written"}
 
 
@@ -179,6 +183,19 @@ def test_header_and_memory_name_different_bugchecks(code: int, tmp_path: Path, c
     """nt!KiBugCheckData holds 0xD1; "_M" is the same code, and a code of 0 hides a crash."""
     _, report = analyze(capsys, made(tmp_path, at_38=code))
     assert ("dump-bugcheck-differs" in rules(report)) is (code != 0x100000D1)
+
+
+def test_header_and_crashdmp_name_different_bugchecks(tmp_path: Path, capsys: Any) -> None:
+    """crashdmp!Context of a real minidump holds 0x1C8 with the header's parameters."""
+    data = bytearray(shared_sample(ARM64).read_bytes())
+    path = tmp_path / "made.dmp"
+    for code, differs in ((0x1C8, False), (0x133, True), (0, True)):
+        struct.pack_into("<I", data, 0x38, code)
+        path.write_bytes(data)
+        _, report = analyze(capsys, path)
+        told = [r for r in report["findings"] if r["rule"] == "dump-bugcheck-differs"]
+        assert bool(told) is differs
+        assert all("0x1c8" in row["text"] for row in told)
 
 
 # ---- the crash lies in the crash path ------------------------------------------------------------
@@ -306,6 +323,6 @@ def test_a_dump_has_one_verdict_alone_and_beside_others(
         dump.write_bytes(fault("minidump-26100-header-last-line.dmp").read_bytes())
     _, alone = analyze(capsys, dump)
     _, beside = analyze(capsys, dump, fault("crash-control-small-dump.reg"))
-    assert "was written" not in alone["answer"]
-    assert "by Windows itself it is not complete" in alone["answer"]
-    assert "left no complete dump" in beside["answer"]
+    assert "was written" not in alone["said"]
+    assert "left no complete dump" in alone["said"]
+    assert "left no complete dump" in beside["said"]

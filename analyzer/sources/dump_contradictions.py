@@ -15,6 +15,7 @@ from ..dumpfile.writer import other_writer
 from ..dumpstack.context import stack_pointers
 from ..dumpstack.walk import Contexts, Ring, filter_module
 from ..layouts import mindumpdef
+from ..layouts.crashdmp import CONTEXT_DUMP_BLOCK, DUMP_BLOCK_BUGCHECK_CODE
 from ..names import bugchecks
 from ..records import Anomaly, Evidence, Module
 from ..target import PAGE
@@ -30,7 +31,7 @@ def check(
     """All contradictions of one dump."""
     yield from _writer(dump)
     yield from _ending(dump)
-    yield from _bugcheck(dump)
+    yield from _bugcheck(dump, found)
     yield from _pages(dump, found)
     yield from _loose_nodes(dump, modules, found, all_rings)
 
@@ -76,36 +77,51 @@ def _ending(dump: KernelDump) -> Iterator[Anomaly]:
     )
 
 
-def _bugcheck(dump: KernelDump) -> Iterator[Anomaly]:
-    """The header's bugcheck against nt!KiBugCheckData, which the crash itself filled in."""
+def _bugcheck(dump: KernelDump, found: Contexts) -> Iterator[Anomaly]:
+    """The header's bugcheck against the one that the crash itself left in memory."""
     stated = dump.file.number("BugCheckCode")
-    block = dump.debugger_data()
-    if isinstance(block, Absent) or isinstance(stated, Absent):
+    held = _held_bugcheck(dump, found)
+    if held is None or isinstance(stated, Absent):
         return
-    address = mindumpdef.DEBUGGER_DATA.KiBugcheckData.read(block)
-    if dump.pointer_size == 4:
-        address &= 0xFFFF_FFFF
-    values = dump.unpack("5Q" if dump.pointer_size == 8 else "5I", address)
-    if isinstance(values, Absent) or not values[0] & 0xFFFF_FFFF:
-        return
-    code = values[0] & 0xFFFF_FFFF
-    if code == stated & ~bugchecks.MINIDUMP_VARIANT or code == stated:
+    code, name, address = held
+    if code in (stated, stated & ~bugchecks.MINIDUMP_VARIANT):
         return
     header = dump.file.origin("dump header", dump.file_field("BugCheckCode"))
-    memory = dump.origin("nt!KiBugCheckData", address)
     yield Anomaly(
         "dump-bugcheck-differs",
         f"The header states bugcheck {stated:#x} ({bugchecks.name(stated)}), but the memory of the "
-        f"machine holds {code:#x} ({bugchecks.name(code)}) in nt!KiBugCheckData: one of the two "
-        "was changed, or the dump was not written at that crash.",
+        f"machine holds {code:#x} ({bugchecks.name(code)}) in {name}: one of the two was changed, "
+        "or the dump was not written at that crash.",
         header,
         "bugcheck",
         (
             Evidence("BugCheckCode", stated, "Code", bugchecks.name(stated), header),
-            Evidence("KiBugCheckData", code, "Code", bugchecks.name(code), memory),
+            Evidence(name, code, "Code", bugchecks.name(code), dump.origin(name, address)),
         ),
         {"stated": stated, "memory": code},
     )
+
+
+def _held_bugcheck(dump: KernelDump, found: Contexts) -> tuple[int, str, int] | None:
+    """(code, name of the place, address): nt's own data, else crashdmp's dump block.
+
+    The place of the block in crashdmp!Context is not published for every build, so it counts only
+    where the header's own parameters stand behind the code.
+    """
+    block = dump.debugger_data()
+    if not isinstance(block, Absent):
+        address = mindumpdef.DEBUGGER_DATA.KiBugcheckData.read(block)
+        address &= (1 << 8 * dump.pointer_size) - 1
+        values = dump.unpack("5Q" if dump.pointer_size == 8 else "5I", address)
+        if not isinstance(values, Absent) and values[0] & 0xFFFF_FFFF:
+            return values[0] & 0xFFFF_FFFF, "nt!KiBugCheckData", address
+    if isinstance(found.context, int) and dump.pointer_size == 8:
+        address = found.context + CONTEXT_DUMP_BLOCK + DUMP_BLOCK_BUGCHECK_CODE
+        values = dump.unpack("I4x4Q", address)
+        stated = tuple(dump.file.number(f"BugCheckParameter{n}") for n in (1, 2, 3, 4))
+        if not isinstance(values, Absent) and any(stated) and values[1:] == stated and values[0]:
+            return values[0], "crashdmp!Context", address
+    return None
 
 
 def _pages(dump: KernelDump, found: Contexts) -> Iterator[Anomaly]:
