@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import AnalyzerError, UsageError
@@ -189,10 +189,8 @@ def _answer(files: list[str], fail_on: str, show: Callable[[Iterator[str]], None
     """The answer and the findings, as ``analyze`` gives them."""
     from .. import open as open_case
     from ..reports import write
-    from .shown import sections
 
     case = open_case(*files)
-    lines = "".join(write(case.records, "text")).splitlines()
-    show(line + "\n" for line in ["", *sections(lines, ("Answer", "Findings"))])
+    show(chain(["\n"], write(case.records, "text")))
     code: int = case.exit_code(fail_on)
     return code
