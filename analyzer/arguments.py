@@ -32,12 +32,6 @@ examples:
 """
 
 
-#: what the end of an output's name says of its format
-_SUFFIXES = {
-    ".html": "html", ".htm": "html", ".json": "json", ".md": "markdown", ".xml": "junit",
-    ".txt": "text", ".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".ipynb": "ipynb",
-}  # fmt: skip
-
 Run = Callable[[Any], int]
 Print = Callable[[Iterable[str]], None]
 
@@ -90,8 +84,10 @@ def format_of(arguments: Any, formats: Iterable[str]) -> str:
     """The format asked for; where none was, the one that the output's name ends with."""
     if arguments.format:
         return str(arguments.format)
+    from .reports import SUFFIXES
+
     suffix = os.path.splitext(getattr(arguments, "output", "-"))[1].lower()
-    named = _SUFFIXES.get(suffix, "text")
+    named = SUFFIXES.get(suffix, "text")
     return named if named in set(formats) else "text"
 
 

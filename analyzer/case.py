@@ -101,6 +101,24 @@ class Case:
 
         return "".join(reports.write(self.records, format, **options))
 
+    def save(self, path: Any, format: str | None = None, **options: Any) -> None:
+        """Writes the report to a file, whole or not at all, in the format its name ends with.
+
+        UsageError when the file is one of the inputs or its name says no format.
+        """
+        from . import outputs, reports
+
+        target = os.fspath(path)
+        suffix = os.path.splitext(target)[1].lower()
+        chosen = format or reports.SUFFIXES.get(suffix, "")
+        if chosen not in reports.FORMATS:
+            known = ", ".join(
+                sorted(s for s, f in reports.SUFFIXES.items() if f in reports.FORMATS)
+            )
+            raise UsageError(f"'{target}' says no format of a report: end it in {', '.join(known)}")
+        outputs.protect(target, [str(row.path) for row in self.records["sources"]])
+        outputs.write(target, reports.write(self.records, chosen, **options))
+
     def exit_code(self, fail_on: str = "warning") -> int:
         """1 when a finding is at least as severe as ``fail_on``, else 0."""
         if fail_on not in FAIL_ON:

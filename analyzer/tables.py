@@ -288,4 +288,8 @@ def series_data(kind: str, column: list[Any]) -> Any:
         return pd.arrays.BooleanArray(numbers, missing)
     if kind == "Real":
         return pd.arrays.FloatingArray(numbers, missing)
+    if kind in _HEX_DIGITS:
+        from .hexadecimal import HexArray
+
+        return HexArray(numbers, missing)
     return pd.arrays.IntegerArray(numbers, missing)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import make
+from conftest import SAMPLE_TRACES, make
 
 from analyzer import records, tables
 from analyzer.absence import Absent
@@ -207,3 +207,53 @@ def test_other_times_are_usage_errors(text: str) -> None:
     """The error quotes what was given."""
     with pytest.raises(UsageError, match=repr(text)):
         tables.parsed_time(text)
+
+
+def test_addresses_print_in_hexadecimal_and_compute_as_integers(tmp_path: Any) -> None:
+    """``print(df)`` and notebooks show 0x; arithmetic, CSV and Parquet see numbers."""
+    import analyzer
+
+    case = analyzer.open(SAMPLE_TRACES / "healthy-x64-kernel.dmp")
+    frame = case.filters
+    node = int(case.records["filters"][0].node)
+    assert f"0x{node:016x}" in frame.to_string()
+    assert f"0x{node:016x}" in frame._repr_html_() or len(frame.columns) > 20
+    assert f"0x{node:016x}" in repr(frame["node"])
+    assert int((frame["node"] + 0x40)[0]) == node + 0x40
+    assert int(frame["node"].max()) == max(int(f.node) for f in case.records["filters"])
+    assert frame["node"].iloc[:1].dtype == "UInt64"
+    frame.to_csv(tmp_path / "f.csv")
+    assert int(pd.read_csv(tmp_path / "f.csv", dtype={"node": "UInt64"})["node"][0]) == node
+    frame.to_parquet(tmp_path / "f.parquet")
+    assert int(pd.read_parquet(tmp_path / "f.parquet")["node"][0]) == node
+    both = pd.concat([frame, frame], ignore_index=True)
+    assert f"0x{node:016x}" in both["node"].to_string()
+
+
+def test_a_case_is_saved_by_the_name_of_the_file(tmp_path: Any) -> None:
+    """``case.save`` follows the suffix and never writes over an input."""
+    import shutil
+
+    import analyzer
+    from analyzer.errors import UsageError
+
+    path = tmp_path / "a.dmp"
+    shutil.copy(SAMPLE_TRACES / "minidump-x64.dmp", path)
+    case = analyzer.open(path)
+    case.save(tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    before = path.read_bytes()
+    with pytest.raises(UsageError):
+        case.save(path)
+    with pytest.raises(UsageError, match="overwrite an input"):
+        case.save(path, format="text")
+    assert path.read_bytes() == before
+
+
+def test_a_figure_takes_a_path_and_says_what_it_takes() -> None:
+    """A path is opened; anything else is a TypeError that says what is right."""
+    from analyzer import plots
+
+    assert plots.timeline(str(SAMPLE_TRACES / "minidump-x64.dmp"))._repr_png_()
+    with pytest.raises(TypeError, match="a case, records or a path"):
+        plots.timeline(5)

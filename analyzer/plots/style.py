@@ -7,6 +7,7 @@ no meaning hangs on colour alone: marks and hatches say it too. Objects only, no
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,8 +42,20 @@ class Plot(Figure):
 
 
 def records_of(case: Any) -> Records:
-    """The records of a case, or records themselves."""
-    return case if isinstance(case, Records) else case.records
+    """The records of a case, of a path (which is opened), or records themselves.
+
+    TypeError for anything else.
+    """
+    if isinstance(case, Records):
+        return case
+    if isinstance(case, (str, os.PathLike)):
+        from .. import open as open_case
+
+        return open_case(case).records
+    found = getattr(case, "records", None)
+    if not isinstance(found, Records):
+        raise TypeError(f"a figure is of a case, records or a path, not {type(case).__name__}")
+    return found
 
 
 def named(cases: Any) -> dict[str, Records]:

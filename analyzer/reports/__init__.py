@@ -23,6 +23,12 @@ FORMATS: dict[str, str] = {
     "perfetto": "perfetto",
 }
 
+#: what the end of a file's name says of its format
+SUFFIXES = {
+    ".html": "html", ".htm": "html", ".json": "json", ".md": "markdown", ".xml": "junit",
+    ".txt": "text", ".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".ipynb": "ipynb",
+}  # fmt: skip
+
 
 def write(records: Records, format: str = "text", **options: Any) -> Iterator[str]:
     """The report in pieces; ``options``: ``colour`` for text, ``fail_on`` for junit."""
