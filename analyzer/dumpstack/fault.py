@@ -44,7 +44,9 @@ def find(
     for address, read_from in _candidates(bugcheck, parameters, exception, instruction, loaded):
         module = module_at(loaded, address)
         if module is not None:
-            return Fault(address, symbol(loaded, address), module.name or "", read_from)
+            name = module.name or ""
+            at = name if isinstance(name, Absent) else symbol(loaded, address)
+            return Fault(address, at, name, read_from)
         if read_from != "context record":
             gone = module_at(modules, address)
             text = f"{address:#x} lies in no loaded module"
