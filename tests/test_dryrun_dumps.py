@@ -183,6 +183,8 @@ def test_analyze_runs_it_only_when_asked_or_before_a_crash(sample: Any, capsys: 
     assert json.loads(capsys.readouterr().out)["tables"]["dry_runs"] == []
     cli.main(["analyze", path, "--format", "json", "--dry-run"])
     assert json.loads(capsys.readouterr().out)["tables"]["dry_runs"]
+    cli.main(["analyze", path, "-v", "--dry-run"])
+    assert "\nDry run\n" in capsys.readouterr().out
 
 
 def test_a_live_image_is_run_by_itself(sample: Any, tmp_path: Path, capsys: Any) -> None:

@@ -16,7 +16,7 @@ from ..checks import RULES
 from ..formatting import clean, field, fields
 from ..records import Records, Stage
 from ..tables import evidence_lines
-from . import filters, history, stacks
+from . import dry_runs, filters, history, stacks
 from .blocks import Block, Entry, Paragraph, Section, Table
 from .missing import missing
 from .sections import pairs
@@ -40,6 +40,7 @@ def sections(records: Records) -> Iterator[Section]:
         ("processors", "Processors and call stacks", _each(records, names, _processors)),
         ("stack", "Dump stack", _each(records, names, _stack)),
         ("filter-details", "Each filter", _each(records, names, filters.blocks)),
+        ("dry-run", "Dry run", _each(records, names, dry_runs.blocks)),
         ("steps", "Steps of writing the dump", _each(records, names, _stages)),
         ("requests", "Storage requests", _each(records, names, _requests)),
         ("residue", "Residue of the dump path on captured stacks",

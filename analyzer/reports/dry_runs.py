@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from ..absence import is_absent
 from ..checks import rules_dryrun
-from ..formatting import aligned, clean, duration, field, owner, wrapped
+from ..formatting import clean, duration, field, owner, wrapped
 from ..records import DryRun, Finding, Records
 from . import listing
+from .blocks import Block, Heading, Paragraph, Section, Table
 
 _WINDOWS = {"does": "yes", "may": "may", "never": "no"}
 _DETAILS = (
@@ -28,22 +29,24 @@ _DETAILS = (
 _PARAGRAPH = 1200
 
 
-def lines(records: Records) -> Iterator[str]:
+def blocks(records: Records) -> Iterator[Block]:
     """The section; nothing without dry runs."""
     rows: list[DryRun] = records["dry_runs"]
     if not rows:
         return
-    yield from wrapped(_head(rows), "  ")
+    yield Paragraph(_head(rows))
     for key in dict.fromkeys(owner(row) for row in rows):
-        yield f"  {key[0]} ({key[1]} stack)"
+        yield Heading(key[0], f"{key[1]} stack")
         own = [row for row in rows if owner(row) == key]
-        for row in own:
-            if is_absent(row.shape) and row.windows != "never":
-                yield from _call(row)
+        plain = [row for row in own if is_absent(row.shape)]
+        for row in plain:
+            if row.windows != "never":
+                yield Paragraph(clean(row.text, _PARAGRAPH))
+                yield from (Paragraph(text, 1) for text in _details(row))
         yield from _matrix([row for row in own if not is_absent(row.shape)])
-        other = [row for row in own if is_absent(row.shape) and row.windows == "never"]
-        for row in other:
-            yield from wrapped(clean(row.text, _PARAGRAPH), "      ", "    ")
+        for row in plain:
+            if row.windows == "never":
+                yield Paragraph(clean(row.text, _PARAGRAPH))
 
 
 def _head(rows: Sequence[DryRun]) -> str:
@@ -58,45 +61,46 @@ def _head(rows: Sequence[DryRun]) -> str:
     )
 
 
-def _call(row: DryRun) -> Iterator[str]:
-    yield from wrapped(clean(row.text, _PARAGRAPH), "      ", "    ")
+def _details(row: DryRun) -> Iterator[str]:
     if row.is_repeatable and row.had_crashed is not False:
-        text = "any call on this memory ends like this: it reads nothing that a call changes"
-        yield from wrapped(text, " " * 8, " " * 6)
+        yield "any call on this memory ends like this: it reads nothing that a call changes"
     elif not is_absent(row.depends_on):
         text = f"depends on {clean(row.depends_on, _PARAGRAPH)}"
-        if row.had_crashed is not False:
-            text += "; an earlier call may have ended otherwise"
-        yield from wrapped(text, " " * 8, " " * 6)
+        yield text + (
+            "; an earlier call may have ended otherwise" if row.had_crashed is not False else ""
+        )
     for name, title in _DETAILS:
         value = getattr(row, name)
         if not is_absent(value):
-            yield from wrapped(f"{title}: {clean(value, _PARAGRAPH)}", " " * 8, " " * 6)
+            yield f"{title}: {clean(value, _PARAGRAPH)}"
     if not is_absent(row.instructions):
         stall = f", {duration(row.stall_ns)} of stalls" if row.stall_ns else ""
-        count = f"{row.instructions:,} instructions, {row.stack_bytes:,} bytes of stack{stall}"
-        yield f"      {count}"
+        yield f"{row.instructions:,} instructions, {row.stack_bytes:,} bytes of stack{stall}"
 
 
-def _matrix(rows: Sequence[DryRun]) -> Iterator[str]:
-    """MDL shapes by outcome, a column for each DumpType."""
+def _matrix(rows: Sequence[DryRun]) -> Iterator[Block]:
+    """MDL shapes by outcome, a column for each DumpType; then each other way to end in words."""
     names = {1: "crash", 2: "hibernation"}
     for callback in dict.fromkeys(row.callback for row in rows):
         own, name = [row for row in rows if row.callback == callback], clean(callback)
         types = list(dict.fromkeys(row.dump_type for row in own))
         if len({_short(row) for row in own}) == 1 and len(own) > 1:
-            text = f"{name} with each of {len(own)} MDLs and types of dump: {_short(own[0])}"
-            yield from wrapped(text, " " * 6, " " * 4)
+            count = f"each of {len(own)} MDLs and types of dump"
+            yield Paragraph(f"{name} with {count}: {_short(own[0])}")
         else:
             titles = [names.get(kind, "?") if isinstance(kind, int) else "?" for kind in types]
-            table = [[f"{name} with an MDL", "Windows", *titles]]
+            table = []
             for shape in dict.fromkeys(row.shape for row in own):
                 cells = {row.dump_type: row for row in own if row.shape == shape}
                 windows = next(row.windows for row in own if row.shape == shape)
                 shown = [_short(cells[kind]) if kind in cells else "-" for kind in types]
                 table.append([clean(shape), _WINDOWS.get(str(windows), "-"), *shown])
-            yield from aligned(table, "    ")
-        yield from _reasons(own)
+            yield Table([f"{name} with an MDL", "Windows", *titles], table)
+        said = set()
+        for row in own:
+            if row.outcome != "returns" and (row.outcome, row.where) not in said:
+                said.add((row.outcome, row.where))
+                yield Paragraph(clean(row.text, _PARAGRAPH), 1)
 
 
 def _short(row: DryRun) -> str:
@@ -104,16 +108,6 @@ def _short(row: DryRun) -> str:
         return field(row, "outcome")
     name = field(row, "status_name")
     return "success" if name == "STATUS_SUCCESS" else field(row, "status")
-
-
-def _reasons(rows: Sequence[DryRun]) -> Iterator[str]:
-    """Each way to end that is not a return, once in words."""
-    said = set()
-    for row in rows:
-        key = (row.outcome, row.where)
-        if row.outcome != "returns" and key not in said:
-            said.add(key)
-            yield from wrapped(clean(row.text, _PARAGRAPH), "        ", "      ")
 
 
 def exit_code(records: Records) -> int:
@@ -130,11 +124,13 @@ def report(records: Records, format: str = "text") -> Iterator[str]:
     if format != "text":
         yield from listing.table("dry_runs", records, format)
         return
-    body = list(lines(records))
+    from .text import render  # which shows this section, too
+
+    body = list(blocks(records))
     if not body:
         yield "No filter was found of which a callback could be called.\n"
         return
-    yield "Dry run\n" + "\n".join(body) + "\n"
+    yield from render(Section("dry-run", "Dry run", body))
     found = _findings(records)
     if found:
         yield "\nFindings\n"
