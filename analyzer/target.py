@@ -168,7 +168,7 @@ def module_at(modules: Sequence[Module], address: int) -> Module | None:
 def symbol(modules: Sequence[Module], address: int) -> str:
     """``module+0x1010`` as WinDbg shows it (no ``.sys``), or the bare address."""
     module = module_at(modules, address)
-    if module is None or not isinstance(module.base, int):
+    if module is None or not isinstance(module.base, int) or not isinstance(module.name, str):
         return f"{address:#018x}"
     name = str(module.name)
     stem = name.rsplit(".", 1)[0] if "." in name else name
