@@ -64,3 +64,19 @@ def test_registers_are_those_that_qemu_printed(
     for number, expected in enumerate(truth["processors"]):
         assert snapshot.processor_block(number) == expected["prcb"]
         assert snapshot.current_thread(number)[0] == expected["thread"]
+
+
+@pytest.mark.parametrize("kind", [*WITH_REGISTERS, "win-dmp"])
+def test_processor_callback_and_argument_are_the_guests(
+    kind: str, specimen: Any, truth: dict[str, Any]
+) -> None:
+    """The specimens have no unwind data: the callback is likely; a win-dmp is no written dump."""
+    records = analyzer.open(str(specimen(kind))).records
+    assert records["sources"][0].kind == "memory snapshot"
+    row = records["processors"][0]
+    assert (row.processor, row.filter, row.callback) == (0, truth["filters"][-1], "Dump_Start")
+    assert 0 <= row.instruction_pointer - truth["dump_start"] < 0x20
+    assert row.first_argument == truth["extension"]
+    assert row.origin.confidence == "likely"
+    called = {(c.filter, c.callback): c.was_called for c in records["callbacks"]}
+    assert called[truth["filters"][-1], "Dump_Start"] == "yes"
