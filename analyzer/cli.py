@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any, Callable
 
 from . import arguments as typed
@@ -117,6 +116,7 @@ def _analyze(arguments: Any) -> int:
     _write(arguments, reports.write(case.records, arguments.format, **options))
     if arguments.open:
         import webbrowser
+        from pathlib import Path
 
         webbrowser.open(Path(arguments.output).resolve().as_uri())
     return code

@@ -6,7 +6,6 @@ but cmd.exe, and every command in it is of Windows 7 and later.
 
 from __future__ import annotations
 
-import pkgutil
 from typing import Any
 
 #: dumps above this are left where they are; their name and size stand in the list of files
@@ -20,6 +19,8 @@ def options(parser: Any) -> None:
 
 def script() -> str:
     """The script for the machine that crashed (no Python is needed there)."""
+    import pkgutil
+
     data = pkgutil.get_data(__package__, "collect.cmd")
     assert data is not None  # the file is part of the package
     text = data.decode().replace("\r\n", "\n")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ..answer import Answer, answer_of
 from ..formatting import WIDTH, aligned, wrapped
 from ..records import Records
-from . import details as detailed
 from . import sections
 from .blocks import Block, Command, Entry, Heading, Pairs, Paragraph, Section, Table
 
@@ -31,6 +30,8 @@ def write(records: Records, colour: bool = False, details: bool = False) -> Iter
     answer = answer_of(records)
     yield from head(answer)
     if details:
+        from . import details as detailed
+
         shown = [s for s in sections.of_answer(answer) if s.key != "problems"]
         shown = [*shown[:-1], *detailed.sections(records), shown[-1]]
         for section in shown:
@@ -52,6 +53,8 @@ def _one_screen(answer: Answer, paint: Paint) -> list[str]:
 def part(records: Records, *keys: str) -> Iterator[str]:
     """Only the sections with these keys; ``answer`` is the headline with all of its sections."""
     answer = answer_of(records)
+    from . import details as detailed
+
     for section in [*sections.of_answer(answer), *detailed.sections(records)]:
         if section.key in keys:
             yield from render(section)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import AnalyzerError, InputError, UsageError
-from ..symbols.paths import folders_of
 from . import HYPERVISOR, KINDS, identify
 
 #: keyword of analyzer.open -> option of the command
@@ -130,6 +129,8 @@ def _folder(path: str) -> None:
 
 
 def _symbols(text: str) -> None:
+    from ..symbols.paths import folders_of
+
     folders = folders_of(text)
     if not folders:
         advice = "name a folder that holds them; 'symchk' or a debugger downloads them"
