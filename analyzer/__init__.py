@@ -31,6 +31,8 @@ def open(
     dry_run: Ask | None = None,
     max_stop: float | None = None,
     watch: float | None = None,
+    expect: Any = (),
+    known: Any = (),
 ) -> Case:
     """Opens dumps, traces and logs of one crash, folders and zip archives of them.
 
@@ -39,8 +41,9 @@ def open(
     ``images`` are folders of image files, for the call stacks of dumps, ``symbols`` folders or
     symbol paths of PDBs, beside those of ``_NT_SYMBOL_PATH``; each is a path or a list of paths.
     ``dry_run`` asks for dry runs. ``qmp:SOCKET`` and ``virsh:DOMAIN`` ask a running machine,
-    stopped for no more than ``max_stop`` seconds, and again after ``watch`` seconds. ``progress``
-    is called with what is being done, how much of it is done and how much there is.
+    stopped for no more than ``max_stop`` seconds, and again after ``watch`` seconds. ``expect``
+    says what the case must show, ``known`` names TOML files of known findings. ``progress`` is
+    called with what is being done, how much of it is done and how much there is.
     """
     from .case import open_case
     from .files import listed
@@ -51,9 +54,14 @@ def open(
         from .population.commands import judges as fleet
 
         judges, normal = fleet(normal)
+    gate = None
+    if expect or known:
+        from . import gate as gates
+
+        gate = gates.of(expect, listed(known))
     return open_case(
         paths, progress, judges, baseline=normal, manifests=manifests, tmf=tmf, mapping=mapping,
-        images=images, symbols=symbols, dry_run=dry_run,
+        images=images, symbols=symbols, dry_run=dry_run, gate=gate,
         max_stop=_seconds(max_stop), watch=_seconds(watch),
     )  # fmt: skip
 

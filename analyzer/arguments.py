@@ -112,10 +112,11 @@ def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
     _paths(analyze, tuple(FORMATS))
     analyze.add_argument(
         "--fail-on",
-        choices=("error", "warning", "never"),
+        choices=("error", "warning", "expectation", "never"),
         default="warning",
-        help="exit with 1 from this severity on (default: warning)",
+        help="exit with 1 from this severity on, or for --expect alone (default: warning)",
     )
+    source_options.add_gate(analyze)
     analyze.add_argument("--open", action="store_true", help="show the page in a browser (HTML)")
     analyze.add_argument("--dry-run", action="store_true", help="call filters, see 'dryrun -?'")
     dry = command("dryrun", "what callbacks would do: calls them on a copy of memory")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from . import checks, sources
 from .absence import Absent
 from .checks import crashes
-from .checks.rule import SEVERITIES
+from .checks.rule import FAIL_ON, fails
 from .errors import AnalyzerError, InputError, UnsupportedError, UsageError
 from .files import listed, state
 from .gather import Gathered, Input, Verdict, gather
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from .answer import Answer
     from .dryrun.ask import Ask
+    from .gate import Gate
 
 #: called with what is being done, how much of it is done and how much there is
 Progress = Callable[[str, int, int], None]
 #: compares records with what is known from elsewhere
 Judge = Callable[[Records], Iterable[Anomaly]]
 
-FAIL_ON = ("error", "warning", "never")
 #: so many unusable files are named in a sentence
 _SHOWN = 5
 
@@ -120,13 +120,10 @@ class Case:
         outputs.write(target, reports.write(self.records, chosen, **options))
 
     def exit_code(self, fail_on: str = "warning") -> int:
-        """1 when a finding is at least as severe as ``fail_on``, else 0."""
+        """1 when a finding counts by ``fail_on`` (a severity, "expectation" or "never"), else 0."""
         if fail_on not in FAIL_ON:
             raise UsageError(f"fail_on is one of {', '.join(FAIL_ON)}, not '{fail_on}'")
-        if fail_on == "never":
-            return 0
-        failing = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-        return int(any(finding.severity in failing for finding in self.records["findings"]))
+        return int(any(fails(finding, fail_on) for finding in self.records["findings"]))
 
     def _repr_html_(self) -> str:
         """How a notebook shows the case."""
@@ -144,6 +141,7 @@ def open_case(
     progress: Progress | None = None,
     judges: Sequence[Judge] = (),
     dry_run: Ask | None = None,
+    gate: Gate | None = None,
     **options: Sequence[str],
 ) -> Case:
     """Reads the files, merges what they tell and runs the checks.
@@ -151,8 +149,9 @@ def open_case(
     A path may be a folder or a zip archive; what is in it and no input is listed and passed over. A
     file that cannot be used raises when it is the only one; beside others that can be used it
     becomes the finding ``input-unusable``. ``judges`` say more about the records before the checks
-    run; ``options`` (those of :data:`analyzer.sources.options.FLAGS`) go to the sources that know
-    them, and are refused when none does.
+    run, ``gate`` looks at what these find; ``options`` (those of
+    :data:`analyzer.sources.options.FLAGS`) go to the sources that know them, and are refused when
+    none does.
     """
     unknown = sorted(options.keys() - FLAGS.keys())
     if unknown:
@@ -179,9 +178,11 @@ def open_case(
     for judge in judges:
         records.add(*judge(records))
     records.add(*checks.run(records))
+    if gate is not None:
+        gate.judge(records)
 
     def again(ask: Ask) -> Case:
-        return open_case(paths, progress, judges, ask, **options)
+        return open_case(paths, progress, judges, ask, gate, **options)
 
     return Case(records, again)
 

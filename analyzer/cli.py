@@ -236,9 +236,10 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
     from .gather import expanded
 
     paths, target = list(expanded(map(_stdin, arguments.paths))), arguments.output
-    options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in source_options.FLAGS}
+    names = (*source_options.FLAGS, "known")
+    options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in names}
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
-    options["dry_run"] = dry_run
+    options.update(dry_run=dry_run, expect=getattr(arguments, "expect", ()))
     is_redacted = getattr(arguments, "redact", False)
     if is_redacted or not _terminal(sys.stderr):  # the bar names files
         case = open_case(*paths, **options)

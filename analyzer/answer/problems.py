@@ -13,6 +13,7 @@ from ..absence import is_absent
 from ..checks import RULES
 from ..checks.culprit import Culprit
 from ..checks.rule import SEVERITIES
+from ..checks.rules_gate import FAILED as EXPECTATION
 from ..records import Finding, Records
 from .model import Problem
 
@@ -45,7 +46,7 @@ def by_severity(findings: Iterable[Finding]) -> list[Finding]:
 def problems(
     records: Records, culprits: list[Culprit], names: Mapping[str, str]
 ) -> tuple[Problem, ...]:
-    """Errors and warnings by rule: what most probably is to blame, then by severity."""
+    """Errors and warnings by rule: what was asked for, what is to blame, then by severity."""
     by_rule: dict[str, list[Finding]] = {}
     for finding in records["findings"]:
         if finding.severity in _SERIOUS:
@@ -53,6 +54,8 @@ def problems(
     blamed = [str(c.finding.rule) for c in culprits]
 
     def order(rule: str) -> tuple[int, int]:
+        if rule == EXPECTATION:  # somebody asked for just this
+            return (-1, 0)
         severity = str(by_rule[rule][0].severity)
         place = blamed.index(rule) if rule in blamed else len(blamed)
         return (0 if place < len(blamed) else 1 + SEVERITIES.index(severity), place)
@@ -62,9 +65,12 @@ def problems(
         if rule in by_rule and rule not in {r for rs in also.values() for r in rs}:
             also[rule] = [r for r in others if r in by_rule and r not in blamed[:1]]
     folded = {r for rules in also.values() for r in rules}
-    found = []
-    for rule in sorted(by_rule.keys() - folded, key=order):
+    found: list[Problem] = []
+    for rule in sorted((r for r in by_rule if r not in folded), key=order):
         group = by_rule[rule]
+        if rule == EXPECTATION:  # each asks for something else
+            found += [_problem(f, 1, False, (), names) for f in group]
+            continue
         chosen = next((c for c in culprits if c.finding.rule == rule), None)
         first = group[0] if chosen is None else chosen.finding
         titles = tuple(RULES[r].title for r in also.get(rule, ()) if r in RULES)
@@ -75,22 +81,33 @@ def problems(
 def notes(records: Records, problems: tuple[Problem, ...]) -> tuple[str, ...]:
     """The titles of what is no fault, each once."""
     named = {problem.rule for problem in problems}
-    rules = dict.fromkeys(
-        str(f.rule)
-        for f in records["findings"]
-        if f.severity not in _SERIOUS and f.rule not in named
-    )
-    return tuple(RULES[rule].title if rule in RULES else rule for rule in rules)
+    found: dict[str, None] = {}
+    for f in records["findings"]:
+        known = None if f.facts.get("known_expired") else f.facts.get("known_reason")
+        if f.severity in _SERIOUS or (f.rule in named and known is None):
+            continue
+        title = _title(f)
+        if known is not None:
+            about = fmt.clean(f.facts["known_reason"], 200).rstrip(".")
+            title += f" (known until {f.facts['known_until']}: {about})"
+        found[title] = None
+    return tuple(found)
+
+
+def _title(f: Finding) -> str:
+    asked = f.facts.get("expectation")
+    if asked is not None:
+        return f"Expected {fmt.clean(asked, 100)}: {f.facts['outcome']}"
+    return RULES[str(f.rule)].title if f.rule in RULES else fmt.field(f, "rule")
 
 
 def _problem(
     f: Finding, count: int, is_culprit: bool, also: tuple[str, ...], names: Mapping[str, str]
 ) -> Problem:
-    rule = RULES.get(str(f.rule))
     return Problem(
         severity=fmt.field(f, "severity"),
         rule=fmt.field(f, "rule"),
-        title=rule.title if rule is not None else fmt.field(f, "rule"),
+        title=_title(f),
         subject="" if is_absent(f.subject) else fmt.clean(f.subject, 80),
         text=fmt.clean(f.text, _LONG),
         advice="" if is_absent(f.advice) else fmt.clean(f.advice, _LONG),

@@ -28,6 +28,7 @@ from . import (
     rules_dump,
     rules_etw,
     rules_fleet,
+    rules_gate,
     rules_live,
     rules_logs,
     rules_snapshots,
@@ -38,7 +39,10 @@ from . import (
 from .evidence import Seen, by_source
 from .rule import SEVERITIES, Rule, explanation, page
 
-__all__ = ["CHECKS", "RULES", "SEVERITIES", "Rule", "explain", "rules_page", "run"]
+__all__ = [
+    "CHECKS", "RULES", "SEVERITIES", "Rule", "explain", "finding", "rules_page", "run",
+    "sorted_findings",
+]  # fmt: skip
 
 #: every rule by its id
 RULES: dict[str, Rule] = {
@@ -50,6 +54,7 @@ RULES: dict[str, Rule] = {
     **rules_dryrun.RULES,
     **rules_case.RULES,
     **rules_fleet.RULES,
+    **rules_gate.RULES,
     **rules_snapshots.RULES,
 }
 
@@ -80,8 +85,12 @@ def run(records: Records) -> list[Finding]:
             anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
     anomalies += dry_runs.across(records)
     anomalies = [*case.check(records, anomalies), *snapshots.check(records), *anomalies]
-    findings = [_finding(anomaly) for anomaly in anomalies]
-    return sorted(findings, key=lambda finding: SEVERITIES.index(str(finding.severity)))
+    return sorted_findings(map(finding, anomalies))
+
+
+def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Most severe first, else in the order they were made."""
+    return sorted(findings, key=lambda one: SEVERITIES.index(str(one.severity)))
 
 
 def explain(rule_id: str) -> str:
@@ -110,7 +119,8 @@ def _told(anomaly: Anomaly, by_sources: Iterable[Anomaly]) -> bool:
     )
 
 
-def _finding(anomaly: Anomaly) -> Finding:
+def finding(anomaly: Anomaly) -> Finding:
+    """What was seen under its rule."""
     text = anomaly.text
     rule = RULES.get(anomaly.rule)
     if rule is None:

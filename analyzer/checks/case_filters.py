@@ -85,7 +85,7 @@ def _without(name: str, names: Sequence[str]) -> str:
     return f"regedit, {rules_case.CONTROL}, DumpFilters"
 
 
-def _complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
+def complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
     """Dumps of a crash whose list of loaded modules was read to its end and has a dump stack."""
     doubted = {a.origin.source for a in seen.told("modules-incomplete", "not-a-crash")}
     for path, kind in seen.kinds.items():
@@ -98,7 +98,7 @@ def _complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
 
 
 def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
-    for path, modules in _complete_dumps(seen):
+    for path, modules in complete_dumps(seen):
         names = {drivers.plain_name(m.name): m for m in modules}
         for registry in seen.registries:
             entries = seen.registered(registry)

@@ -32,6 +32,8 @@ _NEEDS = {
     "dry-run-": "a dry run",
     "snapshot-": "snapshots of a virtual machine",
     "input-": "",
+    "expectation-": "",
+    "known-": "",
     "internal-": "",
 }
 _DUMP = "a kernel dump"

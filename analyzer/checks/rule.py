@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ..records import Finding
+
 #: most severe first; the order of findings
 SEVERITIES = ("error", "warning", "info")
+#: what can make a command fail: a severity and what is above it, or expectations alone
+FAIL_ON = ("error", "warning", "expectation", "never")
 
 
 class Rule(NamedTuple):
@@ -22,6 +26,15 @@ class Rule(NamedTuple):
     meaning: str  #: what was seen
     why: str  #: why it matters
     next_step: str  #: what to do next
+
+
+def fails(finding: Finding, fail_on: str) -> bool:
+    """True for a finding that makes a command fail; an expectation that is not met is an error."""
+    if fail_on == "never":
+        return False
+    if fail_on == "expectation":
+        return finding.rule == "expectation-failed" and finding.severity == "error"
+    return finding.severity in SEVERITIES[: SEVERITIES.index(fail_on) + 1]
 
 
 def table(rules: Iterable[Rule]) -> dict[str, Rule]:

@@ -263,4 +263,4 @@ def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
     )
     facts = {name: value for name, value in row.facts.items() if isinstance(value, (int, bool))}
     origin = _origin(row.origin, sources)
-    return Finding(rule.id, rule.severity, subject, text, rule.next_step, evidence, facts, origin)
+    return Finding(rule.id, row.severity, subject, text, rule.next_step, evidence, facts, origin)

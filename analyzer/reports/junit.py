@@ -1,7 +1,7 @@
 """The findings as JUnit XML, for continuous integration.
 
 Invariant: a suite per source; its first case says whether it could be read, and each finding is one
-case, which fails when the finding is at least as severe as ``fail_on``. A rule without a finding
+case, which fails when the finding counts by ``fail_on``. A rule without a finding
 has no case: that it was not seen does not prove that it holds.
 """
 
@@ -14,14 +14,13 @@ from .. import formatting as fmt
 from ..absence import Absent
 from ..answer import answer_of
 from ..answer.problems import by_severity
-from ..checks.rule import SEVERITIES
+from ..checks.rule import fails
 from ..records import Finding, Records
 from ..tables import evidence_lines
 
 
 def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
     """The whole document in one piece."""
-    failing = () if fail_on == "never" else SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     findings: dict[str, list[Finding]] = {}
     for finding in by_severity(records["findings"]):
         findings.setdefault(finding.origin.source, []).append(finding)
@@ -38,7 +37,7 @@ def write(records: Records, fail_on: str = "warning") -> Iterator[str]:
             if isinstance(kind, Absent):
                 SubElement(case, "error", message=fmt.clean(kind), type="input-unusable")
         for finding in findings.get(path, []):
-            _finding(suite, path, finding, failing)
+            _finding(suite, path, finding, fail_on)
         _count(suite)
     _count(root)
     indent(root)
@@ -49,14 +48,14 @@ def _case(suite: Element, path: str, name: str) -> Element:
     return SubElement(suite, "testcase", classname=fmt.clean(path), name=name, time="0")
 
 
-def _finding(suite: Element, path: str, finding: Finding, failing: tuple[str, ...]) -> None:
+def _finding(suite: Element, path: str, finding: Finding, fail_on: str) -> None:
     name = fmt.fields(finding, "rule", "subject")
     case = _case(suite, path, name)
     told = fmt.clean(finding.text, 2000)
     lines = [fmt.clean(line) for line in evidence_lines(finding)]
     lines += [fmt.clean(finding.advice, 2000)] if finding.advice else []
     severity = fmt.field(finding, "severity")
-    if severity in failing:
+    if fails(finding, fail_on):
         failure = SubElement(case, "failure", message=told, type=severity)
         failure.text = "\n".join(lines)
     else:

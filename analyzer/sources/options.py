@@ -54,6 +54,19 @@ def add(parser: Any) -> None:
             )
 
 
+def add_gate(parser: Any) -> None:
+    """Adds what a pipeline asks for."""
+    group = parser.add_argument_group("for pipelines, see docs/ci.md; each may be repeated")
+    group.add_argument(
+        "--expect", metavar="WHAT", action="append", default=[],
+        help="such as dump-written,filter:NAME:enabled,filter:NAME:dump_start=success",
+    )  # fmt: skip
+    group.add_argument(
+        "--known", metavar="FILE", action="append", default=[],
+        help="TOML file of known findings: [[known]] with rule, subject, reason and expires",
+    )  # fmt: skip
+
+
 def check(options: Mapping[str, Sequence[str]], inputs: Iterable[str]) -> None:
     """Raises UsageError or InputError when a file of an option cannot be used or has no use."""
     wanted = {name: files for name, files in options.items() if files}
