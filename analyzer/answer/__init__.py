@@ -71,6 +71,6 @@ def _checked(records: Records) -> str:
     if found.missing:
         most = sorted(found.missing.items(), key=lambda pair: -pair[1])
         text += f"; {sum(found.missing.values())} more need "
+        text += "other evidence, such as " if len(most) > 3 else ""
         text += fmt.listed((what for what, _ in most[:3]), "or")
-        text += ", ..." if len(most) > 3 else ""
     return text + "."
