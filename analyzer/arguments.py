@@ -146,6 +146,7 @@ def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
     explain = command("explain", "what a finding means and what to do")
     explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
     collecting.options(command("collect", "a script that gathers the files of a crash"))
+    command("mcp", "a server for assistants (Model Context Protocol, on stdin and stdout)")
     return parser, list(commands.choices)
 
 

@@ -214,6 +214,13 @@ def _script(arguments: Any) -> int:
     return 0
 
 
+def _mcp(_: Any) -> int:
+    from . import assistant
+
+    assistant.serve()
+    return 0
+
+
 def _explain(arguments: Any) -> int:
     from .checks import RULES, explain
     from .checks.rule import SEVERITIES
@@ -320,4 +327,5 @@ _RUNS: dict[str, Callable[[Any], int]] = {
     "analyze": _analyze, "info": _info, "show": _show, "export": _export, "scan": _scan,
     "population": _population, "baseline": _baseline, "capture": _capture, "script": _script,
     "dryrun": _dryrun, "explain": _explain, "collect": _collect,
+    "mcp": _mcp,
 }  # fmt: skip

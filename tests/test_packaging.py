@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import analyzer
+from analyzer.extras import LIBRARIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -33,8 +34,8 @@ def test_extras():
     """Every extra that the documentation names can be installed by name."""
     extras = set(importlib.metadata.metadata("dumpstart").get_all("Provides-Extra"))
     assert extras == {
-        "live", "ntoseye", "dryrun", "notebook", "evtx", "registry", "parquet", "fsspec", "dask",
-        "all",
+        "live", "ntoseye", "dryrun", "notebook", "evtx", "registry", "parquet", "kdump", "fsspec",
+        "dask", "mcp", "all",
     }  # fmt: skip
 
 
@@ -122,3 +123,11 @@ def test_ci_runs_the_test_command():
     """The continuous integration script runs the documented test command."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.count("tests/run.py") == 3
+
+
+def test_a_message_installs_what_the_extra_would():
+    """What messages tell a user to install are the libraries that pyproject.toml lists."""
+    for extra, libraries in LIBRARIES.items():
+        (listed,) = re.findall(rf"^{extra} = \[(.*)\]", PYPROJECT, re.MULTILINE)
+        names = re.findall(r'"([\w-]+)', listed)
+        assert sorted(libraries.split()) == sorted(names), extra

@@ -147,7 +147,7 @@ def test_missing_regipy_names_the_command(tmp_path: Path, monkeypatch: pytest.Mo
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_regipy)
-    with pytest.raises(UsageError, match=r"pip install dumpstart\[registry\]"):
+    with pytest.raises(UsageError, match=r"pip install regipy"):
         read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, {})))
     assert read(tmp_path, FILES["crash-control.reg"], "a.reg")["settings"]
 

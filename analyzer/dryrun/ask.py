@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from ..errors import UsageError
+from ..extras import install
 
 #: called with the callback that is next, how many calls were made and how many there are
 Progress = Callable[[str, int, int], None]
@@ -42,6 +43,6 @@ def require() -> None:
     """UsageError where the emulator is not installed."""
     if not is_installed():
         raise UsageError(
-            "a dry run needs the emulator Unicorn ('pip install dumpstart[dryrun]'; GPLv2, it "
-            "runs in a process of its own)."
+            f"a dry run needs the emulator Unicorn ('{install('dryrun')}'; GPLv2, it runs in a "
+            "process of its own)."
         )

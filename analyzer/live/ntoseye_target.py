@@ -13,6 +13,7 @@ from typing import Any, Callable
 
 from ..absence import Absent
 from ..errors import SessionError
+from ..extras import install
 from ..records import Module, Origin
 from .connection import secretless
 from .modules import record
@@ -172,9 +173,7 @@ def attach(
     try:
         import ntoseye
     except ImportError:
-        raise SessionError(
-            "ntoseye is not installed here ('pip install dumpstart[ntoseye]')."
-        ) from None
+        raise SessionError(f"ntoseye is not installed here ('{install('ntoseye')}').") from None
     options: dict[str, Any] = {"backend": "kd", "connect": address}
     if address.lower().startswith("net:"):
         told = dict(word.partition("=")[::2] for word in address[4:].split(","))

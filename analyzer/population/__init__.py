@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UsageError
+from ..extras import install
 
 
 def need(module: str, extra: str) -> Any:
@@ -19,5 +20,4 @@ def need(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError:
         name = module.partition(".")[0]
-        text = f"this needs {name}: pip install 'dumpstart[{extra}]'"
-        raise UsageError(text) from None
+        raise UsageError(f"this needs {name}: {install(extra)}") from None

@@ -12,6 +12,7 @@ from typing import Any
 from .. import __version__, outputs
 from ..batches import batches
 from ..errors import UsageError
+from ..extras import install
 from ..tables import frame_of
 
 #: rows that are compressed together
@@ -24,7 +25,7 @@ def write(table: str, rows: Any, path: str) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise UsageError("Parquet needs pyarrow: pip install 'dumpstart[parquet]'") from None
+        raise UsageError(f"Parquet needs pyarrow: {install('parquet')}") from None
     about = {"dumpstart": __version__, "table": table}
     with outputs.replacing(path) as name:
         empty = pa.Table.from_pandas(frame_of(table, []), preserve_index=False)

@@ -18,6 +18,7 @@ import numpy as np
 from ..absence import Absent
 from ..dumpfile.header import MachineFile
 from ..errors import InputError, UnsupportedError
+from ..extras import install
 from ..target import PAGE
 from . import notes
 from .image import MemoryImage
@@ -193,8 +194,7 @@ class _Pages(Physical):
                 self._codecs[bit] = make()
             except ImportError:
                 problem = f"this kdump is compressed with {name}, which needs one more library"
-                advice = 'pip install "dumpstart[kdump]"'
-                raise UnsupportedError(self._file.path, problem, advice=advice) from None
+                raise UnsupportedError(self._file.path, problem, advice=install("kdump")) from None
         return self._codecs[bit]
 
     def read(self, address: int, size: int) -> bytes | Absent:

@@ -18,6 +18,7 @@ from importlib import metadata
 from typing import Any, BinaryIO
 
 from ..errors import UsageError
+from ..extras import install
 
 CHUNK = 0x10000
 FILE_HEADER = 0x1000
@@ -54,7 +55,7 @@ class Reader:
         except ImportError:
             raise UsageError(
                 f"{path}: reading an .evtx file needs the evtx library; "
-                "install it with: pip install dumpstart[evtx]"
+                f"install it with: {install('evtx')}"
             ) from None
         self._parser = PyEvtxParser
         self._may_be_damaged = is_proven()

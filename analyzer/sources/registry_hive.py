@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InputError, UnsupportedError, UsageError
+from ..extras import install
 from ..files import FileBytes
 from .registry_keys import CRASH_CONTROL, MEMORY, WDF, KeyValues, Registry, RegValue
 from .registry_text import decode
@@ -49,7 +50,7 @@ def read(path: str) -> Registry:
     except ImportError:
         raise UsageError(
             f"{path}: reading a registry hive needs the regipy library; "
-            "install it with: pip install dumpstart[registry]"
+            f"install it with: {install('registry')}"
         ) from None
     if os.path.getsize(path) > SIZE_LIMIT:
         raise UnsupportedError(
