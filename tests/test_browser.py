@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ class View:
         """The value of a JavaScript expression."""
         return self.browser.execute_script(f"return {code}")
 
+    def until(self, holds: Callable[[], bool]) -> bool:
+        """Waits for up to five seconds."""
+        end = time.monotonic() + 5
+        while not holds() and time.monotonic() < end:
+            time.sleep(0.05)
+        return holds()
+
     def console(self) -> list[Any]:
         """What the browser complained about."""
         return [entry["message"] for entry in self.browser.get_log("browser")]
@@ -88,26 +96,130 @@ def test_pages_fit_the_window(view: View, name: str, scheme: str, width: int) ->
     assert labels[0].size["width"] <= width
 
 
-def test_a_click_on_evidence_shows_its_row(view: View) -> None:
-    """The row is opened, marked, focused and in sight."""
-    view.open(worst())
-    view.js("document.querySelectorAll('details.table').forEach(d => d.open = false)")
-    link = next(
-        x for x in view.all(".finding a") if x.get_attribute("href").endswith("#r-requests-4")
-    )
-    assert "READ(10) no. 4" in link.text
+def test_evidence_lands_on_the_cell(view: View) -> None:
+    """From the answer to the evidence to the cell: opened, marked, focused, in sight, uncovered."""
+    view.open(worst(), width=800)
+    (entry,) = [x for x in view.all("#a-problems article") if "makes no sense" in x.text]
+    view.click(entry.find_element("css selector", ".more a"))
+    wanted = "r-extensions-1-bytes_per_sector"
+    link = view.one(f"#findings a[href='#{wanted}']")
+    assert link.is_displayed()
     view.click(link)
-    row = view.one("#r-requests-4")
-    assert "found" in row.get_attribute("class")
-    assert row.is_displayed()
-    assert view.js("document.activeElement.id") == "r-requests-4"
-    top = view.js("document.getElementById('r-requests-4').getBoundingClientRect().top")
-    assert 0 < top < 900
+    cell = view.one(f"#{wanted}")
+    assert cell.is_displayed()
+    assert cell.text == "513"
+    assert "found" in cell.get_attribute("class")
+    assert view.js("document.activeElement.id") == wanted
+    box = view.js(f"document.getElementById('{wanted}').getBoundingClientRect().toJSON()")
+    first = view.js(
+        f"document.getElementById('{wanted}').parentElement.cells[0].getBoundingClientRect().toJSON()"
+    )
+    assert 0 < box["top"] < 900
+    assert first["right"] <= box["left"] + 1
+    assert box["right"] <= 800
+    assert first["left"] >= 0  # the first column stays
+
+
+def test_search_finds_a_module(view: View) -> None:
+    """The search leaves the rows with the words, opens their tables, hides the others."""
+    view.open(worst())
+    field = view.one("#search")
+    field.send_keys("badnic")
+    rows = [row for row in view.all("#t-modules tbody tr") if row.is_displayed()]
+    assert rows
+    assert all("badnic" in row.text for row in rows)
+    assert len(rows) < len(view.all("#t-modules tbody tr"))
+    assert not view.one("#t-requests").is_displayed()
+    assert "row" in view.one("#matches").text
+    field.clear()
+    field.send_keys("no such thing at all")
+    assert view.one("#matches").text == "0 rows in 0 tables"
+    field.send_keys("\ue009a\ue000\ue003")  # select all, delete
+    assert view.one("#t-requests").is_displayed()
+    assert view.js("document.querySelectorAll('details.table[open]').length") == 0
+    assert view.js("document.querySelectorAll('#tables [hidden]').length") == 0
+
+
+def test_copy_copies_the_rows_in_sight(view: View) -> None:
+    """The button gives the table as text with tabs: names, then the values a program takes."""
+    made = Records()
+    origin = Origin("a.dmp", "list walk")
+    names = ["=1+1", "tab\there.sys", "-2", "acmeflt.sys"]
+    for number, name in enumerate(names):
+        made.add(make(records.Module, name=name, base=number, size=4096, origin=origin))
+    view.open(Case(made))
+    view.js("document.getElementById('t-modules').open = true")
+    view.browser.set_permissions("clipboard-write", "granted")
+    view.browser.set_permissions("clipboard-read", "granted")
+    view.click(view.one("[data-copy=modules]"))
+    told = view.one("[data-copy=modules] + span")
+    assert view.until(lambda: told.text == "Copied, with tabs between the columns.")
+    copied = view.browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    lines = [line.split("\t") for line in copied.splitlines()]
+    assert lines[0][:2] == ["name", "base"]
+    assert [line[0] for line in lines[1:]] == ["'=1+1", "tab\\there.sys", "-2", "acmeflt.sys"]
+    assert lines[4][1] == "0x0000000000000003"
+    assert {len(line) for line in lines} == {len(lines[0])}
+
+
+def test_bad_values_look_bad(view: View) -> None:
+    """The members, bytes, routine and requests that findings are about are marked, no others."""
+    view.open(worst())
+    error = view.js("getComputedStyle(document.querySelector('.chip.error')).color")
+    marked = view.all(".members tr.wrong")
+    names = {row.find_elements("css selector", "td")[2].text.split(".")[-1] for row in marked}
+    assert names == {"DeviceObject", "BytesPerSector"}  # the other parts of the geometry are sound
+    assert view.all("[data-extension=x0] .wrong") == []  # the other filter is well
+    device = view.all("[data-extension=x1] .byte[data-member='1']")
+    assert len(device) == 8
+    assert all("wrong" in byte.get_attribute("class") for byte in device)
+    assert device[0].value_of_css_property("color").replace("a(", "(").replace(", 1)", ")") == error
+    bad = [cell.text for cell in view.all(".calls td.routine.bad")]
+    assert len(bad) == 1
+    assert "ntoskrnl" in bad[0]
+    # Oracle: request 4 took 12 s and succeeded, request 3 failed.
+    assert len(view.all("#chart .k-noted")) == 1
+    assert len(view.all("#chart .k-failed")) == 1
+    view.open(analyzer.open(SAMPLE_TRACES / "healthy-x64-kernel.dmp"))
+    assert view.all(".wrong, td.bad, dd.bad, .k-noted") == []
+
+
+def test_each_crash_has_its_time_axis(view: View) -> None:
+    """Two crashes two years apart: the one that failed leads, and the hung step is on its axis."""
+    view.open(analyzer.open(SAMPLE_TRACES / "cases" / "two-crashes.zip"))
+    assert "0x9F" in view.one(".facts").text
+    titles = [title.text for title in view.all(".timeline h3")]
+    assert [title[:7] for title in titles] == ["Crash 2", "Crash 1"]
+    first, second = view.all(".timeline .chart")
+    ticks = [tick.text for tick in view.all(".timeline .chart .tick")]
+    assert all(abs(float(t.split()[0])) < 1000 for t in ticks)  # not 60,000,000 s
+    assert len(second.find_elements("css selector", ".item")) == 22
+    hung = first.find_elements("css selector", "rect.k-open")
+    assert len(hung) == 1
+    assert hung[0].size["width"] > first.size["width"] * 0.5  # open to the end of the axis
+    view.js("document.getElementById('chart').focus()")
+    for _ in range(5):
+        first.send_keys("\ue014")
+    assert view.one("#told").text.startswith("badnic (DumpStack.log: writing the dump): at 6.55 s")
+
+
+def test_phones_show_every_call(view: View) -> None:
+    """At 400 px callback, called, duration and status of each call are in sight."""
+    view.open(worst(), width=400)
+    boxes = view.js(
+        "[...document.querySelectorAll('.calls td, .calls th:not(.routine), .verdict td')]"
+        ".map(cell => cell.getBoundingClientRect()).map(box => [box.left, box.right, box.width])"
+    )
+    assert len(boxes) > 50
+    assert all(left >= 0 and right <= 400 and width > 0 for left, right, width in boxes)
+    wide = "[...document.querySelectorAll('.calls, .verdict')].map(t => t.parentElement)"
+    assert view.js(f"{wide}.every(box => box.scrollWidth <= box.clientWidth)")
 
 
 def test_tables_sort_by_number_and_back(view: View) -> None:
     """A click sorts ascending by value, not by text; a second one descending; absent stays last."""
     view.open(worst())
+    view.js("document.getElementById('t-requests').open = true")
     heads = view.all("#t-requests th")
     (place,) = [n for n, head in enumerate(heads) if head.text == "duration_ns"]
     rows = "[...document.querySelectorAll('#t-requests tbody tr')]"
@@ -194,6 +306,7 @@ def test_hostile_names_stay_text(view: View) -> None:
     assert view.browser.title != "owned"
     assert view.all("img") == []
     assert "<img src=x" in view.one("#filters h3").text
+    view.click(view.one("#findings summary"))
     assert "<img src=x" in view.one("#findings p").text
     view.js("document.getElementById('chart').focus()")
     view.one("#chart").send_keys("\ue014")

@@ -142,10 +142,37 @@ def test_the_answer_and_all_findings_are_on_the_page(worst: Page) -> None:
 
 
 def test_evidence_leads_to_the_row_it_was_read_from(worst: Page) -> None:
-    """Each evidence line of the worst sample links to a row of the right table."""
+    """Each evidence line of the worst sample links to the cell whose value it gives."""
     links = {link for link in worst.values("href") if link.startswith("#r-")}
-    # Oracle: filter 1 is disabled, its extension has no device, request 4 took 12 s.
-    assert {"#r-filters-1", "#r-extensions-1", "#r-requests-4", "#r-machine-0"} <= links
+    # Oracle: filter 1 is disabled, its extension has no device and sectors of 513 bytes, request 4
+    # took 12 s, callback 6 is the Dump_Write in ntoskrnl.
+    assert {
+        "#r-filters-1-state",
+        "#r-extensions-1-device_object",
+        "#r-extensions-1-bytes_per_sector",
+        "#r-requests-4-duration_ns",
+        "#r-requests-3-status_name",
+        "#r-machine-0-writer_status",
+        "#r-callbacks-6-routine",
+    } <= links
+
+
+@pytest.mark.parametrize("table", ["events", "requests"])
+def test_no_link_leads_to_a_row_that_is_left_out(table: str) -> None:
+    """Evidence that was read from row 900 is no link where the page shows 300 rows."""
+    made = Records()
+    for number in range(900):
+        origin = Origin("a.dmp", "list walk", file_offset=number)
+        if table == "events":
+            made.add(make(records.Event, event_id=number, origin=origin))
+        else:
+            made.add(make(records.Request, request=number, origin=origin))
+    label = "event_id" if table == "events" else "request"
+    proof = records.Evidence(label, 899, "Number", origin=Origin("a.dmp", "", file_offset=899))
+    made.add(make(records.Finding, rule="x", severity="error", text="x", evidence=(proof,)))
+    page = Page(Case(made).report("html"))
+    links = {link for link in page.values("href") if link.startswith("#r-")}
+    assert links == ({"#r-requests-899-request"} if table == "requests" else set())
 
 
 def test_byte_map_shows_the_bytes_of_the_file(sample: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2, PARTITION_INFO_SIZE, WINDOWS_8
 from ..records import Anomaly, Extension
-from .evidence import Seen, about, broken, known
+from .evidence import Seen, about, broken, known, wrong_fields
 from .machine import is_crash
 
 #: sizeof(FILTER_EXTENSION) since Windows 8 (WDK ntdddump.h)
@@ -62,20 +62,25 @@ def _device(row: Extension) -> Iterator[Anomaly]:
 
 def _geometry(row: Extension) -> Iterator[Anomaly]:
     wrong: list[str] = []
+    blamed: list[str] = []  # fields
     sector, size, product = known(row.bytes_per_sector), known(row.disk_size), _product(row)
     if sector is not None and sector not in SECTOR_SIZES:
         wrong.append(f"a sector has {sector} bytes")
+        blamed.append("bytes_per_sector")
     # 0 cylinders is a disk smaller than one of them
     for field, least in (("cylinders", 0), ("tracks_per_cylinder", 1), ("sectors_per_track", 1)):
         count = known(getattr(row, field))
         if count is not None and count < least:
             wrong.append(f"{field} is {count}")
+            blamed.append(field)
     if product is not None and size and size < product:
         wrong.append(f"its cylinders hold {product:,} bytes but DiskSize is {size:,}")
+        blamed += ["cylinders", "disk_size"]
     if wrong:
         text = f"The geometry given to {about(row)} makes no sense: {'; '.join(wrong)}."
         fields = ("cylinders", "tracks_per_cylinder", "sectors_per_track", "bytes_per_sector")
-        yield _broken("extension-geometry-invalid", text, row, *fields, "disk_size")
+        found = _broken("extension-geometry-invalid", text, row, *fields, "disk_size")
+        yield found._replace(facts={**found.facts, **wrong_fields(*blamed)})
 
 
 def _product(row: Extension) -> int | None:
@@ -115,7 +120,8 @@ def _disk_size(row: Extension) -> Iterator[Anomaly]:
     else:
         return
     text = f"DiskSize given to {about(row)} {wrong}."
-    yield _broken("extension-disk-size-invalid", text, row, "disk_size", "bytes_per_sector")
+    found = _broken("extension-disk-size-invalid", text, row, "disk_size", "bytes_per_sector")
+    yield found._replace(facts={**found.facts, **wrong_fields("disk_size")})
 
 
 def _sizes(seen: Seen, row: Extension) -> Iterator[Anomaly]:

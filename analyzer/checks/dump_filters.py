@@ -17,7 +17,18 @@ from ..layouts.ntdddump import WINDOWS_8
 from ..names import drivers, ntstatus
 from ..records import Anomaly, Callback, Evidence, Filter
 from . import benign
-from .evidence import PARTIAL, Seen, about, broken, contains, evidence_of, has_range, known, span
+from .evidence import (
+    PARTIAL,
+    Seen,
+    about,
+    broken,
+    contains,
+    evidence_of,
+    has_range,
+    known,
+    span,
+    wrong_fields,
+)
 from .machine import is_live
 
 #: FILTER_INITIALIZATION_DATA member -> callback, in call order
@@ -196,7 +207,8 @@ def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) ->
     rule = "filter-callback-failed-benign" if why else "filter-callback-failed"
     if why:
         text += f" This is known to be harmless: {why}."
-    return broken(rule, text, record, about(record), *fields)
+    wrong = wrong_fields(*(field for field in fields if field.endswith("status")))
+    return broken(rule, text, record, about(record), *fields, **wrong)
 
 
 def callback_named(seen: Seen, row: Filter) -> Any:

@@ -138,6 +138,11 @@ def evidence_of(record: Any, *fields: str) -> tuple[Evidence, ...]:
     )
 
 
+def wrong_fields(*fields: str) -> dict[str, bool]:
+    """Facts that say which of the fields in the evidence are wrong; the others are context."""
+    return {f"wrong_{field}": True for field in fields}
+
+
 def broken(rule: str, text: str, record: Any, subject: str, *fields: str, **facts: Any) -> Anomaly:
     """A rule that one record breaks; a record that is not certain says so in the text."""
     origin: Origin = record.origin

@@ -28,6 +28,7 @@ _LOOK = {  # kind -> colour, hatch, mark
     story.BOUND: ("white", "....", "|"),
     story.UNKNOWN: (style.SKY, "", "o"),
     story.RECORDED: (style.BLUE, "", "d"),
+    story.NOTED: (style.PINK, "\\\\\\", "D"),
 }
 _MOST_LANES = 30
 

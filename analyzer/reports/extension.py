@@ -43,6 +43,7 @@ class Member(NamedTuple):
     name: str
     value: str
     meaning: str
+    field: str = ""  #: of the record
 
 
 def members(extension: Extension, pointer_size: int) -> Iterator[Member]:
@@ -52,7 +53,9 @@ def members(extension: Extension, pointer_size: int) -> Iterator[Member]:
         if isinstance(given, Absent) and given.reason == "not-applicable":
             continue
         offset, size = place(path, pointer_size)
-        yield Member(offset, size, path, fmt.field(extension, name), _meaning(extension, name))
+        yield Member(
+            offset, size, path, fmt.field(extension, name), _meaning(extension, name), name
+        )
 
 
 def place(path: str, pointer_size: int) -> tuple[int, int]:

@@ -17,18 +17,22 @@ from ..absence import Absent, first_present, is_absent
 from ..answer import answer_of
 from ..answer.calls import Line, grouped
 from ..answer.problems import by_severity
+from ..checks.crashes import Index
 from ..checks.rule import SEVERITIES
 from ..files import called
 from ..formatting import clean, field
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
+from ..names import ntstatus
 from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
 from . import filters, sections, stacks, timeline
 from .blocks import Section
 from .extension import members
 from .filter_rows import by_filter
+from .marks import ELSEWHERE, MOST_ROWS, Cell, Marks, marks
 from .missing import reasons
-from .page_findings import ELSEWHERE, MOST_ROWS, finding_of, row_id, rows_by_place
+from .page_findings import cell_id, finding_of, linked, row_id
+from .timeline_clock import leading
 
 MOST_EVENTS = 300  # a trace must not crowd the page
 MOST_FINDINGS = 500
@@ -39,22 +43,29 @@ _NUMERIC = ("Number", "Duration", "Real")
 def build(records: Records) -> dict[str, Any]:
     """All that the template shows."""
     answer = answer_of(records)
-    tables = [_table(records, name) for name in SCHEMA if name not in ELSEWHERE]
-    rows = rows_by_place(records)
+    marked = marks(records)
+    leads = {cell for cells in marked.evidence.values() for cell in cells if cell is not None}
+    tables = [_table(records, name, marked, leads) for name in SCHEMA if name not in ELSEWHERE]
+    numbers = {id(f): number for number, f in enumerate(records["findings"])}
     findings = by_severity(records["findings"])
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
     names = [clean(called(s.path), 60) for s in rows_of(records["sources"])]
+    shown = [
+        finding_of(f, numbers[id(f)], marked, len(names) > 1) for f in findings[:MOST_FINDINGS]
+    ]
+    linked(shown, {one for table in tables for one in table["ids"]})
     return {
         "title": fmt.listed(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         "facts": list(_facts(records)),
         "headline": list(answer.headline),
         "sections": [_section(section) for section in sections.of_answer(answer)],
         "counts": [(s, n) for s, n in count.items() if n],
-        "findings": [finding_of(f, rows, len(names) > 1) for f in findings[:MOST_FINDINGS]],
+        "findings": shown,
+        "first_of": {one["rule"]: one["id"] for one in reversed(shown)},
         "findings_left": max(0, len(findings) - MOST_FINDINGS),
-        "timeline": _timeline(records),
+        "timeline": _timeline(records, marked),
         "throughput": list(_throughput(records)),
-        "filters": list(_filters(records)),
+        "filters": list(_filters(records, marked)),
         "filters_left": max(0, len(by_filter(records)) - filters.MOST_FILTERS),
         "stacks": [block._asdict() for block in stacks.blocks(records)],
         "tables": [table for table in tables if table["rows"]],
@@ -69,15 +80,27 @@ def _section(section: Section) -> dict[str, Any]:
 
 
 def _facts(records: Records) -> Iterator[tuple[str, str]]:
-    """Name and value of what is known of the crash, from the first source that tells it."""
-    machines = records["machine"]
+    """Name and value of what is known of the crash, from the first source that tells it.
+
+    Of several crashes, the one whose dump failed leads; what is of another is not mixed in.
+    """
+    index = Index(records["crashes"])
+    numbers = leading(index)[:1]
+    rows = [row for number in numbers for row in index.by_number[number]]
+    if len(index.by_number) > 1:
+        yield "crash", f"{numbers[0]} of {len(index.by_number)}"
+        machines = [m for m in records["machine"] if index.of(m.origin) in numbers]
+    else:
+        machines = records["machine"]
+    coded = next((row for row in rows if not is_absent(row.bugcheck)), None)
 
     def known(name: str) -> Any:
         return first_present(getattr(m, name) for m in machines)
 
-    code = known("bugcheck")
-    if code is not None:
-        name = known("bugcheck_name") or ""  # a code without a name has itself there
+    code, name = known("bugcheck"), known("bugcheck_name") or ""
+    if code is None and coded is not None:  # an event alone tells it
+        code, name = coded.bugcheck, "" if is_absent(coded.bugcheck_name) else coded.bugcheck_name
+    if code is not None:  # a code without a name has itself there
         yield "bugcheck", f"0x{code:X}" + ("" if name[:2] in ("", "0x") else f" {clean(name)}")
     shown = {"system_time": "crash time", "build": "Windows build", "architecture": "architecture"}
     shown.update(processors="processors", dump_type_name="dump type")
@@ -93,28 +116,38 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
 # -- figures -----------------------------------------------------------------------------------
 
 
-def _timeline(records: Records) -> dict[str, Any]:
-    """Lanes and items for the script: [start, end, track, kind, table, row, name, detail]."""
-    told = timeline.build(records, MOST_ROWS)
-    lanes: list[dict[str, Any]] = []
-    for name, slices in told.lanes().items():
-        tracks = timeline.stacked(slices[:MOST_ROWS])
-        items = [
-            [s.start_ns, s.end_ns, track, s.kind, s.table, s.row, s.name, clean(s.detail, 200)]
-            for s, track in zip(slices, tracks)
-        ]
-        lanes.append({"name": name, "tracks": max(tracks) + 1, "items": items, "all": len(slices)})
+def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
+    """Charts of lanes of items for the script."""
+    told = timeline.build(records, MOST_ROWS, marked)
+    charts = [
+        {"title": one.title, "zero": one.zero, "lanes": _lanes(one.lanes)} for one in told.charts()
+    ]
+    lanes = [lane for chart in charts for lane in chart["lanes"]]
     kinds = {item[3] for lane in lanes for item in lane["items"]}
     missing = [fmt.counted(n, table[:-1]) for table, n in told.untimed.items()]
     notes = [f"Without a time and so not shown: {fmt.listed(missing)}."] if missing else []
     cut = sum(lane["all"] - len(lane["items"]) for lane in lanes) + told.left_out
     notes += [f"{cut} more are not shown."] if cut else []
     return {
-        "zero": told.zero,
-        "lanes": lanes,
+        "charts": charts,
         "notes": notes,
         "kinds": [(kind, text) for kind, text in timeline.KINDS.items() if kind in kinds],
     }
+
+
+def _lanes(slices_of: dict[str, list[timeline.Slice]]) -> list[dict[str, Any]]:
+    """Lanes of items: [start, end, track, kind, table, row, name, detail]."""
+    lanes: list[dict[str, Any]] = []
+    for name, slices in slices_of.items():
+        tracks = timeline.stacked(slices[:MOST_ROWS])
+        items = [
+            [s.start_ns, s.end_ns, track, s.kind, s.table, s.row, s.name, clean(s.detail, 200)]
+            for s, track in zip(slices, tracks)
+        ]
+        crash = slices[0].crash  # the title of the chart names it
+        short = name if crash is None else name.removeprefix(f"crash {crash}: ")
+        lanes.append({"name": short, "tracks": max(tracks) + 1, "items": items, "all": len(slices)})
+    return lanes
 
 
 def _throughput(records: Records) -> Iterator[dict[str, Any]]:
@@ -158,7 +191,7 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
 # -- filters -----------------------------------------------------------------------------------
 
 
-def _filters(records: Records) -> Iterator[dict[str, Any]]:
+def _filters(records: Records, marked: Marks) -> Iterator[dict[str, Any]]:
     """Each filter, or extension without a filter, with its extension and callbacks."""
     remark = filters.state_remark(records)
     for group in by_filter(records)[: filters.MOST_FILTERS]:
@@ -175,8 +208,8 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
             else [pair for pair in filters.facts(row, remark) if pair[1]],
             "missing": [] if row is None else _missing([row]),
             "row": row_id("filters", group.filters[0][0]) if group.filters else "",
-            "extensions": [_extension(records, n, e) for n, e in group.extensions],
-            "callbacks": [_call(one) for one in alike[:MOST_CALLS]],
+            "extensions": [_extension(records, n, e, marked) for n, e in group.extensions],
+            "callbacks": [_call(one, marked) for one in alike[:MOST_CALLS]],
             "calls_left": sum(one.calls for one in alike[MOST_CALLS:]),
             "calls_missing": _missing(
                 (one.first for one in alike[:MOST_CALLS]),
@@ -185,8 +218,16 @@ def _filters(records: Records) -> Iterator[dict[str, Any]]:
         }
 
 
-def _call(one: Line) -> dict[str, Any]:
+def _call(one: Line, marked: Marks) -> dict[str, Any]:
+    bad = {name: marked.why("callbacks", one.row, name) for name in ("routine", "status")}
+    times = ("duration_ns", "duration_high_ns", "duration_low_ns")
+    bad["took"] = next(filter(None, (marked.why("callbacks", one.row, n) for n in times)), "")
+    if ("callbacks", one.row) in marked.hung:
+        bad["took"] = "entered and never left"
+    elif not is_absent(one.first.status) and ntstatus.is_failure(int(one.first.status)):
+        bad["status"] = bad["status"] or "the callback failed"
     return {
+        "bad": bad,
         "row": row_id("callbacks", one.row) if one.row < MOST_ROWS else "",
         "callback": field(one.first, "callback"),
         "routine": one.routine,
@@ -196,11 +237,12 @@ def _call(one: Line) -> dict[str, Any]:
     }
 
 
-def _extension(records: Records, number: int, extension: Any) -> dict[str, Any]:
+def _extension(records: Records, number: int, extension: Any, marked: Marks) -> dict[str, Any]:
     machines = [m for m in records["machine"] if m.origin.source == extension.origin.source]
     narrow = machines and str(machines[0].architecture) in ("x86", "x86-pae", "arm")
     pointer = 4 if narrow else 8
     found = list(members(extension, pointer))
+    bad = [marked.why("extensions", number, member.field) for member in found]
     hexed = "" if is_absent(extension.raw_bytes) else str(extension.raw_bytes)
     if re.fullmatch("(?:[0-9a-f]{2})*", hexed) is None:
         hexed = ""
@@ -212,6 +254,7 @@ def _extension(records: Records, number: int, extension: Any) -> dict[str, Any]:
     cells = [
         {
             "member": owner[offset],
+            "bad": bad[owner[offset] or 0] if owner[offset] is not None else "",
             "text": hexed[2 * offset : 2 * offset + 2] or "\u00b7\u00b7",
             "offset": offset,
         }
@@ -232,6 +275,7 @@ def _extension(records: Records, number: int, extension: Any) -> dict[str, Any]:
         "why": why,
         "lines": [cells[start : start + 8] for start in range(0, size, 8)],
         "members": found,
+        "bad": bad,
         "missing": _missing([extension], leave=("raw_bytes",)),
     }
 
@@ -247,7 +291,7 @@ def _missing(
 # -- tables ------------------------------------------------------------------------------------
 
 
-def _table(records: Records, name: str) -> dict[str, Any]:
+def _table(records: Records, name: str, marked: Marks, leads: set[Cell]) -> dict[str, Any]:
     """The first rows of a table; columns that no row fills are left out."""
     total = len(records[name])
     most = MOST_EVENTS if name == "events" else MOST_ROWS
@@ -258,19 +302,31 @@ def _table(records: Records, name: str) -> dict[str, Any]:
         columns = [c for c in columns if any(not is_absent(getattr(r, c.name)) for r in rows)]
         assert all(c.name in kinds for c in columns)
     several = len(records["sources"]) > 1
+    ids: set[str] = set()
+
+    def cells(number: int, row: Any) -> Iterator[dict[str, Any]]:
+        ids.add(row_id(name, number))
+        for column in columns:
+            made = _cell(column.kind, getattr(row, column.name))
+            place = Cell(name, number, column.name)
+            made["bad"] = bool(why := marked.why(*place))
+            made["note"] = "; ".join(filter(None, (why, made["note"])))
+            made["id"] = cell_id(place) if place in leads else ""
+            ids.add(made["id"])
+            yield made
+        yield {**_where(row, several), "bad": False, "id": ""}
+
     return {
         "name": name,
         "columns": [(c.name, c.kind in _NUMERIC) for c in columns] + [("read from", False)],
         "rows": [
             {
                 "id": row_id(name, number),
-                "cells": [
-                    *(_cell(c.kind, getattr(r, c.name)) for c in columns),
-                    _where(r, several),
-                ],
+                "cells": list(cells(number, r)),
             }
             for number, r in enumerate(rows)
         ],
+        "ids": ids,
         "total": total,
         "missing": _missing(rows),
     }

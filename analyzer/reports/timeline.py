@@ -2,7 +2,8 @@
 
 Invariant: a slice is one row of one table, named by it; time 0 is the crash as the row's own source
 states it, and what that is stands in :attr:`Timeline.zero`. A row without a time is counted, never
-placed; a bound is marked as one, never drawn as a duration.
+placed, except the step that was entered and never left: it is open from the last time before it. A
+bound is marked as one, never drawn as a duration. Each crash has a time axis of its own.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from .. import formatting as fmt
-from ..absence import first_present, is_absent
+from ..absence import is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
-from ..files import called
 from ..names import ntstatus
 from ..records import Records
-from ..tables import iso_time
+from .marks import Marks, marks
+from .timeline_clock import Clock
 
 MOST_EVENTS = 2000
 #: a viewer takes no more; a capture may hold millions
@@ -25,7 +26,7 @@ MOST_CALLS = 20_000
 _AROUND_NS = 60_000_000_000  # of a long trace, the events from a minute before the crash on
 
 OK, FAILED, OPEN, BOUND, UNKNOWN = "ok", "failed", "open", "bound", "unknown"
-RECORDED = "recorded"
+RECORDED, NOTED = "recorded", "noted"
 #: kind -> what a reader is told
 KINDS = {
     OK: "succeeded",
@@ -34,7 +35,10 @@ KINDS = {
     BOUND: "at most this long",
     UNKNOWN: "status not determined",
     RECORDED: "recorded",
+    NOTED: "a finding is about it",
 }
+#: what a finding turns into NOTED
+_PLAIN = (OK, UNKNOWN, RECORDED)
 
 
 class Slice(NamedTuple):
@@ -48,6 +52,15 @@ class Slice(NamedTuple):
     table: str
     row: int  #: 0-based row of its table
     detail: str
+    crash: int | None = None  #: number of the crash it is of, where there are crashes
+
+
+class Chart(NamedTuple):
+    """What has one time axis: all that is of one crash."""
+
+    title: str  #: "" where there is only one
+    zero: str
+    lanes: dict[str, list[Slice]]
 
 
 class Timeline(NamedTuple):
@@ -57,13 +70,31 @@ class Timeline(NamedTuple):
     zero: str  #: what time 0 is, in words
     untimed: dict[str, int]  #: table -> rows that have no time
     left_out: int = 0  #: events and calls not shown because there are too many
+    crashes: tuple[tuple[int, str, str], ...] = ()  #: number, title and time 0; the leading first
+
+    def charts(self) -> list[Chart]:
+        """A chart per crash, that of a dump that failed first; at last what is of none."""
+        found = []
+        for number, title, zero in self.crashes:
+            own = [s for s in self.slices if s.crash == number]
+            found.append((title, zero, own))
+        numbers = {number for number, _, _ in self.crashes}
+        rest = [s for s in self.slices if s.crash not in numbers]
+        found.append(("of no certain crash" if found else "", self.zero, rest))
+        found = [chart for chart in found if chart[2]]
+        is_alone = len(found) == 1
+        return [Chart("" if is_alone else title, zero, _by_lane(own)) for title, zero, own in found]
 
     def lanes(self) -> dict[str, list[Slice]]:
         """The slices of each lane, in the order of the crash story."""
-        found: dict[str, list[Slice]] = {}
-        for one in self.slices:
-            found.setdefault(one.lane, []).append(one)
-        return found
+        return _by_lane(self.slices)
+
+
+def _by_lane(slices: Iterable[Slice]) -> dict[str, list[Slice]]:
+    found: dict[str, list[Slice]] = {}
+    for one in slices:
+        found.setdefault(one.lane, []).append(one)
+    return found
 
 
 def stacked(slices: Iterable[Slice]) -> list[int]:
@@ -77,9 +108,11 @@ def stacked(slices: Iterable[Slice]) -> list[int]:
     return tracks
 
 
-def build(records: Records, events: int = MOST_EVENTS) -> Timeline:
+def build(records: Records, events: int = MOST_EVENTS, marked: Marks | None = None) -> Timeline:
     """The timeline of some records; at most ``events`` rows of the table events."""
-    clock = _Clock(records)
+    clock = Clock(records)
+    marked = marks(records) if marked is None else marked
+    noted = marked.noted
     slices: list[Slice] = []
     untimed: dict[str, int] = {}
     more = 0
@@ -88,6 +121,10 @@ def build(records: Records, events: int = MOST_EVENTS) -> Timeline:
         more += max(0, len(records[table]) - MOST_CALLS) if most else 0
         for row, record in enumerate(islice(records[table], most)):
             slice_ = place(record, row, clock)
+            if (table, row) in marked.hung:
+                slice_ = _hung(record, row, table, clock, slice_)
+            elif slice_ is not None and slice_.kind in _PLAIN and (table, row) in noted:
+                slice_ = slice_._replace(kind=NOTED)
             if slice_ is None:
                 untimed[table] = untimed.get(table, 0) + 1
             else:
@@ -95,65 +132,25 @@ def build(records: Records, events: int = MOST_EVENTS) -> Timeline:
     shown, left_out, without = _events(records, clock, events)
     if without:
         untimed["events"] = without
+    shown = [s._replace(kind=NOTED) if (s.table, s.row) in noted else s for s in shown]
     order = {lane: place for place, lane in enumerate(dict.fromkeys(s.lane for s in slices))}
     slices.sort(key=lambda s: (order[s.lane], s.start_ns, -s.end_ns))
-    return Timeline(slices + shown, clock.words(), untimed, left_out + more)
+    return Timeline(
+        slices + shown, clock.words(), untimed, left_out + more, tuple(clock.crashes(records))
+    )
 
 
-class _Clock:
-    """Time 0 of each source."""
-
-    def __init__(self, records: Records) -> None:
-        machines = records["machine"]
-        self._own: dict[str, int] = {}
-        for machine in machines:
-            if not is_absent(machine.system_time):
-                self._own.setdefault(machine.origin.source, machine.system_time)
-        self.crash = first_present(m.system_time for m in machines)
-        self._first: int | None = None
-        if self.crash is None:
-            times = [c.entry_time for c in records["callbacks"] if not is_absent(c.entry_time)]
-            times += [t for r in records["requests"] for t in (r.start, r.end) if not is_absent(t)]
-            times += [s.time for s in records["stages"] if not is_absent(s.time)]
-            if not times:
-                first = (e.time for e in islice(iter(records["events"]), 1))
-                times = [t for t in first if not is_absent(t)]
-            self._first = min(times, default=None)
-        self._several = len(records["sources"]) > 1
-
-    def lane(self, source: str, *parts: str) -> str:
-        name = " ".join(filter(None, parts))
-        if not self._several:
-            return name
-        return f"{fmt.clean(called(source), 40)}: {name}"
-
-    def at(self, source: str, time: Any) -> int | None:
-        """The time from the crash in ns; None when there is no time or nothing to compare with."""
-        if is_absent(time):
-            return None
-        zero = self._own.get(source, self.crash if self.crash is not None else self._first)
-        return None if zero is None else int(time - zero)
-
-    def words(self) -> str:
-        if len(set(self._own.values())) > 1:
-            return "the crash that each file is of"
-        if self.crash is not None:
-            return f"the crash, {iso_time(self.crash)}"
-        if self._first is not None:
-            return f"the first time that was recorded, {iso_time(self._first)}"
-        return "the moment the bugcheck began"
-
-
-def _stage(stage: Any, row: int, clock: _Clock) -> Slice | None:
-    source = stage.origin.source
+def _stage(stage: Any, row: int, clock: Clock) -> Slice | None:
+    source = stage.origin
     lane = clock.lane(source, "writing the dump")
     name = fmt.field(stage, "stage", "step")
     detail = fmt.fields(stage, "text")
     if isinstance(stage.elapsed_ms, int):
         start = stage.elapsed_ms * 1_000_000
+        clock.last_ms[source.source] = stage.elapsed_ms
         if stage.stage == "dump-start-upper-bound":
             lane = clock.lane(source, "until the dump log begins")
-            return Slice(lane, name, 0, start, BOUND, "stages", row, detail)
+            return Slice(lane, name, 0, start, BOUND, "stages", row, detail, clock.crash_of(source))
     else:
         at = clock.at(source, stage.time)
         if at is None:
@@ -161,16 +158,41 @@ def _stage(stage: Any, row: int, clock: _Clock) -> Slice | None:
         start = at
     length = stage.duration_ms * 1_000_000 if isinstance(stage.duration_ms, int) else 0
     kind = RECORDED if is_absent(stage.status) else _ntstatus(stage.status)
-    return Slice(lane, name, start, start + max(length, 0), kind, "stages", row, detail)
+    return Slice(
+        lane,
+        name,
+        start,
+        start + max(length, 0),
+        kind,
+        "stages",
+        row,
+        detail,
+        clock.crash_of(source),
+    )
 
 
-def _callback(call: Any, row: int, clock: _Clock) -> Slice | None:
-    source = call.origin.source
+def _hung(record: Any, row: int, table: str, clock: Clock, made: Slice | None) -> Slice | None:
+    """The step that was entered and never left: open from its time, or the last one before it."""
+    if made is not None:
+        detail = made.detail if made.kind == OPEN else f"{made.detail}, never left"
+        return made._replace(kind=OPEN, end_ns=made.start_ns, detail=detail)
+    since = clock.last_ms.get(record.origin.source)
+    if table != "stages" or since is None:
+        return None
+    lane = clock.lane(record.origin, "writing the dump")
+    name = fmt.fields(record, "driver") or fmt.field(record, "stage", "step")
+    detail = f"{fmt.fields(record, 'text')} The log ends here; entered {since} ms or later."
+    start = since * 1_000_000
+    return Slice(lane, name, start, start, OPEN, table, row, detail, clock.crash_of(record.origin))
+
+
+def _callback(call: Any, row: int, clock: Clock) -> Slice | None:
+    source = call.origin
     start = clock.at(source, call.entry_time)
     if start is None:
         return None
     cpu = "" if is_absent(call.processor) else f"(processor {call.processor})"
-    lane = clock.lane(source, fmt.field(call, "filter", "a filter"), cpu)
+    lane = clock.lane(source, fmt.field(call, "filter", "a filter"), cpu, time=call.entry_time)
     kind, length = _ntstatus(call.status), 0
     if not is_absent(call.duration_ns):
         length = call.duration_ns
@@ -183,11 +205,21 @@ def _callback(call: Any, row: int, clock: _Clock) -> Slice | None:
     status = fmt.code(call, "status")
     detail = ", ".join(filter(None, (took, f"returned {status}" if status else KINDS[UNKNOWN])))
     name = fmt.field(call, "callback", "callback")
-    return Slice(lane, name, start, start + max(length, 0), kind, "callbacks", row, detail)
+    return Slice(
+        lane,
+        name,
+        start,
+        start + max(length, 0),
+        kind,
+        "callbacks",
+        row,
+        detail,
+        clock.crash_of(source, call.entry_time),
+    )
 
 
-def _request(request: Any, row: int, clock: _Clock) -> Slice | None:
-    source = request.origin.source
+def _request(request: Any, row: int, clock: Clock) -> Slice | None:
+    source = request.origin
     start, end = clock.at(source, request.start), clock.at(source, request.end)
     if start is None and end is None:
         return None
@@ -205,10 +237,20 @@ def _request(request: Any, row: int, clock: _Clock) -> Slice | None:
         detail = f"took {fmt.duration(end - start)}"
     assert start is not None
     assert end is not None
-    lane = clock.lane(source, "storage requests")
+    lane = clock.lane(source, "storage requests", time=request.start)
     name = fmt.field(request, "operation", "request")
     detail = ", ".join(filter(None, (detail, status)))
-    return Slice(lane, name, start, max(start, end), kind, "requests", row, detail)
+    return Slice(
+        lane,
+        name,
+        start,
+        max(start, end),
+        kind,
+        "requests",
+        row,
+        detail,
+        clock.crash_of(source, request.start),
+    )
 
 
 def request_kind(request: Any) -> str:
@@ -229,7 +271,7 @@ def _ntstatus(status: Any) -> str:
     return FAILED if ntstatus.is_failure(int(status) & 0xFFFFFFFF) else OK
 
 
-def _events(records: Records, clock: _Clock, most: int) -> tuple[list[Slice], int, int]:
+def _events(records: Records, clock: Clock, most: int) -> tuple[list[Slice], int, int]:
     """The events to show, how many more there are, how many of those looked at have no time."""
     rows: Any = records["events"]
     total, skipped = len(rows), 0
@@ -245,14 +287,24 @@ def _events(records: Records, clock: _Clock, most: int) -> tuple[list[Slice], in
     return shown, max(0, total - looked_at), looked_at - len(shown)
 
 
-def _moments(rows: Iterable[Any], clock: _Clock, first: int) -> Iterator[Slice]:
+def _moments(rows: Iterable[Any], clock: Clock, first: int) -> Iterator[Slice]:
     for row, event in enumerate(rows, first):
-        at = clock.at(event.origin.source, event.time)
+        at = clock.at(event.origin, event.time)
         if at is None:
             continue
         cpu = "" if is_absent(event.processor) else f"(processor {event.processor})"
-        lane = clock.lane(event.origin.source, "events", cpu)
+        lane = clock.lane(event.origin, "events", cpu, time=event.time)
         provider = fmt.field(event, "provider", "unknown provider")
         name = fmt.field(event, "name", "") or f"event {fmt.field(event, 'event_id')}"
         detail = f"{provider}: {fmt.field(event, 'text', '')}"
-        yield Slice(lane, name, at, at, RECORDED, "events", row, fmt.clean(detail, 300))
+        yield Slice(
+            lane,
+            name,
+            at,
+            at,
+            RECORDED,
+            "events",
+            row,
+            fmt.clean(detail, 300),
+            clock.crash_of(event.origin, event.time),
+        )
