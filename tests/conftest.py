@@ -52,6 +52,8 @@ def make(record_type: Any, **fields: Any) -> Any:
     """A record with the given fields; the others are None, the origin a dump's header."""
     values = dict.fromkeys(record_type._fields)
     values["origin"] = Origin("machine.dmp", "header field")
+    if "facts" in values:
+        values["facts"] = {}
     return record_type(**{**values, **fields})
 
 

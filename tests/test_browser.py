@@ -99,15 +99,15 @@ def test_pages_fit_the_window(view: View, name: str, scheme: str, width: int) ->
 def test_evidence_lands_on_the_cell(view: View) -> None:
     """From the answer to the evidence to the cell: opened, marked, focused, in sight, uncovered."""
     view.open(worst(), width=800)
-    (entry,) = [x for x in view.all("#a-problems article") if "makes no sense" in x.text]
+    (entry,) = [x for x in view.all("#a-problems article") if "given no device" in x.text]
     view.click(entry.find_element("css selector", ".more a"))
-    wanted = "r-extensions-1-bytes_per_sector"
+    wanted = "r-extensions-1-device_object"
     link = view.one(f"#findings a[href='#{wanted}']")
     assert link.is_displayed()
     view.click(link)
     cell = view.one(f"#{wanted}")
     assert cell.is_displayed()
-    assert cell.text == "513"
+    assert cell.text == "0x0000000000000000"
     assert "found" in cell.get_attribute("class")
     assert view.js("document.activeElement.id") == wanted
     box = view.js(f"document.getElementById('{wanted}').getBoundingClientRect().toJSON()")

@@ -92,7 +92,9 @@ def at_place(origin: Any, places: dict[Any, Any]) -> list[tuple[str, int, Any]]:
     """The rows that were read where an origin says."""
     if origin is None:
         return []
-    found = next((places[key] for key in _keys(origin) if key in places), [])
+    found: list[tuple[str, int, Any]] = next(
+        (places[key] for key in _keys(origin) if key in places), []
+    )
     is_place = not is_absent(origin.address) or not is_absent(origin.file_offset)
     return found if is_place or len(found) == 1 else []
 

@@ -36,6 +36,7 @@ from .timeline_clock import leading
 
 MOST_EVENTS = 300  # a trace must not crowd the page
 MOST_FINDINGS = 500
+MOST_CHARTS = 12
 MOST_CALLS = 100  # lines of a filter's calls that are alike
 _NUMERIC = ("Number", "Duration", "Real")
 
@@ -91,17 +92,18 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
         yield "crash", f"{numbers[0]} of {len(index.by_number)}"
         machines = [m for m in records["machine"] if index.of(m.origin) in numbers]
     else:
-        machines = records["machine"]
+        machines = list(records["machine"])
     coded = next((row for row in rows if not is_absent(row.bugcheck)), None)
 
     def known(name: str) -> Any:
         return first_present(getattr(m, name) for m in machines)
 
-    code, name = known("bugcheck"), known("bugcheck_name") or ""
+    code, title = known("bugcheck"), known("bugcheck_name") or ""
     if code is None and coded is not None:  # an event alone tells it
-        code, name = coded.bugcheck, "" if is_absent(coded.bugcheck_name) else coded.bugcheck_name
+        code = coded.bugcheck
+        title = "" if is_absent(coded.bugcheck_name) else coded.bugcheck_name
     if code is not None:  # a code without a name has itself there
-        yield "bugcheck", f"0x{code:X}" + ("" if name[:2] in ("", "0x") else f" {clean(name)}")
+        yield "bugcheck", f"0x{code:X}" + ("" if title[:2] in ("", "0x") else f" {clean(title)}")
     shown = {"system_time": "crash time", "build": "Windows build", "architecture": "architecture"}
     shown.update(processors="processors", dump_type_name="dump type")
     for name, label in shown.items():
@@ -119,8 +121,10 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
 def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
     """Charts of lanes of items for the script."""
     told = timeline.build(records, MOST_ROWS, marked)
-    charts = [
-        {"title": one.title, "zero": one.zero, "lanes": _lanes(one.lanes)} for one in told.charts()
+    every = told.charts()
+    charts: list[dict[str, Any]] = [
+        {"title": one.title, "zero": one.zero, "lanes": _lanes(one.lanes)}
+        for one in every[:MOST_CHARTS]
     ]
     lanes = [lane for chart in charts for lane in chart["lanes"]]
     kinds = {item[3] for lane in lanes for item in lane["items"]}
@@ -128,6 +132,8 @@ def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
     notes = [f"Without a time and so not shown: {fmt.listed(missing)}."] if missing else []
     cut = sum(lane["all"] - len(lane["items"]) for lane in lanes) + told.left_out
     notes += [f"{cut} more are not shown."] if cut else []
+    left = len(every) - len(charts)
+    notes += [f"{fmt.counted(left, 'more time axis')} not shown."] if left else []
     return {
         "charts": charts,
         "notes": notes,

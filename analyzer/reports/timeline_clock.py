@@ -52,9 +52,10 @@ class Clock:
 
     def _time(self, number: int) -> int | None:
         """When a crash was; else the first time that was logged after it."""
-        rows = [r for r in self._index.by_number[number] if isinstance(r.time, int)]
-        exact = [r.time for r in rows if not str(r.tells).startswith("event ")]
-        return min(exact or [r.time for r in rows], default=None)
+        rows = self._index.by_number[number]
+        times = [(r.time, str(r.tells)) for r in rows if isinstance(r.time, int)]
+        exact = [time for time, tells in times if not tells.startswith("event ")]
+        return min(exact or [time for time, _ in times], default=None)
 
     def crash_of(self, origin: Any, time: Any = None) -> int | None:
         """The crash that a row is of; that of an event is the one nearest to it in time."""
