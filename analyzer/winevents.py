@@ -184,11 +184,11 @@ def _dirty(event: RawEvent) -> Decoded:
         if isinstance(pressed, int):
             words[-1] += f" at {utc(pressed)}"
             if isinstance(event.time, int) and 0 <= event.time - pressed < 86400 * _SECOND:
-                words[-1] += f", {(event.time - pressed) // _SECOND} s before this event"
+                words[-1] += f", {_ago(event.time - pressed)} before this event"
     sleep = _named(event).get("SleepInProgress", "")  # "false" and "true" in older versions
     in_sleep = bool(number_of(sleep)) or sleep.lower() == "true"
     if in_sleep:
-        words.append("during a sleep transition")
+        words.append("this was during a sleep transition")
     status = values.get("BootAppStatus")
     if status:
         words.append(f"BootAppStatus {status & 0xFFFFFFFF:#010x} {ntstatus.name(status)}")
@@ -197,6 +197,15 @@ def _dirty(event: RawEvent) -> Decoded:
         "; ".join(words), bugcheck=bugcheck, happened=happened, is_power_button=is_pressed,
         in_sleep=in_sleep,
     )  # fmt: skip
+
+
+def _ago(ns: int) -> str:
+    """A number of seconds, minutes or hours, of which a reader sees the size at once."""
+    seconds = ns // _SECOND
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 _TRUE = ("true", "1")

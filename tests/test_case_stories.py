@@ -148,7 +148,7 @@ TOLD = {
         ("event-dump-failed", "log-unfinished"),
     ),
     "hibernation-fallback": Told(
-        "System.xml tells of no crash.",
+        "System.xml shows no crash.",
         (
             "registered veracrypt.sys",
             (
@@ -339,8 +339,8 @@ def test_dump_and_log_of_one_crash_are_certain(tmp_path: Path) -> None:
         (
             "full.log",
             (
-                "The machine crashed with {}; nothing given says whether a dump was written "
-                "(full.log does not show how the dump ended)."
+                "The machine crashed with {}; whether a dump was written is not known: "
+                "full.log does not show how the dump ended."
             ),
         ),
     ],
@@ -474,8 +474,9 @@ def test_a_guess_is_called_one(tmp_path: Path) -> None:
     case = opened(tmp_path, {"a.log": log_of(CRASH), "e.xml": events.xml()})
     (row,) = [row for row in case.records["crashes"] if row.tells == "event 161"]
     assert (row.crash, row.origin.confidence) == (1, "guess")
-    assert "That event 161 of e.xml is of this crash is a guess: logged 7 hours after" in " ".join(
-        sentences(case.records)
+    assert (
+        "That event 161 of e.xml belongs to this crash is a guess: logged 7 hours after"
+        in " ".join(sentences(case.records))
     )
 
 
@@ -518,8 +519,8 @@ def test_a_restart_without_a_bugcheck_is_no_crash(tmp_path: Path) -> None:
     events = generator_cases.EventLog().power("2026-03-01T18:00:00", None)
     assert crashes_of(tmp_path, {"e.xml": events.xml()}) == []
     assert sentences(opened(tmp_path, {"e.xml": events.xml()}).records)[0] == (
-        "e.xml tells of 1 restart without a shutdown, the last before 2026-03-01 18:00:00 UTC, and "
-        "of no bugcheck: a crash that left nothing, a hang, a reset or a power loss."
+        "e.xml reports 1 restart without a shutdown, the last before 2026-03-01 18:00:00 UTC, and "
+        "no bugcheck: a crash that left nothing, a hang, a reset or a power loss."
     )
 
 

@@ -17,7 +17,7 @@ from analyzer.tables import evidence_lines
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        ("crash", "has 2 modules taken for a filter, but crashdmp's list has 1 filter."),
+        ("crash", "has 2 filter modules, but crashdmp's list has 1 filter."),
         ("hibernation", None),
     ],
 )

@@ -269,7 +269,9 @@ def test_calls_of_a_capture_are_told_as_those_of_the_capture(case: Any) -> None:
     """A capture without a bugcheck beside a dump: whose calls are told, and that it may differ."""
     said = case(MEMORY__DMP=DUMP, run__jsonl=traces.capture(9), DumpStack__log=LOG).answer
     assert "Dump_Start of each was likely called" in said
-    assert "run.jsonl names no bugcheck, so its calls are of no certain crash." in said
+    assert (
+        "run.jsonl names no bugcheck, so it is not certain which crash its calls belong to." in said
+    )
     of_crash, _, of_none = said.partition("Of no certain crash")
     assert "STATUS_SUCCESS" not in of_crash
     assert "dump_dumpfve.sys called STATUS_SUCCESS" in of_none
@@ -297,7 +299,7 @@ def test_a_dump_that_was_given_is_not_said_to_be_missing(case: Any) -> None:
     said = case(MEMORY__DMP=dump, CrashControl__reg=cases.registry(["dumpfve.sys"])).answer
     assert "a bitmap kernel dump was written, but its memory is encrypted." in said
     assert "the dump, if there is one" not in said
-    assert "the state of each filter and its FILTER_EXTENSION" in said
+    assert "the state of each filter or its FILTER_EXTENSION" in said
 
 
 def test_a_minidump_leaves_the_memory_dump_to_be_collected(case: Any) -> None:
@@ -306,7 +308,7 @@ def test_a_minidump_leaves_the_memory_dump_to_be_collected(case: Any) -> None:
     registry = cases.registry(["dumpfve.sys", "acmeflt.sys"], "acmeflt")
     files = {"mini__dmp": MINIDUMP, "DumpStack__log": log, "c__reg": registry}
     said = case(**files, System__xml=events().xml()).answer
-    assert "the state of each filter and its FILTER_EXTENSION" in said
+    assert "the state of each filter or its FILTER_EXTENSION" in said
     assert "MEMORY.DMP, if there is one" in said
 
 
@@ -433,7 +435,7 @@ def test_a_live_dump_among_the_files_is_named_as_that(case: Any) -> None:
     """It is not passed over in silence, and not taken for the crash."""
     dump, _ = cases.dump("live-dump")
     said = case(live__dmp=dump, System__xml=events().xml()).answer
-    assert "live.dmp was taken of a running system, so it tells of no crash." in said
+    assert "live.dmp was taken of a running system, so it shows no crash." in said
 
 
 def test_two_logs_of_two_starts_are_not_one_crash(case: Any) -> None:

@@ -324,6 +324,9 @@ def test_a_dump_has_one_verdict_alone_and_beside_others(
         dump.write_bytes(fault("minidump-26100-header-last-line.dmp").read_bytes())
     _, alone = analyze(capsys, dump)
     _, beside = analyze(capsys, dump, fault("crash-control-small-dump.reg"))
-    assert "was written" not in alone["said"]
-    assert "left no complete dump" in alone["said"]
-    assert "left no complete dump" in beside["said"]
+    verdict = "left no complete dump"
+    if at != "writer":  # the last line alone does not prove that something is missing
+        verdict = "so whether it was written whole is open"
+    for said in (alone["said"], beside["said"]):
+        assert "dump was written" not in said
+        assert verdict in said

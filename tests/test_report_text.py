@@ -87,7 +87,7 @@ def test_a_reconstructed_extension_is_marked(handmade: Records) -> None:
     )
     report = Case(handmade).report(details=True)
     assert "reconstructed, not read: dump stack context" in report
-    assert "A reconstructed FILTER_EXTENSION is what the stack would give" in report
+    assert "A reconstructed FILTER_EXTENSION is what the stack would pass" in report
 
 
 def test_an_extension_without_a_filter_node_is_shown(handmade: Records) -> None:
@@ -169,7 +169,7 @@ def test_colour_only_when_asked_for(handmade: Records) -> None:
 def test_an_empty_case_has_an_answer_only() -> None:
     """Without rows there are no empty sections."""
     report = Case(Records()).report()
-    assert report.startswith("Nothing in this input tells of a crash")
+    assert report.startswith("This input shows no crash")
     assert report.count("\n\n") == 1
 
 

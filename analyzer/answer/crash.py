@@ -20,6 +20,7 @@ _BUT = {
     "dump-file-cut": "the file is cut short",
     "triage-marker-missing": "the end of the file is missing or damaged",
     "dump-encrypted": "its memory is encrypted",
+    "dump-ended-early": "its header does not say that writing it was completed",
     "writer-status-failed": "its writer reports a failure",
 }
 _CUT = ("dump-file-cut", "triage-marker-missing")
@@ -29,7 +30,7 @@ _EVENTS = {
     "event 161": "event 161 says that creating the dump failed",
     "event 162": "event 162 says that the dump was created",
     "event 163": "event 163 says that a dump callback raised an exception",
-    "event 41": "event 41 tells of a restart without a shutdown",
+    "event 41": "event 41 reports a restart without a shutdown",
 }
 
 
@@ -45,7 +46,7 @@ def line(index: Index, number: int, names: Mapping[str, str]) -> str:
     files = fmt.listed(list(dict.fromkeys(names[row.origin.source] for row in rows))[:4])
     words = {WRITTEN: "dump written", SMALLER: "smaller dump written", FAILED: "dump failed"}
     outcomes = dict.fromkeys(words[str(row.outcome)] for row in rows if row.outcome)
-    outcome = " / ".join(outcomes) or "dump not told of"
+    outcome = " / ".join(outcomes) or "no word of its dump"
     return f"crash {number}: {when(rows) or 'time unknown'}, {bugcheck(rows)}: {outcome} ({files})"
 
 
@@ -134,7 +135,7 @@ def _outcome(records: Records, index: Index, number: int, names: Mapping[str, st
             f"(event 45 in {where})"
         )
     pieces = list(dict.fromkeys(_piece(records, row, names) for row in rows[:2]))
-    return f"; nothing given says whether a dump was written ({fmt.listed(pieces)})"
+    return f"; whether a dump was written is not known: {fmt.listed(pieces)}"
 
 
 def _written(records: Records, good: Sequence[Crash], names: Mapping[str, str]) -> str:
@@ -188,9 +189,18 @@ def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
     if row.tells == "event 1001":
         text = "event 1001 says that a dump was saved" if row.outcome else "event 1001 names it"
     if text is None:
-        text = f"{row.tells} names it" if str(row.tells).startswith("event") else str(row.tells)
-        return f"{source}: {fmt.clean(text, 80)}"
+        if not str(row.tells).startswith("event"):
+            return _debugger_piece(row, source)
+        return f"{source}: {fmt.clean(row.tells, 60)} names it"
     return f"{text} ({source})"
+
+
+def _debugger_piece(row: Crash, source: str) -> str:
+    if row.outcome == FAILED:
+        return f"by {source}, the dump's own header says that writing it failed"
+    if row.outcome in (WRITTEN, SMALLER):
+        return f"by {source}, the dump's own header says that it was completed"
+    return f"{source} ({fmt.clean(row.tells, 40)}) does not say"
 
 
 def _log_piece(records: Records, row: Crash, source: str) -> str:

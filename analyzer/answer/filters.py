@@ -61,6 +61,7 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
     """One row per filter and crash: in call order, the newest crash first."""
     found = _collect(records, index)
     faults = _faults(records, index)
+    holed = {f.origin.source for f in records["findings"] if f.rule == "capture-calls-missing"}
     bounds = _bounds(records, index)
     last = -1
     rows = []
@@ -69,7 +70,7 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
         rows.append((crash, stack != "crash", _order(one), name, one))
     rows.sort(key=lambda row: (-(row[0] or 0), row[1], row[2]))
     return [
-        _verdict(one, faults.get((crash, name), []), bounds.get(crash), records)
+        _verdict(one, faults.get((crash, name), []), bounds.get(crash), records, holed)
         for crash, _, _, name, one in rows[:MOST_FILTERS]
     ]
 
@@ -176,7 +177,9 @@ def _bounds(records: Records, index: Index) -> dict[int | None, Any]:
 # -- one verdict -------------------------------------------------------------------------------
 
 
-def _verdict(one: Rows, faults: list[Finding], bound: Any, records: Records) -> FilterVerdict:
+def _verdict(
+    one: Rows, faults: list[Finding], bound: Any, records: Records, holed: Container[str]
+) -> FilterVerdict:
     name = _name(one)
     driver = drivers.known(name)
     is_filter = driver is not None and driver.role == drivers.FILTER
@@ -197,7 +200,7 @@ def _verdict(one: Rows, faults: list[Finding], bound: Any, records: Records) -> 
         encrypts=_encrypts(driver if is_filter else None, state),
         extension=in_one_line(one.extensions),
         faults=_titles(faults),
-        remarks=tuple(_remarks(one)),
+        remarks=tuple(_remarks(one, holed)),
     )
 
 
@@ -248,7 +251,7 @@ def _encrypts(driver: Any, state: str) -> str:
         return "does not encrypt"
     if state == _SWITCHED_OFF:
         return "encrypted nothing once it was switched off"
-    return "encrypts encrypted volumes"
+    return "encrypts if the volume is"
 
 
 def _start(one: Rows, bound: Any, live: Container[str]) -> tuple[str, str, str, str]:
@@ -331,8 +334,11 @@ def _titles(faults: Iterable[Finding]) -> tuple[str, ...]:
     return tuple(RULES[rule].title for rule in rules if rule in RULES)
 
 
-def _remarks(one: Rows) -> Iterator[str]:
-    """Calls of the other callbacks where a session or trace saw them; a failure that was kept."""
+def _remarks(one: Rows, holed: Container[str]) -> Iterator[str]:
+    """Calls of the other callbacks where a session or trace saw them; a failure that was kept.
+
+    ``holed``: sources that lack calls, so that what is counted in them are the least there were.
+    """
     others = [p for p in one.calls if p[1].callback != "Dump_Start" and p[1].was_called == "yes"]
     by_callback: dict[str, list[Any]] = {}
     for line in grouped(others):
@@ -341,7 +347,8 @@ def _remarks(one: Rows) -> Iterator[str]:
         count = sum(line.calls for line in lines)
         took = span_of(call for _, call in others if call.callback == callback)
         status = _statuses(lines) or "no return seen"
-        text = f"{callback}: {fmt.counted(count, 'call')}, {status}"
+        least = "at least " if any(r.first.origin.source in holed for r in lines) else ""
+        text = f"{callback}: {least}{fmt.counted(count, 'call')}, {status}"
         yield text + (f", {took}" if took else "")
     for processor in one.processors:
         if processor.callback != "Dump_Start" and not is_absent(processor.callback):

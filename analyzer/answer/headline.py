@@ -35,13 +35,17 @@ _MOST = 2  #: sentences
 _GOOD = (WRITTEN, SMALLER)
 #: where no crash is named, what the sources say instead: rule -> what it is called
 _INSTEAD = {
-    "event-power-button": "Why there is no dump",
+    "event-power-button": "Probably why there is no dump",
     "event-resume-failed": "",
     "event-log-other-channel": "",
     "event-log-incomplete": "Events are missing, so nothing follows from their absence",
     "event-log-damaged": "Events are missing, so nothing follows from their absence",
 }
-_NOTHING = "Nothing in this input tells of a crash, a dump or a crash dump filter."
+#: findings by which a list of modules is not known to be whole
+_INCOMPLETE = {"modules-incomplete", "dump-stack-missing", "log-modules-partial"}
+#: what a call that was seen is blamed for, the worst first
+_OF_CALLS = ("callback-never-returned", "filter-callback-failed", "callback-slower-than-baseline")
+_NOTHING = "This input shows no crash, no dump and no crash dump filter."
 
 
 def headline(
@@ -81,9 +85,23 @@ def _main(
         yield from _no_crash(records, culprits, names)
     seen = observed.calls(records, index, names)
     yield from seen
+    if seen and not numbers:
+        yield from _worst(records)
     if not seen:
         newest = [f for f in filters if f.crash == (numbers[-1] if numbers else None)]
-        yield from _filters(records, newest)
+        if numbers or any(not f.position.startswith("registered") for f in newest):
+            yield from _filters(records, newest)  # else the settings have named them
+        elif not newest:
+            yield from _none(records)
+
+
+def _worst(records: Records) -> Iterator[str]:
+    """What is most wrong with the calls that were seen, besides the status of Dump_Start."""
+    for rule in _OF_CALLS:
+        for finding in records["findings"]:
+            if finding.rule == rule and finding.facts.get("callback") != "Dump_Start":
+                yield fmt.sentence(finding.text, 500)
+                return
 
 
 def _blame(culprit: Culprit) -> str:
@@ -147,9 +165,9 @@ def _no_crash(
         return
     logs = [names[str(s.path)] for s in records["sources"] if s.kind in EVENT_LOGS]
     if logs:
-        yield f"{fmt.listed(logs[:3])} {'tells' if len(logs) == 1 else 'tell'} of no crash."
+        yield f"{fmt.listed(logs[:3])} {'shows' if len(logs) == 1 else 'show'} no crash."
     if LOG in kinds:
-        yield "The dump log holds no crash."
+        yield "The dump log shows no crash."
     if culprits:
         yield _blame(culprits[0])
     if kinds & set(REGISTRIES):
@@ -163,7 +181,9 @@ def _instead(records: Records) -> Iterator[str]:
     newest = {str(f.rule): f for f in records["findings"]}
     for rule, role in _INSTEAD.items():
         if rule in newest:
-            text = fmt.sentence(newest[rule].text, 500)
+            # of a log of another channel the second sentence says what that means
+            whole = rule == "event-log-other-channel"
+            text = fmt.clean(newest[rule].text) if whole else fmt.sentence(newest[rule].text, 500)
             yield f"{role}: {_lower(text)}" if role else text
 
 
@@ -176,7 +196,7 @@ def _snapshot(source: Any, machine: Any) -> str:
     title = fmt.field(machine, "bugcheck_name", "")
     named = f" ({title})" if title and not title.startswith("0x") else ""
     begun = f"taken after bugcheck 0x{machine.bugcheck:X}{named} had begun"
-    return f"{taken}, {begun}; it does not show whether a dump was written after that."
+    return f"{taken}, {begun}; it does not show whether a dump was written later."
 
 
 def _restarts(records: Records, names: Mapping[str, str]) -> str:
@@ -187,10 +207,12 @@ def _restarts(records: Records, names: Mapping[str, str]) -> str:
         if found:
             times = [e.time for e in found if isinstance(e.time, int)]
             last = f", the last before {fmt.moment(max(times))}" if times else ""
-            where = fmt.listed(dict.fromkeys(names[e.origin.source] for e in found))
+            places = dict.fromkeys(names[e.origin.source] for e in found)
+            where = fmt.listed(places)
             return (
-                f"{where} tells of {fmt.counted(len(found), 'restart')} without a shutdown{last}, "
-                "and of no bugcheck: a crash that left nothing, a hang, a reset or a power loss."
+                f"{where} {'reports' if len(places) == 1 else 'report'} "
+                f"{fmt.counted(len(found), 'restart')} without a shutdown{last}, and no bugcheck: "
+                "a crash that left nothing, a hang, a reset or a power loss."
             )
     return ""
 
@@ -265,7 +287,7 @@ def _ran(of_crash: Sequence[FilterVerdict]) -> str:
     verb = "was" if count == 1 else "were"
     text = f"{noun} {who} {verb} {'on' if states == {'on'} else 'loaded'}"
     if is_loaded:
-        guess = "" if all(f.product for f in of_crash) else ", taken for dump filters"
+        guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
         guess = guess[:-1] if guess and count == 1 else guess
         text = f"By its list of modules, the dump stack held {who}{guess}"
     started = {f.dump_start for f in of_crash}
@@ -279,7 +301,7 @@ def _ran(of_crash: Sequence[FilterVerdict]) -> str:
 
 def _none(records: Records) -> Iterator[str]:
     modules = [m for m in records["modules"] if m.stack != "hibernation" and m.loaded is not False]
-    broken = {f.rule for f in records["findings"]} & {"modules-incomplete", "dump-stack-missing"}
+    broken = {f.rule for f in records["findings"]} & _INCOMPLETE
     if modules and not broken:
         nt = any(m.role == drivers.KERNEL for m in modules)
         which = "loaded modules" if nt else "modules that are listed"

@@ -65,16 +65,24 @@ def unknown(records: Records) -> str:
     starts = [c for c in records["callbacks"] if c.callback == "Dump_Start"]
     tells_status = any(not is_absent(c.status) for c in starts)
     if not tells_status and not any(map(is_timed, starts)):
-        points.append("what Dump_Start returned and how long it took")
+        points += ["what Dump_Start returned", "how long it took"]
     elif not any(map(is_timed, starts)):
         points.append("how long Dump_Start took")
     elif not tells_status:
         points.append("what Dump_Start returned")
-    if not has_nodes(records) and not kinds <= {*_WATCHED, "etl"}:
-        points.append("the state of each filter and its FILTER_EXTENSION")
-    if kinds <= {*_WATCHED, "etl"}:
+    if not kinds <= {*_WATCHED, "etl"}:
+        points += _unread(records)
+    elif not any(row.outcome for row in records["crashes"]):
         points.append("whether a dump was written")
-    return f"Not to be known from this: {fmt.listed(points)}; see {PAGE}." if points else ""
+    return f"This input does not show {fmt.listed(points, 'or')}; see {PAGE}." if points else ""
+
+
+def _unread(records: Records) -> Iterator[str]:
+    """What a filter's node and extension would tell, where neither was read."""
+    if not any(not is_absent(f.is_disabled) for f in records["filters"]):
+        yield "the state of each filter"
+    if not any(e.is_reconstructed is not True for e in records["extensions"]):
+        yield "its FILTER_EXTENSION"
 
 
 def kinds_of(records: Records) -> set[Any]:

@@ -29,7 +29,7 @@ def remarks(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
     read = {plain_name(e.filter) for e in records["extensions"] if e.is_reconstructed is not True}
     made = [e for e in records["extensions"] if e.is_reconstructed is True]
     if any(plain_name(e.filter) not in read for e in made):
-        yield "A reconstructed FILTER_EXTENSION is what the stack would give, not what it gave."
+        yield "A reconstructed FILTER_EXTENSION is what the stack would pass, not what it passed."
 
 
 def _maybe_one(index: Index) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _guesses(index: Index, names: Mapping[str, str]) -> Iterator[str]:
             if row.origin.confidence == "guess" and row.outcome is not None and len(rows) > 1:
                 what = f"{row.tells} of {names.get(row.origin.source, '')}"
                 which = "this crash" if len(index.by_number) == 1 else f"crash {number}"
-                yield f"That {what} is of {which} is a guess: {fmt.clean(row.why)}."
+                yield f"That {what} belongs to {which} is a guess: {fmt.clean(row.why)}."
 
 
 def _beside(records: Records, index: Index, names: Mapping[str, str]) -> Iterator[str]:
@@ -70,12 +70,15 @@ def _beside(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
         if source.path in bound or is_absent(source.kind):
             continue
         if source.kind == SNAPSHOT or (source.kind == DUMP and source.path in live):
-            yield f"{name} was taken of a running system, so it tells of no crash."
+            yield f"{name} was taken of a running system, so it shows no crash."
     calls = dict.fromkeys(
         c.origin.source for c in records["callbacks"] if c.origin.source not in bound | live
     )
     for path in list(calls)[:_MOST]:
-        yield f"{names.get(path, '')} names no bugcheck, so its calls are of no certain crash."
+        yield (
+            f"{names.get(path, '')} names no bugcheck, so it is not certain which crash its calls "
+            "belong to."
+        )
 
 
 def _bounds(records: Records, names: Mapping[str, str]) -> Iterator[str]:
@@ -87,6 +90,6 @@ def _bounds(records: Records, names: Mapping[str, str]) -> Iterator[str]:
         where = names.get(stage.origin.source, "the dump log")
         yield (
             f"By {where}, Dump_Start of every loaded filter had likely returned within {longest} "
-            "of the bugcheck, all of them together with the screen, triage data and the dump port "
+            "of the bugcheck; that time also covers the screen, triage data and the dump port "
             "driver."
         )

@@ -77,11 +77,11 @@ def _pieces(records: Records) -> Iterator[Piece]:
 
 
 def _of_dump(row: Machine, told: set[str]) -> Piece:
-    is_unknown = told.intersection((*_CUT, "dump-not-by-windows"))
+    is_unknown = told.intersection((*_CUT, "dump-not-by-windows", "dump-ended-early"))
     outcome: str | None = None if is_unknown else WRITTEN
     status = known(row.writer_status)
     is_failed = status is not None and ntstatus.is_failure(status)
-    if is_failed or "dump-ended-early" in told:
+    if is_failed:
         outcome = FAILED  # Windows itself says so in the header
     elif outcome and (known(row.attributes) or 0) & 0x4:  # InsufficientDumpfileSize
         outcome = SMALLER

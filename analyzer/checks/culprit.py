@@ -52,7 +52,7 @@ _RANKED: dict[str, str] = {
     "case-leftover-filter": "What should be cleared up",
     "case-filter-not-loaded": "What is odd",
     "case-filter-not-registered": "What is odd",
-    "event-power-button": "Why there is no dump",
+    "event-power-button": "Probably why there is no dump",
     "event-resume-failed": _WRONG,
     "registry-dump-disabled": "What should be switched on",
     "registry-page-file-too-small": "What should be enlarged",

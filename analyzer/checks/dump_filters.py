@@ -64,10 +64,10 @@ def _counts(seen: Seen) -> Iterator[Anomaly]:
             for row in seen["modules"]
             if row.loaded and row.role == drivers.FILTER and row.stack == stack
         ]
-        if rows and len(modules) not in {row.ring_count for row in rows}:
+        if rows and seen["modules"] and len(modules) not in {row.ring_count for row in rows}:
             listed = rows[0].ring_count
             text = (
-                f"The {stack} stack has {_count(len(modules), 'module')} taken for a filter, but "
+                f"The {stack} stack has {_count(len(modules), 'filter module')}, but "
                 f"crashdmp's list has {_count(listed, 'filter')}."
             )
             evidence = [piece for row in modules for piece in evidence_of(row, "name")]
@@ -208,7 +208,7 @@ def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) ->
     if why:
         text += f" This is known to be harmless: {why}."
     wrong = wrong_fields(*(field for field in fields if field.endswith("status")))
-    return broken(rule, text, record, about(record), *fields, **wrong)
+    return broken(rule, text, record, about(record), *fields, **wrong, callback=known(callback))
 
 
 def callback_named(seen: Seen, row: Filter) -> Any:

@@ -14,7 +14,7 @@ _REMOVE = (
 )
 #: a dedicated file that is large enough, on a machine with up to 32 GB
 DEDICATED = (
-    rf"reg add {CONTROL} /v DedicatedDumpFile /t REG_SZ /d C:\dedicated.dmp /f && reg add "
+    rf"reg add {CONTROL} /v DedicatedDumpFile /t REG_SZ /d C:\dedicated.dmp /f, then reg add "
     f"{CONTROL} /v DumpFileSize /t REG_DWORD /d 33792 /f"
 )
 
@@ -77,7 +77,7 @@ _FILTERS = (
         "Kernel-Dump event 7 says that the stack for hibernation failed, and another event or "
         "source speaks of the dump filters.",
         "Windows loads the same filters for hibernation and fast startup; when that fails it "
-        "shuts down or goes back to the lock screen. This is no crash.",
+        "shuts down or goes back to the lock screen. This is not a crash.",
         "Look up the status in the finding. Check the entries of DumpFilters besides dumpfve.sys, "
         "and try without them.",
     ),

@@ -89,7 +89,7 @@ CRASH = (
     Rule(
         "dump-ended-early",
         "warning",
-        "The header keeps another last line than that of a success",
+        "The dump's header does not say that writing it was completed",
         "Windows 11 puts the last line of DumpStack.log into the header of the dump. It is not "
         "'Dump completed successfully.'.",
         "The line says how far writing the dump came.",

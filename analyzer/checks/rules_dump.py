@@ -203,7 +203,7 @@ _EXTENSION = (
     Rule(
         "extension-device-null",
         "error",
-        "A filter is given no device",
+        "A filter was given no device",
         "DeviceObject in FILTER_EXTENSION is NULL.",
         "A filter that uses the device of the dump volume fails or crashes in Dump_Start.",
         "Check how the dump volume was set up: DedicatedDumpFile, volmgr events 45 to 49.",
@@ -222,7 +222,7 @@ _EXTENSION = (
         "extension-disk-size-invalid",
         "error",
         "The disk size given to a filter makes no sense",
-        "DiskSize is 0, is smaller than its own geometry, or is no multiple of the sector size.",
+        "DiskSize is 0, is smaller than its own geometry, or is not a multiple of the sector size.",
         "A filter may reject writes as outside the disk, or compute wrong places.",
         "Compare with the size the disk reports on the running system. A wrong value comes "
         "from the storage driver, or the memory was overwritten.",
@@ -263,7 +263,7 @@ _RANGES = (
         "error",
         "A filter's FILTER_INITIALIZATION_DATA holds a value that cannot be",
         "A version other than 1.0 or 2.0, more pages per write than any filter takes, or flags "
-        "that are no flags.",
+        "that are not flags.",
         "crashdmp works with these values. The filter's DriverEntry wrote something else into the "
         "structure, or the memory was overwritten.",
         "Look at the whole structure in memory and at what lies around it.",
@@ -272,8 +272,8 @@ _RANGES = (
         "extension-value-impossible",
         "error",
         "A FILTER_EXTENSION holds a value that cannot be",
-        "The device is no address of the kernel, or media type, geometry, partition style or flags "
-        "are outside what their types allow.",
+        "The device is not an address of the kernel, or media type, geometry, partition style or "
+        "flags are outside what their types allow.",
         "The filter is given a wrong picture of the disk: it may refuse to work, or write to the "
         "wrong place.",
         "Compare with the extension of the other filters, which should be alike, and look for "

@@ -148,7 +148,7 @@ FILE = (
         "info",
         "The dump was written with filtered pages",
         "The header attribute FilterDumpFile is set.",
-        "Some pages were left out on purpose (active dump); their lack is no damage. The "
+        "Some pages were left out on purpose (active dump); their absence is not damage. The "
         "attribute does not speak of crash dump filter drivers.",
         "Nothing. Set a complete dump if the missing pages are needed.",
     ),

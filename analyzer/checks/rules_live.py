@@ -160,7 +160,7 @@ _CAPTURE = (
         "capture-damaged",
         "warning",
         "Lines of the capture are damaged",
-        "Some lines are no facts, or contradict those before them. They were passed over.",
+        "Some lines are not facts, or contradict those before them. They were passed over.",
         "Calls may be missing.",
         "Copy the file again.",
     ),

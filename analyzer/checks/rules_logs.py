@@ -221,12 +221,12 @@ _EVENT = (
     Rule(
         "event-power-button",
         "warning",
-        "The power button ended the machine",
+        "The power button was pressed before the machine went down",
         "Kernel-Power event 41 holds the time at which the power button was pressed.",
-        "Nobody presses it on a machine that answers: it most likely hung. Holding it cuts the "
-        "power, so no dump can be written after it.",
-        "Find out why it hung: make a crash from the keyboard or by an NMI (NMICrashDump) the next "
-        "time, instead of holding the button. During a sleep transition look at the drivers of the "
+        "It is mostly held when a machine no longer answers, so this one probably hung. Holding it "
+        "cuts the power, and no dump can be written after that.",
+        "If it hung, find out why: force a crash from the keyboard or by an NMI (NMICrashDump) the "
+        "next time, instead of holding the button. During a sleep transition look at the drivers of the "
         "hibernation stack too.",
     ),
     Rule(

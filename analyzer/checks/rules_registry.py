@@ -10,7 +10,7 @@ from .rule import Rule
 #: switches crashdmp's log on for the next crash (documented values; the second adds write rates)
 ENABLE_LOG = (
     r"reg add HKLM\SYSTEM\CurrentControlSet\Control\CrashControl /v EnableLogFile /t REG_DWORD "
-    r"/d 1 /f && reg add HKLM\SYSTEM\CurrentControlSet\Control\CrashControl /v DumpLogLevel "
+    r"/d 1 /f, then reg add HKLM\SYSTEM\CurrentControlSet\Control\CrashControl /v DumpLogLevel "
     r"/t REG_DWORD /d 1 /f"
 )
 
@@ -137,8 +137,8 @@ REGISTRY = (
         "info",
         "The dump log is switched off",
         "CrashControl\\EnableLogFile is not 1.",
-        "As far as is known the next crash then leaves no DumpStack.log, the best source for the "
-        "timing of a dump.",
+        "The next crash most likely leaves no DumpStack.log, the best source for the timing of a "
+        "dump.",
         f"Switch it on for the next crash: {ENABLE_LOG}",
     ),
 )

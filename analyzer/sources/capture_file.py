@@ -49,6 +49,10 @@ def load(path: str) -> tuple[CaptureReader, bool]:
     return reader, is_whole
 
 
+def _of_many(count: int) -> str:
+    return f" (median of {count} calls)" if count > 1 else ""
+
+
 def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
     """Callbacks of ``path`` that took longer than in a baseline."""
     found = []
@@ -63,9 +67,9 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
             found.append(
                 Anomaly(
                     "callback-slower-than-baseline",
-                    f"{key[1]} of {key[0]} took at least {now.low / 1e6:.3f} ms (median of "
-                    f"{now.count}); in the baseline it took at most {then.high / 1e6:.3f} ms "
-                    f"(median of {then.count}).",
+                    f"{key[1]} of {key[0]} took at least {now.low / 1e6:.3f} ms"
+                    f"{_of_many(now.count)}; in the baseline it took at most "
+                    f"{then.high / 1e6:.3f} ms{_of_many(then.count)}.",
                     Origin(path, f"compared with {baseline}"),
                     key[0],
                     (Evidence("baseline", str(baseline)),),

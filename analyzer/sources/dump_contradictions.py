@@ -69,7 +69,7 @@ def _ending(dump: KernelDump) -> Iterator[Anomaly]:
     yield Anomaly(
         "dump-ended-early",
         f"The last line that the header keeps of the dump log is {told.last_line!r}, not "
-        f"{_SUCCESS!r}: writing the dump had come so far.",
+        f"{_SUCCESS!r}: this is the last step that it records.",
         place,
         "dump",
         (Evidence("last line", told.last_line, origin=place), *words),

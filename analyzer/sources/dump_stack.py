@@ -12,6 +12,7 @@ from typing import Any
 from ..absence import Absent
 from ..dumpfile import secondary, storport
 from ..dumpfile.kernel import KernelDump
+from ..dumpfile.writer import other_writer
 from ..dumpstack import fault, roles
 from ..dumpstack.context import dump_block, last_failure, progress
 from ..dumpstack.describe import Failure, describe, structures
@@ -44,9 +45,9 @@ def machine(dump: KernelDump, modules: Sequence[Module] = ()) -> Machine:
     number = file.number
     kind = number("DumpType")
     parameters = [number(f"BugCheckParameter{n}") for n in (1, 2, 3, 4)]
-    blamed = fault.find(
-        modules, number("BugCheckCode"), parameters, file.exception(), file.register("ip")
-    )
+    # a debugger or a hypervisor puts the registers of whatever it interrupted into the header
+    instruction = None if other_writer(dump) else file.register("ip")
+    blamed = fault.find(modules, number("BugCheckCode"), parameters, file.exception(), instruction)
     named = None
     if dump.naming is not None and isinstance(blamed.address, int):
         named = dump.naming(blamed.address)
@@ -170,11 +171,8 @@ def _ring_faults(
         )
     is_open = head and ring.stack and ring.members is None and not ring.problem
     if is_open and listed is not None and listed < ring.least:
-        modules = f"{listed or 'no'} module{'' if listed == 1 else 's'}"
-        text = (
-            f"The {stack} has {modules} taken for a filter, but crashdmp's list has at least "
-            f"{ring.least} filters."
-        )
+        modules = f"{listed or 'no'} filter module{'' if listed == 1 else 's'}"
+        text = f"The {stack} has {modules}, but crashdmp's list has at least {ring.least} filters."
         yield "filter-count-differs", text, head, (at_head,)
     for link, reason in ring.unread:
         at_link = (Evidence("link", link, "Address"),)
