@@ -211,6 +211,26 @@ def test_a_crash_in_a_filter_names_the_filter_and_the_call(tmp_path: Path, capsy
         assert words in report["findings"][0]["text"]
 
 
+@pytest.mark.parametrize(("variant", "blames"), [("no-secondary", False), ("healthy", True)])
+def test_registers_that_another_program_saved_name_no_crash(
+    variant: str, blames: bool, tmp_path: Path, capsys: Any
+) -> None:
+    """0xE2 (manual): only Windows' own registers say where it crashed, a debugger's where it was."""
+    path = made(tmp_path, variant="crash-in-filter")
+    _, report = analyze(capsys, path)
+    address = report["machine"][0]["faulting_address"]
+    path = made(tmp_path, 1 if variant == "no-secondary" else 6, variant, at_38=0xE2)
+    data = bytearray(path.read_bytes())
+    data[0x40:0x60] = bytes(0x20)  # parameters
+    data[0xF00:0xF98] = bytes(0x98)  # exception record
+    struct.pack_into("<Q", data, 0x348 + 0xF8, int(str(address), 0))  # CONTEXT.Rip
+    path.write_bytes(data)
+    _, report = analyze(capsys, path)
+    assert ("dump-not-by-windows" in rules(report)) is not blames
+    assert ("crash-in-dump-filter" in rules(report)) is blames
+    assert ("dump_acmeflt" in str(report["machine"][0]["faulting_symbol"])) is blames
+
+
 def test_the_blamed_module_of_a_real_crash(capsys: Any) -> None:
     """0x1000007E, parameter 2 (INDEX.md): amdppm at 0xfffff8048b580000."""
     _, report = analyze(capsys, shared_sample(X64))
