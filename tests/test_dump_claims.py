@@ -215,7 +215,7 @@ def test_a_crash_in_a_filter_names_the_filter_and_the_call(tmp_path: Path, capsy
 def test_registers_that_another_program_saved_name_no_crash(
     variant: str, blames: bool, tmp_path: Path, capsys: Any
 ) -> None:
-    """0xE2 (manual): only Windows' own registers say where it crashed, a debugger's where it was."""
+    """0xE2 (manual): Windows' registers say where it crashed, a debugger's where it was."""
     path = made(tmp_path, variant="crash-in-filter")
     _, report = analyze(capsys, path)
     address = report["machine"][0]["faulting_address"]

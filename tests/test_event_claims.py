@@ -51,9 +51,9 @@ def boot(log: cases.EventLog, when: str) -> cases.EventLog:
         ("events-46-at-boot.xml", 0, "No error and no warning.", "culprit"),
         (
             "event41-power-button.xml", 1,
-            ("Probably why there is no dump: Microsoft-Windows-Kernel-Power event 41: the machine restarted "
-            "without shutting down: no bugcheck code: power loss, reset, or a hang; the power "
-            "button was pressed at 2026-03-02 08:33:39 UTC, 17 s before this event; this was "
+            ("Probably why there is no dump: Microsoft-Windows-Kernel-Power event 41: the machine "
+            "restarted without shutting down: no bugcheck code: power loss, reset, or a hang; the "
+            "power button was pressed at 2026-03-02 08:33:39 UTC, 17 s before this event; this was "
             "during a sleep transition."), "culprit",
         ),
         (

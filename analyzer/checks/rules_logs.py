@@ -226,8 +226,8 @@ _EVENT = (
         "It is mostly held when a machine no longer answers, so this one probably hung. Holding it "
         "cuts the power, and no dump can be written after that.",
         "If it hung, find out why: force a crash from the keyboard or by an NMI (NMICrashDump) the "
-        "next time, instead of holding the button. During a sleep transition look at the drivers of the "
-        "hibernation stack too.",
+        "next time, instead of holding the button. During a sleep transition look at the drivers "
+        "of the hibernation stack too.",
     ),
     Rule(
         "event-resume-failed",
