@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from analyzer import cli
+from analyzer import arguments, cli
 from analyzer.live import commands
 from analyzer.live.run import Run, open_session
 from analyzer.live.session import Session
@@ -17,7 +17,8 @@ def capture_here(
     *argv: str, say: Callable[[str], None] = print, session: Session | None = None
 ) -> Run:
     """Runs a capture with these arguments of the command; ``session`` in place of an engine's."""
-    arguments = cli._parser().parse_args(["capture", *argv])
-    run = Run(commands.options_of(arguments), say)
+    parser, _ = arguments.build(cli._RUNS, print)
+    given = parser.parse_args(["capture", *argv])
+    run = Run(commands.options_of(given), say)
     run.capture(session or open_session(run.options, lambda: None))
     return run

@@ -270,7 +270,7 @@ def test_a_callback_that_made_windows_retry_is_the_culprit(
     path = shared_sample("../faults/dumpstack-retry-as-minidump.log")
     assert main(["analyze", str(path)]) == 1
     words = " ".join(capsys.readouterr().out.split())
-    assert "culprit: The secondary callback of badnic.sys was entered and never left" in words
+    assert "(badnic.sys) The secondary callback of badnic.sys was entered and never left" in words
     assert "All 442,273 pages had been written by then" in words
     assert "too small" not in words.replace(
         "When the log says that the dump file was too small", ""

@@ -95,7 +95,7 @@ def test_a_panic_beside_event_41_is_one_crash(tmp_path: Path) -> None:
         "10:20:30 UTC and left no complete dump: by win11.log the guest told its host of the "
         "bugcheck, which ended the guest then, before a dump could be written."
     )
-    assert any(s.startswith("Why there is no dump: The host ended the guest") for s in said)
+    assert any(s.startswith("Why there is no dump: the host ended the guest") for s in said)
 
 
 def test_two_panics_keep_their_own_ends(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ..checks.crashes import (
     logged,
 )
 from ..checks.culprit import LEADING, Culprit
+from ..checks.evidence import PARTIAL
 from ..checks.machine import is_live
 from ..names import drivers
 from ..names.events import provider_key
@@ -42,7 +43,7 @@ _INSTEAD = {
     "event-log-damaged": "Events are missing, so nothing follows from their absence",
 }
 #: findings by which a list of modules is not known to be whole
-_INCOMPLETE = {"modules-incomplete", "dump-stack-missing", "log-modules-partial"}
+_INCOMPLETE = {*PARTIAL, "dump-stack-missing"}
 #: what a call that was seen is blamed for, the worst first
 _OF_CALLS = ("callback-never-returned", "filter-callback-failed", "callback-slower-than-baseline")
 _NOTHING = "This input shows no crash, no dump and no crash dump filter."

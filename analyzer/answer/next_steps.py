@@ -44,7 +44,7 @@ def steps(records: Records) -> Iterator[Step]:
         wanted.append("MEMORY.DMP, if there is one")
     if LOG not in kinds and records["crashes"] and "registry-log-disabled" not in rules:
         wanted.append("DumpStack.log")
-    if not kinds.intersection(EVENT_LOGS):
+    if not kinds.intersection(EVENT_LOGS) or "event-log-other-channel" in rules:
         wanted.append("the System event log")
     if not kinds & set(REGISTRIES):
         wanted.append("the CrashControl settings")
