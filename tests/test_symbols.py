@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from conftest import missing
-from kd.image import COMPILE, LINK, MissingCompilerError, run, tool
+from kd.image import LINK, MissingCompilerError, run, tool
 
 from analyzer.absence import Absent
 from analyzer.files import FileBytes
@@ -25,6 +25,8 @@ from analyzer.symbols.paths import Folders, folders_of
 from analyzer.symbols.pdb import Pdb, open_pdb
 
 BASE = 0x140000000
+#: what clang-cl is: clang with the front end of Microsoft's compiler
+CLANG_CL = ("--driver-mode=cl", "--target=x86_64-pc-windows-msvc", "/c", "/Z7", "/Od", "/GS-", "/X")
 
 
 class Driver(NamedTuple):
@@ -43,15 +45,8 @@ def build(folder: Path, sources: dict[str, str], name: str) -> Driver:
     jobs = []
     for source, text in sources.items():
         (folder / source).write_text(text)
-        options = [option for option in COMPILE if not option.startswith(("-W", "-O"))]
-        command = [
-            clang,
-            *options,
-            "-O0",
-            str(folder / source),
-            "-o",
-            str(folder / f"{source}.obj"),
-        ]
+        obj = folder / f"{source}.obj"
+        command = [clang, *CLANG_CL, str(folder / source), f"/Fo{obj}"]
         jobs.append(subprocess.Popen(command))
     for job in jobs:
         assert job.wait(120) == 0
