@@ -203,6 +203,65 @@ def test_each_crash_has_its_time_axis(view: View) -> None:
     assert view.one("#told").text.startswith("badnic (DumpStack.log: writing the dump): at 6.55 s")
 
 
+def test_runs_hours_apart_have_their_axes(view: View) -> None:
+    """Captures of different nights are not pressed into two points of one axis."""
+    names = [f"captures/run-{number:02}.jsonl" for number in (9, 10)]
+    view.open(analyzer.open(*(SAMPLE_TRACES / name for name in names)))
+    assert [title.text for title in view.all(".timeline h3")] == ["run-09.jsonl", "run-10.jsonl"]
+    for chart in view.all(".timeline .chart"):
+        wide = [item.size["width"] for item in chart.find_elements("css selector", "rect.item")]
+        assert max(wide) > 100  # Dump_Start of acmeflt is a third of the run
+
+
+@pytest.mark.parametrize(
+    ("name", "hung"),
+    [
+        ("write-stalled-chunk.log", 0),  # slow, but it was completed
+        ("write-stopped.log", 1),
+        ("driver-stuck.log", 1),
+        ("healthy-kernel.log", 0),
+    ],
+)
+def test_only_a_step_that_was_never_left_is_open(view: View, name: str, hung: int) -> None:
+    """A write that stalled and went on is noted, not open."""
+    view.open(analyzer.open(SAMPLE_TRACES / "logs" / name))
+    assert len(view.all("#chart .k-open")) == hung
+    assert (len(view.all("#chart .k-noted")) > 0) == (name == "write-stalled-chunk.log")
+
+
+def test_one_slow_call_marks_no_other(view: View) -> None:
+    """Calls of a capture are read at one address; only the one that hung is open."""
+    made, at = Records(), 1_709_647_629_123_000_000
+    for number in range(5):
+        origin = Origin("run.jsonl", "capture", file_offset=100 * number, address=0x1000)
+        row = make(records.Callback, callback="Dump_Write", entry_time=at + number, origin=origin)
+        made.add(row)
+    text = "Dump_Write did not return"
+    origin = made["callbacks"][3].origin
+    made.add(
+        make(records.Finding, rule="callback-never-returned", severity="error", text=text,
+             origin=origin)
+    )  # fmt: skip
+    view.open(Case(made))
+    assert len(view.all("#chart .k-open")) == 1
+    assert view.all("#chart .k-noted") == []
+    view.js("document.getElementById('chart').focus()")
+    for _ in range(4):
+        view.one("#chart").send_keys("\ue014")
+    view.one("#chart").send_keys("\ue007")
+    assert view.js("document.activeElement.id") == "r-callbacks-3"
+
+
+def test_many_axes_are_folded_and_drawn_when_opened(view: View) -> None:
+    """Of twelve runs three are in sight; the others are drawn as wide when they are opened."""
+    view.open(analyzer.open(*sorted((SAMPLE_TRACES / "captures").glob("*.jsonl"))))
+    charts = view.all(".timeline .chart")
+    assert [chart.is_displayed() for chart in charts] == [True] * 3 + [False] * 9
+    view.click(view.one("details.axes summary"))
+    width = "document.querySelectorAll('.timeline .chart svg')[{}].getBoundingClientRect().width"
+    assert view.until(lambda: view.js(width.format(11)) == view.js(width.format(0)) > 1000)
+
+
 def test_phones_show_every_call(view: View) -> None:
     """At 400 px callback, called, duration and status of each call are in sight."""
     view.open(worst(), width=400)

@@ -23,8 +23,7 @@ _FIELDS = {
     "storage-request-failed": "status_name",
     "storage-requests-in-flight": "in_flight",
 }
-#: rules about a step that was entered and never left
-_HUNG = ("log-driver-stuck", "log-write-stalled", "log-unfinished", "callback-never-returned")
+_HUNG = "callback-never-returned"
 
 
 class Cell(NamedTuple):
@@ -57,19 +56,24 @@ def marks(records: Records) -> Marks:
         cells = [_cell(finding, piece, places) for piece in finding.evidence or ()]
         made.evidence[number] = cells
         own = at_place(finding.origin, places)
-        if finding.rule in _HUNG:
-            made.hung.update((table, row) for table, row, _ in own)
+        step = (finding.facts or {}).get("never_left_offset")
+        if step is not None:
+            entered = places.get((finding.origin.source, "file", step), [])
+            made.hung.update((table, row) for table, row, _ in entered if table == "stages")
+        elif finding.rule == _HUNG and len(own) == 1:
+            made.hung.add(own[0][:2])
         if finding.severity not in _SERIOUS:
             continue
         rule = RULES.get(str(finding.rule))
         title = str(finding.rule) if rule is None else rule.title
-        made.noted.update((table, row) for table, row, _ in own)
-        made.noted.update((cell.table, cell.row) for cell in cells if cell is not None)
+        if len(own) == 1:  # many calls are read at one address
+            made.noted.add(own[0][:2])
         wrong = {name for name in finding.facts or () if name.startswith("wrong_")}
         for cell in dict.fromkeys(cells):
             if cell is None or (wrong and f"wrong_{cell.field}" not in wrong):
                 continue
             if cell.field:
+                made.noted.add((cell.table, cell.row))
                 titles = made.bad.setdefault(cell, [])
                 if title not in titles:
                     titles.append(title)
@@ -101,6 +105,8 @@ def at_place(origin: Any, places: dict[Any, Any]) -> list[tuple[str, int, Any]]:
 
 def _keys(origin: Any) -> Iterable[tuple[str, str, Any]]:
     has_place = False
+    if not is_absent(origin.address) and not is_absent(origin.file_offset):
+        yield origin.source, "both", (origin.address, origin.file_offset)
     for kind, value in (("at", origin.address), ("file", origin.file_offset)):
         if not is_absent(value):
             has_place = True
@@ -122,7 +128,4 @@ def _cell(finding: Finding, piece: Evidence, places: dict[Any, Any]) -> Cell | N
     for table, row, record in found:
         if field in record._fields:
             return Cell(table, row, field)
-    for table, row, record in found:
-        if piece.label in record._fields:
-            return Cell(table, row, piece.label)
     return Cell(*found[0][:2]) if found and piece.origin is not None else None

@@ -1,13 +1,13 @@
 """Time 0 of the timeline: which crash a row is of, and how far from that crash its time is.
 
-Invariant: times of different crashes are never compared; a row of no certain crash has none.
+Invariant: times of different crashes are never compared, nor those of recordings far apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import first_present, is_absent
@@ -17,11 +17,48 @@ from ..files import called
 from ..records import Records
 from ..tables import iso_time
 
+_TIMES = (("callbacks", ("entry_time",)), ("requests", ("start", "end")), ("stages", ("time",)))
+_FAR_NS = 600 * 1_000_000_000  # recordings farther apart have a time axis each
+
 
 def leading(index: Index) -> list[int]:
     """The numbers of the crashes: those whose dump failed first, the newest first among alike."""
     failed = {n for n, rows in index.by_number.items() if any(r.outcome == FAILED for r in rows)}
     return sorted(index.numbers(), key=lambda n: (n not in failed, -n))
+
+
+class Run(NamedTuple):
+    """Recordings that follow one another closely, where no crash is known."""
+
+    number: int  #: below 0, to be no crash
+    sources: tuple[str, ...]
+    start: int  #: ns since 1970
+
+
+def _spans(records: Records) -> dict[str, tuple[int, int]]:
+    """First and last time of the calls, requests and steps of each source."""
+    found: dict[str, tuple[int, int]] = {}
+    for table, names in _TIMES:
+        for row in records[table]:
+            for time in (getattr(row, name) for name in names):
+                if not is_absent(time):
+                    low, high = found.get(row.origin.source, (time, time))
+                    found[row.origin.source] = (min(low, time), max(high, time))
+    return found
+
+
+def _runs(spans: dict[str, tuple[int, int]]) -> dict[str, Run]:
+    """The run of each source; none where all belong to one."""
+    groups: list[list[str]] = []
+    end = 0
+    for source in sorted(spans, key=lambda source: spans[source]):
+        first, last = spans[source]
+        if not groups or first - end > _FAR_NS:
+            groups.append([])
+        groups[-1].append(source)
+        end = max(end, last)
+    runs = [Run(-1 - k, tuple(g), spans[g[0]][0]) for k, g in enumerate(groups)]
+    return {source: run for run in runs for source in run.sources} if len(runs) > 1 else {}
 
 
 class Clock:
@@ -35,14 +72,15 @@ class Clock:
                 self._own.setdefault(machine.origin.source, machine.system_time)
         self.crash = first_present(m.system_time for m in machines)
         self._first: int | None = None
+        self._runs: dict[str, Run] = {}
         if self.crash is None:
-            times = [c.entry_time for c in records["callbacks"] if not is_absent(c.entry_time)]
-            times += [t for r in records["requests"] for t in (r.start, r.end) if not is_absent(t)]
-            times += [s.time for s in records["stages"] if not is_absent(s.time)]
-            if not times:
-                first = (e.time for e in islice(iter(records["events"]), 1))
-                times = [t for t in first if not is_absent(t)]
-            self._first = min(times, default=None)
+            spans = _spans(records)
+            self._first = min((first for first, _ in spans.values()), default=None)
+            if not spans:
+                times = (e.time for e in islice(iter(records["events"]), 1))
+                self._first = next((t for t in times if not is_absent(t)), None)
+            elif not records["crashes"]:
+                self._runs = _runs(spans)
         self._several = len(records["sources"]) > 1
         self._index = Index(records["crashes"])
         self._times = {
@@ -59,6 +97,8 @@ class Clock:
 
     def crash_of(self, origin: Any, time: Any = None) -> int | None:
         """The crash that a row is of; that of an event is the one nearest to it in time."""
+        if origin.source in self._runs:
+            return self._runs[origin.source].number
         number = self._index.of(origin)
         if number is not None or not self._times:
             return number
@@ -78,6 +118,12 @@ class Clock:
             time = self._times.get(number)
             zero = what if time is None else f"{what}, {iso_time(time)}"
             yield number, fmt.capital(crash_words.line(self._index, number, names)), zero
+        names = fmt.file_names(self._runs)
+        for run in dict.fromkeys(self._runs.values()):
+            shown = [names[source] for source in run.sources]
+            more = [f"{len(shown) - 3} more"] if len(shown) > 3 else []
+            zero = f"the first time that was recorded, {iso_time(run.start)}"
+            yield run.number, fmt.listed(shown[:3] + more), zero
 
     def lane(self, origin: Any, *parts: str, time: Any = None) -> str:
         name = " ".join(filter(None, parts))
@@ -92,6 +138,8 @@ class Clock:
         if is_absent(time):
             return None
         zero = self._own.get(origin.source)
+        if zero is None and origin.source in self._runs:
+            zero = self._runs[origin.source].start
         if zero is None:
             number = self.crash_of(origin, time)
             zero = None if number is None else self._times.get(number)
@@ -100,6 +148,8 @@ class Clock:
         return None if zero is None else int(time - zero)
 
     def words(self) -> str:
+        if self._runs:
+            return "the first time that was recorded of each run"
         if len(self._times) > 1:
             return "the crash that each lane is of"
         if len(set(self._own.values())) > 1:

@@ -268,13 +268,15 @@ def _end(log: Log) -> Iterator[Anomaly]:
         evidence += (Evidence("length in header", what),)
     opened = [row for row in log.rows if row.is_open]
     driver: Row | None = facts.get("entered")
+    never_left = driver or (opened[-1] if opened else None)
+    hung = {} if never_left is None else {"never_left_offset": never_left.offset}
     if driver is not None:
         words = (
             f"The secondary callback of {driver.driver} was entered and never left, and no later "
             "step is logged: the crash path most likely died or hung in that driver."
         )
         where = _at(log, driver, "log line", sure)
-        yield Anomaly("log-driver-stuck", words, where, str(driver.driver), evidence)
+        yield Anomaly("log-driver-stuck", words, where, str(driver.driver), evidence, hung)
     elif any(row.stage == "write-memory-data" for row in opened):
         percent = facts.get("percent")
         reached = f"at {percent} %" if percent is not None else "before the first percentage"
@@ -293,4 +295,5 @@ def _end(log: Log) -> Iterator[Anomaly]:
         _at(log, last, "last line of the log", sure),
         str(driver.driver) if driver is not None else "",
         evidence,
+        hung,
     )

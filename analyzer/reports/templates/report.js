@@ -138,6 +138,7 @@
     if (field && field.value) { seek(""); }
     opened = all("details:not([open])");
     opened.forEach(function (box) { box.open = true; });
+    window.dispatchEvent(new Event("resize"));
     // A table that is too wide for paper is printed as one paragraph a row, each value with its name.
     all("table.sortable").filter(function (table) { return table.tHead.rows[0].cells.length > 6; }).forEach(function (table) {
       table.classList.add("paragraphs");
@@ -295,6 +296,8 @@
     });
     window.addEventListener("pointerup", function () { drag = null; });
     window.addEventListener("resize", draw);
+    var folded = part.closest("details"); // a folded chart has no width to draw for
+    if (folded) { folded.addEventListener("toggle", draw); }
     draw();
   }
   var holder = document.getElementById("data");
