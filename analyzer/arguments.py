@@ -137,7 +137,7 @@ def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
     events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
-    export.options(command("export", "one ETW session as a trace for other tools"))
+    export.options(command("export", "an ETW session as a trace, or a dump cut to what matters"))
     population.scan_options(command("scan", "analyze many cases into a data set"))
     population.study_options(command("population", "what goes with slow or failed dumps"))
     population.baseline_options(command("baseline", "save what is normal for a fleet"))

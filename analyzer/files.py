@@ -10,7 +10,7 @@ import os
 import re
 import struct
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Union
 
 from .errors import InputError
@@ -100,7 +100,12 @@ def state(path: str) -> tuple[int, ...]:
 
 
 class FileBytes:
-    """A file as a sequence of bytes; slices behave as those of ``bytes``. Raises InputError."""
+    """A file as a sequence of bytes; slices behave as those of ``bytes``. Raises InputError.
+
+    ``touched`` is told each place that is read, unless all of the file is gone through.
+    """
+
+    touched: Callable[[int, int], None] | None = None
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -137,6 +142,11 @@ class FileBytes:
 
     def view(self, offset: int, size: int) -> Bytes:
         """``size`` bytes at an offset, fewer at the end of the file; not copied when held."""
+        if self.touched is not None:
+            self.touched(offset, size)
+        return self._view(offset, size)
+
+    def _view(self, offset: int, size: int) -> Bytes:
         size = max(0, min(size, self.size - offset))
         if not size:
             return b""
@@ -152,11 +162,15 @@ class FileBytes:
         """As :meth:`view`, of a place to which nobody will come back."""
         if self._whole is not None:
             return self.view(offset, size)
+        if self.touched is not None:
+            self.touched(offset, size)
         return self._read(offset, max(0, min(size, self.size - offset)))
 
     def unpack(self, form: str, offset: int) -> tuple[Any, ...]:
         """The values of a structure at an offset; struct.error when it is not all in the file."""
         if self._whole is not None:
+            if self.touched is not None:
+                self.touched(offset, struct.calcsize(form))
             return struct.unpack_from(form, self._whole, offset)
         return struct.unpack(form, self.view(offset, struct.calcsize(form)))
 
@@ -173,7 +187,7 @@ class FileBytes:
             kept = before if at > start else 0
             size = kept + min(step, end - at)
             if self._whole is not None:
-                yield at - kept, self.view(at - kept, size)
+                yield at - kept, self._view(at - kept, size)
                 continue
             last = step if at == start + step else before + step  # where the piece before ends
             room[:kept] = room[last - kept : last]

@@ -30,6 +30,15 @@ FILE = (
         "free space of the dump volume.",
     ),
     Rule(
+        "dump-is-slice",
+        "info",
+        "This is a part of a dump, cut by dumpstart",
+        "Its header says that 'dumpstart export --slice' kept the pages that an analysis reads, "
+        "and how many pages the dump had.",
+        "Memory that is missing here says nothing about the dump or the machine.",
+        "Where something else has to be read, ask for the whole dump.",
+    ),
+    Rule(
         "dump-encrypted",
         "error",
         "The memory in the dump is encrypted",

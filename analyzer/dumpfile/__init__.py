@@ -6,6 +6,8 @@ Invariant: ``open_dump`` gives a target or one of our errors; what is odd about 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..absence import Absent
 from ..layouts import mindumpdef
 from .header import DumpFile
@@ -14,14 +16,15 @@ from .kernel import KernelDump
 __all__ = ["DumpFile", "KernelDump", "open_dump"]
 
 
-def open_dump(path: str) -> KernelDump:
-    """Opens a kernel dump file.
+def open_dump(path: str, touched: Callable[[int, int], None] | None = None) -> KernelDump:
+    """Opens a kernel dump file; ``touched`` is told each place of it that is read.
 
     Returns a ``TriageDump`` (type 4), a ``PageDump`` (1, 2, 5, 6, 8, 9, 10) or, when the header
     alone is usable, a ``KernelDump`` without memory. Raises UnsupportedError for other files,
     InputError for files that cannot be read.
     """
     file = DumpFile(path)
+    file.data.touched = touched
     kind = file.number("DumpType")
     if kind == 4:
         from .triage import TriageDump

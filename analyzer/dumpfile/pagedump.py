@@ -17,6 +17,7 @@ from ..records import Evidence, Module
 from . import loaded, processors
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
+from .marks import mark_of
 from .pagemap import PAGE, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
 from .paging import REASON, SCHEMES, Walker
 
@@ -60,13 +61,40 @@ class PageDump(KernelDump):
                     Evidence("pages missing", self.missing_pages, "Number"),
                 ),
             )
+        self.slice_of = mark_of(file.fields.get("Comment"))
+        self._tell_slice()
         self.walker = self._choose_scheme()
         self._modules: list[Module] | None = None
         if self._is_map_cut:
             text = f"the file ends at {file.size:,} bytes, before any secondary data"
             file.note("secondary-data-missing", text, offset=file.size)
-        else:
+        elif self.slice_of is None or not self.slice_of.is_pages_only:
             self.read_secondary(self.end_of_pages)
+
+    def _tell_slice(self) -> None:
+        """A slice says so: what it lacks may have been in the dump that it was cut from."""
+        found = self.slice_of
+        if found is None:
+            return
+        kind = mindumpdef.DUMP_TYPES.get(found.dump_type, f"of type {found.dump_type}")
+        text = (
+            f"The header says that this is a slice, made by 'dumpstart export --slice': "
+            f"{found.pages:,} of {found.of_pages:,} pages of a dump ({kind}). What it lacks may "
+            "have been there"
+        )
+        text += ", and what no analysis read was zeroed" if found.is_redacted else ""
+        text += "; its secondary data was left out" if found.is_pages_only else ""
+        text += "; that dump had lost its end" if found.was_cut else ""
+        self.file.note(
+            "dump-is-slice",
+            f"{text}.",
+            offset=self.file_field("Comment"),
+            subject="dump",
+            evidence=(
+                Evidence("pages of the dump", found.of_pages, "Number"),
+                Evidence("type of the dump", found.dump_type, "Number", kind),
+            ),
+        )
 
     # -- address translation -------------------------------------------------------------------
 

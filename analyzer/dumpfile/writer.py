@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..absence import Absent
 from ..layouts import mindumpdef
 from .kernel import KernelDump
+from .marks import mark_of
 
 #: builds whose dumps all had crashdmp's block in the secondary data (52 real ones, 9600 to 26100)
 _FIRST_BUILD = 9600
@@ -32,6 +33,9 @@ def other_writer(dump: KernelDump) -> str:
         for mark, name in _COMMENTS.items():
             if comment.startswith(mark):
                 return name
+    cut = mark_of(comment)
+    if cut is not None and (cut.is_pages_only or cut.was_cut):
+        return ""  # what would tell was left out
     if dump.file.number("BugCheckCode") == mindumpdef.TOOL_BUGCHECK:
         return "a tool that takes memory of a running machine (bugcheck code 'MATT')"
     is_cut = any(note.rule in _DAMAGED for note in dump.file.anomalies)

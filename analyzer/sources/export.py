@@ -1,7 +1,7 @@
-"""The command ``export``: one ETW session of a trace or a kernel dump as a trace of its own.
+"""The command ``export``: one ETW session as a trace of its own, or a slice of a dump.
 
-Invariant: what is exported is what the table of events shows. Nothing heavy is imported before the
-command runs.
+Invariant: what is exported of a session is what the table of events shows. Nothing heavy is
+imported before the command runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import UnsupportedError, UsageError
-from . import identify
+from . import identify, slices
 
 if TYPE_CHECKING:
     from ..etw.trace import Trace
@@ -19,15 +19,26 @@ if TYPE_CHECKING:
 def options(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("path", metavar="FILE", help="kernel dump or trace")
-    parser.add_argument("--etl", action="store_true", required=True, help="as an .etl file")
-    parser.add_argument("--output", metavar="OUT.etl", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--etl", action="store_true", help="one ETW session as an .etl file")
+    what.add_argument(
+        "--slice", action="store_true", help="the part of a dump that its analysis reads"
+    )
+    parser.add_argument("--output", metavar="OUT", required=True)
     parser.add_argument("--session", metavar="NAME", help="name or number, if there are several")
+    slices.options(parser)
 
 
 def run(arguments: Any, say: Callable[[str], None]) -> int:
     """Writes the session; the exit code."""
     if arguments.output == "-":
-        raise UsageError("A trace is no text: name a file with --output.")
+        raise UsageError("What is exported is no text: name a file with --output.")
+    if arguments.slice:
+        if arguments.session:
+            raise UsageError("--session is for --etl.")
+        return slices.run(arguments, say)
+    if arguments.with_code or arguments.redact or arguments.secondary != "all":
+        raise UsageError("--with-code, --redact and --secondary are for --slice.")
     found = sessions(arguments.path)
     from ..etw import export
 

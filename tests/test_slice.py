@@ -1,0 +1,263 @@
+"""``dumpstart export --slice``: a small dump with the same answer, in the command's hands.
+
+Oracles: kdmp-parser, volatility3, and the analysis of the dump that was cut.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+import subprocess
+import sys
+
+import generator
+import numpy as np
+import pytest
+from conftest import SAMPLE_TRACES
+from generator import Spec
+from oracles import needs
+
+import analyzer
+from analyzer import cli
+from analyzer.dumpfile import open_dump
+
+PAGE = 0x1000
+PAGE_DUMPS = sorted(
+    path.name for path in SAMPLE_TRACES.glob("*.dmp") if not path.name.startswith("minidump")
+)
+SECRET = b"-----BEGIN RSA PRIVATE KEY-----"
+
+
+def cut(dump, target, *options):
+    """Cuts a slice with the command; its path."""
+    assert cli.main(["export", "--slice", str(dump), "--output", str(target), *options]) == 0
+    return target
+
+
+@functools.lru_cache(maxsize=64)
+def case_of(path):
+    """A shipped dump, which does not change, read once."""
+    return analyzer.open(path)
+
+
+def tables_of(case):
+    """Every table as plain rows without file names, offsets and the finding that it is a slice."""
+    out = {}
+    for table, rows in case.records.tables.items():
+        if table in ("events", "sources"):
+            continue
+        out[table] = [plain(row) for row in rows if getattr(row, "rule", "") != "dump-is-slice"]
+    return out
+
+
+def plain(value):
+    """A value without what a slice must change: origins, and the offsets in words."""
+    if hasattr(value, "_fields"):
+        return tuple(plain(v) for name, v in value._asdict().items() if name != "origin")
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, str):
+        return re.sub(r"(file offset|ends at|bytes or later, but is) \S+", r"\1 _", value)
+    return value
+
+
+def answers(case, path):
+    """What every report leads with, without file names."""
+    answer, name = case.answer, path.name
+    return [s.replace(name, "_") for s in answer.headline], [f._asdict() for f in answer.filters]
+
+
+@pytest.mark.parametrize("redact", [False, True])
+@pytest.mark.parametrize("name", [n for n in PAGE_DUMPS if n != "broken-x64-cut.dmp"])
+def test_a_slice_gives_the_same_tables(name, redact, tmp_path):
+    """All tables but file offsets and the file's own rows; a full dump changes its type."""
+    whole = SAMPLE_TRACES / name
+    small = cut(whole, tmp_path / name, *(["--redact"] if redact else []))
+    assert small.stat().st_size < whole.stat().st_size
+    is_full = open_dump(str(whole)).file.number("DumpType") == 1
+    old, new = case_of(whole), analyzer.open(small)
+    before, after = tables_of(old), tables_of(new)
+    if is_full:
+        row = new.records["machine"][0]
+        assert (row.dump_type, row.dump_type_name) == (5, "bitmap full")
+        fields = list(row._fields)
+        for tables in (before, after):
+            machine = list(tables["machine"][0])
+            for field in ("dump_type", "dump_type_name"):
+                machine[fields.index(field)] = None
+            tables["machine"] = [tuple(machine)]
+    assert after == before
+    if not is_full:
+        assert answers(new, small) == answers(old, whole)
+    notes = new.answer.notes
+    assert any(note.startswith("This is a part of a dump") for note in notes)
+
+
+def test_the_slice_of_a_dump_that_was_cut_is_cut_too(tmp_path):
+    """What was lost before stays lost and is told so, not taken for memory that was left out."""
+    whole = SAMPLE_TRACES / "broken-x64-cut.dmp"
+    small = cut(whole, tmp_path / whole.name)
+    before, after = analyzer.open(whole), analyzer.open(small)
+    assert after.answer.headline == before.answer.headline
+    rules = [f.rule for f in before.records["findings"]]
+    assert sorted(f.rule for f in after.records["findings"]) == sorted([*rules, "dump-is-slice"])
+
+
+@pytest.mark.parametrize("dump_type", [1, 2, 5, 6, 8, 9, 10])
+def test_secrets_outside_the_pages_that_are_read_stay_outside(dump_type, tmp_path):
+    """Planted in every page that is not read, and in every part of pages that is not read."""
+    built = generator.build(Spec("x64", dump_type))
+    whole, small = tmp_path / "whole.dmp", tmp_path / "small.dmp"
+    whole.write_bytes(built.data)
+    cut(whole, small)
+    kept = open_dump(str(small))
+    source = open_dump(str(whole))
+    data = bytearray(built.data)
+    planted = 0
+    for number in range(source.pages.pages):
+        at = source.first_page + number * PAGE
+        frame = source.pages.frame_at(at)
+        if kept.pages.offsets(np.array([frame], np.int64))[0] < 0:
+            data[at + 0x100 : at + 0x100 + len(SECRET)] = SECRET
+            planted += 1
+    assert planted > 10
+    whole.write_bytes(data)
+    assert SECRET in whole.read_bytes()
+    cut(whole, small)
+    assert SECRET not in small.read_bytes()
+
+
+def test_redaction_zeroes_what_shares_a_page(tmp_path):
+    """A secret in a page that is read, at a place that is not: --redact takes it out."""
+    built = generator.build(Spec("x64", 6))
+    whole, small = tmp_path / "whole.dmp", tmp_path / "small.dmp"
+    whole.write_bytes(built.data)
+    cut(whole, small, "--redact")
+    redacted = open_dump(str(small))
+    start = redacted.first_page
+    body = small.read_bytes()
+    source = open_dump(str(whole))
+    data = bytearray(built.data)
+    planted = []
+    for number in range(redacted.pages.pages):
+        frame = redacted.pages.frame_at(start + number * PAGE)
+        page = body[start + number * PAGE : start + (number + 1) * PAGE]
+        (at,) = source.pages.offsets(np.array([frame], np.int64)).tolist()
+        gap = page.find(bytes(256))
+        if gap >= 0 and not any(data[at + gap : at + gap + 256]):
+            data[at + gap + 64 : at + gap + 64 + len(SECRET)] = SECRET
+            planted.append(at)
+    assert len(planted) > 10
+    whole.write_bytes(data)
+    plain_slice = cut(whole, tmp_path / "plain.dmp").read_bytes()
+    kept = cut(whole, small, "--redact").read_bytes()
+    assert plain_slice.count(SECRET) > kept.count(SECRET)
+    assert answers(analyzer.open(whole), whole) == answers(analyzer.open(small), small)
+
+
+def test_secondary_data_is_left_out_when_asked(tmp_path, capsys):
+    """--secondary none: nothing behind the pages, and no false word about who wrote the dump."""
+    whole = SAMPLE_TRACES / "healthy-x64-kernel.dmp"
+    small = cut(whole, tmp_path / "small.dmp", "--secondary", "none")
+    assert "--secondary none leaves them out" not in capsys.readouterr().err
+    dump = open_dump(str(small))
+    assert dump.file.size == dump.end_of_pages
+    found = {f.rule for f in analyzer.open(small).records["findings"]}
+    assert not found & {"dump-not-by-windows", "secondary-data-missing"}
+    (note,) = [f for f in analyzer.open(small).records["findings"] if f.rule == "dump-is-slice"]
+    assert "its secondary data was left out" in note.text
+
+
+def test_the_command_says_what_is_left_out_and_what_stays(tmp_path, capsys):
+    """Numbers of pages and bytes; what of people's data may be there."""
+    whole = SAMPLE_TRACES / "healthy-x64-kernel.dmp"
+    small = cut(whole, tmp_path / "small.dmp")
+    told = capsys.readouterr().err
+    dump, source = open_dump(str(small)), open_dump(str(whole))
+    assert f"{dump.file.size:,} of {source.file.size:,} bytes" in told
+    assert f"{dump.pages.pages:,} of {source.pages.pages:,} pages" in told
+    assert "Left out: " in told
+    assert "Still in it: " in told
+    assert "secondary data" in told
+
+
+def test_a_slice_of_a_slice_is_the_same(tmp_path):
+    """Nothing that the analysis reads gets lost on the way; the mark names the dump."""
+    whole = SAMPLE_TRACES / "healthy-x64-kernel.dmp"
+    one = cut(whole, tmp_path / "one.dmp")
+    two = cut(one, tmp_path / "two.dmp")
+    assert two.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.parametrize("dump_type", [1, 5, 6, 8, 9, 10])
+def test_kdmp_parser_opens_what_it_opened(dump_type, tmp_path):
+    """The pages of a slice, read by another program, are those of the dump."""
+    needs("kdmp_parser")
+    built = generator.build(Spec("x64", dump_type))
+    whole, small = tmp_path / "whole.dmp", tmp_path / "small.dmp"
+    whole.write_bytes(built.data)
+    cut(whole, small)
+    script = (
+        "import sys, kdmp_parser\n"
+        "one, two = (kdmp_parser.KernelDumpParser(p) for p in sys.argv[1:])\n"
+        "pages = dict(two.pages)\n"
+        "assert 10 < len(pages) < len(one.pages)\n"
+        "assert all(two.read_physical_page(a) == one.read_physical_page(a) for a in pages)\n"
+        "assert two.directory_table_base == one.directory_table_base\n"
+        "print(len(pages))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(whole), str(small)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == open_dump(str(small)).pages.pages
+
+
+@pytest.mark.parametrize("name", ["minidump-x64.dmp", "logs/failed.log", "captures/run-01.jsonl"])
+def test_what_has_no_pages_is_refused(name, tmp_path):
+    """In a sentence, without an output."""
+    target = tmp_path / "small.dmp"
+    code = cli.main(["export", "--slice", str(SAMPLE_TRACES / name), "--output", str(target)])
+    assert (code, target.exists()) == (2, False)
+
+
+@pytest.mark.parametrize(
+    "options", [["--etl", "--redact"], ["--etl", "--slice"], ["--slice", "--session", "1"], []]
+)
+def test_options_of_the_other_export_are_refused(options, tmp_path):
+    """An option that would have no use is an error."""
+    whole = str(SAMPLE_TRACES / "healthy-x64-kernel.dmp")
+    assert cli.main(["export", whole, "--output", str(tmp_path / "x"), *options]) == 2
+
+
+def test_the_dump_is_not_written_over(tmp_path):
+    """A slice never takes the place of its dump."""
+    dump = tmp_path / "d.dmp"
+    before = (SAMPLE_TRACES / "healthy-x64-kernel.dmp").read_bytes()
+    dump.write_bytes(before)
+    assert cli.main(["export", "--slice", str(dump), "--output", str(dump)]) == 2
+    assert dump.read_bytes() == before
+
+
+def test_damaged_dumps_give_a_slice_or_a_sentence(tmp_path):
+    """Any bytes in header and map: a slice no larger than the dump and its map, or one error."""
+    source = random.Random(18)
+    whole, small = tmp_path / "whole.dmp", tmp_path / "small.dmp"
+    made = 0
+    for name in ("healthy-x64-kernel.dmp", "healthy-x64-range.dmp", "mbr-x86-kernel.dmp"):
+        data = (SAMPLE_TRACES / name).read_bytes()
+        head = 0x2000 if data[4:8] == b"DU64" else 0x1000
+        for _ in range(6):
+            changed = bytearray(data)
+            for _ in range(source.randrange(1, 6)):
+                at = source.choice([source.randrange(8, head), source.randrange(head, head + 0x60)])
+                changed[at : at + 4] = source.getrandbits(32).to_bytes(4, "little")
+            whole.write_bytes(changed)
+            code = cli.main(["export", "--slice", str(whole), "--output", str(small)])
+            assert code in (0, 2)
+            if code == 0:
+                made += 1
+                analyzer.open(small).report()
+    assert made > 4
