@@ -6,6 +6,7 @@ Oracles: kdmp-parser, volatility3, and the analysis of the dump that was cut.
 from __future__ import annotations
 
 import functools
+import json
 import random
 import re
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import SAMPLE_TRACES
 from generator import Spec
-from oracles import needs
+from oracles import needs, volatility_layers
 
 import analyzer
 from analyzer import cli
@@ -188,6 +189,43 @@ def test_a_slice_of_a_slice_is_the_same(tmp_path):
     one = cut(whole, tmp_path / "one.dmp")
     two = cut(one, tmp_path / "two.dmp")
     assert two.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["healthy-x64-kernel.dmp", "healthy-x86-windows7-full.dmp"])
+def test_a_slice_with_code_gives_the_same_dry_run(name, tmp_path, capsys):
+    """Each callback ends as on the whole dump; every page of a filter's image is there."""
+    needs("unicorn")
+    whole = SAMPLE_TRACES / name
+    small = cut(whole, tmp_path / name, "--with-code")
+    outcomes = []
+    for path in (whole, small):
+        capsys.readouterr()
+        code = cli.main(["dryrun", str(path), "--format", "json"])
+        rows = json.loads(capsys.readouterr().out)
+        assert rows
+        keep = ("filter", "callback", "outcome", "status", "instructions", "stack_bytes")
+        outcomes.append((code, [[row.get(name) for name in keep] for row in rows]))
+    assert outcomes[0] == outcomes[1]
+    dump, source = open_dump(str(small)), open_dump(str(whole))
+    (module,) = [m for m in source.modules() if str(m.name) == "dump_acmeflt.sys"]
+    for page in range(module.base, module.end, PAGE):
+        assert dump.read(page, PAGE) == source.read(page, PAGE)
+
+
+@pytest.mark.parametrize("dump_type", [1, 5])  # it opens no others
+def test_volatility_opens_what_it_opened(dump_type, tmp_path):
+    """The layer of a slice gives the pages of the dump and lacks the others."""
+    needs("volatility3")
+    built = generator.build(Spec("x64", dump_type))
+    whole, small = tmp_path / "whole.dmp", tmp_path / "small.dmp"
+    whole.write_bytes(built.data)
+    cut(whole, small)
+    dump = open_dump(str(small))
+    root = dump.file.number("DirectoryTableBase")
+    one, two = (volatility_layers(path, "x64", root)[0] for path in (whole, small))
+    for number in range(dump.pages.pages):
+        at = dump.pages.frame_at(dump.first_page + number * PAGE) * PAGE
+        assert two.read(at, PAGE) == one.read(at, PAGE)
 
 
 @pytest.mark.parametrize("dump_type", [1, 5, 6, 8, 9, 10])
