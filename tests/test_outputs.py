@@ -151,6 +151,7 @@ def test_no_module_writes_files_on_its_own() -> None:
         "capture_format.py": "a capture, line by line, never over another",
         "leftovers.py": "a note of its own",
         "export.py": "through outputs.replacing",
+        "slices.py": "through outputs.replacing",
         "cli.py": "standard input in a temporary folder",
     }
     found = set()
