@@ -102,7 +102,8 @@ def state(path: str) -> tuple[int, ...]:
 class FileBytes:
     """A file as a sequence of bytes; slices behave as those of ``bytes``. Raises InputError.
 
-    ``touched`` is told each place that is read, unless all of the file is gone through.
+    ``touched`` is told each place that is read, unless all of the file is gone through; a size of
+    0 means that it was only asked whether the place is there.
     """
 
     touched: Callable[[int, int], None] | None = None

@@ -15,13 +15,14 @@ import sys
 import generator
 import numpy as np
 import pytest
-from conftest import SAMPLE_TRACES
+from conftest import SAMPLE_TRACES, shared_sample
 from generator import Spec
 from oracles import needs, volatility_layers
 
 import analyzer
 from analyzer import cli
 from analyzer.dumpfile import open_dump
+from analyzer.snapshot import open_snapshot
 
 PAGE = 0x1000
 PAGE_DUMPS = sorted(
@@ -93,6 +94,29 @@ def test_a_slice_gives_the_same_tables(name, redact, tmp_path):
         assert answers(new, small) == answers(old, whole)
     notes = new.answer.notes
     assert any(note.startswith("This is a part of a dump") for note in notes)
+
+
+FAULTY = ("bitmap-bit-moved", "garbage-values-clean", "zero-page-40-names", "deadfeed-page")
+
+
+@pytest.mark.parametrize("redact", [False, True])
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_slice_of_a_faulty_dump_has_its_faults_and_no_other(name, redact, tmp_path):
+    """Pages that were only asked for are there, too: their lack would be a finding."""
+    whole = shared_sample(f"../faults/{name}.dmp")
+    small = cut(whole, tmp_path / "small.dmp", *(["--redact"] if redact else []))
+    assert tables_of(analyzer.open(small)) == tables_of(analyzer.open(whole))
+
+
+def test_a_slice_of_a_dump_by_the_real_engine(tmp_path):
+    """DbgEng's full dump: all tables but its type, and pages that debuggers fill stay absent."""
+    whole = shared_sample("dmp/dbgeng_written_full.dmp")
+    small = cut(whole, tmp_path / "small.dmp")
+    before, after = (tables_of(analyzer.open(path)) for path in (whole, small))
+    rules = [[finding[0] for finding in tables["findings"]] for tables in (before, after)]
+    assert rules[0] == rules[1]
+    for table in before.keys() - {"machine", "findings"}:  # these name the type of the dump
+        assert after[table] == before[table]
 
 
 def test_the_slice_of_a_dump_that_was_cut_is_cut_too(tmp_path):
@@ -299,3 +323,43 @@ def test_damaged_dumps_give_a_slice_or_a_sentence(tmp_path):
                 made += 1
                 analyzer.open(small).report()
     assert made > 4
+
+
+@pytest.mark.parametrize("redact", [False, True])
+@pytest.mark.parametrize("kind", ["elf", "raw"])
+def test_a_slice_of_a_snapshot(kind, redact, specimen, tmp_path):
+    """A dump that another reader opens, with the filters and where it hangs as in the snapshot."""
+    whole = specimen(kind)
+    small = cut(whole, tmp_path / "small.dmp", *(["--redact"] if redact else []))
+    assert small.stat().st_size < 4 << 20 < whole.stat().st_size
+    old, new = analyzer.open(whole), analyzer.open(small)
+    for table in ("filters", "extensions", "callbacks", "modules"):
+        assert tables_of(new)[table] == tables_of(old)[table], table
+    inside = [(p.filter, p.callback, p.symbol) for p in old.records["processors"] if p.callback]
+    found = [(p.filter, p.callback, p.symbol) for p in new.records["processors"] if p.callback]
+    assert found[:1] == inside[:1]
+    (source,) = new.records["sources"]
+    assert (source.kind, source.subtype) == ("memory snapshot", "slice of a memory snapshot")
+    told = [
+        [(c.tells, c.outcome, c.bugcheck) for c in case.records["crashes"]] for case in (old, new)
+    ]
+    assert told[0] == told[1]
+    kind = old.records["sources"][0].subtype
+    headline, filters = answers(new, small)
+    same = [text.replace(source.subtype, kind) for text in headline]
+    assert (same, filters) == answers(old, whole)
+    dump = open_dump(str(small))
+    memory = open_snapshot(str(whole)).image.physical
+    for number in range(dump.pages.pages):
+        at = dump.first_page + number * PAGE
+        page = memory.read(dump.pages.frame_at(at) * PAGE, PAGE)
+        if not redact:
+            assert dump.file.data[at : at + PAGE] == page
+    needs("kdmp_parser")
+    script = "import sys, kdmp_parser; print(len(kdmp_parser.KernelDumpParser(sys.argv[1]).pages))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(small)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == dump.pages.pages

@@ -17,6 +17,10 @@ _MARK = re.compile(
 )
 
 
+#: the type in a mark of what is no dump
+SNAPSHOT = 0
+
+
 class Mark(NamedTuple):
     """What the comment of a slice says of the dump it was cut from."""
 

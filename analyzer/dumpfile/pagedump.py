@@ -17,7 +17,7 @@ from ..records import Evidence, Module
 from . import loaded, processors
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
-from .marks import mark_of
+from .marks import SNAPSHOT, mark_of
 from .pagemap import PAGE, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
 from .paging import REASON, SCHEMES, Walker
 
@@ -35,6 +35,7 @@ class PageDump(KernelDump):
     """A dump with physical pages and the page tables to walk them."""
 
     holds = "physical memory pages"
+    is_of_file = True  #: False: made of something else, for a slice of it
 
     def __init__(self, file: DumpFile) -> None:
         super().__init__(file)
@@ -68,7 +69,7 @@ class PageDump(KernelDump):
         if self._is_map_cut:
             text = f"the file ends at {file.size:,} bytes, before any secondary data"
             file.note("secondary-data-missing", text, offset=file.size)
-        elif self.slice_of is None or not self.slice_of.is_pages_only:
+        elif not self._lacks_secondary():
             self.read_secondary(self.end_of_pages)
 
     def _tell_slice(self) -> None:
@@ -77,13 +78,20 @@ class PageDump(KernelDump):
         if found is None:
             return
         kind = mindumpdef.DUMP_TYPES.get(found.dump_type, f"of type {found.dump_type}")
+        what = f"a dump ({kind})"
+        count = f"{found.pages:,} of {found.of_pages:,}"
+        if found.dump_type == SNAPSHOT:
+            kind = what = "a memory snapshot"
+            count = f"{found.pages:,}"
         text = (
             f"The header says that this is a slice, made by 'dumpstart export --slice': "
-            f"{found.pages:,} of {found.of_pages:,} pages of a dump ({kind}). What it lacks may "
+            f"{count} pages of {what}. What it lacks may "
             "have been there"
         )
         text += ", and what no analysis read was zeroed" if found.is_redacted else ""
         text += "; its secondary data was left out" if found.is_pages_only else ""
+        if found.dump_type == SNAPSHOT:
+            text += "; of the processors' registers one set is here"
         text += "; that dump had lost its end" if found.was_cut else ""
         self.file.note(
             "dump-is-slice",
@@ -95,6 +103,14 @@ class PageDump(KernelDump):
                 Evidence("type of the dump", found.dump_type, "Number", kind),
             ),
         )
+
+    def _lacks_secondary(self) -> bool:
+        cut = self.slice_of
+        return cut is not None and (cut.is_pages_only or cut.dump_type == SNAPSHOT)
+
+    def holds_page(self, frame: int) -> bool:
+        """True when the map's page of a frame is one of the target."""
+        return True
 
     # -- address translation -------------------------------------------------------------------
 
@@ -144,6 +160,8 @@ class PageDump(KernelDump):
         offset = self.walker._offset(physical)
         if offset < 0:
             return -1, 3
+        if self.file.data.touched is not None:
+            self.file.data.touched(offset, 0)
         return (offset, 0) if offset < self.file.size else (-1, 4)
 
     def file_offset(self, address: int) -> int | None:
@@ -153,9 +171,12 @@ class PageDump(KernelDump):
     def left_out(self, address: int) -> int | None:
         """The frame that an address is mapped to, when this dump does not store it."""
         physical, reason = self.walker.walk(address)
-        if reason or self._is_map_cut or self.walker._offset(physical) >= 0:
+        if reason or self._is_map_cut:
             return None
-        return physical >> 12
+        offset = self.walker._offset(physical)
+        if offset >= 0 and self.file.data.touched is not None:
+            self.file.data.touched(offset, 0)
+        return physical >> 12 if offset < 0 else None
 
     def read(self, address: int, size: int) -> bytes | Absent:
         parts = []

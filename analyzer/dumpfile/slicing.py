@@ -15,7 +15,7 @@ import numpy as np
 
 from ..layouts import mindumpdef
 from .header import DumpFile
-from .marks import Mark, in_comment
+from .marks import SNAPSHOT, Mark, in_comment
 from .pagedump import PageDump
 from .pagemap import PAGE
 
@@ -23,19 +23,23 @@ _FULL, _BITMAP_FULL, _SUMMARY = 1, 5, 2
 _RANGES = (8, 9, 10)
 _MOST_NEW = 1 << 16  #: places that are kept before they are merged
 _PIECE = 1 << 20
+_MOST_FRAMES = 1 << 31  #: of a bitmap: 8 TB of memory, 256 MB of map
 _MOST_LOST = 1 << 14  #: pages behind the end of a file that was cut
 
 
 class Touched:
-    """Which parts of a file were read."""
+    """Which parts of a file were read, and which pages were only asked for."""
 
     def __init__(self) -> None:
+        self.asked: set[int] = set()  #: file offsets
         self._new: list[tuple[int, int]] = []
         self._merged: list[tuple[int, int]] = []
 
     def add(self, offset: int, size: int) -> None:
-        """One reading."""
-        if size > 0:
+        """One reading; of nothing: a question."""
+        if not size:
+            self.asked.add(offset)
+        elif size > 0:
             self._new.append((offset, offset + size))
             if len(self._new) >= _MOST_NEW:
                 self._merged, self._new = list(_merged([*self._merged, *self._new])), []
@@ -63,7 +67,7 @@ class Slice(NamedTuple):
     """What was written."""
 
     pages: int
-    of_pages: int
+    of_pages: int  #: 0: not known
     page_bytes_read: int  #: bytes of these pages that the analysis looked at
     secondary_bytes: int
     size: int
@@ -74,7 +78,7 @@ def write(
 ) -> Slice:
     """Writes the pages of a dump that were touched, with what makes a dump of them."""
     intervals = touched.intervals()
-    frames = _frames(dump, intervals)
+    frames = [page for page in _frames(dump, intervals, touched.asked) if dump.holds_page(page[0])]
     last = dump.end_of_pages
     head = _head(dump, frames, redact, not secondary)
     out.write(head)
@@ -88,7 +92,12 @@ def write(
     for at in range(last, last + more, _PIECE):
         end = min(at + _PIECE, last + more)
         _copy(dump, out, at, end, list(_within(intervals, at, end)) if redact else None)
-    return Slice(len(frames), dump.pages.pages, read, more, written + more)
+    return Slice(len(frames), _count(dump), read, more, written + more)
+
+
+def _count(dump: PageDump) -> int:
+    """How many pages a dump has; 0 where its map does not tell."""
+    return dump.pages.pages if dump.is_of_file else 0
 
 
 def _within(intervals: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -114,13 +123,15 @@ def _copy(
     out.write(data)
 
 
-def _frames(dump: PageDump, intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _frames(
+    dump: PageDump, intervals: list[tuple[int, int]], asked: set[int]
+) -> list[tuple[int, int]]:
     """(frame, file offset) of each page that was touched, in file order.
 
     Pages that the file was cut before are named in the map and not there, as in the dump.
     """
     first, end = dump.first_page, min(dump.end_of_pages, dump.file.size)
-    numbers: set[int] = set()
+    numbers = {(offset - first) // PAGE for offset in asked if first <= offset < end}
     for low, high in intervals:
         low, high = max(low, first), min(high, end)
         if low < high:
@@ -133,7 +144,10 @@ def _frames(dump: PageDump, intervals: list[tuple[int, int]]) -> list[tuple[int,
         # where runs overlap, one of two pages is not what the dump is read by
         if frame >= 0 and int(dump.pages.offsets(np.array([frame], np.int64))[0]) == offset:
             found.append((frame, offset))
-    if dump.file.number("DumpType") not in _RANGES and found != sorted(found):
+    if dump.file.number("DumpType") in _RANGES:
+        return found
+    found = [page for page in found if page[0] < _MOST_FRAMES]
+    if found != sorted(found):
         # a bitmap knows only the order of frames; what is lost must lie last
         found = sorted(page for page in found if page[1] + PAGE <= dump.file.size)
     return found
@@ -152,7 +166,8 @@ def _head(
     assert isinstance(kind, int)  # as every PageDump has
     head, base = bytearray(file.head.ljust(file.header_size, b"\0")), file.header_size
     was_cut = dump.missing_pages > 0
-    mark = Mark(kind, len(frames), dump.pages.pages, redact, was_cut, is_pages_only)
+    origin = kind if dump.is_of_file else SNAPSHOT
+    mark = Mark(origin, len(frames), _count(dump), redact, was_cut, is_pages_only)
     comment = file.layout.Comment
     place = slice(comment.offset, comment.offset + comment.size)
     head[place] = in_comment(bytes(head[place]), mark)

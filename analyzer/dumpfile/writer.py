@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..absence import Absent
 from ..layouts import mindumpdef
 from .kernel import KernelDump
-from .marks import mark_of
+from .marks import SNAPSHOT, mark_of
 
 #: builds whose dumps all had crashdmp's block in the secondary data (52 real ones, 9600 to 26100)
 _FIRST_BUILD = 9600
@@ -34,6 +34,8 @@ def other_writer(dump: KernelDump) -> str:
             if comment.startswith(mark):
                 return name
     cut = mark_of(comment)
+    if cut is not None and cut.dump_type == SNAPSHOT:
+        return "dumpstart, of a memory snapshot"
     if cut is not None and (cut.is_pages_only or cut.was_cut):
         return ""  # what would tell was left out
     if dump.file.number("BugCheckCode") == mindumpdef.TOOL_BUGCHECK:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ..absence import Absent
 from ..dumpfile import KernelDump
+from ..dumpfile.marks import SNAPSHOT
 from ..dumpstack import roles
 from ..records import Anomaly, Evidence, Processor, Records
 
@@ -22,6 +23,9 @@ _RULE = "dump-not-by-windows"
 
 def tell(out: Records, dump: KernelDump) -> str:
     """The kind of the file in words where it was taken from outside, else ""."""
+    cut = getattr(dump, "slice_of", None)
+    if cut is not None and cut.dump_type == SNAPSHOT:
+        return "slice of a memory snapshot"
     if dump.kind != "kernel dump" or dump.file.number("DumpType") != _FULL:
         return ""
     comment = dump.file.fields.get("Comment")

@@ -6,10 +6,12 @@ holds of the machine is printed each time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import outputs
+from ..absence import is_absent
 from ..dryrun.ask import Ask, is_installed
 from ..dumpstack import roles
 from ..errors import UnsupportedError
@@ -47,10 +49,12 @@ def run(arguments: Any, tell: Callable[[str], None]) -> int:
 
     path = arguments.path
     touched = Touched()
-    if identify(path).module != "dump":
-        advice = "a slice is cut from a kernel, automatic, active or complete dump"
-        raise UnsupportedError(path, f"this is {identify(path).name}", advice=advice)
-    dump: Any = open_dump(path, touched.add)
+    kind = identify(path)
+    if kind.module not in ("dump", "snapshot"):
+        advice = "a slice is cut from a kernel, automatic, active or complete dump, or a snapshot"
+        raise UnsupportedError(path, f"this is {kind.name}", advice=advice)
+    is_dump = kind.module == "dump"
+    dump: Any = open_dump(path, touched.add) if is_dump else _of_snapshot(path, touched.add)
     if not hasattr(dump, "pages") or not dump.pages.pages:
         advice = "it is small already; share it as it is"
         raise UnsupportedError(path, "this dump has no pages to choose from", advice=advice)
@@ -63,6 +67,19 @@ def run(arguments: Any, tell: Callable[[str], None]) -> int:
     for line in _told(arguments, dump, made):
         tell(line)
     return 0
+
+
+def _of_snapshot(path: str, touched: Callable[[int, int], None]) -> PageDump:
+    """A snapshot as a dump, with the registers of the processor that tells most."""
+    from ..snapshot import open_snapshot
+    from ..snapshot.as_dump import as_dump
+    from .dump import records_of
+
+    snapshot = open_snapshot(path)
+    rows = records_of(snapshot)["processors"]
+    inside = [row.processor for row in rows if not is_absent(row.filter)]
+    numbers = [number for number in inside if isinstance(number, int)]
+    return as_dump(snapshot, numbers[0] if numbers else 0, touched)
 
 
 def _touch(dump: PageDump, with_code: bool) -> None:
@@ -81,10 +98,13 @@ def _touch(dump: PageDump, with_code: bool) -> None:
 def _told(arguments: Any, dump: PageDump, made: Slice) -> list[str]:
     """What was left out, and what of people's data may still be there."""
     name = arguments.output
-    before = f"{dump.file.size:,} bytes"
+    before = f"{os.path.getsize(dump.path):,} bytes"
+    pages, left = f"{made.pages:,}", "all"
+    if made.of_pages:
+        pages, left = f"{pages} of {made.of_pages:,}", f"the {made.of_pages - made.pages:,}"
     lines = [
-        f"{name}: {made.size:,} of {before}, {made.pages:,} of {made.of_pages:,} pages.",
-        f"Left out: the {made.of_pages - made.pages:,} pages that the analysis does not read"
+        f"{name}: {made.size:,} of {before}, {pages} pages.",
+        f"Left out: {left} pages that the analysis does not read"
         + ("." if arguments.with_code else "; a dry run may miss them (--with-code)."),
     ]
     kept = "Still in it: the names of drivers and of their files, the layout of memory, disk "
