@@ -195,6 +195,15 @@ def test_a_reconstructed_extension_has_no_bytes(sample: Any) -> None:
     assert "The values are reconstructed, not read" in text
 
 
+def test_an_extension_without_a_value_is_a_sentence() -> None:
+    """No map of 88 unknown bytes: why there are none is told, and nothing else."""
+    made = Records()
+    made.add(make(records.Extension, filter="a.sys", stack="crash"))
+    page = Page(Case(made).report("html"))
+    assert "The bytes were not read" in page.words()
+    assert page.values("data-extension") == []
+
+
 def test_long_tables_are_cut_and_say_so() -> None:
     """A thousand rows are shown, the number of all is told, with the command that gives all."""
     made = Records()

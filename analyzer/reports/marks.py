@@ -16,6 +16,8 @@ from ..records import Evidence, Finding, Records
 
 MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
 ELSEWHERE = ("sources", "findings")  # tables that have their own section of a page
+#: tables of what was read elsewhere: evidence leads to where it was read
+_SECOND_HAND = (*ELSEWHERE, "crashes")
 _SERIOUS = SEVERITIES[:2]
 #: rule whose evidence names a request instead of a field -> the field it speaks of
 _FIELDS = {
@@ -84,7 +86,7 @@ def rows_by_place(records: Records) -> dict[Any, list[tuple[str, int, Any]]]:
     """(source, address or file offset) -> the rows that were read there."""
     found: dict[Any, list[tuple[str, int, Any]]] = {}
     for table, rows in records.tables.items():
-        if table in ELSEWHERE or not isinstance(rows, Sequence):
+        if table in _SECOND_HAND or not isinstance(rows, Sequence):
             continue
         for row, record in enumerate(rows[:MOST_ROWS]):
             for key in _keys(record.origin):

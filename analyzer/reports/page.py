@@ -280,7 +280,7 @@ def _extension(records: Records, number: int, extension: Any, marked: Marks) -> 
         "at": "" if is_absent(extension.extension) else field(extension, "extension"),
         "why": why,
         "lines": [cells[start : start + 8] for start in range(0, size, 8)],
-        "members": found,
+        "members": found if hexed or any(m.value != "-" for m in found) else [],
         "bad": bad,
         "missing": _missing([extension], leave=("raw_bytes",)),
     }

@@ -177,7 +177,7 @@
     });
     items.sort(function (a, b) { return a.start - b.start; });
     var span = Math.max(high - low, 1000), from = low - span * 0.03, to = high + span * 0.06;
-    var full = [from, to], chosen = -1, drag = null;
+    var full = [from, to], chosen = -1, drag = null, pointed = [];
     // What lies hours away must not press the crash into a line.
     from = Math.max(from, -900e9); to = Math.min(to, 3600e9);
     if (to <= from || !items.some(function (item) { return item.start <= to && item.end >= from; })) { from = full[0]; to = full[1]; }
@@ -271,7 +271,10 @@
     function under(event) { var item = event.target.dataset && event.target.dataset.item; return item === undefined ? null : Number(item); }
     chart.addEventListener("mouseover", function (event) {
       var number = under(event);
-      if (number !== null && !drag) { told.textContent = words(items[number]); }
+      // a chart that is drawn anew under a pointer at rest tells nothing
+      var isAtRest = event.clientX === pointed[0] && event.clientY === pointed[1];
+      if (number !== null && !drag && !isAtRest) { told.textContent = words(items[number]); }
+      pointed = [event.clientX, event.clientY];
     });
     chart.addEventListener("click", function (event) {
       var number = under(event);
