@@ -27,8 +27,21 @@ Bytes = Union[bytes, bytearray, memoryview]
 
 
 def reason(error: BaseException) -> str:
-    """What the system says of an error, in lower case."""
-    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    """What the system says of an error, in lower case, and what may help in a folder of Windows."""
+    text = str(getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    if isinstance(error, PermissionError) and _is_of_windows(error.filename):
+        text += " (a folder of Windows: this may need an elevated prompt, 'Run as administrator')"
+    return text
+
+
+def _is_of_windows(path: Any) -> bool:
+    """True below the folder of Windows, and for what lies beside it, such as DumpStack.log."""
+    root = os.environ.get("SYSTEMROOT")
+    if not root or not isinstance(path, (str, bytes, os.PathLike)):
+        return False
+    root, full = (os.path.normcase(os.path.abspath(os.fsdecode(p))) for p in (root, path))
+    beside = os.path.dirname(full) == os.path.dirname(root)
+    return beside or full.startswith(root + os.sep)
 
 
 class Named(str):

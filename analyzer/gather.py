@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from . import sources, temporary
 from .errors import InputError
-from .files import is_same, real_path, told_apart
+from .files import is_same, real_path, reason, told_apart
 from .records import Anomaly, Evidence, Origin
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -242,9 +242,8 @@ def _limit(found: Gathered, name: str, text: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    said = getattr(error, "strerror", None)
-    if said:
-        return str(said).lower()
+    if getattr(error, "strerror", None):
+        return reason(error)
     return str(error).rstrip(".") or type(error).__name__
 
 

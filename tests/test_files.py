@@ -17,6 +17,7 @@ from generator import Spec, assemble
 
 import analyzer
 from analyzer import files
+from analyzer.cli import main
 from analyzer.dumpfile import open_dump, scan
 from analyzer.dumpstack import roles
 from analyzer.errors import InputError
@@ -185,3 +186,34 @@ def test_a_file_that_was_given_twice_counts_once(sample: Any, tmp_path: Path) ->
     (tmp_path / "copies" / "second.dmp").write_bytes(changed)
     assert len(analyzer.open(worst, tmp_path / "copies").crashes) >= len(alone.crashes)
     assert len(analyzer.open(tmp_path / "copies").records["machine"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("Windows/MEMORY.DMP", True), ("DumpStack.log", True), ("tmp/a.dmp", False)]
+)
+def test_access_denied_in_a_folder_of_windows(
+    name: str,
+    hint: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Only there an elevated prompt is what may help; on a system without such a folder nothing."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"PAGEDU64")
+    opened = open
+
+    def refuse(file: Any, *args: Any, **options: Any) -> Any:
+        if os.fspath(file) == str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(file, *args, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    for root, hinted in ((str(tmp_path / "Windows"), hint), ("", False)):
+        monkeypatch.setenv("SYSTEMROOT", root)
+        assert main(["analyze", str(path)]) == 2
+        told = capsys.readouterr().err
+        assert "cannot be read: permission denied" in told
+        assert ("elevated prompt" in told) == hinted
+        assert len(told.splitlines()) == 1

@@ -76,6 +76,20 @@ def test_set_up_commands():
     assert "python tests/run.py" in readme
 
 
+def test_set_up_commands_of_windows():
+    """The same steps for PowerShell 5.1 and cmd: a plain command a line."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```bat\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert not set(block) & set("&|;#<>^%$`'\"()@")
+    make, install, first = block.splitlines()
+    assert make == "py -m venv .venv"
+    assert install == r".venv\Scripts\python -m pip install ."
+    sample = first.rpartition(" ")[2]
+    assert first == rf".venv\Scripts\dumpstart analyze {sample}"
+    (ours,) = re.findall(r"^pip install \. && dumpstart analyze (.+)$", readme, re.MULTILINE)
+    assert sample.replace("\\", "/") == ours
+
+
 def test_links():
     """Every relative link of the documentation leads to a file of the project or of the package."""
     installed = Path(analyzer.__file__).parent.parent

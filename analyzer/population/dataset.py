@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, UsageError
+from ..files import reason
 from . import need
 from .columns import TABLES, schema
 
@@ -88,8 +89,7 @@ class DataSet:
             self._lock = None
 
     def _cannot(self, error: OSError) -> InputError:
-        reason = (error.strerror or type(error).__name__).lower()
-        return InputError(self.folder, f"the data set cannot be written: {reason}")
+        return InputError(self.folder, f"the data set cannot be written: {reason(error)}")
 
     def _hold(self) -> None:
         """One scan at a time; the system lets go of the lock however the scan ends."""

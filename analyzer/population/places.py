@@ -17,6 +17,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..files import reason
 from . import need
 
 _BLOCK = 1 << 20
@@ -123,7 +124,7 @@ def _remote(source: str) -> Iterator[tuple[str, str]]:
         else:
             found, top = [path], ""
     except Exception as error:  # noqa: BLE001  # each kind of store has errors of its own
-        raise InputError(source, f"the store cannot be listed: {_words(error)}") from None
+        raise InputError(source, f"the store cannot be listed: {reason(error)}") from None
     for name in found:
         inside = name[len(top) + 1 :].split("/") if top and name.startswith(top + "/") else [name]
         group = system.unstrip_protocol(f"{top}/{inside[0]}") if top and len(inside) > 1 else ""
@@ -156,7 +157,7 @@ def identity(place: Place) -> tuple[str, int]:
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  # each kind of store has errors of its own
-        raise InputError(place.location, f"it cannot be read: {_words(error)}") from None
+        raise InputError(place.location, f"it cannot be read: {reason(error)}") from None
 
 
 def _identity(path: str) -> tuple[str, int]:
@@ -178,8 +179,4 @@ def fetch(url: str, target: str) -> None:
         with closing(opened(url)) as file, open(target, "wb") as out:
             shutil.copyfileobj(file, out, 1 << 20)
     except Exception as error:  # noqa: BLE001  # each kind of store has errors of its own
-        raise InputError(url, f"it cannot be fetched: {_words(error)}") from None
-
-
-def _words(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+        raise InputError(url, f"it cannot be fetched: {reason(error)}") from None

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Callable, NamedTuple, Union
 
 from ..errors import InputError, UnsupportedError
+from ..files import reason
 from ..records import Records
 
 #: how much of a file recognition looks at
@@ -228,8 +229,7 @@ def identify(path: str) -> Kind:
     except OSError as error:
         if os.path.isdir(path):
             raise InputError(path, "this is a folder", advice="name the files in it") from None
-        reason = (error.strerror or type(error).__name__).lower()
-        raise InputError(path, f"the file cannot be read: {reason}") from None
+        raise InputError(path, f"the file cannot be read: {reason(error)}") from None
     except ValueError as error:  # a NUL in the name
         raise InputError(path, f"this is not a file name: {error}") from None
     kind = kind_of(head)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError, UsageError
+from ..files import reason
 from ..names import ntstatus
 
 #: raised only when an older reader would misunderstand a newer file
@@ -146,8 +147,7 @@ class Writer:
                 raise UsageError(f"{path} is there already; a capture is not written over it")
             return cls(path, echo)
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise InputError(path, f"the capture cannot be written: {reason}") from None
+            raise InputError(path, f"the capture cannot be written: {reason(error)}") from None
 
     def discard(self) -> None:
         """Closes the file and removes it when nothing was written."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
+from ..files import reason
 from ..names import bugchecks, ntstatus
 from ..records import Machine, Origin, Records, Source, Stage
 from . import dumplog_findings
@@ -51,7 +52,7 @@ def _read(path: str) -> tuple[bytes, int]:
         with open(path, "rb") as file:
             return file.read(READ_LIMIT), os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(path, f"cannot be read: {reason(error)}") from error
 
 
 def _refusal(path: str, data: bytes) -> InputError:

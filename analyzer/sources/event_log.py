@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .. import event_findings, winevents
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
+from ..files import reason
 from ..names import bugchecks, events
 from ..records import Anomaly, Clue, Event, Evidence, Machine, Origin, Records, Source
 from ..winevents import Decoded, RawEvent
@@ -75,7 +76,7 @@ def collect(path: str) -> Records:
         size = os.stat(path).st_size
         file = open(path, "rb")  # noqa: SIM115 - closed by the with below, or by the refusal
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(path, f"cannot be read: {reason(error)}") from error
     with file:
         head = file.read(16)
         if head.startswith(_EVT_MAGIC):

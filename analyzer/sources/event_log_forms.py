@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError
+from ..files import reason
 from ..winevents import RawEvent
 from . import event_log_blocks, event_log_objects, event_log_table, event_log_xml
 from .text_file import encoding_of
@@ -70,7 +71,7 @@ class Export:
             with open(path, encoding=self.encoding, errors="replace", newline="") as file:
                 self._head = file.read(_HEAD)
         except OSError as error:
-            raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+            raise InputError(path, f"cannot be read: {reason(error)}") from error
         form = form_of(self._head)
         if form is None:
             raise InputError(
@@ -92,4 +93,4 @@ class Export:
                     else:
                         yield event
         except OSError as error:
-            raise InputError(self.path, f"cannot be read: {error.strerror or error}") from error
+            raise InputError(self.path, f"cannot be read: {reason(error)}") from error

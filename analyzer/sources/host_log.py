@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ..absence import Absent
 from ..errors import InputError
+from ..files import reason
 from ..names import bugchecks
 from ..records import Anomaly, Evidence, Machine, Origin, Records, Source
 from .text_file import encoding_of
@@ -64,7 +65,7 @@ def collect(path: str) -> Records:
         size = os.stat(path).st_size
         panics, left_out = _panics(path)
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(path, f"cannot be read: {reason(error)}") from error
     records = Records()
     records.add(_source(path, size, len(panics)))
     for panic in panics:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ..absence import Absent
 from ..errors import InputError
+from ..files import reason
 from ..records import Anomaly, Evidence, Origin, Records, Setting, Source
 from . import registry_findings, registry_hive, registry_text
 from .registry_keys import KeyValues, Registry
@@ -27,7 +28,7 @@ def collect(path: str) -> Records:
         with open(path, "rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(path, f"cannot be read: {reason(error)}") from error
     registry = registry_hive.read(path) if head[:4] == b"regf" else registry_text.read(path)
     records = Records()
     records.add(_source(path, size, registry))

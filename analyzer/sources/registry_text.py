@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InputError
+from ..files import reason
 from .registry_keys import KeyValues, Registry, RegValue
 from .text_file import encoding_of
 
@@ -48,7 +49,7 @@ def read(path: str) -> Registry:
                 elif key is not None and line and not line.startswith(";"):
                     _value(registry, key, line, number, is_ansi)
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(path, f"cannot be read: {reason(error)}") from error
     return registry
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 
 from ..errors import InputError
+from ..files import reason
 
 
 def encoding_of(path: str) -> str:
@@ -17,7 +18,7 @@ def encoding_of(path: str) -> str:
         with open(path, "rb") as file:
             head = file.read(1 << 16)
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(path, f"cannot be read: {reason(error)}") from error
     if not head:
         raise InputError(path, "is empty")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
