@@ -46,8 +46,10 @@ def findings(
     spelled = events.SPELLED.get(event.key, event.provider)
     name = f"{spelled} {event.event_id}"
     words = f"{spelled} event {event.event_id}: {known.meaning}"
-    told = decoded.text[:400].rstrip(". ")
-    text = f"{words}: {told}." if told else f"{words}."
+    told = decoded.text[:400].rstrip(". !\u2026")
+    is_cut = decoded.text.rstrip().endswith(("...", "\u2026"))
+    end = "... (the input has no more of it)." if is_cut else "."
+    text = f"{words}: {told}{end}" if told else f"{words}."
     facts = {"provider": event.key, "event_id": event.event_id}
     if decoded.is_power_button:
         yield Anomaly("event-power-button", text, origin, spelled, _evidence(name, decoded), facts)

@@ -105,7 +105,7 @@ def decode(event: RawEvent) -> Decoded:
     words = [f"{name} = {text}" if name else text for name, text in event.data if text]
     words = words or ([event.message] if event.message else [])
     if status is not None:
-        words.append(f"status {status:#010x} {ntstatus.name(status)}")
+        words.append(_status("status", status))
     return Decoded("; ".join(words), status=status)
 
 
@@ -155,7 +155,7 @@ def _io_error(event: RawEvent) -> Decoded:
     if packet:
         if event.key == events.VOLMGR and packet.location != stage:
             words.append(f"location {packet.location:#x}: {locations.name(packet.location)}")
-        words.append(f"status {packet.status:#010x} {ntstatus.name(packet.status)}")
+        words.append(_status("status", packet.status))
     if stage is not None:
         words.append(f"BugCheckProgress {stage:#x}: {progress.name(stage)}")
     status = packet.status if packet else None
@@ -191,12 +191,19 @@ def _dirty(event: RawEvent) -> Decoded:
         words.append("this was during a sleep transition")
     status = values.get("BootAppStatus")
     if status:
-        words.append(f"BootAppStatus {status & 0xFFFFFFFF:#010x} {ntstatus.name(status)}")
+        words.append(_status("BootAppStatus", status))
     happened = pressed if isinstance(pressed, int) else None
     return Decoded(
         "; ".join(words), bugcheck=bugcheck, happened=happened, is_power_button=is_pressed,
         in_sleep=in_sleep,
     )  # fmt: skip
+
+
+def _status(label: str, status: int) -> str:
+    """A status with its name, the number once where it has none."""
+    name = ntstatus.name(status)
+    code = f"{status & 0xFFFFFFFF:#010x}"
+    return f"{label} {name}" if name.startswith(code) else f"{label} {code} {name}"
 
 
 def _ago(ns: int) -> str:

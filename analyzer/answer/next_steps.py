@@ -49,7 +49,8 @@ def steps(records: Records) -> Iterator[Step]:
     if not kinds & set(REGISTRIES):
         wanted.append("the CrashControl settings")
     if wanted:
-        text = f"Collect on the machine that crashed: {fmt.listed(wanted)}"
+        crashed = " that crashed" if records["crashes"] else ""
+        text = f"Collect on the machine{crashed}: {fmt.listed(wanted)}"
         yield Step(text, "dumpstart collect --output collect.cmd")
 
 

@@ -195,7 +195,8 @@ def _calls(seen: Seen) -> Iterator[Anomaly]:
             )
     for (*_, status), rows in failed.items():
         row, count = rows[0], len(rows)
-        times = "" if count == 1 else f" {count} times"
+        least = "at least " if "capture-calls-missing" in seen.told else ""
+        times = "" if count == 1 else f" {least}{count} times"
         called = known(row.callback) or "A callback"
         text = f"{called} of {about(row)} returned {_status(status)}{times}."
         yield _failed(text, row, row.callback, status, "routine", "status")
