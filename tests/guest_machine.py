@@ -31,9 +31,13 @@ EXPORTS, PARAMETERS, VARIABLES = 0x3000, 0x110000, 0x110800  # RVAs in nt
 STUB, BOOT_ROOT, NOTE_BLOCK, NOTE, LOW_END = 0x1000, 0x10000, 0x2000, 0x20000, 0x30000
 SELF_MAP_SLOT = 0x1ED
 NOISE = (0x1000, 0x1400)  # frames full of random bytes
-#: scan codes that end the waiting of the second filter's Dump_Start and of the first's Dump_Write
-KEY_OF_START, KEY_OF_WRITE = "a", "b"
-_CODES = {"a": 0x1C, "b": 0x32}
+#: scan codes that end the waiting of the second filter's Dump_Start and of the first's Dump_Write,
+#: and one that makes a healthy machine crash
+KEY_OF_START, KEY_OF_WRITE, KEY_OF_CRASH = "a", "b", "c"
+_CODES = {"a": 0x1C, "b": 0x32, "c": 0x21}
+#: bytes that the second filter of a healthy machine needs
+BUFFER = 0x10000
+_DEBUGGER_DATA_KEY = 0x5AC3_96E1_7B20_4D99
 
 
 class Guest(NamedTuple):
@@ -195,8 +199,12 @@ def _processors(m: Machine, starts: list[int]) -> None:
     world.write(m.kdbg + 0x338, struct.pack("<H", 0x800))  # OffsetPrcbContext
 
 
-def make(folder: Path, *, is_crash: bool = True) -> Guest:
-    """The guest's files in ``folder``. ``is_crash``: False for a machine that idles."""
+def make(folder: Path, *, is_crash: bool = True, buffer: int = BUFFER) -> Guest:
+    """The guest's files in ``folder``.
+
+    ``is_crash``: False for a healthy machine that crashes when KEY_OF_CRASH is pressed; Dump_Start
+    of its second filter fails where the ``buffer`` of the filter is less than BUFFER.
+    """
     spec = Spec(arch="x64", dump_type=1, layout="win8")
     m = Machine(spec)
     if not is_crash:
@@ -209,16 +217,28 @@ def make(folder: Path, *, is_crash: bool = True) -> Guest:
     nt, world, root = m.at["nt"], m.world, m.world.root
     base = {x["name"]: x["base"] for x in m.truth["modules"] if x["loaded"]}
     first, second = m.truth["filters"]
-    extension_at, link_at = layouts.NODE[8, spec.layout][:2]
-    progress = m.truth["context"]["progress_address"]
+    extension_at, link_at, state_at = layouts.NODE[8, spec.layout][:3]
+    context = m.truth["context"]
+    progress = context["progress_address"]
     world.pack(progress, "I", 0)
+    if not is_crash:
+        _heal(m)
+    world.pack(second["extension"]["DumpData"], "I", buffer)
 
-    kernel = _image(folder, 0, nt, CRASHDMP_WRITE=base["crashdmp.sys"] + CODE)
-    driver = _image(folder, 1, base["badnic.sys"], KE_BUG_CHECK=kernel.labels["KeBugCheckEx"])
+    data = {"BUG_CHECK_DATA": nt + NT_DATA + BUGCHECK, "DEBUGGER_DATA": m.kdbg}
+    kernel = _image(folder, 0, nt, CRASHDMP_WRITE=base["crashdmp.sys"] + CODE,
+                    DEBUGGER_DATA_KEY=0 if is_crash else _DEBUGGER_DATA_KEY,
+                    DEBUGGER_DATA_WORDS=m.kdbg_size // 8, **data)  # fmt: skip
+    parameters = {f"PARAMETER{n}": value for n, value in enumerate(m.parameters, 1)}
+    driver = _image(folder, 1, base["badnic.sys"], KE_BUG_CHECK=kernel.labels["KeBugCheckEx"],
+                    KEY=_CODES[KEY_OF_CRASH], **parameters)  # fmt: skip
     crashdmp = _image(folder, 2, base["crashdmp.sys"], FILTER_LIST=m.crash.head, PROGRESS=progress,
-                      NODE_EXTENSION=extension_at, NODE_LINK=link_at)  # fmt: skip
+                      NODE_EXTENSION=extension_at, NODE_LINK=link_at, NODE_STATE=state_at,
+                      FAILURE=context["failing_routine_address"],
+                      DUMP_BLOCK=context["bugcheck_address"], **data)  # fmt: skip
     waits = _image(folder, 3, base[first["filter"]], KEY=_CODES[KEY_OF_WRITE])
-    hangs = _image(folder, 4, base[second["filter"]], KEY=_CODES[KEY_OF_START])
+    hangs = _image(folder, 4 if is_crash else 5, base[second["filter"]], KEY=_CODES[KEY_OF_START],
+                   DUMP_DATA=layouts.EXTENSION[8]["DumpData"][0], BUFFER=BUFFER)  # fmt: skip
     images = {"ntoskrnl.exe": kernel, "badnic.sys": driver, "crashdmp.sys": crashdmp,
               first["filter"]: waits, second["filter"]: hangs}  # fmt: skip
     for name, code in images.items():
@@ -236,7 +256,7 @@ def make(folder: Path, *, is_crash: bool = True) -> Guest:
         "PsLoadedModuleList": NT_DATA + HEAD,
     })  # fmt: skip
     idle = kernel.labels["KiIdleLoop"]
-    _processors(m, [driver.labels["Interrupt"] if is_crash else idle, idle])
+    _processors(m, [driver.labels["Interrupt" if is_crash else "Poll"], idle])
     world.frames[root >> 12][8 * SELF_MAP_SLOT : 8 * SELF_MAP_SLOT + 8] = struct.pack(
         "<Q", root | 0x8000_0000_0000_0063
     )
@@ -261,6 +281,22 @@ def make(folder: Path, *, is_crash: bool = True) -> Guest:
     return Guest(
         folder / "firmware.bin", folder / "low.bin", memory, frames, dict(world.pages), truth
     )
+
+
+def _heal(m: Machine) -> None:
+    """Takes out what is there in a crash alone: bugcheck, dump block, what ran on the stack.
+
+    The debugger's data block is encoded, as it is while Windows runs.
+    """
+    context = m.truth["context"]
+    size = context["crashdmp_context_size"]
+    copy = m.world.read(context["crashdmp_context_copy"], size)
+    m.world.write(context["crashdmp_context"], copy)
+    m.world.write(m.at["nt"] + NT_DATA + BUGCHECK, bytes(40))
+    m.world.write(m.stack_limit, bytes(m.stack_base - m.stack_limit))
+    block = m.world.read(m.kdbg, m.kdbg_size)
+    words = struct.unpack(f"<{len(block) // 8}Q", block)
+    m.world.write(m.kdbg, struct.pack(f"<{len(words)}Q", *(w ^ _DEBUGGER_DATA_KEY for w in words)))
 
 
 def _low_memory(folder: Path, m: Machine, header: bytes, boot: int) -> bytes:

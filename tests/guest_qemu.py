@@ -123,12 +123,13 @@ class Qemu:
 
 @contextlib.contextmanager
 def running(guest: Guest, folder: Path, megabytes: int = RAM_MEGABYTES) -> Iterator[Qemu]:
-    """A guest that has reached the second filter's Dump_Start and waits there."""
+    """A guest that waits in the second filter's Dump_Start; a healthy one polls its device."""
     qemu = Qemu(guest, folder, megabytes)
     try:
-        start = guest.truth["filters"][1]["init"]["DumpStart"]
+        waits = guest.truth["labels"]["badnic.sys"]["Poll"]
         if guest.truth["bugcheck"]:
-            qemu.wait_at(start, start + 0x40)
+            waits = guest.truth["filters"][1]["init"]["DumpStart"]
+        qemu.wait_at(waits, waits + 0x40)
         idle = guest.truth["labels"]["ntoskrnl.exe"]["KiFreezeTargetExecution"]
         qemu.wait_at(idle, idle + 0x20, 1)
         yield qemu

@@ -54,6 +54,13 @@ boot:   mov rax, [rbx]
 
 function KeBugCheckEx
         allocate 0x28
+        movabs rax, BUG_CHECK_DATA
+        mov [rax], rcx
+        mov [rax + 0x08], rdx
+        mov [rax + 0x10], r8
+        mov [rax + 0x18], r9
+        mov r10, [rsp + 0x50]
+        mov [rax + 0x20], r10
         call KeBugCheck2
 returns_at KeBugCheckEx
         int3
@@ -63,6 +70,13 @@ function KeBugCheck2
         save rbx
         save rsi
         allocate 0x98
+        movabs rdx, DEBUGGER_DATA           /* decoded, as on the way into any dump */
+        movabs rax, DEBUGGER_DATA_KEY
+        mov ecx, DEBUGGER_DATA_WORDS
+1:      xor [rdx], rax
+        add rdx, 8
+        dec ecx
+        jnz 1b
         call IoWriteCrashDump
 returns_at KeBugCheck2
         int3
@@ -90,10 +104,28 @@ function KiFreezeTargetExecution
         .seh_endproc
 #endif
 
-#if IMAGE == 1  /* badnic.sys: the driver that makes the machine crash */
+#if IMAGE == 1  /* badnic.sys: the driver that makes the machine crash, at once or when told to */
+function Poll
+        allocate 0x28
+1:      pause
+        in al, 0x64
+        test al, 1
+        jz 1b
+        in al, 0x60
+        cmp al, KEY
+        jne 1b
+        call Interrupt
+        int3
+        .seh_endproc
+
 function Interrupt
         allocate 0x48
         mov ecx, 0xD1
+        movabs rdx, PARAMETER1
+        mov r8d, PARAMETER2
+        mov r9d, PARAMETER3
+        movabs rax, PARAMETER4
+        mov [rsp + 0x20], rax
         movabs rax, KE_BUG_CHECK
         call rax
 returns_at Interrupt
@@ -105,6 +137,16 @@ returns_at Interrupt
 function CrashdmpWrite
         save rbx
         allocate 0x40
+        movabs rdx, BUG_CHECK_DATA          /* into the dump block */
+        movabs rax, DUMP_BLOCK
+        mov ecx, 5
+1:      mov r8, [rdx + 8 * rcx - 8]
+        mov [rax + 8 * rcx - 8], r8
+        dec ecx
+        jnz 1b
+        movabs r8, DEBUGGER_DATA
+        movabs rax, PROGRESS
+        mov [rax - 0x6C], r8
         call StartFilterDrivers
 returns_at CrashdmpWrite_start
         movabs rax, PROGRESS
@@ -126,7 +168,14 @@ function StartFilterDrivers
         lea rcx, [rbx + NODE_EXTENSION - NODE_LINK]
         call [rbx + 0x08 - NODE_LINK]       /* DumpStart */
 returns_at StartFilterDrivers
-        mov rbx, [rbx]
+        test eax, eax
+        jns 3f
+        movabs rdx, FAILURE                 /* routine, status; the filter is switched off */
+        mov rcx, [rbx + 0x08 - NODE_LINK]
+        mov [rdx], rcx
+        mov [rdx + 0x08], eax
+        or dword ptr [rbx + NODE_STATE - NODE_LINK], 1
+3:      mov rbx, [rbx]
         jmp 1b
 2:      add rsp, 0x28
         pop rdi
@@ -142,12 +191,14 @@ function WriteBlock
         mov rbx, [rdi]
 1:      cmp rbx, rdi
         je 2f
+        test dword ptr [rbx + NODE_STATE - NODE_LINK], 1
+        jnz 3f
         lea rcx, [rbx + NODE_EXTENSION - NODE_LINK]
         lea rdx, [rsp + 0x28]               /* DiskByteOffset */
         xor r8d, r8d                        /* Mdl */
         call [rbx + 0x10 - NODE_LINK]       /* DumpWrite */
 returns_at WriteBlock
-        mov rbx, [rbx]
+3:      mov rbx, [rbx]
         jmp 1b
 2:      add rsp, 0x38
         pop rdi
@@ -222,6 +273,26 @@ function DumpWrite
         xor eax, eax
         add rsp, 0x20
         pop rbx
+        ret
+        .seh_endproc
+#endif
+
+#if IMAGE == 5  /* dump_acmeflt.sys of a healthy machine: needs the buffer that it made when it loaded */
+function DumpStart
+        allocate 0x28
+        mov rdx, [rcx + DUMP_DATA]          /* first its size */
+        mov eax, 0xC000009A                 /* STATUS_INSUFFICIENT_RESOURCES */
+        cmp dword ptr [rdx], BUFFER
+        jb 1f
+        xor eax, eax
+1:      add rsp, 0x28
+        ret
+        .seh_endproc
+
+function DumpWrite
+        allocate 0x28
+        xor eax, eax
+        add rsp, 0x28
         ret
         .seh_endproc
 #endif
