@@ -105,7 +105,7 @@ def decode(event: RawEvent) -> Decoded:
     words = [f"{name} = {text}" if name else text for name, text in event.data if text]
     words = words or ([event.message] if event.message else [])
     if status is not None:
-        words.append(_status("status", status))
+        words.append(_coded("status", status))
     return Decoded("; ".join(words), status=status)
 
 
@@ -155,7 +155,7 @@ def _io_error(event: RawEvent) -> Decoded:
     if packet:
         if event.key == events.VOLMGR and packet.location != stage:
             words.append(f"location {packet.location:#x}: {locations.name(packet.location)}")
-        words.append(_status("status", packet.status))
+        words.append(_coded("status", packet.status))
     if stage is not None:
         words.append(f"BugCheckProgress {stage:#x}: {progress.name(stage)}")
     status = packet.status if packet else None
@@ -191,7 +191,7 @@ def _dirty(event: RawEvent) -> Decoded:
         words.append("this was during a sleep transition")
     status = values.get("BootAppStatus")
     if status:
-        words.append(_status("BootAppStatus", status))
+        words.append(_coded("BootAppStatus", status))
     happened = pressed if isinstance(pressed, int) else None
     return Decoded(
         "; ".join(words), bugcheck=bugcheck, happened=happened, is_power_button=is_pressed,
@@ -199,7 +199,7 @@ def _dirty(event: RawEvent) -> Decoded:
     )  # fmt: skip
 
 
-def _status(label: str, status: int) -> str:
+def _coded(label: str, status: int) -> str:
     """A status with its name, the number once where it has none."""
     name = ntstatus.name(status)
     code = f"{status & 0xFFFFFFFF:#010x}"
