@@ -118,6 +118,9 @@ def test_evidence_lands_on_the_cell(view: View) -> None:
     assert first["right"] <= box["left"] + 1
     assert box["right"] <= 800
     assert first["left"] >= 0  # the first column stays
+    view.js("location.hash = '#r-requests-4-duration_ns'")  # as a link that was kept
+    assert view.until(lambda: view.js("document.activeElement.id") == "r-requests-4-duration_ns")
+    assert view.one("#r-requests-4-duration_ns").is_displayed()
 
 
 def test_search_finds_a_module(view: View) -> None:

@@ -86,6 +86,7 @@
     field.addEventListener("input", function () { seek(field.value); });
   }
   if (location.hash) { show(location.hash.slice(1)); }
+  window.addEventListener("hashchange", function () { show(location.hash.slice(1)); });
 
   // Copy: the rows in sight as text with tabs; a cell that a spreadsheet would compute gets an apostrophe.
   function tsv(box) {
