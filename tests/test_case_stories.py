@@ -210,7 +210,7 @@ TOLD = {
         ("case-outcome-contradictory", "event-dump-failed"),
     ),
     "two-crashes": Told(
-        "2 crashes between 2024-03-05 14:07:09 UTC and 2026-03-04 17:47:30 UTC, with 2 different "
+        "2 crashes between 2024-03-05 14:07:09 UTC and 2026-03-04 17:45:10 UTC, with 2 different "
         "bugchecks; 1 left no complete dump.",
         (
             (

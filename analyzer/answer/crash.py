@@ -62,15 +62,22 @@ def bugcheck(rows: Sequence[Crash]) -> str:
 
 def when(rows: Sequence[Crash]) -> str:
     """The time of the crash, or of the restart behind it."""
-    timed = [row for row in rows if isinstance(row.time, int)]
-    at_crash = [row for row in timed if not str(row.tells).startswith("event ")]
-    if at_crash:
-        return fmt.moment(at_crash[0].time)
-    return (
-        f"before {fmt.moment(min(row.time for row in timed if isinstance(row.time, int)))}"
-        if timed
-        else ""
-    )
+    time = time_of(rows)
+    if time is None:
+        return ""
+    is_exact = any(row.time == time and not _is_event(row) for row in rows)
+    return fmt.moment(time) if is_exact else f"before {fmt.moment(time)}"
+
+
+def time_of(rows: Sequence[Crash]) -> int | None:
+    """The time that a source states for the crash, else the first that was logged after it."""
+    timed = [(row.time, _is_event(row)) for row in rows if isinstance(row.time, int)]
+    exact = [time for time, is_event in timed if not is_event]
+    return exact[0] if exact else min((time for time, _ in timed), default=None)
+
+
+def _is_event(row: Crash) -> bool:
+    return str(row.tells).startswith("event ")
 
 
 def dump_kind(machine: Machine) -> str:

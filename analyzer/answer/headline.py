@@ -127,8 +127,8 @@ def _standing(records: Records) -> Iterator[str]:
 
 
 def _several(index: Index, numbers: Sequence[int]) -> str:
-    rows = [row for number in numbers for row in index.by_number[number]]
-    times = sorted(int(row.time) for row in rows if isinstance(row.time, int))
+    known = (crash.time_of(index.by_number[number]) for number in numbers)
+    times = sorted(time for time in known if time is not None)
     span = ""
     if times:
         first, last = fmt.moment(times[0]), fmt.moment(times[-1])
