@@ -27,6 +27,7 @@ _DETAILS = (
     ("assumed", "assumed"),
 )
 _PARAGRAPH = 1200
+_CUT = "search-stopped"  #: filters may be missing, or what their code needs
 
 
 def blocks(records: Records) -> Iterator[Block]:
@@ -111,12 +112,13 @@ def _short(row: DryRun) -> str:
 
 
 def exit_code(records: Records) -> int:
-    """1 where a dry run found an error or a warning."""
+    """1 where a dry run found an error or a warning, or the memory was not read to its end."""
     return int(any(f.severity in ("error", "warning") for f in _findings(records)))
 
 
 def _findings(records: Records) -> list[Finding]:
-    return [f for f in records["findings"] if f.rule in rules_dryrun.RULES]
+    rules = (*rules_dryrun.RULES, _CUT)
+    return [f for f in records["findings"] if f.rule in rules]
 
 
 def report(records: Records, format: str = "text") -> Iterator[str]:
@@ -127,10 +129,10 @@ def report(records: Records, format: str = "text") -> Iterator[str]:
     from .text import render  # which shows this section, too
 
     body = list(blocks(records))
-    if not body:
+    if body:
+        yield from render(Section("dry-run", "Dry run", body))
+    else:
         yield "No filter was found of which a callback could be called.\n"
-        return
-    yield from render(Section("dry-run", "Dry run", body))
     found = _findings(records)
     if found:
         yield "\nFindings\n"

@@ -220,6 +220,8 @@ class StoppedMemory(Physical):
             return page
 
     def _ask(self, frame: int) -> bytes | Absent:
+        if self._since is not None and time.monotonic() - self._since > self.most_seconds:
+            self._too_late()  # the timer's thread may wait for the lock while page follows page
         if self._since is None:
             return Absent("not-recorded", "the guest runs on, so no more of it was read")
         self.asked += 1
@@ -247,7 +249,7 @@ class StoppedMemory(Physical):
 
     def _too_late(self) -> None:
         with self._lock:
-            self.is_late = self._since is not None
+            self.is_late = self.is_late or self._since is not None
             with contextlib.suppress(MonitorError):  # the end of the reading tries again
                 self.resume()
 

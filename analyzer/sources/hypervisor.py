@@ -12,7 +12,7 @@ from typing import Any
 
 from ..absence import Absent
 from ..dumpfile.header import MachineFile
-from ..errors import UsageError
+from ..errors import InputError, UnsupportedError, UsageError
 from ..records import Records
 from ..snapshot import Snapshot
 from ..snapshot.monitor import stopped
@@ -47,7 +47,13 @@ def seconds(text: str) -> float:
 
 def _look(path: str, name: str, most: float, options: dict[str, Any]) -> Records:
     with stopped(path, most) as (memory, image):
-        snapshot = Snapshot(MachineFile(name), image)
+        try:
+            snapshot = Snapshot(MachineFile(name), image)
+        except UnsupportedError:
+            if not memory.is_late:
+                raise
+            problem = f"the guest had been stopped for {most:g} s before Windows was found in it"
+            raise InputError(name, problem, advice="give --max-stop more seconds") from None
         records = records_of(snapshot, **options)
     time_ms = memory.stopped_seconds * 1000
     kind = f"asked of its hypervisor: {memory.asked:,} pages, stopped for {time_ms:.0f} ms"
