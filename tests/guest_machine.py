@@ -1,4 +1,4 @@
-"""A machine for QEMU whose crash dump filters hang: its memory as files, and the truth about it.
+"""A machine for QEMU whose crash dump filters hang or fail: its memory as files, and the truth.
 
 The machine is the sample generator's. Added here: what a running machine has and a dump does not
 need (export table of nt, IDT, GDT, processor blocks, low stub), and the routines of guest/*.S that
