@@ -117,7 +117,7 @@ def test_exit_code(severities: Any, error: int, warning: int, never: int) -> Non
 
 def test_exit_code_of_an_unknown_severity_is_a_usage_error() -> None:
     """A misspelt severity must not pass as clean."""
-    with pytest.raises(UsageError, match="error, warning, never"):
+    with pytest.raises(UsageError, match="error, warning, expectation, never"):
         with_findings().exit_code("eror")
 
 

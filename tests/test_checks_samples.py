@@ -70,10 +70,14 @@ def test_variant_gives_its_findings(name, tmp_path):
 @pytest.mark.parametrize(
     ("hidden", "modules", "answer"),
     [
-        (("acmeflt",), "1 module", "By its list of modules, the dump stack held dump_dumpfve.sys."),
+        (
+            ("acmeflt",),
+            "1 filter module",
+            "By its list of modules, the dump stack held dump_dumpfve.sys.",
+        ),
         (
             ("acmeflt", "dumpfve"),
-            "no modules",
+            "no filter modules",
             "None of the 13 loaded modules is a crash dump filter",
         ),
     ],
@@ -88,6 +92,6 @@ def test_a_filter_without_a_module_is_not_lost(tmp_path, hidden, modules, answer
     assert sentences(records)[1].startswith(answer)
     told = [f.text for f in records["findings"] if f.rule == "filter-count-differs"]
     (text,) = told
-    assert text.startswith(f"The crash stack has {modules} taken for a filter, but crashdmp's list")
+    assert text.startswith(f"The crash stack has {modules}, but crashdmp's list")
     assert text.endswith(" has at least 2 filters.")
     assert all(row.is_reconstructed for row in records["extensions"])

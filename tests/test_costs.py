@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import shared_sample
+from counting import calls
 
 from analyzer.cli import main
 
@@ -37,19 +37,9 @@ def costly(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 def work(path: Path) -> tuple[int, int]:
     """Calls and steps of comprehensions while the file is analysed; characters of the report."""
-    count = 0
-
-    def step(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal count
-        count += event == "call"
-
     out = io.StringIO()
-    sys.setprofile(step)
-    try:
-        with contextlib.redirect_stdout(out):
-            main(["analyze", str(path)])
-    finally:
-        sys.setprofile(None)
+    with contextlib.redirect_stdout(out):
+        count = calls(lambda: main(["analyze", str(path)]))
     return count, len(out.getvalue())
 
 

@@ -31,7 +31,7 @@ CONCLUSIONS = {
     "01-post-mortem": [
         "left no complete dump",
         "Dump_Start of dump_acmeflt.sys (crash stack) returned 0xc0000001",
-        "- error: A filter is given no device",
+        "- error: A filter was given no device",
     ],
     "02-why-no-dump": [
         "driver stuck: The machine crashed",

@@ -47,7 +47,7 @@ def test_nothing_says_that_a_dump_was_written(
     assert main(["analyze", str(specimen(kind))]) == 0
     answer = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
     assert f"snapshot of a machine's memory ({NAMES[kind]})" in answer
-    assert "it does not show whether a dump was written after that" in answer
+    assert "it does not show whether a dump was written later" in answer
     assert "was written." not in answer
 
 
