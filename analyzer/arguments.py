@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from . import collecting
@@ -34,18 +33,28 @@ examples:
 
 Run = Callable[[Any], int]
 Print = Callable[[Iterable[str]], None]
+Fill = Callable[[Any], Any]
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, as every other error is said.
 
     Options cannot be cut short: a later option would change what the short form means.
+    ``fill`` adds them when they are first asked for: those of other commands only cost time.
     """
 
     show: Print = staticmethod(lambda _: None)
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, fill: Fill | None = None, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        self._fill = fill
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse does, with all options known."""
+        fill, self._fill = self._fill, None
+        if fill:
+            fill(self)
+        return super().parse_known_args(*arguments, **options)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         type(self).show([message])  # argparse swallows what goes wrong
@@ -93,8 +102,6 @@ def format_of(arguments: Any, formats: Iterable[str]) -> str:
 
 def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
     """The parser, and the names of its commands."""
-    from .reports import FORMATS
-
     Parser.show = staticmethod(out)
     parser = Parser(
         prog="dumpstart",
@@ -106,59 +113,76 @@ def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
     _help(parser)
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    command = partial(_command, commands, runs)
+    for name, (text, fill) in _COMMANDS.items():
+        one = commands.add_parser(name, fill=fill, help=text, description=text, add_help=False)
+        _help(one)
+        one.set_defaults(run=runs[name])
+    return parser, list(_COMMANDS)
 
-    analyze = command("analyze", "what happened, and what is wrong")
-    _paths(analyze, tuple(FORMATS))
-    analyze.add_argument(
+
+def _analyze(parser: Any) -> None:
+    from .reports import FORMATS
+
+    _paths(parser, tuple(FORMATS))
+    parser.add_argument(
         "--fail-on",
         choices=("error", "warning", "expectation", "never"),
         default="warning",
         help="exit with 1 from this severity on, or for --expect alone (default: warning)",
     )
-    source_options.add_gate(analyze)
-    analyze.add_argument("--open", action="store_true", help="show the page in a browser (HTML)")
-    analyze.add_argument("--dry-run", action="store_true", help="call filters, see 'dryrun -?'")
-    dry = command("dryrun", "what callbacks would do: calls them on a copy of memory")
-    _paths(dry, ("text", "csv", "json"), "*")
-    dryrun.options(dry)
-    live_dry_run.options(dry)
-    analyze.add_argument(
+    source_options.add_gate(parser)
+    parser.add_argument("--open", action="store_true", help="show the page in a browser (HTML)")
+    parser.add_argument("--dry-run", action="store_true", help="call filters, see 'dryrun -?'")
+    parser.add_argument(
         "-v", "--verbose", action="store_true", help="every field and where it was read (text)"
     )
-    info = command("info", "what a file is, what it can and cannot tell")
-    _paths(info, ("text", "json"))
-    show = command("show", "one table")
-    show.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
-    _paths(show, ("text", "csv", "json", "jsonl", "parquet"))
-    show.add_argument("--python", action="store_true", help="print the Python that gives it")
-    events = show.add_argument_group("only these rows of the table events")
+
+
+def _dryrun(parser: Any) -> None:
+    _paths(parser, ("text", "csv", "json"), "*")
+    dryrun.options(parser)
+    live_dry_run.options(parser)
+
+
+def _info(parser: Any) -> None:
+    _paths(parser, ("text", "json"))
+
+
+def _show(parser: Any) -> None:
+    parser.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
+    _paths(parser, ("text", "csv", "json", "jsonl", "parquet"))
+    parser.add_argument("--python", action="store_true", help="print the Python that gives it")
+    events = parser.add_argument_group("only these rows of the table events")
     events.add_argument("--provider", metavar="NAME", help="name or GUID")
     events.add_argument("--id", metavar="N", type=int, action="append", help="may be repeated")
     events.add_argument("--from", metavar="TIME", dest="since", help="UTC, 2026-03-01T10:20:30Z")
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
-    export.options(command("export", "an ETW session as a trace, or a dump cut to what matters"))
-    population.scan_options(command("scan", "analyze many cases into a data set"))
-    population.study_options(command("population", "what goes with slow or failed dumps"))
-    population.baseline_options(command("baseline", "save what is normal for a fleet"))
-    live.capture_options(command("capture", "record callbacks in a live kernel debugger"))
-    live.script_options(command("script", "a WinDbg script that records callbacks"))
-    explain = command("explain", "what a finding means and what to do")
-    explain.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
-    collecting.options(command("collect", "a script that gathers the files of a crash"))
-    command("mcp", "a server for assistants (Model Context Protocol, on stdin and stdout)")
-    return parser, list(commands.choices)
+
+
+def _explain(parser: Any) -> None:
+    parser.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
+
+
+#: name -> what it is for, and what adds its options
+_COMMANDS: dict[str, tuple[str, Fill | None]] = {
+    "analyze": ("what happened, and what is wrong", _analyze),
+    "dryrun": ("what callbacks would do: calls them on a copy of memory", _dryrun),
+    "info": ("what a file is, what it can and cannot tell", _info),
+    "show": ("one table", _show),
+    "export": ("an ETW session as a trace, or a dump cut to what matters", export.options),
+    "scan": ("analyze many cases into a data set", population.scan_options),
+    "population": ("what goes with slow or failed dumps", population.study_options),
+    "baseline": ("save what is normal for a fleet", population.baseline_options),
+    "capture": ("record callbacks in a live kernel debugger", live.capture_options),
+    "script": ("a WinDbg script that records callbacks", live.script_options),
+    "explain": ("what a finding means and what to do", _explain),
+    "collect": ("a script that gathers the files of a crash", collecting.options),
+    "mcp": ("a server for assistants (Model Context Protocol, on stdin and stdout)", None),
+}
 
 
 def _help(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-h", "-?", "--help", action="help", help="show this help")
-
-
-def _command(commands: Any, runs: Mapping[str, Run], name: str, text: str) -> Any:
-    parser = commands.add_parser(name, help=text, description=text, add_help=False)
-    _help(parser)
-    parser.set_defaults(run=runs[name])
-    return parser
 
 
 def _paths(parser: argparse.ArgumentParser, formats: Sequence[str], count: str = "+") -> None:

@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import struct
-import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import sources, temporary
 from .errors import InputError
 from .files import is_same, real_path, reason, told_apart
 from .records import Anomaly, Evidence, Origin
 
+if TYPE_CHECKING:
+    import zipfile  # slow to load, and only archives need it
+
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 #: LZMA (14) is left out: its header may ask for gigabytes of memory
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+_METHODS = (0, 8, 12)  #: stored, deflated, bzip2
 _METHOD_NAMES = {9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 _ENCRYPTED = 0x1
 _BLOCK = 1 << 20
 _NOT_READABLE = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
     zlib.error,
     struct.error,
     EOFError,
@@ -269,6 +267,8 @@ def _is_zip(path: str) -> bool:
 
 
 def _archive(found: Gathered, path: str, name: str, is_nested: bool) -> None:
+    import zipfile
+
     if not is_nested:
         found.allowance = max(found.limits.ratio_from, found.limits.ratio * os.path.getsize(path))
     refused: dict[str, str] = {}
@@ -282,7 +282,7 @@ def _archive(found: Gathered, path: str, name: str, is_nested: bool) -> None:
                 _member(found, archive, member, name, is_nested, refused)
             if not members:
                 found.passed.append(Verdict(name, "an archive without files"))
-    except _NOT_READABLE as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, *_NOT_READABLE) as error:
         found.refuse(name, f"the zip archive cannot be read: {_reason(error)}")
     if len(refused) == 1:
         for only, why in refused.items():
@@ -305,6 +305,9 @@ def _member(
     refused: dict[str, str],
 ) -> None:
     """One file of an archive; ``refused`` takes those that are too large, with the reason."""
+    from shutil import copyfileobj
+    from zipfile import BadZipFile
+
     name = found.unique(f"{outer}!{member.filename}")
     why = _refusal(member)
     if why:
@@ -330,10 +333,10 @@ def _member(
             return
         target = found.workspace()
         with archive.open(member) as file, open(target, "wb") as out:
-            shutil.copyfileobj(file, out, _BLOCK)  # ends at the stated size
+            copyfileobj(file, out, _BLOCK)  # ends at the stated size
         found.room -= member.file_size
         found.allowance -= member.file_size
-    except _NOT_READABLE as error:
+    except (BadZipFile, *_NOT_READABLE) as error:
         found.refuse(name, f"it cannot be unpacked: {_reason(error)}", "archive-member-refused")
         return
     if is_zip:
@@ -367,8 +370,11 @@ def _too_large(found: Gathered, member: zipfile.ZipInfo) -> str:
     if size > found.room:
         most = f"{limits.unpacked_bytes:,} bytes that one run unpacks"
         return f"with it the archives would take more than the {most}; {_BY_HAND}"
-    folder = tempfile.gettempdir()
-    free = max(shutil.disk_usage(folder).free - limits.spare_bytes, 0)
+    from shutil import disk_usage
+    from tempfile import gettempdir
+
+    folder = gettempdir()
+    free = max(disk_usage(folder).free - limits.spare_bytes, 0)
     if size > free:
         return f"it needs {size:,} bytes in {folder}, where {free:,} are free"
     return ""

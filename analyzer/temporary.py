@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 
 _folders: set[str] = set()
 
@@ -25,7 +24,9 @@ def make() -> str:
 
 def remove(folder: str) -> None:
     """Removes one; where files in it are still open (Windows), at the end."""
-    shutil.rmtree(folder, ignore_errors=True)
+    from shutil import rmtree
+
+    rmtree(folder, ignore_errors=True)
     if not os.path.exists(folder):
         _folders.discard(folder)
 

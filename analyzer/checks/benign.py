@@ -7,7 +7,7 @@ same NTSTATUS is a fault elsewhere. Only statuses found in a filter's public sou
 from __future__ import annotations
 
 import json
-import pkgutil
+import os
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -36,9 +36,8 @@ def parse(text: str) -> tuple[Benign, ...]:
 @cache
 def known() -> tuple[Benign, ...]:
     """The shipped table."""
-    data = pkgutil.get_data(__package__, "benign.json")
-    assert data is not None  # the file is part of the package
-    return parse(data.decode())
+    with open(os.path.join(os.path.dirname(__file__), "benign.json"), encoding="utf-8") as file:
+        return parse(file.read())
 
 
 def why(module: Any, callback: Any, status: int) -> str:

@@ -13,7 +13,6 @@ from ..absence import is_absent
 from ..files import called
 from ..names import progress
 from ..records import Anomaly, Crash, Evidence, Machine, Origin, Records
-from ..sources.registry_meaning import page_file_limit
 from . import case_filters, case_history
 from .case_seen import CaseSeen, in_words, joined, leading, listed
 from .crashes import FAILED, SMALLER, WRITTEN
@@ -155,6 +154,8 @@ def _page_file_limit(seen: CaseSeen, registry: str, needed: int) -> list[tuple[O
         for s in seen.records["settings"]
         if s.origin.source == registry and str(s.name).lower().startswith("pagingfiles[")
     ]
+    from ..sources.registry_meaning import page_file_limit  # not loaded without a registry
+
     limits = [page_file_limit(str(s.value)) for s in files]
     known = [limit for limit in limits if limit is not None]
     if not known or len(known) < len(limits) or max(known) >= needed:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ..absence import Absent
 from ..target import symbol
 from . import pe
 from .images import Image, Images
 from .paths import Folders, symbol_folders
-from .pdb import Pdb
+
+if TYPE_CHECKING:
+    from .pdb import Pdb
 
 #: longest name that is shown: decorated names of templates have no end
 MAX_NAME = 200

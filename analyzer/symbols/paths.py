@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .pdb import Pdb, open_pdb
 from .pe import ImageFile
+
+if TYPE_CHECKING:
+    from .pdb import Pdb
 
 SYMBOL_PATH = "_NT_SYMBOL_PATH"
 #: the kernel's file goes by the name of its variant, the module by the first
@@ -69,6 +72,8 @@ class Folders:
 
     def pdb(self, name: str, key: str) -> Pdb | None:
         """A PDB by its name, GUID and age."""
+        from .pdb import open_pdb
+
         for path in self._candidates([name], key, _SYMBOL_FOLDERS):
             try:
                 found = open_pdb(path)
