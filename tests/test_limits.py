@@ -15,7 +15,7 @@ import etw_writer as w
 import fake_pykd
 import generator_cases as cases
 import pytest
-from conftest import make
+from conftest import make, shared_sample
 from fake_machine import Call, FakeMachine
 from generator import Spec, build
 from test_capture_file import NODE, facts, write
@@ -24,6 +24,7 @@ from test_live_capture import ACME, captured, routine
 
 import analyzer
 from analyzer.absence import is_absent
+from analyzer.cli import main
 from analyzer.dumpfile import paging
 from analyzer.etw import findings, providers
 from analyzer.etw.trace import Trace
@@ -212,3 +213,13 @@ def test_large_page_above_4_gb(entry: int, physical: int) -> None:
     scheme = paging.SCHEMES["x86"]
     found = paging.walk(scheme, 0x1000, 0x1234, lambda _: (entry, 0), (1 << 40) - 1)
     assert found == (physical, 0)
+
+
+def test_a_number_that_cannot_be_is_not_stated_as_fact(capsys: Any) -> None:
+    """The header of this dump has 0xFFFFFFFF processors, and a geometry with a style unknown."""
+    main(["analyze", str(shared_sample("../faults/garbage-values-clean.dmp"))])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Windows build 19041, x64. " in words
+    assert "4294967295 processors" not in words
+    assert "invalid, 512-byte sectors" not in words
+    assert "The dump header holds a value that cannot be" in words

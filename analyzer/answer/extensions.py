@@ -37,6 +37,7 @@ def _parts(one: Any) -> Iterator[str]:
         yield "DeviceObject NULL"
     if not is_absent(one.disk_size):
         style = fmt.field(one, "partition_style_name", "")
+        style = f"partition style {one.partition_style}" if style == "invalid" else style
         yield f"{fmt.size(one.disk_size)} disk" + (f", {style}" if style else "")
     if not is_absent(one.bytes_per_sector):
         yield f"{one.bytes_per_sector}-byte sectors"

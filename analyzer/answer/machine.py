@@ -11,6 +11,7 @@ from typing import Any
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index
+from ..checks.ranges import MOST_PROCESSORS
 from ..records import Records
 
 
@@ -27,7 +28,7 @@ def lines(records: Records, index: Index) -> Iterator[str]:
     parts = [
         "" if is_absent(best.build) else f"Windows build {fmt.build(best)}",
         fmt.fields(best, "architecture"),
-        fmt.counted(best.processors, "processor") if isinstance(best.processors, int) else "",
+        _processors(best.processors),
         "" if is_absent(best.uptime_ns) else f"up {fmt.duration(best.uptime_ns)}",
     ]
     if any(parts[:1]):
@@ -35,6 +36,12 @@ def lines(records: Records, index: Index) -> Iterator[str]:
     line = next((m.last_dump_line for m in rows if not is_absent(m.last_dump_line)), None)
     if line:
         yield f"The dump header's last DumpStack line: {fmt.clean(line, 200)}"
+
+
+def _processors(count: Any) -> str:
+    """Nothing for a number that cannot be: a finding says so."""
+    can_be = isinstance(count, int) and 1 <= count <= MOST_PROCESSORS
+    return fmt.counted(count, "processor") if can_be else ""
 
 
 def _known(machine: Any) -> int:
