@@ -125,8 +125,8 @@ def _other_calls(records: Records) -> list[str]:
     for call in seen:
         name = fmt.field(call, "callback")
         counts[name] = counts.get(name, 0) + 1
-    listed = fmt.listed(f"{count} of {name}" for name, count in counts.items())
-    return [f"No call of Dump_Start was seen; there were {listed}."]
+    listed = fmt.listed(f"{fmt.counted(count, 'call')} of {name}" for name, count in counts.items())
+    return [f"No call of Dump_Start was seen, but {listed}."]
 
 
 def _median(values: Iterable[float]) -> float:
