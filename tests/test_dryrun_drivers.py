@@ -360,12 +360,17 @@ def test_control_c_ends_the_child() -> None:
             pid.append(child._child.pid)
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        child.call(message)
-    thread.join()
+    # a shell that started the tests in the background had SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            child.call(message)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - began < 10
     assert pid
     assert subprocess.run(["ps", "-p", str(pid[0])], capture_output=True, check=False).returncode
