@@ -68,7 +68,7 @@ def test_places_of_windows(tmp_path: Path) -> None:
         assert words in text
         assert len(text.splitlines()) == 1
     assert told["output"] == told["output to NUL"] == [0, ""]
-    assert told["written"][1].startswith("Answer\n  A bitmap kernel dump")
+    assert told["written"][1].startswith("The machine crashed with bugcheck 0xD1")
 
 
 def test_a_dump_in_the_engine() -> None:
