@@ -88,7 +88,8 @@ def test_wheel_contents():
     assert "analyzer/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
     suffixes = {Path(name).suffix for name in names if name.startswith("analyzer/")}
-    assert suffixes <= {".py", ".typed", ".json", ".jinja", ".css", ".js"}
+    # .cmd: the script that `collect` writes
+    assert suffixes <= {".py", ".typed", ".json", ".jinja", ".css", ".js", ".cmd"}
 
 
 def test_classifiers_match_python_range():
