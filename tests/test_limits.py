@@ -20,6 +20,7 @@ from fake_machine import Call, FakeMachine
 from generator import Spec, build
 from test_capture_file import NODE, facts, write
 from test_etw_callbacks import BASE, TICK, back, entry
+from test_etw_payload import io_error
 from test_live_capture import ACME, captured, routine
 
 import analyzer
@@ -46,6 +47,11 @@ def rules(case: Any) -> list[str]:
     return [str(finding.rule) for finding in case.records["findings"]]
 
 
+def said(case: Any, rule: str) -> str:
+    """The texts of the findings of a rule."""
+    return " ".join(str(f.text) for f in case.records["findings"] if f.rule == rule)
+
+
 # -- captures --------------------------------------------------------------------------------------
 
 
@@ -56,6 +62,84 @@ def test_margin_of_an_outlier(ticks: int, stands_out: bool, tmp_path: Path) -> N
     made = facts([(t, 0) for t in [*usual, ticks]], cost=(0, 0, 0))
     case = analyzer.open(write(tmp_path / "c.jsonl", made))
     assert ("callback-slow-outlier" in rules(case)) is stands_out
+
+
+MS = 1_000_000  # at 1 GHz a tick is a nanosecond, and a cost of nothing leaves a clock's difference
+QUIET = (0, 0, 0)
+
+
+@pytest.mark.parametrize(("ticks", "is_slow"), [(1000 * MS, False), (1000 * MS + 1, True)])
+def test_time_after_which_a_call_is_slow(ticks: int, is_slow: bool, tmp_path: Path) -> None:
+    """More than a second is slow whatever the others took."""
+    case = analyzer.open(write(tmp_path / "c.jsonl", facts([(ticks, 0)], cost=QUIET)))
+    assert ("callback-slow" in rules(case)) is is_slow
+
+
+@pytest.mark.parametrize(
+    ("watched", "rule"),
+    [(1000 * MS - 1, "callback-under-way"), (1000 * MS, "callback-never-returned")],
+)
+def test_time_after_which_a_call_never_returned(watched: int, rule: str, tmp_path: Path) -> None:
+    """A call whose return was watched for a second until the capture ended did not return."""
+    made = list(facts([(None, 0)]))
+    call, end = (next(f for f in made if f.get("fact") == kind) for kind in ("call", "end"))
+    call["back"], end["host"] = "0x1000", call["host"] + watched
+    assert rules(analyzer.open(write(tmp_path / "c.jsonl", made))) == [rule]
+
+
+@pytest.mark.parametrize(("others", "stands_out"), [(7, False), (8, True)])
+def test_calls_of_which_one_can_stand_out(others: int, stands_out: bool, tmp_path: Path) -> None:
+    """Eight other calls of one callback are enough."""
+    made = facts([(10 * MS, 0)] * others + [(900 * MS, 0)], cost=QUIET)
+    case = analyzer.open(write(tmp_path / "c.jsonl", made))
+    assert ("callback-slow-outlier" in rules(case)) is stands_out
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([1 * MS] * 3, 2 * MS),  # at least a millisecond more, however short both are
+        ([10 * MS] * 3, 15 * MS),  # at least by half more than the baseline
+        ([10 * MS, 14 * MS, 20 * MS, 30 * MS], 17 * MS + 3 * 7_413_000),
+    ],
+)
+@pytest.mark.parametrize(("more", "is_slower"), [(0, False), (1, True)])
+def test_margin_of_a_baseline(
+    before: list[int], now: int, more: int, is_slower: bool, tmp_path: Path, capsys: Any
+) -> None:
+    """Median and deviation by hand: 10, 14, 20, 30: 17; deviations 7, 3, 3, 13: 5 x 1.4826."""
+    good = write(tmp_path / "good.jsonl", facts([(t, 0) for t in before], cost=QUIET))
+    after = write(tmp_path / "after.jsonl", facts([(now + more, 0)], cost=QUIET))
+    main(["analyze", after, "--baseline", good, "--format", "json"])
+    assert ('"callback-slower-than-baseline"' in capsys.readouterr().out) is is_slower
+
+
+@pytest.mark.parametrize(
+    ("usual", "differs"),
+    [(10 * MS, 20 * MS), (MS // 2, MS // 2 + MS)],  # twice the others, and by a millisecond
+)
+@pytest.mark.parametrize(("less", "is_told"), [(1, False), (0, True)])
+def test_factor_by_which_a_run_differs(
+    usual: int, differs: int, less: int, is_told: bool, tmp_path: Path, capsys: Any
+) -> None:
+    """One run of three is told when its Dump_Start took twice the median of the others."""
+    for name, ticks in (("a", usual - 1), ("b", usual + 1), ("c", differs - less)):
+        write(tmp_path / f"{name}.jsonl", facts([(ticks, 0)], cost=QUIET))
+    main(["analyze", str(tmp_path)])
+    words = " ".join(capsys.readouterr().out.split())
+    assert ("c.jsonl differs: Dump_Start of dump_x.sys took" in words) is is_told
+    assert ("No run differs from the others by a factor of two" in words) is not is_told
+
+
+@pytest.mark.parametrize(("runs", "is_compared"), [(2, False), (3, True)])
+def test_runs_that_can_be_compared(
+    runs: int, is_compared: bool, tmp_path: Path, capsys: Any
+) -> None:
+    """Two runs have no usual one."""
+    for number in range(runs):
+        write(tmp_path / f"{number}.jsonl", facts([(5000 + number, 0)], cost=QUIET))
+    main(["analyze", str(tmp_path)])
+    assert ("No run differs" in " ".join(capsys.readouterr().out.split())) is is_compared
 
 
 @pytest.mark.parametrize(("build_number", "size"), [(9199, "vista"), (9200, "win8")])
@@ -141,6 +225,46 @@ def test_time_within_which_a_report_is_of_the_start(
     assert ("event-storage-errors" in rules(case)) is is_restart
 
 
+@pytest.mark.parametrize(("when", "explains"), [("02T10:20:29", True), ("02T10:20:31", False)])
+def test_how_soon_after_the_crash_a_stack_that_does_not_load_explains(
+    when: str, explains: bool, tmp_path: Path
+) -> None:
+    """A day after the crash of 2026-03-01 10:20:30, where no start of the machine is known."""
+    log = cases.EventLog().volmgr(f"2026-03-{when}", 45, 0x2005, 0xC0000034)
+    stopped = cases.until(cases.logs.kernel(), "Starting get secondary dump callbacks size.")
+    case = opened(tmp_path, e__xml=log.xml(), DumpStack__log=cases.log(stopped, cases.CRASH))
+    (problem,) = (p for p in case.answer.problems if p.rule == "event-dump-driver-load-failed")
+    assert problem.is_culprit is explains
+
+
+DISK_ERROR = ("disk", 153, [r"\Device\Harddisk0\DR0"])
+
+
+@pytest.mark.parametrize(("restart", "is_before"), [("10:00", True), ("10:01", False)])
+def test_time_from_a_storage_error_to_a_restart(
+    restart: str, is_before: bool, tmp_path: Path
+) -> None:
+    """Ten minutes, in an event log."""
+    log = cases.EventLog()
+    for second in range(4):
+        log.add(f"2026-03-01T10:00:0{second}", *DISK_ERROR, level=3)
+    log.power(f"2026-03-01T10:{restart}", cases.CRASH)
+    case = opened(tmp_path, e__xml=log.xml())
+    assert ("4 errors or warnings" in said(case, "event-storage-errors")) is is_before
+
+
+@pytest.mark.parametrize(("second", "is_restart"), [("02:00", False), ("02:01", True)])
+def test_time_within_which_restarts_are_one_start(
+    second: str, is_restart: bool, tmp_path: Path
+) -> None:
+    """Storage errors between two messages of one start are not before a restart: two minutes."""
+    log = cases.EventLog().power("2026-03-01T10:00:00", cases.CRASH)
+    for number in range(4):
+        log.add(f"2026-03-01T10:01:0{number}", *DISK_ERROR, level=3)
+    log.power(f"2026-03-01T10:{second}", cases.CRASH)
+    assert ("event-storage-errors" in rules(opened(tmp_path, e__xml=log.xml()))) is is_restart
+
+
 # -- traces ----------------------------------------------------------------------------------------
 
 
@@ -168,6 +292,60 @@ def test_how_much_of_a_long_trace_is_shown(before: int, shown: int, tmp_path: Pa
     records.add(make(Machine, system_time=list(records["events"])[-1].time))
     made = timeline.build(records, 4)
     assert len([one for one in made.slices if one.table == "events"]) == shown
+
+
+def told(folder: Path, *events: bytes) -> list[str]:
+    """The rules of a trace of these events."""
+    writer = w.Writer()
+    writer.add(*events)
+    path = folder / "a.etl"
+    path.write_bytes(writer.build())
+    return rules(analyzer.open(path))
+
+
+@pytest.mark.parametrize(("more", "is_slow"), [(0, False), (1, True)])
+def test_limits_of_a_trace(more: int, is_slow: bool, tmp_path: Path) -> None:
+    """A callback of a second, a dump stack of five, a dump file of ten; a tick is 100 ns."""
+    io, made = providers.KERNEL_IO, struct.pack("<IQQQ", 1, 1 << 34, 1 << 33, 10_000 + more)
+    found = told(
+        tmp_path,
+        w.event(io, 1304, BASE),
+        w.event(io, 1305, BASE + 5 * TICK + more, bytes(4)),
+        w.event(providers.CRASHDUMP, 3, BASE + 6 * TICK, made, version=1),
+        entry(BASE + 7 * TICK),
+        back(BASE + 8 * TICK + more),
+    )
+    slow = ["etw-callback-slow", "etw-dump-file-slow", "etw-dump-stack-slow"]
+    assert sorted(rule for rule in found if "slow" in rule) == (slow if is_slow else [])
+
+
+@pytest.mark.parametrize("is_disk", [False, True])
+@pytest.mark.parametrize(("ticks", "is_slow"), [(TICK - 1, False), (TICK, True)])
+def test_time_after_which_a_traced_request_is_slow(
+    ticks: int, is_slow: bool, is_disk: bool, tmp_path: Path
+) -> None:
+    """A second, of StorPort in units of 100 ns and of the disk in ticks of the clock."""
+    data = struct.pack("<QQBBQBBBBBIQQ", ticks, 1, 0x28, 1, 2, 0, 0, 0, 0, 0, 4096, 1, 1)
+    one = w.event(providers.STORPORT, 200, BASE, data, version=2)
+    if is_disk:
+        read = struct.pack("<IIIIQQQQI", 0, 0, 4096, 0, 0, 1, 2, ticks, 4)
+        one = w.perfinfo(0x010A, BASE, read, version=3)
+    assert ("etw-storage-slow" in told(tmp_path, one)) is is_slow
+
+
+@pytest.mark.parametrize(("more", "rule"), [(0, "event-storage-errors"), (1, "etw-storage-errors")])
+def test_time_from_a_traced_storage_error_to_a_restart(
+    more: int, rule: str, tmp_path: Path
+) -> None:
+    """Ten minutes, as in an event log."""
+    disk = io_error("disk", 0xC0040007, 0, 0xC000009C, [r"\Device\Harddisk0\DR0"])
+    dirty = struct.pack("<IQQQQIQI", 0x7E, 1, 2, 3, 4, 0, 0, 0)
+    found = told(
+        tmp_path,
+        w.event(providers.IO_ERROR_LOG, 0, BASE, disk, prop=4),
+        w.event(providers.KERNEL_POWER, 41, BASE + 600 * TICK + more, dirty, version=2),
+    )
+    assert [one for one in found if one.endswith("-storage-errors")] == [rule]
 
 
 # -- dumps -----------------------------------------------------------------------------------------
