@@ -165,6 +165,19 @@ def test_place_of_last_failure_is_proven_on_windows_7_x86(architecture, build, h
     assert ("recognised by its content" in text) is hedged
 
 
+@pytest.mark.parametrize("callback", ["Dump_Start", "Dump_Write"])
+def test_no_text_speaks_of_another_callback(callback):
+    """VeraCrypt's Dump_Start fails where its drive is not mounted; its Dump_Write does not."""
+    failed = {"filter": "dump_veracrypt.sys", "callback": callback, "status": 0xC0000001}
+    records = changed("filters", filter="dump_veracrypt.sys")
+    changed("callbacks", 0, records, **failed)
+    doubt = "VeraCrypt fails Dump_Start so, too"
+    assert (doubt in only(records, "dump-in-plain-text").text) is (callback == "Dump_Start")
+    found = only(records, "filter-callback-failed")
+    assert "Dump_" not in checks.RULES[found.rule].next_step
+    assert callback in found.text
+
+
 def test_repeated_failing_calls_are_one_finding():
     """Many failing calls of one callback with one status are counted, not listed."""
     records = changed("callbacks", callback="Dump_Write", status=0xC000000D, call=0)

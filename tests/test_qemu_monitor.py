@@ -77,11 +77,29 @@ def cost(records: Any) -> tuple[int, int]:
 def test_it_costs_the_same_at_4_gb(
     qemu: guest_qemu.Qemu, guest: guest_machine.Guest, tmp_path: Path
 ) -> None:
-    """Pages and time do not grow with the machine."""
-    small, small_ms = cost(analyzer.open(f"qmp:{qemu.second_path}").records)
+    """Pages and time do not grow with the machine: the shortest of ten looks at each in turn.
+
+    Of more, where this machine is so busy that ten do not agree.
+    """
+
+    def look(one: guest_qemu.Qemu, other: guest_qemu.Qemu) -> tuple[int, int]:
+        other.ask("stop")  # its processors would take time from this one
+        try:
+            return cost(analyzer.open(f"qmp:{one.second_path}").records)
+        finally:
+            other.ask("cont")
+
     with guest_qemu.running(guest, tmp_path, 4096) as large:
-        pages, ms = cost(analyzer.open(f"qmp:{large.second_path}").records)
-    print(f"64 MB: {small} pages, {small_ms} ms; 4 GB: {pages} pages, {ms} ms")
+        looks = []
+        for _ in range(40):
+            looks.append((look(qemu, large), look(large, qemu)))
+            small_ms, ms = (min(c[1] for c in each) for each in zip(*looks))
+            is_alike = abs(small_ms - ms) <= 0.2 * min(small_ms, ms)
+            if len(looks) >= 10 and is_alike:
+                break
+    (small, pages) = (c[0] for c in looks[0])
+    print(f"64 MB: {small} pages, {small_ms} ms; 4 GB: {pages} pages, {ms} ms; {len(looks)} looks")
+    assert is_alike
     assert abs(small - pages) <= 0.2 * small
     assert pages <= 1000
     assert max(small_ms, ms) < 1000
@@ -105,6 +123,33 @@ def test_the_limit_ends_the_reading(qemu: guest_qemu.Qemu) -> None:
         assert is_running(qemu)
         assert memory.read(0, 8).reason == "not-recorded"
     assert memory.is_late
+
+
+@pytest.mark.parametrize("question", [6, 40])
+def test_a_lost_connection_is_told(
+    qemu: guest_qemu.Qemu, monkeypatch: pytest.MonkeyPatch, question: int
+) -> None:
+    """The socket is cut before Windows is found, and after: that is said, not "no Windows"."""
+    ask, asked = monitor.Qmp._ask, []
+
+    def cut(self: Any, command: str, **options: Any) -> Any:
+        asked.append(command)
+        if len(asked) == question:
+            self._socket.shutdown(2)
+        return ask(self, command, **options)
+
+    monkeypatch.setattr(monitor.Qmp, "_ask", cut)
+    lost = "the connection to the monitor was lost"
+    if question < 10:
+        with pytest.raises(InputError, match=lost) as error:
+            analyzer.open(f"qmp:{qemu.second_path}")
+        assert "before Windows was found" in str(error.value)
+    else:
+        found = analyzer.open(f"qmp:{qemu.second_path}").records["findings"]
+        (told,) = [f for f in found if f.rule == "reading-stopped"]
+        assert told.text.lower().startswith(lost)
+        assert "search-stopped" not in {f.rule for f in found}
+    assert is_running(qemu)
 
 
 class BrokenError(Exception):

@@ -196,7 +196,7 @@ def test_the_limit_of_the_stop_leaves_no_guess(tmp_path: Path) -> None:
         for limit in ("0.02", "0.1", "0.3"):
             command = ["dryrun", path, "--callback", "Dump_Start", "--max-stop", limit]
             code, text = said(*command)
-            is_late = code == 2 or "search-stopped" in text
+            is_late = code == 2 or "reading-stopped" in text
             whole = text.count("Dump_Start returns STATUS_INSUFFICIENT_RESOURCES")
             print(f"--max-stop {limit}: exit {code}, late {is_late}, told {whole}")
             assert whole or is_late, text

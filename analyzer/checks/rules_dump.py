@@ -116,8 +116,9 @@ _FILTER = (
         "is not known to be harmless for this filter.",
         "crashdmp then drops the filter and goes on without it (proven on Windows 7 x86). If "
         "the filter encrypts, later data may go to the disk in plain text.",
-        "Look up the status with the maker of the filter. Some filters fail Dump_Start when "
-        "they have nothing to do: VeraCrypt returns 0xc0000001 when its drive is not mounted.",
+        "Ask the maker of the filter what this callback means by this status. Where memory is at "
+        "hand (a dump with pages, a snapshot, a debugger), 'dumpstart dryrun' calls it on a copy "
+        "and names the value that decides.",
     ),
     Rule(
         "filter-callback-failed-benign",

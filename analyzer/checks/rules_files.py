@@ -12,11 +12,12 @@ FILE = (
         "search-stopped",
         "warning",
         "A search ended at its limit",
-        "The dump holds far more places that look like a filter, a dump stack context or a return "
-        "address than any real dump does, so a search was ended.",
+        "The memory holds far more places that look like a filter, a dump stack context, a return "
+        "address or a trace session than that of any real machine, so a search was ended.",
         "More filters may be there than are shown. Memory full of look-alikes is itself a sign of "
         "damage or of a file made to mislead.",
-        "Look at the dump in a debugger, starting from the structures that were found.",
+        "Of a dump: look at it in a debugger, starting from the structures that were found. Of a "
+        "snapshot: take another one, and see whether it is told again.",
     ),
     Rule(
         "dump-file-cut",

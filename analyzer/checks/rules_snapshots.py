@@ -11,6 +11,17 @@ from .rule import Rule, table
 RULES = table(
     (
         Rule(
+            "reading-stopped",
+            "warning",
+            "The machine ran on before all of it was read",
+            "The time for which the machine may stand was over, or its hypervisor did not answer "
+            "any more.",
+            "What is shown was read before. Filters, calls and values that are missing may be "
+            "there.",
+            "Ask again; where the time was over, with more seconds for --max-stop. A machine that "
+            "must not stand that long can be read from a snapshot of its host.",
+        ),
+        Rule(
             "callback-still-executing",
             "warning",
             "A callback of a filter was still running in a later snapshot",

@@ -22,7 +22,7 @@ from ..extras import install
 from ..target import PAGE
 from . import notes
 from .image import MemoryImage
-from .physical import Physical
+from .physical import Paged
 
 FLATTENED, IN_PLACE = b"makedumpfile\0", b"KDUMP   "
 _FIRST_BLOCK = 0x1000  #: of a flattened file
@@ -171,7 +171,7 @@ class _Flattened:
         return bytes(out)
 
 
-class _Pages(Physical):
+class _Pages(Paged):
     """Pages by their descriptors."""
 
     def __init__(self, file: MachineFile, get: Get, head: _Head) -> None:
@@ -196,18 +196,6 @@ class _Pages(Physical):
                 problem = f"this kdump is compressed with {name}, which needs one more library"
                 raise UnsupportedError(self._file.path, problem, advice=install("kdump")) from None
         return self._codecs[bit]
-
-    def read(self, address: int, size: int) -> bytes | Absent:
-        parts = []
-        while size > 0:
-            skip = address & (PAGE - 1)
-            step = min(PAGE - skip, size)
-            page = self._page(address >> 12)
-            if isinstance(page, Absent):
-                return page
-            parts.append(page[skip : skip + step])
-            address, size = address + step, size - step
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _page(self, frame: int) -> bytes | Absent:
         page = self._kept.get(frame)

@@ -26,9 +26,10 @@ from ..errors import InputError
 from ..target import PAGE
 from . import notes
 from .image import MemoryImage
-from .physical import Physical
+from .physical import Paged
 
 _ANSWER_SECONDS = 10.0
+_LOST = "the connection to the monitor was lost"
 _TRIES = 5  #: to let the guest run on
 _LINE = 1 << 20
 _WORDS = PAGE // 8
@@ -96,10 +97,12 @@ class Qmp:
             try:
                 line = self._stream.readline(_LINE)
                 message = json.loads(line) if line else None
-            except (OSError, ValueError) as error:
-                raise MonitorError(f"the monitor does not answer: {error}") from error
+            except OSError as error:
+                raise MonitorError(f"{_LOST} ({error})") from error
+            except ValueError as error:
+                raise MonitorError(f"this is not QEMU's monitor ({error})") from error
             if message is None:
-                raise MonitorError("the monitor closed the connection (is it in use?)")
+                raise MonitorError(f"{_LOST} (is it in use?)" if "QMP" in keys else _LOST)
             if isinstance(message, dict) and any(key in message for key in keys):
                 return message
         raise MonitorError("the monitor does not answer")
@@ -109,7 +112,7 @@ class Qmp:
             self._stream.write(json.dumps({"execute": command, "arguments": arguments}).encode())
             self._stream.flush()
         except (OSError, ValueError) as error:
-            raise MonitorError(f"the monitor is gone: {error}") from error
+            raise MonitorError(f"{_LOST} ({error})") from error
         answer = self._answer("return", "error")
         if "error" in answer:
             raise MonitorError(f"{command}: {answer['error'].get('desc', 'failed')}")
@@ -177,10 +180,11 @@ class Virsh:
         """Nothing is kept open."""
 
 
-class StoppedMemory(Physical):
+class StoppedMemory(Paged):
     """The memory of a stopped guest, each page asked for once.
 
-    Behind the time limit nothing is asked any more: what is missing then says so.
+    Behind the time limit, or once the monitor failed, nothing is asked any more: what is missing
+    then says so.
     """
 
     end = _MEMORY_HOLE
@@ -195,18 +199,7 @@ class StoppedMemory(Physical):
         self._lock = threading.RLock()  # the timer lets the guest run on from its own thread
         self._timer: threading.Timer | None = None
         self.is_late = False
-
-    def read(self, address: int, size: int) -> bytes | Absent:
-        parts = []
-        while size > 0:
-            skip = address & (PAGE - 1)
-            step = min(PAGE - skip, size)
-            page = self._page(address >> 12)
-            if isinstance(page, Absent):
-                return page
-            parts.append(page[skip : skip + step])
-            address, size = address + step, size - step
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        self.failure = ""  #: of the monitor while it was read from
 
     def pieces(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """Nothing: a running machine is not searched from end to end."""
@@ -223,17 +216,25 @@ class StoppedMemory(Physical):
         if self._since is not None and time.monotonic() - self._since > self.most_seconds:
             self._too_late()  # the timer's thread may wait for the lock while page follows page
         if self._since is None:
-            return Absent("not-recorded", "the guest runs on, so no more of it was read")
+            return Absent("not-recorded", self.ended or "the guest runs on")
         self.asked += 1
         try:
             text = self._monitor.human(f"xp /{_WORDS}gx {frame * PAGE:#x}")
         except MonitorError as error:
+            self.failure = str(error)
             self.resume()
-            return Absent("not-recorded", f"the monitor: {error}")
+            return Absent("not-recorded", self.ended)
         words = re.findall(r"(?<=[:\s])\s*0x([0-9a-f]{16})\b", text)
         if len(words) != _WORDS:
             return Absent("not-in-dump", f"the guest has no memory at {frame * PAGE:#x}")
         return struct.pack(f"<{_WORDS}Q", *(int(word, 16) for word in words))
+
+    @property
+    def ended(self) -> str:
+        """Why the reading ended before all was read; empty where it did not."""
+        if self.failure or not self.is_late:
+            return self.failure
+        return f"the guest had been stopped for {self.most_seconds:g} s"
 
     # -- stopping and running on -----------------------------------------------------------------
 

@@ -59,6 +59,26 @@ class Physical:
                 yield at, data
 
 
+class Paged(Physical):
+    """Memory of which each page is got on its own: decompressed, or asked for."""
+
+    def read(self, address: int, size: int) -> bytes | Absent:
+        parts = []
+        while size > 0:
+            skip = address & (PAGE - 1)
+            step = min(PAGE - skip, size)
+            page = self._page(address >> 12)
+            if isinstance(page, Absent):
+                return page
+            parts.append(page[skip : skip + step])
+            address, size = address + step, size - step
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _page(self, frame: int) -> bytes | Absent:
+        """One whole page, or why it is not there."""
+        raise NotImplementedError
+
+
 class Ranges(Physical):
     """Memory in runs of a file, as in ELF cores and raw images.
 

@@ -50,18 +50,16 @@ def _look(path: str, name: str, most: float, options: dict[str, Any]) -> Records
         try:
             snapshot = Snapshot(MachineFile(name), image)
         except UnsupportedError:
-            if not memory.is_late:
+            if not memory.ended:
                 raise
-            problem = f"the guest had been stopped for {most:g} s before Windows was found in it"
-            raise InputError(name, problem, advice="give --max-stop more seconds") from None
+            advice = "ask again" if memory.failure else "give --max-stop more seconds"
+            problem = f"{memory.ended} before Windows was found in it"
+            raise InputError(name, problem, advice=advice) from None
         records = records_of(snapshot, **options)
     time_ms = memory.stopped_seconds * 1000
     kind = f"asked of its hypervisor: {memory.asked:,} pages, stopped for {time_ms:.0f} ms"
-    if memory.is_late:
-        snapshot.file.note(
-            "search-stopped",
-            f"the guest had been stopped for {most:g} s, so it runs on and no more of it was read",
-        )
+    if memory.ended:
+        snapshot.file.note("reading-stopped", f"{memory.ended}, so no more of the guest was read")
         records.add(snapshot.file.anomalies[-1])
     source = records["sources"][0]
     size = Absent("not-applicable", "it is no file")
