@@ -15,6 +15,7 @@ import pytest
 from conftest import SAMPLE_TRACES
 from dump_session import DumpSession
 from fake_machine import Call, Exception_, FakeMachine, Idle
+from generator import Spec, build
 from replay import ReplaySession
 from said import sentences
 from test_capture_file import facts
@@ -298,22 +299,59 @@ def test_numbers_that_cannot_be(option, tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("path", sorted(SAMPLE_TRACES.glob("*.dmp")), ids=lambda path: path.name)
-def test_dumps_as_sessions_answer_as_their_files(path):
-    """Looked at as a session, a dump gives the findings and the answer that analyze gives."""
+def both_ways(path):
+    """What a dump's session tells and what its file tells, each checked."""
     found, told = look.records(DumpSession(open_dump(str(path)))), analyzer.open(path).records
     found.add(*crashes.group(found))
     found.add(*checks.run(found))
+    return found, told
+
+
+def assert_same_answer(found, told):
+    """Headline, sections, findings; a debugger does not tell the levels of page tables."""
+    assert sentences(found) == [one.replace("x64-la57", "x64") for one in sentences(told)]
+    texts = [sorted((one.rule, one.text) for one in side["findings"]) for side in (found, told)]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLE_TRACES.glob("*.dmp")), ids=lambda path: path.name)
+def test_dumps_as_sessions_answer_as_their_files(path):
+    """Looked at as a session, a dump gives the findings and the answer that analyze gives."""
+    found, told = both_ways(path)
     headers = [[one._replace(architecture=None) for one in s["machine"]] for s in (found, told)]
-    assert headers[0] == headers[1]  # a debugger does not tell how many levels page tables have
+    assert headers[0] == headers[1]
     if path.name == "broken-x64-cut.dmp":  # the file's own reader knows how many pages are gone
         assert sentences(found)[0] == sentences(told)[0]
         assert "the file is cut short" in sentences(found)[0]
         return
-    # nor does a debugger tell how many levels the page tables have
-    assert sentences(found) == [one.replace("x64-la57", "x64") for one in sentences(told)]
-    texts = [sorted((one.rule, one.text) for one in side["findings"]) for side in (found, told)]
-    assert texts[0] == texts[1]
+    assert_same_answer(found, told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "variant", "patch"),
+    [
+        ("dump-bugcheck-differs", "healthy", (0x38, b"\x33\1\0\0")),  # nt's own data says 0xD1
+        ("dump-not-by-windows", "no-secondary", (0xFB0, b"Hello from elf2dmp!\0")),
+    ],
+)
+def test_contradictions_of_a_dump_are_told_in_the_debugger(rule, variant, patch, tmp_path):
+    """A dump that contradicts itself does so as a session, too."""
+    data = bytearray(build(Spec("x64", 1, "win8", variant)).data)
+    at, value = patch
+    data[at : at + len(value)] = value
+    path = tmp_path / "made.dmp"
+    path.write_bytes(data)
+    found, told = both_ways(path)
+    assert rule in {row.rule for row in found["findings"]}
+    assert_same_answer(found, told)
+
+
+def test_a_dump_that_ended_early_in_the_debugger(shared_sample):
+    """A real minidump whose header keeps another last line: the same finding."""
+    found, told = both_ways(shared_sample("../faults/minidump-26100-header-last-line.dmp"))
+    early = [[r.text for r in s["findings"] if r.rule == "dump-ended-early"] for s in (found, told)]
+    assert early[0] == early[1]
+    assert len(early[0]) == 1
 
 
 def test_a_dump_on_another_machine(sample):

@@ -16,8 +16,8 @@ from ..dumpstack.imports import imported
 from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..names import bugchecks
-from ..records import Machine, Module, Origin, Records, Source
-from ..sources import dump_stack
+from ..records import SNAPSHOT, Machine, Module, Origin, Records, Source
+from ..sources import dump_contradictions, dump_stack, outside
 from . import open_dump
 from .session import Session, plain
 
@@ -47,8 +47,11 @@ def records(session: Session) -> Records:
         is_whole=all(note.rule != "modules-incomplete" for note in notes),
         has_pages=dump is not None and dump.has_pages,
     )  # fmt: skip
+    if dump is not None:
+        out.add(*dump_contradictions.check(dump, modules, known, found))
     dump_stack.context_copy(out, target, known)
-    out.add(_source(session, dump, out), *notes)
+    taken = "" if dump is None else outside.tell(out, dump)
+    out.add(_source(session, dump, out, taken), *notes)
     return out
 
 
@@ -77,7 +80,7 @@ def _joined(regions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     yield start, end - start
 
 
-def _source(session: Session, dump: open_dump.OpenDump | None, out: Records) -> Source:
+def _source(session: Session, dump: open_dump.OpenDump | None, out: Records, taken: str) -> Source:
     nodes = sum(isinstance(row.node, int) for row in out["filters"])
     holds = ["modules"] + ([f"{nodes} crash dump filters"] if nodes else [])
     lacks = "calls of the callbacks, until they are watched (!dumpstart arm)"
@@ -86,10 +89,12 @@ def _source(session: Session, dump: open_dump.OpenDump | None, out: Records) -> 
         if nodes < len(out["filters"]) and (dump is None or dump.has_pages):
             lacks += "; filters' nodes that only a search of all memory finds (dumpstart analyze)"
         holds.append("the file's header" if dump is not None else "what the debugger knows of it")
+    kind = "kernel dump" if session.is_dump else "debugger session"
     return Source(
         session.path,
-        "kernel dump" if session.is_dump else "debugger session",
-        f"through {session.backend}" if dump is None else out["machine"][0].dump_type_name,
+        SNAPSHOT if taken else kind,
+        taken
+        or (f"through {session.backend}" if dump is None else out["machine"][0].dump_type_name),
         None if dump is None else dump.file.size,
         session.architecture,
         "; ".join(holds),

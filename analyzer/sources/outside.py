@@ -11,7 +11,7 @@ put where its block keeps them), its contrib/elf2dmp (its comment).
 from __future__ import annotations
 
 from ..absence import Absent
-from ..dumpfile import KernelDump
+from ..dumpfile.kernel import KernelDump
 from ..dumpfile.marks import SNAPSHOT
 from ..dumpstack import roles
 from ..records import Anomaly, Evidence, Processor, Records
