@@ -39,6 +39,8 @@ LARGEST = 3900  # bytes in one answer
 IA32_TSC, IA32_GS_BASE, HV_TSC_FREQUENCY = 0x10, 0xC0000101, 0x40000022
 #: requests of the scenario begin when a breakpoint lies in a filter, or after this long undisturbed
 PATIENCE = 3.0
+#: seconds that an idle machine sleeps at a time: the debugger under test needs the processor
+IDLE = 0.01
 
 
 class Ended(BaseException):
@@ -223,7 +225,7 @@ class Target:
                 step = self.stand(lambda: self.exception(ACCESS_VIOLATION))
             elif step:
                 step = self.stand(lambda: self.exception(SINGLE_STEP))
-            elif self.wire.waiting():
+            elif self.wire.waiting(0 if self.machine.busy else IDLE):
                 self.listen()
             elif self.resumed_at is not None:
                 step = self.next_request()

@@ -51,10 +51,11 @@ class Wire:
         self.next_out, self.next_in = 0x80800800, 0x80800000
         self.broken_in = False  #: a break-in came while a packet was sent
 
-    def waiting(self) -> bool:
-        """True when something came in."""
-        ready = select.select([self.descriptor], [], [], 0)[0]
-        return bool(self.early or self.held or ready)
+    def waiting(self, seconds: float = 0) -> bool:
+        """True when something came in, or does so within the time."""
+        if self.early or self.held:
+            return True
+        return bool(select.select([self.descriptor], [], [], seconds)[0])
 
     def _take(self, size: int, until: float | None) -> bytes | None:
         while len(self.held) < size:

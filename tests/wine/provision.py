@@ -87,7 +87,7 @@ class Wine(NamedTuple):
             "WINEDLLOVERRIDES": NATIVE + ";winemenubuilder.exe=d",
             "PYTHONHOME": windows_path(self.python.parent),
             "PYTHONPATH": ";".join(map(windows_path, (REPOSITORY, HERE.parent))),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": windows_path(self.folder / "bytecode"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8",
             "DUMPSTART_DBGENG": windows_path(self.engine),
