@@ -11,13 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from . import collecting
-from .dryrun import commands as dryrun
 from .errors import UsageError
-from .live import commands as live
-from .live import dry_run as live_dry_run
-from .population import commands as population
-from .sources import export
 from .sources import options as source_options
 
 _EPILOG = """\
@@ -36,6 +30,23 @@ Print = Callable[[Iterable[str]], None]
 Fill = Callable[[Any], Any]
 
 
+class _Help(argparse.HelpFormatter):
+    """Asks for the terminal's width when help is shown; argparse does for each option, slowly."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+    def format_help(self) -> str:
+        from shutil import get_terminal_size
+
+        self._width = get_terminal_size().columns - 2
+        return super().format_help()
+
+
+class _RawHelp(_Help, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of the text as they are."""
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, as every other error is said.
 
@@ -46,7 +57,7 @@ class Parser(argparse.ArgumentParser):
     show: Print = staticmethod(lambda _: None)
 
     def __init__(self, fill: Fill | None = None, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)
+        super().__init__(**{"formatter_class": _Help, **options}, allow_abbrev=False)
         self._fill = fill
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
@@ -63,19 +74,19 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
 
 
-def words(argv: Sequence[str], commands: Iterable[str]) -> list[str]:
+def words(argv: Sequence[str]) -> list[str]:
     """The arguments with ``analyze`` before a file that stands where a command would.
 
     A word that is neither a file nor a command is refused, with the command that looks like it.
     """
     given = list(argv)
     first = given[0] if given else ""
-    if not first or first.startswith("-") or first in commands:
+    if not first or first.startswith("-") or first in COMMANDS:
         return given
     looks_like_a_path = any(mark in first for mark in "./\\*?:")
     if os.path.lexists(first) or looks_like_a_path:
         return ["analyze", *given]
-    raise unknown("command", first, commands)
+    raise unknown("command", first, COMMANDS)
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> UsageError:
@@ -100,24 +111,27 @@ def format_of(arguments: Any, formats: Iterable[str]) -> str:
     return named if named in set(formats) else "text"
 
 
-def build(runs: Mapping[str, Run], out: Print) -> tuple[Parser, list[str]]:
-    """The parser, and the names of its commands."""
+def build(runs: Mapping[str, Run], out: Print, first: str = "") -> Parser:
+    """The parser; of the first word's command alone, where that is one: the others cost time."""
     Parser.show = staticmethod(out)
     parser = Parser(
         prog="dumpstart",
         description="What the Windows crash dump filter drivers did, from dumps, traces and logs.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_RawHelp,
         add_help=False,
     )
     _help(parser)
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for name, (text, fill) in _COMMANDS.items():
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=Parser, prog=parser.prog
+    )
+    for name in [first] if first in COMMANDS else COMMANDS:
+        text, fill = COMMANDS[name]
         one = commands.add_parser(name, fill=fill, help=text, description=text, add_help=False)
         _help(one)
         one.set_defaults(run=runs[name])
-    return parser, list(_COMMANDS)
+    return parser
 
 
 def _analyze(parser: Any) -> None:
@@ -139,6 +153,9 @@ def _analyze(parser: Any) -> None:
 
 
 def _dryrun(parser: Any) -> None:
+    from .dryrun import commands as dryrun
+    from .live import dry_run as live_dry_run
+
     _paths(parser, ("text", "csv", "json"), "*")
     dryrun.options(parser)
     live_dry_run.options(parser)
@@ -159,24 +176,66 @@ def _show(parser: Any) -> None:
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
 
 
+def _export(parser: Any) -> None:
+    from .sources import export
+
+    export.options(parser)
+
+
+def _scan(parser: Any) -> None:
+    from .population import commands
+
+    commands.scan_options(parser)
+
+
+def _population(parser: Any) -> None:
+    from .population import commands
+
+    commands.study_options(parser)
+
+
+def _baseline(parser: Any) -> None:
+    from .population import commands
+
+    commands.baseline_options(parser)
+
+
+def _capture(parser: Any) -> None:
+    from .live import commands
+
+    commands.capture_options(parser)
+
+
+def _script(parser: Any) -> None:
+    from .live import commands
+
+    commands.script_options(parser)
+
+
 def _explain(parser: Any) -> None:
     parser.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
 
 
+def _collect(parser: Any) -> None:
+    from . import collecting
+
+    collecting.options(parser)
+
+
 #: name -> what it is for, and what adds its options
-_COMMANDS: dict[str, tuple[str, Fill | None]] = {
+COMMANDS: dict[str, tuple[str, Fill | None]] = {
     "analyze": ("what happened, and what is wrong", _analyze),
     "dryrun": ("what callbacks would do: calls them on a copy of memory", _dryrun),
     "info": ("what a file is, what it can and cannot tell", _info),
     "show": ("one table", _show),
-    "export": ("an ETW session as a trace, or a dump cut to what matters", export.options),
-    "scan": ("analyze many cases into a data set", population.scan_options),
-    "population": ("what goes with slow or failed dumps", population.study_options),
-    "baseline": ("save what is normal for a fleet", population.baseline_options),
-    "capture": ("record callbacks in a live kernel debugger", live.capture_options),
-    "script": ("a WinDbg script that records callbacks", live.script_options),
+    "export": ("an ETW session as a trace, or a dump cut to what matters", _export),
+    "scan": ("analyze many cases into a data set", _scan),
+    "population": ("what goes with slow or failed dumps", _population),
+    "baseline": ("save what is normal for a fleet", _baseline),
+    "capture": ("record callbacks in a live kernel debugger", _capture),
+    "script": ("a WinDbg script that records callbacks", _script),
     "explain": ("what a finding means and what to do", _explain),
-    "collect": ("a script that gathers the files of a crash", collecting.options),
+    "collect": ("a script that gathers the files of a crash", _collect),
     "mcp": ("a server for assistants (Model Context Protocol, on stdin and stdout)", None),
 }
 
@@ -191,7 +250,7 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str], count: str =
     parser.add_argument("--format", choices=formats, help="default: by the output's name, or text")
     parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
     parser.set_defaults(formats=tuple(formats))
-    population.redact_option(parser)
+    source_options.add_redact(parser)
     source_options.add(parser)
 
 

@@ -11,22 +11,18 @@ import errno
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from . import arguments as typed
-from . import collecting, outputs
-from .dryrun import commands as dryrun
-from .dryrun.ask import Ask
+from . import outputs
 from .errors import AnalyzerError, InputError, UsageError
 from .files import reason
-from .live import commands as live
-from .live import dry_run as live_dry_run
-from .population import commands as population
-from .sources import export
 from .sources import options as source_options
+
+if TYPE_CHECKING:
+    from .dryrun.ask import Ask
 
 
 class _Terminated(BaseException):
@@ -42,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _ended_by_signals():
             try:
-                parser, known = typed.build(_RUNS, _print)
-                given = sys.argv[1:] if argv is None else argv
-                parser.parse_args(typed.words(given, known), arguments)
+                given = typed.words(sys.argv[1:] if argv is None else argv)
+                parser = typed.build(_RUNS, _print, *given[:1])
+                parser.parse_args(given, arguments)
                 if getattr(arguments, "formats", None):
                     arguments.format = typed.format_of(arguments, arguments.formats)
                 code = int(arguments.run(arguments))
@@ -86,10 +82,10 @@ def _ended_by_signals() -> Iterator[None]:
         raise _Terminated(number)
 
     before = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # the last: a closed console of Windows
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # the last: a closed console of Windows
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            with suppress(ValueError):  # in another thread than the main one they do not arrive
                 before[number] = signal.signal(number, stop)
     try:
         yield
@@ -100,9 +96,10 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _analyze(arguments: Any) -> int:
     from . import reports
+    from .dryrun.ask import Ask, require
 
     if arguments.dry_run:
-        dryrun.require()
+        require()
     case = _open(arguments, Ask(arguments.dry_run))
     code: int = case.exit_code(arguments.fail_on)
     options: dict[str, Any] = {}
@@ -123,6 +120,8 @@ def _analyze(arguments: Any) -> int:
 
 
 def _collect(arguments: Any) -> int:
+    from . import collecting
+
     _write(arguments, [collecting.script()], newline="\r\n")
     return 0
 
@@ -130,11 +129,13 @@ def _collect(arguments: Any) -> int:
 def _dryrun(arguments: Any) -> int:
     from .case import Case
     from .checks import run
+    from .dryrun import commands
+    from .live import dry_run as live
     from .reports import dry_runs
 
-    wanted = dryrun.ask(arguments)
-    if live_dry_run.is_named(arguments):
-        case = Case(live_dry_run.of_target(arguments, wanted))
+    wanted = commands.ask(arguments)
+    if live.is_named(arguments):
+        case = Case(live.of_target(arguments, wanted))
         case.records.add(*run(case.records))
     else:
         case = _open(arguments, wanted)
@@ -156,6 +157,8 @@ def _show(arguments: Any) -> int:
     if arguments.table not in TABLES:
         raise typed.unknown("table", arguments.table, TABLES)
     if arguments.python:
+        from . import collecting
+
         _write(arguments, [collecting.python_of(arguments)])
         return 0
     if arguments.format == "parquet" and arguments.output == "-":
@@ -179,38 +182,49 @@ def _show(arguments: Any) -> int:
 
 
 def _export(arguments: Any) -> int:
+    from .sources import export
+
     outputs.protect(arguments.output, [arguments.path])
     return export.run(arguments, _tell)
 
 
 def _scan(arguments: Any) -> int:
+    from .population import commands
     from .progress import Bar
 
     bar = (lambda: Bar(sys.stderr)) if _terminal(sys.stderr) else None
-    _print(population.scan(arguments, bar))
+    _print(commands.scan(arguments, bar))
     return 0
 
 
 def _population(arguments: Any) -> int:
+    from .population import commands
+
     outputs.protect(arguments.output, filter(None, [arguments.folder, arguments.labels]))
-    _write(arguments, population.study(arguments))
+    _write(arguments, commands.study(arguments))
     return 0
 
 
 def _baseline(arguments: Any) -> int:
+    from .population import commands
+
     outputs.protect(arguments.output, [arguments.folder])
-    _write(arguments, population.baseline(arguments))
+    _write(arguments, commands.baseline(arguments))
     return 0
 
 
 def _capture(arguments: Any) -> int:
-    return live.capture(arguments, _tell, _print)
+    from .live import commands
+
+    return commands.capture(arguments, _tell, _print)
 
 
 def _script(arguments: Any) -> int:
+    from .live import commands
+
     records = _open(arguments).records if arguments.paths else None
     # Where lines end in LF alone, DbgEng 10.0.15063 takes some of them apart ($$<).
-    _write(arguments, live.script(arguments, records), newline="\r\n")
+    _write(arguments, commands.script(arguments, records), newline="\r\n")
     return 0
 
 

@@ -7,7 +7,6 @@ reason. Standard library only, except inside :func:`frame`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,8 +54,7 @@ class Column(NamedTuple):
 
 
 def _kind(annotation: Any) -> str:
-    name = str(getattr(annotation, "__forward_arg__", annotation))
-    return "Text" if name in ("str", str(str)) else name
+    return "Text" if annotation is str else str(annotation.__metadata__[0])
 
 
 def _columns(record: Any) -> tuple[Column, ...]:
@@ -202,7 +200,11 @@ def where(origin: Origin) -> str:
 
 def one_cell(kind: str, value: Any) -> Any:
     """What a cell of a CSV or a DataFrame holds of a plain value: lists and objects as JSON."""
-    return json.dumps(value) if kind in ("Proof", "Facts") and value is not None else value
+    if kind not in ("Proof", "Facts") or value is None:
+        return value
+    import json  # takes longer than most reports need it
+
+    return json.dumps(value)
 
 
 def json_rows(table: str, rows: Any) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ def capture_here(
     *argv: str, say: Callable[[str], None] = print, session: Session | None = None
 ) -> Run:
     """Runs a capture with these arguments of the command; ``session`` in place of an engine's."""
-    parser, _ = arguments.build(cli._RUNS, print)
+    parser = arguments.build(cli._RUNS, print)
     given = parser.parse_args(["capture", *argv])
     run = Run(commands.options_of(given), say)
     run.capture(session or open_session(run.options, lambda: None))

@@ -276,7 +276,7 @@ def test_published_manifest_decodes_what_the_header_writes() -> None:
     assert (provider.name, provider.guid) == (callbacks.PROVIDER, callbacks.GUID)
     assert set(provider.events) == {(callbacks.ENTRY, 0), (callbacks.RETURN, 0)}
     for key, schema in provider.events.items():
-        built_in = providers.SCHEMAS[(callbacks.GUID, *key)]
+        built_in = providers.schema(callbacks.GUID, *key)
         assert [(f.name, f.kind, f.out) for f in schema.fields] == [
             (f.name, f.kind, f.out) for f in built_in.fields
         ]

@@ -4,8 +4,6 @@ Invariant: every text here is a finished piece of plain ASCII English; a report 
 stands, never what it says. Texts of inputs in it have gone through :func:`formatting.clean`.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 
@@ -15,7 +13,7 @@ class FilterVerdict(NamedTuple):
     filter: str  #: name of the module; "filter 2 of 3" where it has none
     product: str  #: product and vendor, "" where the name is not known
     stack: str  #: crash, hibernation or ""
-    crash: int | None  #: the crash that this is of; None where there is none
+    crash: "int | None"  #: the crash that this is of; None where there is none
     position: str  #: "1 of 2" in call order, "loaded", "registered", "not loaded", ...
     state: str  #: on, switched off, or "" where nothing tells
     dump_start: str  #: called, likely called, not called, executing, ...; "" where nothing tells

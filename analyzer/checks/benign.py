@@ -6,7 +6,6 @@ same NTSTATUS is a fault elsewhere. Only statuses found in a filter's public sou
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,6 +24,8 @@ class Benign(NamedTuple):
 
 def parse(text: str) -> tuple[Benign, ...]:
     """The entries of a table in the format of ``benign.json``."""
+    import json  # takes longer than most dumps need it
+
     return tuple(
         Benign(
             plain_name(entry["filter"]), entry["callback"], int(entry["status"], 16), entry["why"]

@@ -9,9 +9,9 @@ size that is none ends the walk; pre-pad and post-pad surround the data).
 from __future__ import annotations
 
 from typing import NamedTuple
-from uuid import UUID
 
 from ..files import FileBytes
+from ..layouts import guids
 
 MAGIC = b"DumpBlob"
 #: far above any real dump (20 to 42 blocks seen); bounds a hostile chain of empty blocks
@@ -66,7 +66,7 @@ def blocks(data: FileBytes, start: int) -> tuple[list[Block], str, int | None]:
             break
         begin = at + head + pre
         if begin + length > size:
-            guid = UUID(bytes_le=raw)
+            guid = guids.text_of(raw)
             return (
                 found,
                 (
@@ -75,7 +75,7 @@ def blocks(data: FileBytes, start: int) -> tuple[list[Block], str, int | None]:
                 ),
                 at,
             )
-        found.append(Block(str(UUID(bytes_le=raw)), at, begin, length))
+        found.append(Block(guids.text_of(raw), at, begin, length))
         if len(found) >= MAX_BLOCKS:
             return found, f"more than {MAX_BLOCKS} blocks; the rest is not read", at
         at = begin + length + post

@@ -7,13 +7,12 @@ so. Standard library only.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..absence import Absent
-from ..layouts import ntdddump
+from ..layouts import guids, ntdddump
 from ..layouts.crashdmp import STATE_DISABLED
 from ..names import drivers, ntstatus
 from ..records import Callback, Extension, Filter, Module, Origin, Structure
@@ -286,7 +285,7 @@ def _partition(info: Any) -> dict[str, Any]:
         "partition_style_name": ntdddump.PARTITION_STYLES.get(style, "invalid"),
         "mbr_signature": info.Mbr.Signature if is_mbr else other,
         "mbr_checksum": info.Mbr.CheckSum if is_mbr else other,
-        "gpt_disk_id": str(uuid.UUID(bytes_le=bytes(info.Gpt.DiskId))) if is_gpt else other,
+        "gpt_disk_id": guids.text_of(bytes(info.Gpt.DiskId)) if is_gpt else other,
     }
 
 

@@ -218,9 +218,10 @@ class Decoder:
             name = self._named_by(parts, guid)
             item = next((x for ext, x in parts.items if ext == EXT_EVENT_SCHEMA_TL), None)
             schema = None if item is None else tracelogging.schema(item, name)
-            known = (self._embedded, self._streamed, self._given, providers.SCHEMAS)
+            known = (self._embedded, self._streamed, self._given)
             key = (guid, number, version)
-            return schema or next((one[key] for one in known if key in one), None)
+            schema = schema or next((one[key] for one in known if key in one), None)
+            return schema or providers.schema(*key)
         if parts.kind == MESSAGE or guid == schemas.GUID:
             return None
         if guid and (guid, opcode, version) in self._classic:

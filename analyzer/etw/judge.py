@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from .. import event_findings, winevents
 from ..absence import Absent
+from ..layouts import guids
 from ..names import events
 from ..records import Anomaly, Clue, Evidence, Origin
 from ..winevents import RawEvent
@@ -128,12 +128,12 @@ def saved_events(block: bytes) -> list[Saved]:
     sessions = list(_sessions(block))
     found: list[tuple[int, Saved]] = []
     for guid in (*events.GUIDS.values(), providers.IO_ERROR_LOG):
-        at = block.find(UUID(guid).bytes_le)
+        at = block.find(guids.stored(guid))
         while at >= 0:
             one = _event(block, at - _GUID_AT, guid, decoder, sessions)
             if one is not None:
                 found.append((one.raw.time if isinstance(one.raw.time, int) else 0, one))
-            at = block.find(UUID(guid).bytes_le, at + 1)
+            at = block.find(guids.stored(guid), at + 1)
     return [one for _, one in sorted(found, key=lambda pair: (pair[0], pair[1].offset))]
 
 

@@ -7,7 +7,6 @@ writers unless a class says so. Standard library only.
 from __future__ import annotations
 
 import struct
-import uuid
 from ctypes import (
     LittleEndianStructure,
     c_int32,
@@ -17,6 +16,8 @@ from ctypes import (
     c_uint32,
     c_uint64,
 )
+
+from ..layouts import guids
 
 #: the block of a dump that holds saved buffers: its head, and that of each session in it
 DUMP_BLOCK = struct.Struct("<IIIIQQ")
@@ -165,4 +166,4 @@ def message_layout(options: int) -> tuple[int, int, int, int, int]:
 
 def guid_text(low: int, high: int) -> str:
     """A GUID given as its two little-endian 64-bit halves, as Windows prints it."""
-    return str(uuid.UUID(bytes_le=low.to_bytes(8, "little") + high.to_bytes(8, "little")))
+    return guids.text_of(low.to_bytes(8, "little") + high.to_bytes(8, "little"))

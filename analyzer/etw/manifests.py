@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 from ..errors import InputError
 from . import payload
@@ -63,6 +62,8 @@ def _int(text: str | None, default: int = 0) -> int:
 
 def parse(xml: bytes, told_by: str, path: str = "manifest") -> list[Provider]:
     """The providers of a manifest; raises InputError when it is none."""
+    from xml.etree import ElementTree
+
     if len(xml) > MAX_BYTES:
         raise InputError(path, f"the manifest is larger than {MAX_BYTES >> 20} MiB")
     flat = xml.replace(b"\0", b"")

@@ -7,12 +7,11 @@ numbers of the kinds are TDH's in-types (tdh.h), which TraceLogging shares.
 
 from __future__ import annotations
 
-import ipaddress
 import struct
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
+from ..layouts import guids
 from ..names import ntstatus
 from ..records import filetime_to_ns
 from .reader import Reader, ShortError
@@ -35,7 +34,7 @@ _FIXED: dict[int, str] = {
 }  # fmt: skip
 #: kinds whose number means something else
 _CONVERTED: dict[int, Callable[[Any], Any]] = {
-    GUID: lambda raw: str(uuid.UUID(bytes_le=raw)), BOOLEAN: bool, BOOLEAN8: bool,
+    GUID: guids.text_of, BOOLEAN: bool, BOOLEAN8: bool,
     SYSTEMTIME: lambda raw: _systemtime(raw),  # noqa: PLW0108 - defined below
     UNICODE_CHAR: chr, ANSI_CHAR: chr,
 }  # fmt: skip
@@ -305,7 +304,9 @@ def show(field: Field, value: Any) -> str:
 
 def _bytes(field: Field, value: bytes) -> str:
     if field.out == "ipv6" and len(value) == 16:
-        return str(ipaddress.IPv6Address(value))
+        from ipaddress import IPv6Address
+
+        return str(IPv6Address(value))
     return value[:64].hex() + ("..." if len(value) > 64 else "")
 
 
@@ -321,7 +322,7 @@ def _number(field: Field, value: int) -> str:
     if out in ("win32", "hresult", "hex") or kind in (HEX32, HEX64, POINTER):
         return f"{value & 0xFFFFFFFFFFFFFFFF:#x}"
     if out == "ipv4":
-        return str(ipaddress.IPv4Address((value & 0xFFFFFFFF).to_bytes(4, "little")))
+        return ".".join(map(str, (value & 0xFFFFFFFF).to_bytes(4, "little")))
     if out == "port":
         return str((value & 0xFF) << 8 | value >> 8 & 0xFF)
     if kind == FILETIME or out == "filetime":

@@ -8,6 +8,8 @@ on real bytes instead, the line says so.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from functools import cache
 
 from ..names import events, locations, ntstatus
 from . import payload as p
@@ -189,25 +191,32 @@ def _field(word: str) -> Field:
     return Field(name.rstrip("#"), IN_TYPES[kind], out, None, length)
 
 
-def _build() -> dict[tuple[str, int, int], Schema]:
-    out: dict[tuple[str, int, int], Schema] = {}
-
-    def add(guid: str, number: int, version: int, name: str, words: list[str]) -> None:
-        flat = [w for word in words for w in _GROUPS.get(word, word).split()]
-        fields = tuple(_field(word) for word in flat)
-        out[guid, number, version] = Schema(NAMES[guid], name, fields, told_by="built in")
-
-    for line in _TABLE.replace("\\\n", "").strip().splitlines():
-        guid, number, told, name, *words = line.split()
-        add(guid, int(number), int(told), name, words)
+def _lines() -> Iterator[str]:
+    yield from _TABLE.replace("\\\n", "").strip().splitlines()
     text = _DIRTY
     for version in range(2, 7):
         text += "".join(" " + more for first, more in _DIRTY_MORE if first == version)
-        add(KERNEL_POWER, 41, version, "DirtyTransition", text.split())
-    return out
+        yield f"{KERNEL_POWER} 41 {version} DirtyTransition {text}"
 
 
-SCHEMAS = _build()
+#: provider, id and version -> name and fields, as they stand above
+WORDS = {
+    (guid, int(number), int(version)): words
+    for guid, number, version, *words in map(str.split, _lines())
+}
+
+
+def schema(guid: str, number: int, version: int) -> Schema | None:
+    """What is built in of an event; None where nothing is."""
+    return _schema(guid, number, version) if (guid, number, version) in WORDS else None
+
+
+@cache
+def _schema(guid: str, number: int, version: int) -> Schema:
+    name, *words = WORDS[guid, number, version]
+    flat = [w for word in words for w in _GROUPS.get(word, word).split()]
+    return Schema(NAMES[guid], name, tuple(map(_field, flat)), told_by="built in")
+
 
 # -- classic entries of the I/O error log -----------------------------------------------------
 

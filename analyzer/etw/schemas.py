@@ -7,9 +7,9 @@ Invariant: offsets inside a blob are followed only inside it; a damaged blob giv
 from __future__ import annotations
 
 import struct
-import uuid
 from typing import NamedTuple
 
+from ..layouts import guids
 from .payload import Field, Schema
 
 GUID = "bbccf6c1-6cd1-48c4-80ff-839482e37671"
@@ -50,7 +50,7 @@ def _string(blob: bytes, at: int) -> str:
 
 
 def _guid(blob: bytes, at: int) -> str:
-    return str(uuid.UUID(bytes_le=blob[at : at + 16]))
+    return guids.text_of(blob[at : at + 16])
 
 
 def parse_map(blob: bytes) -> tuple[str, str, dict[int, str], bool] | None:

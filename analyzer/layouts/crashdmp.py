@@ -4,8 +4,6 @@ Invariant: only what was published or proved on a real dump stands here, with it
 public symbol file types these structures, so readers must check what they find by content.
 """
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any, NamedTuple
 

@@ -7,11 +7,9 @@ architecture. Bindings that align to 8 make 64-byte records, which is wrong.
 from __future__ import annotations
 
 import ctypes
-from uuid import UUID
 
 from .ntdddump import Structure
 
-GUID_DEVICEDUMP_DRIVER_STORAGE_PORT = UUID("da82441d-7142-4bc1-b844-0807c5a4b67f")
 SIGNATURE = b"DSTP"  # the first four bytes
 
 

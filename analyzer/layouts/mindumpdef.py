@@ -6,8 +6,6 @@ Source: the Windows SDK headers; the triage and summary headers from the public 
 64-bit header and triage offsets were read off 52 real dumps.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import Any, NamedTuple
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Callable
 
+from ..sources.options import add_redact
+
 
 def scan_options(parser: Any) -> None:
     """Options of ``dumpstart scan``."""
@@ -28,7 +30,7 @@ def scan_options(parser: Any) -> None:
         "--timeout", metavar="S", type=_seconds, default=600,
         help="seconds for one case, 0: any time (default: 600)",
     )  # fmt: skip
-    redact_option(parser)
+    add_redact(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
@@ -53,14 +55,6 @@ def baseline_options(parser: Any) -> None:
     """Options of ``dumpstart baseline``."""
     parser.add_argument("folder", metavar="DIR", help="data set of 'dumpstart scan'")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
-
-
-def redact_option(parser: Any) -> None:
-    """The option that leaves out what names people and machines."""
-    parser.add_argument(
-        "--redact", action="store_true",
-        help="leave out paths, disk ids, and all texts that may name people or machines",
-    )  # fmt: skip
 
 
 def scan(arguments: Any, bar: Callable[[], Any] | None) -> Iterator[str]:

@@ -4,8 +4,6 @@ Invariant: a row is a prediction or a repetition, never a record of a call that 
 kinds are those of :mod:`analyzer.records`. Standard library only.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from .base import Address, Code, Duration, Flag, Number, Origin, Text

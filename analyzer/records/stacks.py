@@ -4,8 +4,6 @@ Invariant: a frame is a claim that its caller was waiting for it; what only hint
 ``Residue``. Column kinds are those of :mod:`analyzer.records`. Standard library only.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from .base import Address, Flag, Number, Origin, Text

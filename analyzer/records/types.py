@@ -1,12 +1,10 @@
 """The record types every source yields: plain, immutable, each with its provenance.
 
 Invariant: a record states one fact as the source told it; what the source cannot tell is an
-``Absent`` with its reason. The *names* of the annotations below (``Address``, ``Code``, ...) are
-the column kinds of the tables made from these records (:mod:`analyzer.tables`); there is no second
-schema. Standard library only.
+``Absent`` with its reason. The annotations below (``Address``, ``Code``, ...) are the column kinds
+of the tables made from these records (:mod:`analyzer.tables`); there is no second schema. Standard
+library only.
 """
-
-from __future__ import annotations
 
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ Invariant: a block holds finished texts; how wide, how coloured and in which mar
 for the format alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 

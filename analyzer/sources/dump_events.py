@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from ..dumpfile import KernelDump, secondary
+from ..layouts import guids
 from ..names import events
 from ..records import Event, Origin, Records
 
@@ -31,7 +31,7 @@ _BEHIND_GUID = struct.Struct("<HBBB")
 def _tells(data: bytes) -> bool:
     """True when a finding, a crash or trouble with a disk seems to be among the events."""
     for guid in (*events.GUIDS.values(), events.IO_ERROR_LOG):
-        wanted = UUID(guid).bytes_le
+        wanted = guids.stored(guid)
         key = events.provider_key("", guid)
         at = data.find(wanted)
         while at >= 0:

@@ -1,4 +1,4 @@
-"""Options that name files: each is read and checked before the inputs are, or refused.
+"""Options that commands share; those that name files are checked before the inputs are read.
 
 Invariant: no such option is passed over in silence; a file that cannot be used raises, whatever
 the inputs are, and so does an option that none of them has a use for.
@@ -64,6 +64,14 @@ def add_gate(parser: Any) -> None:
     group.add_argument(
         "--known", metavar="FILE", action="append", default=[],
         help="TOML file of known findings: [[known]] with rule, subject, reason and expires",
+    )  # fmt: skip
+
+
+def add_redact(parser: Any) -> None:
+    """Adds the option that leaves out what names people and machines."""
+    parser.add_argument(
+        "--redact", action="store_true",
+        help="leave out paths, disk ids, and all texts that may name people or machines",
     )  # fmt: skip
 
 

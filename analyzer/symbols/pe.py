@@ -7,11 +7,11 @@ loader lays it out. Source: Microsoft's "PE Format".
 from __future__ import annotations
 
 import struct
-import uuid
 from typing import Callable, NamedTuple, Union
 
 from ..absence import Absent
 from ..files import FileBytes
+from ..layouts import guids
 
 #: reads of an image by offset: exactly the bytes asked for, or why not
 Read = Callable[[int, int], Union[bytes, Absent]]
@@ -100,7 +100,8 @@ def pdb_identity(read: Read, found: Header) -> PdbIdentity | Absent:
             (age,) = struct.unpack_from("<I", data, 20)
             path = data[24:].split(b"\0")[0].decode("utf-8", "replace")
             name = path.replace("/", "\\").rsplit("\\", 1)[-1]
-            return PdbIdentity(name, f"{uuid.UUID(bytes_le=data[4:20]).hex.upper()}{age:X}")
+            guid = guids.text_of(data[4:20]).replace("-", "").upper()
+            return PdbIdentity(name, f"{guid}{age:X}")
     return Absent("not-recorded", "the image names no PDB of the present kind")
 
 
