@@ -37,6 +37,8 @@ KEY_OF_START, KEY_OF_WRITE, KEY_OF_CRASH = "a", "b", "c"
 _CODES = {"a": 0x1C, "b": 0x32, "c": 0x21}
 #: bytes that the second filter of a healthy machine needs
 BUFFER = 0x10000
+#: what crashdmp notes when it begins to write
+WRITING = 0x42
 _DEBUGGER_DATA_KEY = 0x5AC3_96E1_7B20_4D99
 
 
@@ -49,6 +51,7 @@ class Guest(NamedTuple):
     frames: dict[int, bytes]  #: every frame of the machine as it was before it ran
     virtual: dict[int, int]  #: page numbers that the kernel's tables map -> frame numbers
     truth: dict[str, Any]
+    waits: tuple[int, int]  #: where processor 0 comes to wait by itself
 
 
 class Code(NamedTuple):
@@ -199,12 +202,14 @@ def _processors(m: Machine, starts: list[int]) -> None:
     world.write(m.kdbg + 0x338, struct.pack("<H", 0x800))  # OffsetPrcbContext
 
 
-def make(folder: Path, *, is_crash: bool = True, buffer: int = BUFFER) -> Guest:
+def make(folder: Path, waits_in: str = "Dump_Start", *, buffer: int = BUFFER) -> Guest:
     """The guest's files in ``folder``.
 
-    ``is_crash``: False for a healthy machine that crashes when KEY_OF_CRASH is pressed; Dump_Start
-    of its second filter fails where the ``buffer`` of the filter is less than BUFFER.
+    ``waits_in``: the machine crashes and hangs in "Dump_Start" of the second filter, or in
+    "Dump_Write" of the first; "": it is healthy, and crashes when KEY_OF_CRASH is pressed. But in
+    the first case Dump_Start of the second filter fails where its ``buffer`` is less than BUFFER.
     """
+    is_crash = bool(waits_in)
     spec = Spec(arch="x64", dump_type=1, layout="win8")
     m = Machine(spec)
     if not is_crash:
@@ -235,9 +240,10 @@ def make(folder: Path, *, is_crash: bool = True, buffer: int = BUFFER) -> Guest:
     crashdmp = _image(folder, 2, base["crashdmp.sys"], FILTER_LIST=m.crash.head, PROGRESS=progress,
                       NODE_EXTENSION=extension_at, NODE_LINK=link_at, NODE_STATE=state_at,
                       FAILURE=context["failing_routine_address"],
-                      DUMP_BLOCK=context["bugcheck_address"], **data)  # fmt: skip
+                      DUMP_BLOCK=context["bugcheck_address"], WRITING=WRITING, **data)  # fmt: skip
     waits = _image(folder, 3, base[first["filter"]], KEY=_CODES[KEY_OF_WRITE])
-    hangs = _image(folder, 4 if is_crash else 5, base[second["filter"]], KEY=_CODES[KEY_OF_START],
+    number = 4 if waits_in == "Dump_Start" else 5
+    hangs = _image(folder, number, base[second["filter"]], KEY=_CODES[KEY_OF_START],
                    DUMP_DATA=layouts.EXTENSION[8]["DumpData"][0], BUFFER=BUFFER)  # fmt: skip
     images = {"ntoskrnl.exe": kernel, "badnic.sys": driver, "crashdmp.sys": crashdmp,
               first["filter"]: waits, second["filter"]: hangs}  # fmt: skip
@@ -278,9 +284,12 @@ def make(folder: Path, *, is_crash: bool = True, buffer: int = BUFFER) -> Guest:
         "head": nt + NT_DATA + HEAD, "kdbg": m.kdbg, "gdt": m.at["pool"] + 0x39000,
         "labels": {name: code.labels for name, code in images.items()},
     }  # fmt: skip
+    waits_at = {"": driver.labels["Poll"], "Dump_Start": hangs.labels["DumpStart"],
+                "Dump_Write": waits.labels["WaitForDevice"]}[waits_in]  # fmt: skip
     return Guest(
-        folder / "firmware.bin", folder / "low.bin", memory, frames, dict(world.pages), truth
-    )
+        folder / "firmware.bin", folder / "low.bin", memory, frames, dict(world.pages), truth,
+        (waits_at, waits_at + 0x40),
+    )  # fmt: skip
 
 
 def _heal(m: Machine) -> None:

@@ -123,13 +123,10 @@ class Qemu:
 
 @contextlib.contextmanager
 def running(guest: Guest, folder: Path, megabytes: int = RAM_MEGABYTES) -> Iterator[Qemu]:
-    """A guest that waits in the second filter's Dump_Start; a healthy one polls its device."""
+    """A guest that has come to where it waits."""
     qemu = Qemu(guest, folder, megabytes)
     try:
-        waits = guest.truth["labels"]["badnic.sys"]["Poll"]
-        if guest.truth["bugcheck"]:
-            waits = guest.truth["filters"][1]["init"]["DumpStart"]
-        qemu.wait_at(waits, waits + 0x40)
+        qemu.wait_at(*guest.waits)
         idle = guest.truth["labels"]["ntoskrnl.exe"]["KiFreezeTargetExecution"]
         qemu.wait_at(idle, idle + 0x20, 1)
         yield qemu

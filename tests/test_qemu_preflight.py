@@ -72,7 +72,7 @@ def flight(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
     needs("unicorn")
     folder = tmp_path_factory.mktemp("guest")
     buffer, status = BUFFERS[request.param]
-    guest = guest_machine.make(folder, is_crash=False, buffer=buffer)
+    guest = guest_machine.make(folder, "", buffer=buffer)
     truth = guest.truth
     first, second = truth["filters"]
     failure = truth["context"]["failing_routine_address"]
@@ -187,7 +187,7 @@ def test_the_limit_of_the_stop_leaves_no_guess(tmp_path: Path) -> None:
     """Where the machine runs on before the emulator has what it needs, nothing is claimed."""
     guest_qemu.need_tools()
     needs("unicorn")
-    guest = guest_machine.make(tmp_path, is_crash=False, buffer=0)
+    guest = guest_machine.make(tmp_path, "", buffer=0)
     with guest_qemu.running(guest, tmp_path) as qemu:
         path = f"qmp:{qemu.second_path}"
         with pytest.raises(InputError, match="before Windows was found") as error:

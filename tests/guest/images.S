@@ -150,7 +150,7 @@ function CrashdmpWrite
         call StartFilterDrivers
 returns_at CrashdmpWrite_start
         movabs rax, PROGRESS
-        mov dword ptr [rax], 0x42
+        mov dword ptr [rax], WRITING
         call WriteBlock
 returns_at CrashdmpWrite_write
 1:      hlt
@@ -207,7 +207,7 @@ returns_at WriteBlock
         .seh_endproc
 #endif
 
-#if IMAGE == 3  /* dump_dumpfve.sys: its Dump_Write waits, in a function of its own */
+#if IMAGE == 3  /* dump_dumpfve.sys: its Dump_Write waits, in a function that is given the extension */
 function DumpStart
         save rbx
         allocate 0x30
@@ -223,7 +223,7 @@ function DumpWrite
         save rsi
         allocate 0x28
         mov rbx, rcx
-        mov ecx, KEY
+        mov edx, KEY
         call WaitForDevice
 returns_at DumpWrite
         xor eax, eax
@@ -241,7 +241,7 @@ function WaitForDevice
         test al, 1
         jz 1b
         in al, 0x60
-        cmp al, cl
+        cmp al, dl
         jne 1b
         add rsp, 0x20
         pop rbp
@@ -277,7 +277,7 @@ function DumpWrite
         .seh_endproc
 #endif
 
-#if IMAGE == 5  /* dump_acmeflt.sys of a healthy machine: needs the buffer that it made when it loaded */
+#if IMAGE == 5  /* dump_acmeflt.sys that does not wait: needs the buffer that it made when it loaded */
 function DumpStart
         allocate 0x28
         mov rdx, [rcx + DUMP_DATA]          /* first its size */
