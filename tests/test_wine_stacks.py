@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from kd.machine import Machine
@@ -98,3 +98,17 @@ def test_a_minidump_with_image_files(written: dict[str, Written], tmp_path: Path
     for name, source in {**sources, "ntoskrnl.exe": "ntoskrnl.exe"}.items():
         shutil.copy(deep_folder() / source, tmp_path / name)
     assert ours(dump.path, images=tmp_path) == dump.engine
+
+
+def test_images_without_unwind_data(specimen: Any, truth: dict[str, Any]) -> None:
+    """A snapshot of a hung filter that has none: one frame, and no caller, as the engine says."""
+    path = specimen("win-dmp")
+    (row, _) = analyzer.open(path).records["processors"]
+    context = truth["processors"][0]["prcb"] + 0x1F0  # where QEMU put the registers
+    ip = row.instruction_pointer
+    commands = [f".cxr {context:#x}", "k 20", f".fnent {ip:#x}"]
+    registers, stack, entry = session.debug(session.provided(), commands, path)
+    assert f"rip={ip:016x} rsp={row.stack_pointer:016x}" in registers
+    assert "No function entry" in entry
+    assert f"dump_acmeflt+{ip - truth['modules']['dump_acmeflt.sys']:#x}" in stack
+    assert returns(stack) == ours(path) == []
