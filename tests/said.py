@@ -33,7 +33,7 @@ def _texts(block: Block) -> list[str]:
         for number, row in enumerate(block.rows):
             rows.append(" ".join(row))
             if number < len(block.below):
-                rows += [f"{name} {value}" for name, value in block.below[number]]
+                rows += [f"{line.name} {line.value}" for line in block.below[number]]
         return rows
     assert isinstance(block, Entry)
     return [f"{block.severity} {block.title} ({block.remark}) {block.text} Do: {block.advice}"]

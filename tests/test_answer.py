@@ -99,3 +99,51 @@ def test_every_problem_is_in_the_answer() -> None:
         for finding in case.records["findings"]:
             if finding.severity in ("error", "warning"):
                 assert RULES[finding.rule].title in titles
+
+
+def test_what_is_wrong_with_a_filter_is_typed() -> None:
+    """The fields that findings speak of carry the severity; those of the sound filter none."""
+    sound, broken = analyzer.open(SAMPLE_TRACES / "broken-x64-worst.dmp").answer.filters
+    assert dict(sound.wrong) == {}
+    assert not sound.is_off
+    assert dict(broken.wrong) == {"state": "error", "status": "error", "extension": "error"}
+    assert broken.is_off
+    assert {fault.severity for fault in broken.faults} == {"error", "warning"}
+
+
+def test_a_slow_call_marks_its_duration() -> None:
+    """Of run 9 against run 1, whose Dump_Start took a third of the time."""
+    runs = SAMPLE_TRACES / "captures"
+    case = analyzer.open(runs / "run-09.jsonl", baseline=[runs / "run-01.jsonl"])
+    assert [dict(one.wrong) for one in case.answer.filters] == [{}, {"duration": "warning"}]
+
+
+def test_a_failed_call_marks_its_own_line() -> None:
+    """One of 40 calls of Dump_Write failed; Dump_Start and Dump_Finish did not."""
+    _, acme = analyzer.open(SAMPLE_TRACES / "traces" / "crash-callbacks.etl").answer.filters
+    assert dict(acme.wrong) == {}
+    assert [line.text.partition(":")[0] for line in acme.remarks] == ["Dump_Write", "Dump_Finish"]
+    assert [line.severity for line in acme.remarks] == ["error", ""]
+
+
+def test_a_fault_of_the_other_stack_stays_there() -> None:
+    """The copy in the hibernation stack was switched off, that in the crash stack was not."""
+    made = Records()
+    for stack, name in (("crash", "dump_a.sys"), ("hibernation", "hiber_a.sys")):
+        is_off = stack == "hibernation"
+        made.add(make(records.Filter, filter=name, stack=stack, is_disabled=is_off, node=is_off))
+    from analyzer import checks
+    from analyzer.case import Case
+
+    made.add(*checks.run(made))
+    rows = Case(made).answer.filters
+    assert [(one.stack, dict(one.wrong)) for one in rows] == [
+        ("crash", {}), ("hibernation", {"state": "error"}),
+    ]  # fmt: skip
+
+
+def test_the_one_input_is_not_named_as_evidence() -> None:
+    """Which file shows a call matters where there are several."""
+    runs = [SAMPLE_TRACES / "captures" / f"run-0{number}.jsonl" for number in (1, 2)]
+    assert {one.evidence for one in analyzer.open(runs[0]).answer.filters} == {""}
+    assert {one.evidence for one in analyzer.open(*runs).answer.filters} == {"2 sources"}

@@ -177,6 +177,13 @@ def test_bad_values_look_bad(view: View) -> None:
     assert len(device) == 8
     assert all("wrong" in byte.get_attribute("class") for byte in device)
     assert device[0].value_of_css_property("color").replace("a(", "(").replace(", 1)", ")") == error
+    cells = view.all(".verdict tr:not(.below) td.bad")
+    assert [cell.text for cell in cells] == ["switched off", "STATUS_UNSUCCESSFUL"]
+    plain = view.one("body").value_of_css_property("color")
+    assert {cell.value_of_css_property("color") == plain for cell in cells} == {False}
+    lines = [line.text for line in view.all(".verdict .below div.bad")]
+    assert lines[0].startswith("FILTER_EXTENSION")
+    assert [line.partition(" ")[0] for line in lines[1:]] == ["WRONG"] * 5
     bad = [cell.text for cell in view.all(".calls td.routine.bad")]
     assert len(bad) == 1
     assert "ntoskrnl" in bad[0]
@@ -184,7 +191,7 @@ def test_bad_values_look_bad(view: View) -> None:
     assert len(view.all("#chart .k-noted")) == 1
     assert len(view.all("#chart .k-failed")) == 1
     view.open(analyzer.open(SAMPLE_TRACES / "healthy-x64-kernel.dmp"))
-    assert view.all(".wrong, td.bad, dd.bad, .k-noted") == []
+    assert view.all(".wrong, .bad, .k-noted") == []
 
 
 def test_each_crash_has_its_time_axis(view: View) -> None:

@@ -98,7 +98,8 @@ def test_formats_state_the_same(format: str, name: str) -> None:
     for sentence in (*answer.headline, *answer.remarks, answer.unknown, answer.checked):
         assert " ".join(sentence.split()) in read
     for one in answer.filters:
-        for cell in (one.filter, one.dump_start, one.status, one.duration, *one.remarks):
+        lines = [line.text for line in one.remarks]
+        for cell in (one.filter, one.dump_start, one.status, one.duration, *lines):
             assert cell in read
     shown = sections.MOST_PROBLEMS if format in ("notebook", "html") else len(answer.problems)
     for problem in answer.problems[:shown]:
@@ -160,6 +161,14 @@ def test_markdown_table_has_five_cells_a_row(handmade: Records) -> None:
     report = report[report.index("#### ") :]
     rows = [line for line in report.splitlines() if line.startswith("| Dump")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+def test_wrong_values_are_bold() -> None:
+    """The state and the status of the filter that failed, and what is wrong below its row."""
+    report = case_of("broken-x64-worst.dmp").report("markdown")
+    (row,) = (line for line in report.splitlines() if line.startswith("| 2 of 2"))
+    assert re.findall(r"\*\*(.*?)\*\*", row) == ["switched off", "STATUS_UNSUCCESSFUL"]
+    assert "WRONG: **A filter was given no device**" in report
 
 
 # -- JUnit -------------------------------------------------------------------------------------

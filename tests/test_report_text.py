@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import make
+from conftest import SAMPLE_TRACES, make
 
+import analyzer
 from analyzer import formatting as fmt
 from analyzer import records
 from analyzer.absence import Absent
@@ -241,3 +242,13 @@ def test_long_evidence_is_shown_whole() -> None:
     report = Case(made).report(details=True)
     assert "    evidence: value 0 = 0x0000000000000000\n" in report
     assert "              value 39 = 0x0000000000000027\n" in report
+
+
+def test_wrong_cells_are_coloured() -> None:
+    """Colour changes no column: without its escapes the report is the plain one."""
+    case = analyzer.open(SAMPLE_TRACES / "broken-x64-worst.dmp")
+    coloured = case.report(colour=True)
+    assert (
+        "\x1b[31mswitched off\x1b[0m  called         \x1b[31mSTATUS_UNSUCCESSFUL\x1b[0m" in coloured
+    )
+    assert re.sub("\x1b\\[[0-9]*m", "", coloured) == case.report()

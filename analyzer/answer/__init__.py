@@ -13,9 +13,9 @@ from ..checks.coverage import coverage
 from ..checks.crashes import Index
 from ..records import Records
 from . import crash, filters, headline, machine, next_steps, problems, remarks
-from .model import Answer, FilterVerdict, Problem, Step
+from .model import Answer, FilterVerdict, Problem, Remark, Step
 
-__all__ = ["Answer", "FilterVerdict", "Problem", "Step", "answer_of"]
+__all__ = ["Answer", "FilterVerdict", "Problem", "Remark", "Step", "answer_of"]
 
 _MOST_CRASHES = 12
 _LONG = 1000

@@ -6,7 +6,7 @@ one source infers never hides what another one saw.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import formatting as fmt
@@ -14,26 +14,37 @@ from ..absence import first_present, is_absent
 from ..checks import RULES
 from ..checks.crashes import Index
 from ..checks.machine import is_live
-from ..files import called
+from ..checks.rule import SEVERITIES
 from ..names import drivers
 from ..names.drivers import plain_name
 from ..records import Finding, Records
 from .calls import grouped
 from .calls import took as span_of
 from .extensions import in_one_line
-from .model import FilterVerdict
+from .model import FilterVerdict, Remark
 from .next_steps import REGISTRIES
+from .starts import last_failure, start_of, statuses
 
 MOST_FILTERS = 64
 _MOST_REMARKS = 4
 #: settings of CrashControl that register a filter: "DumpFilters[0]"
 _REGISTERED = "dumpfilters["
 _DEBUGGERS = ("capture", "WinDbg log", "debugger session")
-_SWITCHED_OFF = "switched off"
 #: stands for the name of a filter that has none in the input
 UNNAMED = "name not known"
 #: findings that speak of a filter but say no more than its row
 _IN_THE_ROW = ("filter-disabled", "registry-third-party-filter", "callback-executing")
+#: rules about a call -> the field of the row that they speak of, where the call is Dump_Start
+_OF_CALLS = {
+    "filter-callback-failed": "status",
+    "callback-never-returned": "dump_start",
+    "callback-under-way": "dump_start",
+    "callback-exception": "dump_start",
+    "etw-callback-no-return": "dump_start",
+    "callback-slow": "duration",
+    "callback-slower-than-baseline": "duration",
+    "etw-callback-slow": "duration",
+}
 
 
 class Rows:
@@ -70,7 +81,13 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
         rows.append((crash, stack != "crash", _order(one), name, one))
     rows.sort(key=lambda row: (-(row[0] or 0), row[1], row[2]))
     return [
-        _verdict(one, faults.get((crash, name), []), bounds.get(crash), records, holed)
+        _verdict(
+            one,
+            _of_stack(faults.get((crash, name), ()), one.stack),
+            bounds.get(crash),
+            records,
+            holed,
+        )
         for crash, _, _, name, one in rows[:MOST_FILTERS]
     ]
 
@@ -169,6 +186,11 @@ def _faults(records: Records, index: Index) -> dict[tuple[int | None, str], list
     return found
 
 
+def _of_stack(faults: Sequence[Finding], stack: str) -> list[Finding]:
+    """Without those of the filter's copy in the other stack."""
+    return [f for f in faults if f.facts.get("stack") in (None, stack)]
+
+
 def _bounds(records: Records, index: Index) -> dict[int | None, Any]:
     """The dump log's limit for all Dump_Start calls together, by crash."""
     return {index.of(s.origin): s for s in records["stages"] if s.stage == "dump-start-upper-bound"}
@@ -184,23 +206,26 @@ def _verdict(
     driver = drivers.known(name)
     is_filter = driver is not None and driver.role == drivers.FILTER
     live = {m.origin.source for m in records["machine"] if is_live(m)}
-    start = _start(one, bound, live)
-    state = _state(one)
+    start = start_of(one, bound, live, len(records["sources"]) > 1)
+    is_off = _is_off(one)
     return FilterVerdict(
         filter=name,
         product=driver.owner if driver is not None and is_filter else "",
         stack=one.stack,
         crash=one.crash,
         position=_position(one, records),
-        state=state,
-        dump_start=start[0],
-        status=start[1],
-        duration=start[2],
-        evidence=start[3],
-        encrypts=_encrypts(driver if is_filter else None, state),
+        state="" if is_off is None else "switched off" if is_off else "on",
+        is_off=is_off is True,
+        dump_start=start.ran,
+        is_inferred=start.is_inferred,
+        status=start.status,
+        duration=start.took,
+        evidence=start.evidence,
+        encrypts=_encrypts(driver if is_filter else None, is_off),
         extension=in_one_line(one.extensions),
+        wrong=_wrong(faults),
         faults=_titles(faults),
-        remarks=tuple(_remarks(one, holed)),
+        remarks=tuple(_remarks(one, faults, holed)),
     )
 
 
@@ -238,103 +263,42 @@ def _position(one: Rows, records: Records) -> str:
     return "registered, not loaded" if refuted else "registered" if one.settings else "named"
 
 
-def _state(one: Rows) -> str:
-    """On or switched off, by the newest row that tells."""
+def _is_off(one: Rows) -> bool | None:
+    """Whether it was switched off, by the newest row that tells; None where none does."""
     states = [row.is_disabled for row in one.filters if not is_absent(row.is_disabled)]
-    return "" if not states else _SWITCHED_OFF if states[-1] else "on"
+    return bool(states[-1]) if states else None
 
 
-def _encrypts(driver: Any, state: str) -> str:
+def _encrypts(driver: Any, is_off: bool | None) -> str:
     if driver is None or driver.encrypts is None:
         return ""
     if not driver.encrypts:
         return "does not encrypt"
-    if state == _SWITCHED_OFF:
+    if is_off:
         return "encrypted nothing once it was switched off"
     return "encrypts if the volume is"
 
 
-def _start(one: Rows, bound: Any, live: Container[str]) -> tuple[str, str, str, str]:
-    """Dump_Start: whether it ran, its status, how long it took, and by what that is known."""
-    inside = [p for p in one.processors if p.callback == "Dump_Start"]
-    if inside:
-        where = f"processor {inside[0].processor}" if not is_absent(inside[0].processor) else "now"
-        return f"executing ({where})", "", "", "registers"
-    calls = [pair for pair in one.calls if pair[1].callback == "Dump_Start"]
-    if calls and all(pair[1].origin.source in live for pair in calls):
-        return "not called", "", "", "the machine was running"
-    seen = [pair for pair in calls if _tells(pair[1])]
-    failing = _last_failure(one)
-    if not seen:
-        if failing:
-            return "called", failing, "", "crashdmp's last failure"
-        if any(pair[1].routine == 0 for pair in calls):
-            return "has none", "", "", "its pointer is NULL"
-        return "", "", "", ""
-    lines = grouped(seen)
-    best = [line for line in lines if line.first.was_called == "yes"] or lines
-    first = best[0].first
-    count = sum(line.calls for line in best)
-    ran = {"yes": "called", "no": "not called", "likely": "likely called"}.get(
-        str(first.was_called), "called" if not is_absent(first.status) else ""
-    )
-    if first.routine == 0:
-        return "has none", "", "", "its pointer is NULL"
-    if first.was_called == "yes" and all(is_absent(line.first.status) for line in best):
-        ran = "entered, no return seen"
-    elif count > 1:
-        ran += f" {count}x"
-    status = _statuses(best) or (failing if ran == "likely called" else "")
-    ran_rows = [call for _, call in seen if call.was_called == first.was_called]
-    took = span_of(ran_rows)
-    evidence = _by(ran_rows)
-    if not took and bound is not None and ran == "likely called":
-        took = f"at most {fmt.duration(bound.elapsed_ms * 1_000_000)}, all filters"
-    return ran, status, took, evidence
+def _wrong(faults: Sequence[Finding]) -> Mapping[str, str]:
+    """The fields of the row that findings speak of, each with the worst severity."""
+    found: dict[str, str] = {}
+    for f in sorted(faults, key=lambda f: SEVERITIES.index(str(f.severity))):
+        field = _OF_CALLS.get(str(f.rule), "") if f.facts.get("callback") == "Dump_Start" else ""
+        if f.rule == "filter-disabled":
+            field = "state"
+        elif str(f.rule).startswith("extension-"):
+            field = "extension"
+        if field:
+            found.setdefault(field, str(f.severity))
+    return found
 
 
-def _tells(call: Any) -> bool:
-    return not (is_absent(call.was_called) and is_absent(call.status))
+def _titles(faults: Sequence[Finding]) -> tuple[Remark, ...]:
+    rules = {str(f.rule): str(f.severity) for f in faults if f.rule not in _IN_THE_ROW}
+    return tuple(Remark(RULES[rule].title, rules[rule]) for rule in rules if rule in RULES)
 
 
-def _statuses(lines: Sequence[Any]) -> str:
-    """Each status, the failing ones first, with how many calls when they differ."""
-    known = [line for line in lines if not is_absent(line.first.status)]
-    known.sort(key=lambda line: not (line.first.status or 0))
-    total = sum(line.calls for line in lines)
-    texts: dict[str, int] = {}
-    for line in known:
-        name = fmt.field(line.first, "status_name", "") or fmt.field(line.first, "status")
-        texts[name] = texts.get(name, 0) + line.calls
-    if len(texts) == 1 and sum(texts.values()) == total:
-        return next(iter(texts))
-    return fmt.listed(f"{name} ({count} of {total})" for name, count in texts.items())
-
-
-def _by(calls: Sequence[Any]) -> str:
-    if calls[0].was_called == "likely":
-        return "the dump had begun, and crashdmp starts its filters before that"
-    sources = list(dict.fromkeys(called(call.origin.source) for call in calls))
-    return fmt.clean(sources[0], 40) if len(sources) == 1 else f"{len(sources)} sources"
-
-
-def _last_failure(one: Rows) -> str:
-    """The failing status of Dump_Start that crashdmp kept."""
-    starts = {call.symbol for _, call in one.calls if call.callback == "Dump_Start"}
-    for row in one.filters:
-        if not is_absent(row.last_failing_status) and row.last_failing_routine in starts:
-            return fmt.field(row, "last_failing_status_name", "") or fmt.field(
-                row, "last_failing_status"
-            )
-    return ""
-
-
-def _titles(faults: Iterable[Finding]) -> tuple[str, ...]:
-    rules = dict.fromkeys(str(f.rule) for f in faults if f.rule not in _IN_THE_ROW)
-    return tuple(RULES[rule].title for rule in rules if rule in RULES)
-
-
-def _remarks(one: Rows, holed: Container[str]) -> Iterator[str]:
+def _remarks(one: Rows, faults: Sequence[Finding], holed: Container[str]) -> Iterator[Remark]:
     """Calls of the other callbacks where a session or trace saw them; a failure that was kept.
 
     ``holed``: sources that lack calls, so that what is counted in them are the least there were.
@@ -346,16 +310,19 @@ def _remarks(one: Rows, holed: Container[str]) -> Iterator[str]:
     for callback, lines in list(by_callback.items())[:_MOST_REMARKS]:
         count = sum(line.calls for line in lines)
         took = span_of(call for _, call in others if call.callback == callback)
-        status = _statuses(lines) or "no return seen"
+        status = statuses(lines) or "no return seen"
         least = "at least " if any(r.first.origin.source in holed for r in lines) else ""
         text = f"{callback}: {least}{fmt.counted(count, 'call')}, {status}"
-        yield text + (f", {took}" if took else "")
+        about = [f for f in faults if f.facts.get("callback") == callback and f.rule in _OF_CALLS]
+        worst = min((str(f.severity) for f in about), key=SEVERITIES.index, default="")
+        yield Remark(text + (f", {took}" if took else ""), worst)
     for processor in one.processors:
         if processor.callback != "Dump_Start" and not is_absent(processor.callback):
-            yield f"processor {fmt.field(processor, 'processor')} is inside {processor.callback}"
+            where = fmt.field(processor, "processor")
+            yield Remark(f"processor {where} is inside {processor.callback}", "")
     for row in one.filters:
-        if not is_absent(row.last_failing_status) and not _last_failure(one):
+        if not is_absent(row.last_failing_status) and not last_failure(one):
             code = fmt.code(row, "last_failing_status")
             where = fmt.field(row, "last_failing_routine", "a routine that is not named")
-            yield f"last failure: {where} returned {code}"
+            yield Remark(f"last failure: {where} returned {code}", "")
             break

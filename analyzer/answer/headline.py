@@ -255,7 +255,7 @@ def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str
     if not of_crash:
         yield from _none(records)
         return
-    off = [f for f in of_crash if f.state == "switched off"]
+    off = [f for f in of_crash if f.is_off]
     if off:
         who = fmt.listed(f.filter for f in off[:3])
         rest = [f.filter for f in of_crash if f not in off]
@@ -291,12 +291,9 @@ def _ran(of_crash: Sequence[FilterVerdict]) -> str:
         guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
         guess = guess[:-1] if guess and count == 1 else guess
         text = f"By its list of modules, the dump stack held {who}{guess}"
-    started = {f.dump_start for f in of_crash}
-    if started == {"likely called"}:
+    if all(f.is_inferred for f in of_crash):
         each = "its Dump_Start" if count == 1 else "Dump_Start of each"
         text += f", and {each} was likely called"
-    elif started == {"executing"}:
-        text += ", and Dump_Start is executing"
     return text + "."
 
 

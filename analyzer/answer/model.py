@@ -4,7 +4,15 @@ Invariant: every text here is a finished piece of plain ASCII English; a report 
 stands, never what it says. Texts of inputs in it have gone through :func:`formatting.clean`.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Remark(NamedTuple):
+    """A line below a filter's row."""
+
+    text: str
+    severity: str  #: error or warning; "" where nothing is wrong
 
 
 class FilterVerdict(NamedTuple):
@@ -16,14 +24,17 @@ class FilterVerdict(NamedTuple):
     crash: "int | None"  #: the crash that this is of; None where there is none
     position: str  #: "1 of 2" in call order, "loaded", "registered", "not loaded", ...
     state: str  #: on, switched off, or "" where nothing tells
+    is_off: bool  #: True when it is known to be switched off
     dump_start: str  #: called, likely called, not called, executing, ...; "" where nothing tells
+    is_inferred: bool  #: True when Dump_Start was likely called, and no source saw the call
     status: str  #: what it returned, in words; "" where nothing tells
     duration: str  #: how long it took, "" where nothing tells
-    evidence: str  #: by what that is known
+    evidence: str  #: by what that is known; "" where the one input itself shows it
     encrypts: str  #: whether it encrypts what is written, "" where nothing tells
     extension: str  #: the FILTER_EXTENSION in one line
-    faults: tuple[str, ...]  #: what is wrong with this filter, titles of findings
-    remarks: tuple[str, ...]  #: more that is worth a line: other calls, last failure, a dry run
+    wrong: Mapping[str, str]  #: field of this row -> severity of what is wrong with it
+    faults: tuple[Remark, ...]  #: what is wrong with this filter, titles of findings
+    remarks: tuple[Remark, ...]  #: more that is worth a line: other calls, last failure
 
 
 class Problem(NamedTuple):
@@ -64,9 +75,13 @@ class Answer(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The answer as JSON has it."""
-        return {
-            **self._asdict(),
-            "filters": [one._asdict() for one in self.filters],
-            "problems": [one._asdict() for one in self.problems],
-            "steps": [one._asdict() for one in self.steps],
-        }
+        return {name: _plain(value) for name, value in self._asdict().items()}
+
+
+def _plain(value: Any) -> Any:
+    """Objects for what has named fields, lists for what has not."""
+    if isinstance(value, tuple):
+        if hasattr(value, "_asdict"):
+            return {name: _plain(one) for name, one in value._asdict().items()}
+        return list(map(_plain, value))
+    return value

@@ -98,8 +98,6 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
             row,
             subject,
             "state",
-            filter=known(row.filter),
-            stack=known(row.stack),
         )
     if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
         where = routine or "a routine that is not named"

@@ -146,6 +146,8 @@ def wrong_fields(*fields: str) -> dict[str, bool]:
 def broken(rule: str, text: str, record: Any, subject: str, *fields: str, **facts: Any) -> Anomaly:
     """A rule that one record breaks; a record that is not certain says so in the text."""
     origin: Origin = record.origin
+    whose = {name: known(getattr(record, name, None)) for name in ("filter", "stack")}
+    facts = {**{name: value for name, value in whose.items() if value is not None}, **facts}
     if origin.confidence != "certain":
         text += f" The record itself is not certain but {origin.confidence} ({origin.how})."
     return Anomaly(rule, text, origin, subject, evidence_of(record, *fields), facts)

@@ -257,7 +257,8 @@ def _record(
         rule = "etw-callback-no-return" if back is None else "etw-callback-no-entry"
         text = f"{_label(some)} has no {missing} event in the trace"
         text += "; the trace lost events around it." if known else "."
-        anomalies.append(Anomaly(rule, text, origin, some.filter))
+        facts = {"callback": some.callback}
+        anomalies.append(Anomaly(rule, text, origin, some.filter, facts=facts))
     else:
         duration = _duration(entry, back, clock)
         if isinstance(duration, int) and duration < 0:
@@ -287,6 +288,7 @@ def _record(
                 Anomaly(
                     "etw-callback-slow", f"{_label(some)} took {duration / 1e9:.3f} s.", origin,
                     some.filter, (Evidence("duration_ns", duration, "Duration"),),
+                    {"callback": some.callback},
                 )
             )  # fmt: skip
     status = back.status if back is not None else None

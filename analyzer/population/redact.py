@@ -110,6 +110,8 @@ _STATUS = _shape(r"STATUS_[A-Z0-9_]{1,80}")
 _STACK = _one_of("crash", "hibernation")
 _ROUTINE = _shape(r"(Filter_?Initialization|Dump_?)(Start|Write|Finish|Unload|Read|PreReadWrite)?")
 _ARCHITECTURE = _one_of("x64", "x86", "x86-pae", "arm64", "arm", "ia64")
+#: fact of a finding -> how its text may leave; numbers leave as they are
+_FACTS: dict[str, _Keep] = {"filter": _driver, "stack": _STACK, "callback": _ROUTINE}
 
 #: table -> column -> how its text may leave
 _KEPT: dict[str, dict[str, _Keep]] = {
@@ -248,7 +250,7 @@ def _origin(origin: Origin, sources: dict[str, str]) -> Origin:
 def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
     """The rule in its own words, with the driver that it names; of the evidence, the numbers."""
     rule = RULES[str(row.rule)]
-    subject: Any = row.subject
+    subject: Any = row.facts.get("filter", row.subject)
     text = f"{rule.title}."
     if isinstance(subject, str):
         if subject in names.drivers or _is_driver(_base(subject)):
@@ -261,6 +263,8 @@ def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
         for piece in row.evidence
         if isinstance(piece.value, (int, float)) and piece.label in _FIELDS
     )
-    facts = {name: value for name, value in row.facts.items() if isinstance(value, (int, bool))}
+    facts = {n: v for n, v in row.facts.items() if isinstance(v, (int, bool))}
+    told = {n: row.facts[n] for n in _FACTS if isinstance(row.facts.get(n), str)}
+    facts.update({n: _FACTS[n](value, names) for n, value in told.items()})
     origin = _origin(row.origin, sources)
     return Finding(rule.id, row.severity, subject, text, rule.next_step, evidence, facts, origin)

@@ -4,7 +4,7 @@ Invariant: a block holds finished texts; how wide, how coloured and in which mar
 for the format alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Union
 
 
@@ -34,12 +34,21 @@ class Pairs(NamedTuple):
     rows: Sequence[tuple[str, str]]
 
 
+class Below(NamedTuple):
+    """A line that belongs under a row of a table."""
+
+    name: str
+    value: str
+    severity: str = ""  #: error or warning where the value is wrong
+
+
 class Table(NamedTuple):
-    """Columns with a head; ``below``: row number -> pairs that belong under that row."""
+    """Columns with a head; ``below``: row number -> lines under that row."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    below: Sequence[Sequence[tuple[str, str]]] = ()
+    below: Sequence[Sequence[Below]] = ()
+    wrong: Mapping[tuple[int, int], str] = {}  #: row and column of a wrong value -> its severity
 
 
 class Entry(NamedTuple):

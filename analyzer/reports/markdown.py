@@ -90,16 +90,22 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     yield "| " + " | ".join(text(cell) for cell in table.head) + " |\n"
     yield "|" + "---|" * len(table.head) + "\n"
-    for row in table.rows[:_MOST]:
-        yield "| " + " | ".join(text(cell.strip()) for cell in row) + " |\n"
+    for number, row in enumerate(table.rows[:_MOST]):
+        cells = (_bold(text(c.strip()), (number, k) in table.wrong) for k, c in enumerate(row))
+        yield "| " + " | ".join(cells) + " |\n"
     yield "\n"
     for row, below in zip(table.rows, table.below):
-        for name, value in below:
-            yield f"- {text(row[1])}, {text(name)}: {text(value, 2000)}\n"
+        for line in below:
+            value = _bold(text(line.value, 2000), bool(line.severity))
+            yield f"- {text(row[1])}, {text(line.name)}: {value}\n"
     if any(table.below):
         yield "\n"
     if len(table.rows) > _MOST:
         yield f"{len(table.rows) - _MOST} more rows.\n\n"
+
+
+def _bold(markup: str, is_wrong: bool) -> str:
+    return f"**{markup}**" if is_wrong else markup
 
 
 def _entry(entry: Entry) -> Iterator[str]:

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..answer import Answer, FilterVerdict
-from .blocks import Block, Command, Entry, Pairs, Paragraph, Section, Table
+from .blocks import Below, Block, Command, Entry, Pairs, Paragraph, Section, Table
 
 #: problems that are shown with their text; the rest are titles
 MOST_PROBLEMS = 5
 _NOTHING = "-"
-_ALWAYS = (0, 1, 3)  #: columns of the verdicts that are shown even when no filter fills them
+#: columns of the verdicts: title, field, whether it is shown even when no filter fills it
+_COLUMNS = (
+    ("", "position", True),
+    ("filter", "filter", True),
+    ("state", "state", False),
+    ("Dump_Start", "dump_start", True),
+    ("returned", "status", False),
+    ("took", "duration", False),
+)
 
 
 def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
@@ -49,9 +57,7 @@ def _filters(answer: Answer) -> Iterator[Block]:
         if several:
             yield Paragraph(f"{_of(crash, groups)}{stack} stack:")
         yield verdict_table(rows)
-    inferred = dict.fromkeys(
-        one.evidence for one in answer.filters if one.dump_start.startswith("likely")
-    )
+    inferred = dict.fromkeys(one.evidence for one in answer.filters if one.is_inferred)
     for why in inferred:
         yield Paragraph(f"Likely called: {why}.")
 
@@ -64,41 +70,39 @@ def _of(crash: int | None, groups: Iterable[tuple[int | None, str]]) -> str:
 
 def verdict_table(rows: list[FilterVerdict]) -> Table:
     """A row per filter; below it what is known of its FILTER_EXTENSION and what is wrong."""
-    head = ("", "filter", "state", "Dump_Start", "returned", "took")
-    cells = [
-        (
-            one.position,
-            one.filter,
-            one.state or _NOTHING,
-            one.dump_start or _NOTHING,
-            one.status or _NOTHING,
-            one.duration or _NOTHING,
-        )
-        for one in rows
-    ]
+    told = [c for c in _COLUMNS if c[2] or any(getattr(one, c[1]) for one in rows)]
     below = []
     last = ""
     for one in rows:
         is_same = bool(one.extension) and one.extension == last
         last = one.extension
         below.append(list(_below(one._replace(extension="as above") if is_same else one)))
-    told = [k for k in range(len(head)) if k in _ALWAYS or any(row[k] != _NOTHING for row in cells)]
-    return Table([head[k] for k in told], [[row[k] for k in told] for row in cells], below)
+    return Table(
+        [title for title, _, _ in told],
+        [[getattr(one, field) or _NOTHING for _, field, _ in told] for one in rows],
+        below,
+        {
+            (row, column): one.wrong[field]
+            for row, one in enumerate(rows)
+            for column, (_, field, _) in enumerate(told)
+            if field in one.wrong
+        },
+    )
 
 
-def _below(one: FilterVerdict) -> Iterator[tuple[str, str]]:
+def _below(one: FilterVerdict) -> Iterator[Below]:
     product = "" if one.stack == "hibernation" else one.product
     if one.encrypts and product:
         product += f"; {one.encrypts}" if product else one.encrypts
-    for name, value in (
-        ("product", product),
-        ("seen in", "" if one.dump_start.startswith("likely") else one.evidence),
-        ("FILTER_EXTENSION", one.extension),
-        *(("also", remark) for remark in one.remarks),
-        *(("WRONG", fault) for fault in one.faults),
+    for line in (
+        Below("product", product),
+        Below("known by", "" if one.is_inferred else one.evidence),
+        Below("FILTER_EXTENSION", one.extension, one.wrong.get("extension", "")),
+        *(Below("also", *remark) for remark in one.remarks),
+        *(Below("WRONG", *fault) for fault in one.faults),
     ):
-        if value:
-            yield name, value
+        if line.value:
+            yield line
 
 
 def _problems(answer: Answer, most: int) -> Iterator[Block]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..answer import Answer, answer_of
-from ..formatting import WIDTH, aligned, wrapped
+from ..formatting import WIDTH, wrapped
 from ..records import Records
 from . import sections
 from .blocks import Block, Command, Entry, Heading, Pairs, Paragraph, Section, Table
@@ -86,7 +86,7 @@ def _lines(block: Block, paint: Paint) -> Iterable[str]:
     if isinstance(block, Pairs):
         return _pairs(block.rows, "  ")
     if isinstance(block, Table):
-        return _table(block)
+        return _table(block, paint)
     return _entry(block, paint)
 
 
@@ -96,32 +96,35 @@ def _pairs(rows: Iterable[Sequence[str]], indent: str) -> Iterator[str]:
         yield from wrapped(value, " " * len(begin), begin)
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: Table, paint: Paint) -> Iterator[str]:
     """Columns side by side; a last column that does not fit is wrapped below itself."""
-    shown = [table.head, *table.rows] if any(table.head) else list(table.rows)
-    lines: list[list[str]] = [[line] for line in aligned(shown)]
-    if max((len(line) for (line,) in lines), default=0) > WIDTH:
-        lines = list(_folded(shown))
-    if any(table.head):
-        yield from lines.pop(0)
-    for number, row in enumerate(lines):
-        yield from row
-        if number < len(table.below):
-            yield from _pairs(table.below[number], "    ")
+    rows = [table.head, *table.rows] if any(table.head) else list(table.rows)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    if sum(widths) + 2 * len(widths) > WIDTH:
+        widths = [min(WIDTH // 3, width) for width in widths]
+    for number, row in enumerate(rows, len(table.rows) - len(rows)):
+        severities = [table.wrong.get((number, column), "") for column in range(len(row))]
+        yield from _row(row, widths, severities, paint)
+        for name, value, severity in table.below[number] if 0 <= number < len(table.below) else ():
+            yield from (paint(severity, line) for line in _pairs([(name, value)], "    "))
 
 
-def _folded(rows: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """Rows as lines; all columns but the last keep their width, up to a third of the line."""
-    most = WIDTH // 3
-    widths = [min(most, max(map(len, column))) for column in zip(*(row[:-1] for row in rows))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if len(cell) <= width else cell[: width - 3] + "..."
-            for cell, width in zip(row, widths)
-        ]
-        begin = "  " + "".join(f"{cell}  " for cell in cells)
-        indent = " " * min(len(begin), WIDTH // 2)
-        yield wrapped(row[-1] or " ", indent, begin) or [begin.rstrip()]
+def _row(
+    cells: Sequence[str], widths: Sequence[int], severities: Sequence[str], paint: Paint
+) -> Iterator[str]:
+    """A row as lines; every cell but the last is cut to its width."""
+    begin = painted = "  "
+    for cell, width, severity in zip(cells[:-1], widths, severities):
+        shown = cell if len(cell) <= width else cell[: width - 3] + "..."
+        begin += shown.ljust(width) + "  "
+        painted += paint(severity, shown) + " " * (width - len(shown) + 2)
+    indent = " " * min(len(begin), WIDTH // 2)
+    if not cells[-1].strip():
+        yield painted.rstrip()
+        return
+    first, *rest = wrapped(cells[-1], indent, begin)
+    yield painted + paint(severities[-1], first[len(begin) :])
+    yield from (indent + paint(severities[-1], line[len(indent) :]) for line in rest)
 
 
 def _entry(entry: Entry, paint: Paint) -> Iterator[str]:

@@ -73,6 +73,7 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
                     Origin(path, f"compared with {baseline}"),
                     key[0],
                     (Evidence("baseline", str(baseline)),),
+                    {"callback": key[1]},
                 )
             )
     return found

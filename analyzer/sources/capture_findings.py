@@ -46,7 +46,8 @@ def _oddities(call: Call, row: Callback, ending: str, last_host: int | None) -> 
     subject = routine.filter or ""
     if call.exception:
         text = f"{name} was under way when the target stopped with an exception: {call.exception}."
-        yield Anomaly("callback-exception", text, row.origin, subject)
+        facts = {"callback": routine.callback}
+        yield Anomaly("callback-exception", text, row.origin, subject, facts=facts)
     if end is None and call.unwatched:
         return
     if end is None:
@@ -65,24 +66,26 @@ def _oddities(call: Call, row: Callback, ending: str, last_host: int | None) -> 
 
 def _open(call: Call, name: str, row: Callback, ending: str, last_host: int | None) -> Anomaly:
     """A call whose return is not in the capture: that it never returned needs a witness."""
-    subject = call.routine.filter or ""
+    subject, facts = call.routine.filter or "", {"callback": call.routine.callback}
     begun = call.entry.host if call.entry is not None else None
     ran_ns = last_host - begun if last_host is not None and begun is not None else 0
     if not call.is_watched:
         text = f"{name} has no return in the capture, and it is not known that its return was "
         return Anomaly(
-            "callback-under-way", text + f"watched ({call.lost or ending}).", row.origin, subject
-        )
+            "callback-under-way", text + f"watched ({call.lost or ending}).", row.origin, subject,
+            facts=facts,
+        )  # fmt: skip
     if call.frame_gone:
         text = f"{name} did not return while its return was watched, and it cannot any more: "
-        return Anomaly("callback-never-returned", f"{text}{call.lost}.", row.origin, subject)
+        text += f"{call.lost}."
+        return Anomaly("callback-never-returned", text, row.origin, subject, facts=facts)
     if ran_ns < timing.LIMIT_NS:
         text = f"{name} was under way when the capture ended ({call.lost or ending})."
-        return Anomaly("callback-under-way", text, row.origin, subject)
+        return Anomaly("callback-under-way", text, row.origin, subject, facts=facts)
     text = f"{name} did not return in the {ran_ns / 1e9:.1f} s that its return was watched "
     evidence = Evidence("watched_ns", ran_ns, "Duration")
     return Anomaly(
-        "callback-never-returned", f"{text}({ending}).", row.origin, subject, (evidence,)
+        "callback-never-returned", f"{text}({ending}).", row.origin, subject, (evidence,), facts
     )
 
 
@@ -123,7 +126,8 @@ def _slow(
     if over:
         text = f"{over} of {len(rows)} calls of {name} took more than 1 s; the longest at "
         text += f"least {low / 1e9:.3f} s (call {call})."
-        yield Anomaly("callback-slow", text, origin, subject, evidence)
+        facts = {"callback": routine.callback}
+        yield Anomaly("callback-slow", text, origin, subject, evidence, facts)
     else:
         others = timing.statistics(spans[:longest] + spans[longest + 1 :])
         if others is not None and timing.stands_out(low, others):
