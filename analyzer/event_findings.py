@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .names import events, locations, ntstatus, progress
 from .names.events import BY_STATUS, KnownEvent
 from .records import Anomaly, Clue, Evidence, Origin
-from .winevents import Decoded, RawEvent, decode, is_boot_device, is_timeout
+from .windows_events import Decoded, RawEvent, decode, is_boot_device, is_timeout
 
 _SECOND = 10**9
 #: 46 is logged about four seconds after the start of a healthy machine, before its page file is

@@ -18,7 +18,7 @@ from analyzer.absence import Absent
 from analyzer.errors import AnalyzerError
 from analyzer.names import events as table
 from analyzer.sources.event_log_forms import Export
-from analyzer.winevents import RawEvent, decode
+from analyzer.windows_events import RawEvent, decode
 
 PATH, REPORT = r"C:\WINDOWS\Minidump\030126-5515-01.dmp", "2f4c1f5e-0001-4a5b-9a3c-000000000001"
 PACKET = bytes(0x0C) + bytes.fromhex("A10004C001500000850100C0") + bytes(0x10)

@@ -20,7 +20,7 @@ from analyzer.records import Records
 from analyzer.sources import event_log
 from analyzer.sources.event_log_evtx import Reader, is_proven
 from analyzer.tables import evidence_lines
-from analyzer.winevents import Packet, packet_of
+from analyzer.windows_events import Packet, packet_of
 
 Shared = Callable[[str], Path]
 evtx = pytest.importorskip("evtx")

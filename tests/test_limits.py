@@ -1,7 +1,7 @@
 """The limits that decide an answer: a value just below and one just above each.
 
-The limits of the dump log (slow start, slow write, stalled chunk) are in test_dumplog.py, those of
-early volmgr events in test_event_claims.py.
+The limits of DumpStack.log (slow start, slow write, stalled chunk) are in
+test_dumpstack_log.py, those of early volmgr events in test_event_claims.py.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from ..records import Evidence, Module
 from . import loaded, processors
 from .header import DumpFile
 from .kernel import KernelDump, StackRegion
-from .marks import SNAPSHOT, mark_of
 from .pagemap import PAGE, MapResult, RunMap, from_bitmap, from_header_runs, from_ranges
 from .paging import REASON, SCHEMES, Walker
+from .slice_mark import SNAPSHOT, mark_of
 
 _MORE = "a complete memory dump"
 #: what stands in a page that the writer could not read: DbgEng's .dump /f (seen), and the words

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..layouts import mindumpdef
 from .header import DumpFile
-from .marks import SNAPSHOT, Mark, in_comment
 from .pagedump import PageDump
 from .pagemap import PAGE
+from .slice_mark import SNAPSHOT, Mark, in_comment
 
 _FULL, _BITMAP_FULL, _SUMMARY = 1, 5, 2
 _RANGES = (8, 9, 10)

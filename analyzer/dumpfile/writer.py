@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..absence import Absent
 from ..layouts import mindumpdef
 from .kernel import KernelDump
-from .marks import SNAPSHOT, mark_of
+from .slice_mark import SNAPSHOT, mark_of
 
 #: builds whose dumps all had crashdmp's block in the secondary data (52 real ones, 9600 to 26100)
 _FIRST_BUILD = 9600

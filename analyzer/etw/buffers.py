@@ -14,12 +14,12 @@ import numpy as np
 
 from ..files import FileBytes
 from . import compression
-from .claims import repeated
 from .layouts import (
     BUFFER_HEADER_SIZE,
     ETW_BUFFER_FLAG_COMPRESSED,
     ETW_BUFFER_FLAG_PROCESSOR_INDEX,
 )
+from .stated_counts import repeated
 
 Array = Any  # numpy arrays; their shapes and kinds are told where they are made
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from . import manifests, mof, providers, schemas, tracelogging, wpp
-from .fitting import misfit
 from .layouts import (
     COMPACT32,
     COMPACT64,
@@ -35,6 +34,7 @@ from .layouts import (
     message_layout,
 )
 from .payload import Decoded, Schema, decode
+from .schema_fit import misfit
 from .session import describe_header
 
 _NARROW = {SYSTEM32, COMPACT32, FULL32, INSTANCE32, PERFINFO32, EVENT32}

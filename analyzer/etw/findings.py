@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import winevents
+from .. import windows_events
 from ..absence import Absent
 from ..names import events, ntstatus
 from ..records import Anomaly, Evidence, Request, Stage
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from . import callbacks, integrity, providers
 from . import judge as judging
 from .events import Row, details
@@ -148,7 +148,7 @@ class _Events:
     def _known(
         self, trace: Trace, row: Row, raw: RawEvent, values: dict[str, Any]
     ) -> Iterator[Any]:
-        decoded = winevents.decode(raw)
+        decoded = windows_events.decode(raw)
         if raw.key == events.KERNEL_IO:
             yield from self._kernel_io(trace, row, raw.event_id, decoded.status)
         elif raw.key == events.CRASHDUMP:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..records import Anomaly, Evidence, Origin
-from . import claims
+from . import stated_counts
 from .layouts import ETW_BUFFER_FLAG_BUFFER_LOST, ETW_BUFFER_FLAG_EVENTS_LOST
 from .trace import Trace
 
@@ -100,7 +100,7 @@ def check(trace: Trace) -> Iterator[Anomaly]:
                 for cpu, last, count in gaps[:8]
             ),
         )  # fmt: skip
-    lost = claims.lacking(session, trace.buffers.table)
+    lost = stated_counts.lacking(session, trace.buffers.table)
     if lost:
         yield anomaly(
             "etw-buffers-lacking",
@@ -116,7 +116,11 @@ def check(trace: Trace) -> Iterator[Anomaly]:
             f"{len(twice)} buffers stand in the file twice; their events count once.",
             twice[0].offset,
         )
-    full = [] if trace.addresses is not None else claims.not_empty(trace.data, trace.buffers.table)
+    full = (
+        []
+        if trace.addresses is not None
+        else stated_counts.not_empty(trace.data, trace.buffers.table)
+    )
     if full:
         yield anomaly(
             "etw-buffer-not-empty",

@@ -11,12 +11,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .. import event_findings, winevents
+from .. import event_findings, windows_events
 from ..absence import Absent
 from ..layouts import guids
 from ..names import events
 from ..records import Anomaly, Clue, Evidence, Origin
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from . import providers
 from .clock import Clock
 from .decode import Decoder, take_apart
@@ -52,7 +52,7 @@ class Judge:
             self._storage.append((raw, origin))
         if raw.known is None:
             return
-        decoded = winevents.decode(raw)
+        decoded = windows_events.decode(raw)
         clue = event_findings.clue(raw, decoded, origin)
         if clue is not None:
             self._clues.append(clue)
@@ -82,7 +82,7 @@ class Judge:
             yield Anomaly(
                 "etw-storage-errors",
                 f"{len(pairs)} storage error{'s' if len(pairs) > 1 else ''} ({provider} {number}); "
-                f"the first says: {winevents.decode(raw).text[:200]}",
+                f"the first says: {windows_events.decode(raw).text[:200]}",
                 origin, f"{provider} {number}", (Evidence("count", len(pairs), "Number"),),
             )  # fmt: skip
 

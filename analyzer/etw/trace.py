@@ -15,7 +15,6 @@ from ..errors import InputError, UnsupportedError
 from ..files import FileBytes
 from ..records import Origin
 from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers
-from .claims import sequence_gaps
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
@@ -23,6 +22,7 @@ from .layouts import EVENT32, EVENT64, EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING, S
 from .manifests import MANIFEST_EVENT
 from .schemas import GUID as SCHEMA_GUID
 from .session import Session, parse_log_header, read_session
+from .stated_counts import sequence_gaps
 from .walk import Walk, walk
 
 Array = Any

@@ -17,7 +17,7 @@ from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..names import bugchecks
 from ..records import SNAPSHOT, Machine, Module, Origin, Records, Source
-from ..sources import dump_contradictions, dump_stack, outside
+from ..sources import dump_contradictions, dump_records, not_by_windows
 from . import open_dump
 from .session import Session, plain
 
@@ -30,27 +30,28 @@ def records(session: Session) -> Records:
     code = bugcheck if isinstance(bugcheck, Absent) else bugcheck[0]
     dump = open_dump.of(session) if session.is_dump else None
     target = session if dump is None else dump
-    known = dump_stack.find_contexts(target, modules, code)
+    known = dump_records.find_contexts(target, modules, code)
     found = _rings(session, modules, known)
     modules = roles.proven(modules, filter_modules(modules, found))
     out.add(
-        _machine(session, bugcheck) if dump is None else dump_stack.machine(dump, modules), *modules
+        _machine(session, bugcheck) if dump is None else dump_records.machine(dump, modules),
+        *modules,
     )
-    dump_stack.context_rows(out, target, modules, known)
+    dump_records.context_rows(out, target, modules, known)
     wrote, notes = "", []
     if dump is not None:
-        dump_stack.stages(out, dump, known)
-        dump_stack.secondary_data(out, dump)
-        wrote, notes = dump_stack.wrote_dump(out, dump), dump.file.anomalies
-    dump_stack.filters(
+        dump_records.stages(out, dump, known)
+        dump_records.secondary_data(out, dump)
+        wrote, notes = dump_records.wrote_dump(out, dump), dump.file.anomalies
+    dump_records.filters(
         out, target, modules, known, found, wrote,
         is_whole=all(note.rule != "modules-incomplete" for note in notes),
         has_pages=dump is not None and dump.has_pages,
     )  # fmt: skip
     if dump is not None:
         out.add(*dump_contradictions.check(dump, modules, known, found))
-    dump_stack.context_copy(out, target, known)
-    taken = "" if dump is None else outside.tell(out, dump)
+    dump_records.context_copy(out, target, known)
+    taken = "" if dump is None else not_by_windows.tell(out, dump)
     out.add(_source(session, dump, out, taken), *notes)
     return out
 

@@ -27,9 +27,9 @@ from ..records import Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
 from . import filters, sections, stacks, timeline
 from .blocks import Section
+from .evidence_links import ELSEWHERE, MOST_ROWS, Cell, Marks, marks
 from .extension import members
 from .filter_rows import by_filter
-from .marks import ELSEWHERE, MOST_ROWS, Cell, Marks, marks
 from .missing import reasons
 from .page_findings import cell_id, finding_of, linked, row_id
 from .timeline_clock import leading

@@ -13,7 +13,7 @@ from ..checks import RULES
 from ..files import called
 from ..formatting import clean, field
 from ..tables import evidence_lines
-from .marks import Cell, Marks, at_place
+from .evidence_links import Cell, Marks, at_place
 
 
 def row_id(table: str, row: int) -> str:

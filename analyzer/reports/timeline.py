@@ -17,7 +17,7 @@ from ..absence import is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
 from ..names import ntstatus
 from ..records import Records
-from .marks import Marks, marks
+from .evidence_links import Marks, marks
 from .timeline_clock import Clock
 
 MOST_EVENTS = 2000

@@ -75,8 +75,8 @@ def _is_hive_log(head: bytes) -> bool:
     return head[:4] == b"regf" and head[0x1C:0x20] in (b"\1\0\0\0", b"\2\0\0\0", b"\6\0\0\0")
 
 
-def _is_dumplog(head: bytes) -> bool:
-    from .dumplog_text import is_log
+def _is_dumpstack_log(head: bytes) -> bool:
+    from .dumpstack_log_text import is_log
 
     return is_log(head)
 
@@ -162,7 +162,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
         (b'{"schema": ',),
         Kind("a report of this tool", "", "open the dump or trace that it was made from"),
     ),
-    (_is_dumplog, Kind("dumpstack log", "dumplog")),
+    (_is_dumpstack_log, Kind("dumpstack log", "dumpstack_log")),
     (_is_registry_text, Kind("registry export", "registry")),
     _event_log("event log XML"),
     _event_log("event log CSV"),

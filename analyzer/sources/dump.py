@@ -20,7 +20,7 @@ from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, 
 from ..records import SNAPSHOT, Anomaly, Module, Records, Source
 from ..symbols import Names
 from ..symbols.images import Images
-from . import callbacks_seen, dry_runs, dump_contradictions, dump_stack, executing, outside
+from . import callbacks_seen, dry_runs, dump_contradictions, dump_records, executing, not_by_windows
 from .dump_events import add_events
 
 _NEVER = (
@@ -49,33 +49,33 @@ def records_of(
     listed, unloaded = dump.modules(), dump.unloaded()
     is_whole = all(note.rule != "modules-incomplete" for note in dump.file.anomalies)
     modules = roles.classify(listed, unloaded, partial(imported, dump), is_whole=is_whole)
-    found = dump_stack.find_contexts(dump, modules, dump.file.number("BugCheckCode"))
+    found = dump_records.find_contexts(dump, modules, dump.file.number("BugCheckCode"))
     all_rings = _rings(dump, modules, found)
     modules = roles.proven(modules, filter_modules(modules, all_rings))
     held = Images(dump, modules, images)
     names = Names(held, symbols)
     dump.naming = names.named
-    out.add(dump_stack.machine(dump, modules), *modules)
-    dump_stack.context_rows(out, dump, modules, found)
-    dump_stack.stages(out, dump, found)
-    wrote = dump_stack.wrote_dump(out, dump)
-    dump_stack.filters(
+    out.add(dump_records.machine(dump, modules), *modules)
+    dump_records.context_rows(out, dump, modules, found)
+    dump_records.stages(out, dump, found)
+    wrote = dump_records.wrote_dump(out, dump)
+    dump_records.filters(
         out, dump, modules, found, all_rings, wrote,
         is_whole=is_whole, has_pages=hasattr(dump, "pages"),
     )  # fmt: skip
     executing.add(out, dump, modules, held, names)
     executing.refusals(dump, names)
     callbacks_seen.settle(out)
-    dump_stack.secondary_data(out, dump)
-    add_events(out, dump, dump_stack.crash_time(dump), dump_stack.boot_time(dump))
+    dump_records.secondary_data(out, dump)
+    add_events(out, dump, dump_records.crash_time(dump), dump_records.boot_time(dump))
     _shared_data(out, dump)
     out.add(*dump_contradictions.check(dump, modules, found, all_rings))
-    dump_stack.context_copy(out, dump, found)
+    dump_records.context_copy(out, dump, found)
     crashed = dry_runs.had_crashed(dump.file.number("Attributes"), dump.file.number("BugCheckCode"))
     dry_runs.add(out, dump, modules, all_rings, crashed, dry_run, held)
     for text in dump.limits:
         dump.file.note("search-stopped", f"{text}; more may be there")
-    taken = outside.tell(out, dump)
+    taken = not_by_windows.tell(out, dump)
     out.add(_source(dump, out, all_rings, taken), *dump.file.anomalies)
     return out
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..absence import Absent
-from ..etw import callbacks, claims, findings
+from ..etw import callbacks, findings, stated_counts
 from ..etw.decode import Decoder
 from ..etw.events import EventTable
 from ..etw.trace import Trace
@@ -44,7 +44,7 @@ def collect(
 
 def _source(trace: Trace) -> Source:
     session, account = trace.session, trace.account
-    is_less = claims.lacking(session, trace.buffers.table) or account.notes
+    is_less = stated_counts.lacking(session, trace.buffers.table) or account.notes
     count = f"{'at least ' if is_less else ''}{len(trace)}"
     can = [f"{count} events of session {session.name or 'without a name'}"]
     known = {name: count for name, count in trace.decoder.counts.items() if count}

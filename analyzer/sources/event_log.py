@@ -12,13 +12,13 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .. import event_findings, winevents
+from .. import event_findings, windows_events
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..files import reason
 from ..names import bugchecks, events
 from ..records import Anomaly, Clue, Event, Evidence, Machine, Origin, Records, Source
-from ..winevents import Decoded, RawEvent
+from ..windows_events import Decoded, RawEvent
 from . import event_log_xml
 from .event_log_evtx import Reader
 from .event_log_forms import Export
@@ -66,7 +66,7 @@ class _Coverage:
         logs = f"{', '.join(names)} log" if names else ""
         if self.last < 0:
             return logs
-        span = f"{winevents.utc(self.first)} to {winevents.utc(self.last)}"
+        span = f"{windows_events.utc(self.first)} to {windows_events.utc(self.last)}"
         return f"{logs}, {span}" if logs else span
 
 
@@ -145,7 +145,7 @@ def _keep(path: str, raw: RawEvent, number: int, seen: set[int]) -> _Kept:
         how = f"event {number}"
     seen.add(raw.record_id or 0)
     origin = Origin(path, how, file_offset=raw.offset)
-    decoded = winevents.decode(raw)
+    decoded = windows_events.decode(raw)
     clock = raw.time if isinstance(raw.time, int) else -1
     return _Kept(raw, decoded, origin, event_findings.clue(raw, decoded, origin), clock)
 

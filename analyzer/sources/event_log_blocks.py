@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from . import event_log_xml
 from .event_log_named import from_fields, from_properties, looks_like_time
 from .event_log_table import lines_of

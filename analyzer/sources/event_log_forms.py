@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError
 from ..files import reason
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from . import event_log_blocks, event_log_objects, event_log_table, event_log_xml
 from .text_file import encoding_of
 

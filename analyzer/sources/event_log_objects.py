@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from .event_log_named import from_properties
 
 _BLOCK = 1 << 18

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from .event_log_named import from_fields, from_properties, looks_like_time
 
 #: no line without end: what has none is read, and judged, in pieces

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..names.events import is_wanted
-from ..winevents import RawEvent
+from ..windows_events import RawEvent
 from .event_log_named import time_of
 
 #: the largest event that is looked at; Windows limits an event to 64 KB

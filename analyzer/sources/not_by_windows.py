@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ..absence import Absent
 from ..dumpfile.kernel import KernelDump
-from ..dumpfile.marks import SNAPSHOT
+from ..dumpfile.slice_mark import SNAPSHOT
 from ..dumpstack import roles
 from ..records import Anomaly, Evidence, Processor, Records
 

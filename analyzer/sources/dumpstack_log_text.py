@@ -10,7 +10,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from ..layouts import dumplog as layout
+from ..layouts import dumpstack_log as layout
 
 #: the format holds 12 KiB; of a file that is larger than this, no more is read
 READ_LIMIT = 1 << 16

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..names import progress
-from .dumplog_text import LogText
+from .dumpstack_log_text import LogText
 
 _HEX = "0x([0-9A-Fa-f]+)"
 _N = r"(\d{1,18})"

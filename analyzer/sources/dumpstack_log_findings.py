@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from ..names import progress
 from ..records import Anomaly, Evidence, Origin
-from .dumplog_lines import Log, Row
-from .dumplog_text import LONGEST_LINE, READ_LIMIT
+from .dumpstack_log_lines import Log, Row
+from .dumpstack_log_text import LONGEST_LINE, READ_LIMIT
 
 #: first clock value: 1.3 to 8.0 s in 19 public logs, 171.7 s in one more
 START_SLOW_MS = 10_000

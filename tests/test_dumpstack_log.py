@@ -15,8 +15,8 @@ from analyzer.cli import main
 from analyzer.errors import AnalyzerError, InputError, UnsupportedError
 from analyzer.names import progress
 from analyzer.records import Records
-from analyzer.sources.dumplog import collect, from_bytes
-from analyzer.sources.dumplog_text import READ_LIMIT
+from analyzer.sources.dumpstack_log import collect, from_bytes
+from analyzer.sources.dumpstack_log_text import READ_LIMIT
 from analyzer.tables import evidence_lines
 
 FILES = generator_logs.files()

@@ -16,9 +16,9 @@ from ..errors import InputError, UnsupportedError
 from ..files import reason
 from ..names import bugchecks, ntstatus
 from ..records import Machine, Origin, Records, Source, Stage
-from . import dumplog_findings
-from .dumplog_lines import Log, Row, read_lines
-from .dumplog_text import READ_LIMIT, decode
+from . import dumpstack_log_findings
+from .dumpstack_log_lines import Log, Row, read_lines
+from .dumpstack_log_text import READ_LIMIT, decode
 
 #: dump types as the log numbers them, the same numbers as in the dump's header
 DUMP_TYPES = {4: "minidump", 5: "complete bitmap dump", 6: "kernel bitmap dump"}
@@ -43,7 +43,7 @@ def from_bytes(path: str, data: bytes, size: int) -> Records:
     records = Records()
     records.add(_source(log, size), _machine(log))
     records.add(*_stages(log))
-    records.anomalies.extend(dumplog_findings.draw(log))
+    records.anomalies.extend(dumpstack_log_findings.draw(log))
     return records
 
 
