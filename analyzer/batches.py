@@ -47,6 +47,18 @@ def batches(table: str, rows: Any) -> Iterator[list[Column]]:
         yield [_checked(kind, cells) for (_, kind), cells in zip(SCHEMA[table], columns)]
 
 
+def grouped(tables: Iterable[Any], rows: int) -> Iterator[list[Any]]:
+    """Neighbours that have at least so many rows together; of the last ones, what is left."""
+    held: list[Any] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= rows:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
 def _turned(rows: Iterable[Any]) -> Iterator[list[Cells]]:
     records = iter(rows)
     while True:

@@ -133,7 +133,7 @@ class FileBytes:
         except (OSError, ValueError) as error:
             raise InputError(path, f"the file cannot be read: {reason(error)}") from None
         if self.size <= WHOLE_BYTES:
-            self._whole = bytes(self._read(0, self.size))
+            self._whole = self._all()
             self._close()
 
     @classmethod
@@ -227,6 +227,15 @@ class FileBytes:
                 del self._windows[next(iter(self._windows))]
             self._windows[number] = held
         return held
+
+    def _all(self) -> bytes:
+        """All bytes, held once: of a bytearray they would be a copy."""
+        try:
+            self._file.seek(0)
+            data: bytes = self._file.read(self.size)
+        except (OSError, ValueError) as error:
+            raise InputError(self.path, f"the file cannot be read: {reason(error)}") from None
+        return data if len(data) == self.size else bytes(self._read(0, self.size))
 
     def _read(self, offset: int, size: int) -> bytearray:
         data = bytearray(size)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from analyzer.cli import main  # noqa: E402
 from analyzer.errors import AnalyzerError, InputError, UsageError  # noqa: E402
 from analyzer.population import columns, places, scan  # noqa: E402
 from analyzer.population.dataset import DataSet  # noqa: E402
+from analyzer.records import Event, Origin, Records  # noqa: E402
 from analyzer.tables import frame  # noqa: E402
 
 
@@ -274,7 +276,52 @@ def test_long_event_table_is_cut_and_counted(dumps, monkeypatch):
     monkeypatch.setattr(columns, "EVENTS_LIMIT", 1)
     rows = columns.Rows()
     left = rows.add_records("c", analyzer.open(str(dumps / "deep" / "ticket.zip")).records)
-    assert (left, len(rows.tables()["events"])) == (1, 1)  # the archive's event log has two
+    (events,) = columns.unpacked(rows.packed()["events"])
+    assert (left, len(events)) == (1, 1)  # the archive's event log has two
+
+
+def test_rows_are_in_order_whenever_they_are_packed(dumps, monkeypatch):
+    """However often the rows of a case are compressed on the way, they are the same."""
+    records = analyzer.open(str(dumps / "deep" / "ticket.zip")).records
+
+    def told(together):
+        monkeypatch.setattr(columns, "_TOGETHER", together)
+        rows = columns.Rows()
+        for case in "abc":
+            one = columns.Rows()
+            one.add_records(case, records)
+            if case == "b":
+                one.add("events", case, rows_of_last)
+            rows.extend(one)
+        packed = rows.packed()
+        assert (len(packed["events"]) > 1) is (together == 1)
+        return {
+            name: [row for table in columns.unpacked(pieces) for row in table.to_pylist()]
+            for name, pieces in packed.items()
+        }
+
+    rows_of_last = [None] * len(columns.TABLES["events"])
+    assert told(1) == told(8192)
+
+
+def test_many_rows_of_a_case_need_no_more_memory_than_some():
+    """From n rows to 4 n: what is held while they are collected is the same."""
+    peaks = []
+    for count in (20_000, 80_000):
+        records, rows = Records(), columns.Rows()
+        one = Event._make([*[None] * (len(Event._fields) - 1), Origin("x.etl", "event header")])
+        records.tables["events"] = [
+            one._replace(time=k, event_id=k, keyword=k, process_id=k, thread_id=k, processor=k)
+            for k in range(count)
+        ]
+        tracemalloc.start()
+        rows.add_records("c", records)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        times = [t["time"].cast("int64").to_pylist()
+                 for t in columns.unpacked(rows.packed()["events"])]  # fmt: skip
+        assert [time for some in times for time in some] == list(range(count))
+    assert peaks[1] < 1.3 * peaks[0]
 
 
 def test_column_of_a_newer_version(dumps, tmp_path):

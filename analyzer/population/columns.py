@@ -1,12 +1,13 @@
 """Records of many cases -> Arrow tables: the columns of one case with the case id before them.
 
 Invariant: the column types are those of :mod:`analyzer.tables`; a 64-bit value never becomes a
-float. The schema of every table is known without any data.
+float. The schema of every table is known without any data. Rows are compressed once there are some
+thousand of a table, so that a case with many of them needs no more memory than another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, Callable
 
@@ -18,6 +19,8 @@ from . import need
 
 #: rows of the table events that one case gives at most, so that a long trace cannot fill memory
 EVENTS_LIMIT = 100_000
+#: rows of a table that are compressed together; they repeat each other, so little is left of them
+_TOGETHER = 8192
 _ARROW = {
     "Address": "uint64", "Big": "uint64", "Code": "uint32", "Flag": "bool_", "Real": "float64",
     "Number": "int64", "Duration": "int64", "Text": "string",
@@ -61,25 +64,42 @@ def schema(table: str) -> Any:
 
 
 class Rows:
-    """Collects the rows of several cases, then gives Arrow tables."""
+    """Collects the rows of several cases, compressed."""
 
     def __init__(self) -> None:
-        self._cells: dict[str, list[list[Any]]] = {}
+        self._packed: dict[str, list[bytes]] = {}
+        self._cells: dict[str, list[list[Any]]] = {}  # those behind the packed ones
+
+    def _columns(self, table: str) -> list[list[Any]]:
+        return self._cells.setdefault(table, [[] for _ in range(len(TABLES[table]) + 1)])
 
     def add(self, table: str, case: str, cells: Iterable[Any]) -> None:
         """One row of a table."""
-        columns = self._cells.get(table)
-        if columns is None:
-            columns = self._cells[table] = [[] for _ in range(len(TABLES[table]) + 1)]
-        for column, cell in zip(columns, (case, *cells)):
+        for column, cell in zip(self._columns(table), (case, *cells)):
             column.append(cell)
 
     def extend(self, other: Rows) -> None:
         """The rows of another collection behind those of this one."""
+        for table, packed in other._packed.items():
+            self._pack(table)
+            self._packed.setdefault(table, []).extend(packed)
         for table, columns in other._cells.items():
-            mine = self._cells.setdefault(table, [[] for _ in columns])
-            for column, cells in zip(mine, columns):
+            for column, cells in zip(self._columns(table), columns):
                 column.extend(cells)
+
+    def _pack(self, table: str) -> None:
+        """Compresses what was collected of a table since the last time."""
+        columns = self._cells.pop(table, None)
+        if columns is None:
+            return
+        pa, of = need("pyarrow", "parquet"), schema(table)
+        rows = pa.RecordBatch.from_arrays(
+            [pa.array(c, f.type) for c, f in zip(columns, of)], schema=of
+        )
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, of, options=pa.ipc.IpcWriteOptions(compression="zstd")) as to:
+            to.write_batch(rows)
+        self._packed.setdefault(table, []).append(sink.getvalue().to_pybytes())
 
     def add_records(
         self, case: str, records: Records, rename: Callable[[str], str] | None = None
@@ -109,19 +129,24 @@ class Rows:
                 value = one_cell(kind, plain(kind, value))
             return rename(value) if rename is not None and isinstance(value, str) else value
 
-        columns = self._cells.setdefault(table, [[] for _ in range(len(TABLES[table]) + 1)])
+        columns = self._columns(table)
         reasons = reasons_of(table, [Column(column) for column in cells], text_reason, "; ")
         columns[0] += [case] * len(cells[0])
         for (_, kind), column, values in zip(SCHEMA[table], columns[1:], cells):
             column += each(partial(cell, kind), values)  # what is alike is one object
         columns[-1] += [reason or None for reason in reasons]
+        if len(columns[0]) >= _TOGETHER:
+            self._pack(table)
 
-    def tables(self) -> dict[str, Any]:
-        """Arrow tables of what was collected; a table without rows is left out."""
-        pa = need("pyarrow", "parquet")
-        made = {}
-        for table, columns in self._cells.items():
-            of = schema(table)
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, of)]
-            made[table] = pa.Table.from_arrays(arrays, schema=of)
-        return made
+    def packed(self) -> dict[str, list[bytes]]:
+        """Each table in pieces for :func:`unpacked`; one without rows is left out."""
+        for table in list(self._cells):
+            self._pack(table)
+        return self._packed
+
+
+def unpacked(pieces: Sequence[bytes]) -> Iterator[Any]:
+    """The Arrow tables of the pieces of one table."""
+    pa = need("pyarrow", "parquet")
+    for piece in pieces:
+        yield pa.ipc.open_stream(piece).read_all()

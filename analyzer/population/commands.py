@@ -6,6 +6,7 @@ Invariant: defining the options imports nothing of the rest of this package. Sta
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Callable
@@ -59,6 +60,8 @@ def baseline_options(parser: Any) -> None:
 
 def scan(arguments: Any, bar: Callable[[], Any] | None) -> Iterator[str]:
     """Runs a scan; ``bar`` makes a progress bar."""
+    # pyarrow's own allocator keeps several times of what the rows of a long trace need
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from .scan import scan as run
 
     options: dict[str, Any] = {

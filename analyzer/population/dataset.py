@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import __version__
+from ..batches import grouped
 from ..errors import InputError, UsageError
 from ..files import reason
 from . import need
-from .columns import TABLES, schema
+from .columns import TABLES, schema, unpacked
 
 #: moves when a column changes its meaning or goes away; new columns do not move it
 SCHEMA_NUMBER = 1
 MANIFEST = "dumpstart.json"
 _STAGING = ".staging"
+#: rows that are written together
+_GROUP = 1 << 15
 
 
 class DataSet:
@@ -56,7 +59,7 @@ class DataSet:
 
     def write(self, about: dict[str, Any]) -> DataSet:
         """Opens or makes it for writing; ``about`` must be as it was when it was made."""
-        pa_write = need("pyarrow.parquet", "parquet").write_table
+        need("pyarrow.parquet", "parquet")
         try:
             if os.path.isdir(self.folder) and os.listdir(self.folder):
                 self.read()
@@ -73,7 +76,7 @@ class DataSet:
             self._clean()
             for table in TABLES:
                 os.makedirs(os.path.join(self.folder, table), exist_ok=True)
-                self._place(pa_write, schema(table).empty_table(), table, 0)
+                self._place([], table, 0)
             staged = os.path.join(self.folder, _STAGING, MANIFEST)
             with open(staged, "w", encoding="utf-8") as file:
                 json.dump(self.about, file, indent=1)
@@ -137,24 +140,23 @@ class DataSet:
         numbers = [n[6:-8] for n in names if n.startswith("batch-") and n.endswith(".parquet")]
         return sorted(int(number) for number in numbers if number.isdigit())
 
-    def _place(self, write: Any, rows: Any, table: str, batch: int) -> None:
+    def _place(self, tables: Iterable[Any], table: str, batch: int) -> None:
         staged = os.path.join(self.folder, _STAGING, f"{table}-{batch:06d}")
-        write(rows, staged, compression="zstd")
+        join, writer = need("pyarrow", "parquet").concat_tables, need("pyarrow.parquet", "parquet")
+        with writer.ParquetWriter(staged, schema(table), compression="zstd") as to:
+            for some in grouped(tables, _GROUP):
+                to.write_table(join(some))
         with open(staged, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(staged, self.path(table, batch))
 
-    def add(self, tables: dict[str, Any]) -> int:
+    def add(self, pieces: dict[str, list[bytes]]) -> int:
         """Writes one batch; it counts when this returns, and its number is given."""
-        write = need("pyarrow.parquet", "parquet").write_table
         batch = max(self.batches(), default=0) + 1
         try:
             for table in TABLES:  # cases is the last
-                rows = tables.get(table)
-                if table == "cases" and rows is None:
-                    rows = schema("cases").empty_table()
-                if rows is not None:
-                    self._place(write, rows, table, batch)
+                if table == "cases" or table in pieces:
+                    self._place(unpacked(pieces.get(table, ())), table, batch)
         except OSError as error:
             raise self._cannot(error) from None
         return batch
@@ -221,7 +223,6 @@ class DataSet:
 
     def _without(self, batch: int, cases: set[str], places: set[str]) -> None:
         pa = need("pyarrow", "parquet")
-        write = need("pyarrow.parquet", "parquet").write_table
         # The rows that make rows out of date go last: until then another try finds the same.
         for table in [*(t for t in TABLES if t != "locations"), "locations"]:
             if not os.path.exists(self.path(table, batch)):
@@ -232,4 +233,4 @@ class DataSet:
             else:
                 keep = [case not in cases for case in rows["case"].to_pylist()]
             if not all(keep):
-                self._place(write, rows.filter(pa.array(keep, pa.bool_())), table, batch)
+                self._place([rows.filter(pa.array(keep, pa.bool_()))], table, batch)

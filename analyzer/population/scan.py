@@ -19,13 +19,14 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from itertools import chain
 from typing import Any, Callable
 
 from .. import outputs
 from ..errors import InputError, UsageError
 from ..files import listed
 from . import need, places
-from .columns import Rows
+from .columns import Rows, unpacked
 from .dataset import DataSet
 from .places import Place
 from .worker import Job, analyse, begin, unreadable
@@ -36,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 _CHUNK_CASES = 16  # so many small cases are one task: a task costs about a millisecond
 _CHUNK_BYTES = 64 << 20
 _BATCH_CASES = 500
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 16 << 20  # compressed
 _BATCH_SECONDS = 30.0
 _DASK_WAIT = "20s"
 _READERS = 4
@@ -106,7 +107,7 @@ class Scan:
         self.data, self.redacted, self.progress, self.limit = data, redacted, progress, limit
         self.counts = Counts()
         self.total = 0
-        self._parts: list[tuple[int, dict[str, Any]]] = []
+        self._parts: list[tuple[int, dict[str, list[bytes]]]] = []
         self._cases = self._bytes = 0
         self._begin = self._written = time.monotonic()
         # What is known is kept as 16 bytes a case and a place: a million take some 0.3 GB.
@@ -157,13 +158,12 @@ class Scan:
         if not self.redacted:
             rows = Rows()
             rows.add("locations", case, [place.location, size])
-            self._take(0, rows.tables())
+            self._take(0, rows.packed())
 
-    def _take(self, number: int, tables: dict[str, Any]) -> None:
+    def _take(self, number: int, tables: dict[str, list[bytes]]) -> None:
         """Results, to be written with the next batch."""
         self._parts.append((number, tables))
-        cases = tables.get("cases")
-        if cases is not None:
+        for cases in unpacked(tables.get("cases", ())):
             self._cases += len(cases)
             self.counts.analysed += len(cases)
             told = (cases[name].to_pylist() for name in ("location", "outcome", "reason"))
@@ -171,7 +171,7 @@ class Scan:
                 self.counts.outcomes[outcome] = self.counts.outcomes.get(outcome, 0) + 1
                 if outcome != "analysed" and len(self.counts.bad) < 1000:
                     self.counts.bad.append((location or "(left out)", outcome, reason))
-        self._bytes += sum(table.nbytes for table in tables.values())
+        self._bytes += sum(map(len, chain.from_iterable(tables.values())))
         late = time.monotonic() - self._written > _BATCH_SECONDS
         if self._cases >= _BATCH_CASES or self._bytes >= _BATCH_BYTES or late:
             self.write()
@@ -179,12 +179,12 @@ class Scan:
     def write(self) -> None:
         """Writes what has come in as one batch."""
         if self._parts:
-            concat = need("pyarrow", "parquet").concat_tables
             self._parts.sort(key=lambda part: part[0])
-            names = dict.fromkeys(name for _, tables in self._parts for name in tables)
-            self.data.add(
-                {n: concat([tables[n] for _, tables in self._parts if n in tables]) for n in names}
-            )
+            pieces: dict[str, list[bytes]] = {}
+            for _, tables in self._parts:
+                for name, some in tables.items():
+                    pieces.setdefault(name, []).extend(some)
+            self.data.add(pieces)
         self._parts, self._cases, self._bytes = [], 0, 0
         self._written = time.monotonic()
 

@@ -42,12 +42,12 @@ class _Late(BaseException):
 _is_worker = False
 
 
-def analyse(jobs: Sequence[Job], redacted: bool, limit: float = 0) -> dict[str, Any]:
-    """The Arrow tables of some cases, each in ``limit`` seconds (0: any); runs in any process."""
+def analyse(jobs: Sequence[Job], redacted: bool, limit: float = 0) -> dict[str, list[bytes]]:
+    """The tables of some cases, packed; each in ``limit`` seconds (0: any). Runs in any process."""
     rows = Rows()
     for job in jobs:
         _analyse(rows, job, redacted, limit)
-    return rows.tables()
+    return rows.packed()
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _renamed(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def unreadable(jobs: Iterable[tuple[Job, str, str]], redacted: bool) -> dict[str, Any]:
+def unreadable(jobs: Iterable[tuple[Job, str, str]], redacted: bool) -> dict[str, list[bytes]]:
     """The rows of cases that could not be analysed, with outcome and reason."""
     rows = Rows()
     for job, outcome, reason in jobs:
@@ -147,7 +147,7 @@ def unreadable(jobs: Iterable[tuple[Job, str, str]], redacted: bool) -> dict[str
         rows.add("cases", job.case, cells)
         if location is not None:
             rows.add("locations", job.case, [location, job.size])
-    return rows.tables()
+    return rows.packed()
 
 
 def begin() -> None:

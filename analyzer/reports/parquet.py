@@ -6,11 +6,10 @@ values are null, times are UTC with nanoseconds. The file says which table it ho
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 from .. import __version__, outputs
-from ..batches import batches
+from ..batches import batches, grouped
 from ..errors import UsageError
 from ..extras import install
 from ..tables import frame_of
@@ -31,11 +30,9 @@ def write(table: str, rows: Any, path: str) -> None:
         empty = pa.Table.from_pandas(frame_of(table, []), preserve_index=False)
         schema = empty.schema.with_metadata({**(empty.schema.metadata or {}), **about})
         with pq.ParquetWriter(name, schema, compression="zstd") as writer:
-            held: list[Any] = []
-            for cells in chain(batches(table, rows), [None]):
-                if cells is not None:
-                    part = pa.Table.from_pandas(frame_of(table, cells), preserve_index=False)
-                    held.append(part.replace_schema_metadata(schema.metadata))
-                if held and (cells is None or sum(len(one) for one in held) >= _GROUP):
-                    writer.write_table(pa.concat_tables(held).cast(schema))
-                    held = []
+            parts = (
+                pa.Table.from_pandas(frame_of(table, cells), preserve_index=False)
+                for cells in batches(table, rows)
+            )
+            for some in grouped(parts, _GROUP):
+                writer.write_table(pa.concat_tables(some).cast(schema))
