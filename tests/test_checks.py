@@ -201,7 +201,7 @@ def test_missing_crash_dump_driver_is_named():
     assert "include dump_dumpstorport.sys but not crashdmp.sys" in finding.text
 
 
-@pytest.mark.parametrize("bugcheck", [0, 0x161])
+@pytest.mark.parametrize("bugcheck", [0, 0x161, 0x141, 0x193])
 def test_live_dump_needs_no_dump_stack(bugcheck):
     """A dump of a running system may lack the dump stack."""
     records = changed("machine", bugcheck=bugcheck)

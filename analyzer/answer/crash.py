@@ -95,23 +95,32 @@ def but(rules: set[str]) -> str:
 def _crash(records: Records, rows: Sequence[Crash]) -> str:
     time = when(rows)
     named = bugcheck(rows)
-    text = "The machine crashed"
+    text, blamed = "The machine crashed", ""
     if not named.startswith("unknown"):
         text += f" with {named}"
-        module = _module(records, rows)
-        text += f" in {module}" if module else ""
+        place, blamed = _module(records, rows)
+        text += f" in {place}" if place else ""
     elif all(row.tells == "event 41" for row in rows):
         text = "The machine restarted without a shutdown"
-    return text + (f" {time}" if time.startswith("before") else f" on {time}" if time else "")
+    text += f" {time}" if time.startswith("before") else f" on {time}" if time else ""
+    return f"{text}, which WinDbg puts down to {blamed}" if blamed else text
 
 
-def _module(records: Records, rows: Sequence[Crash]) -> str:
-    """The module that the crash names, where a source resolves it."""
-    sources = {row.origin.source for row in rows}
+def _module(records: Records, rows: Sequence[Crash]) -> tuple[str, str]:
+    """Where the crash lies by what a source resolves, else by what a debugger's analysis blames."""
+    tells = {row.origin.source: row.tells for row in rows}
+    place = blamed = ""
     for machine in records["machine"]:
-        if machine.origin.source in sources and not is_absent(machine.faulting_symbol):
-            return fmt.clean(machine.faulting_symbol, 60)
-    return ""
+        module, symbol = (
+            "" if is_absent(name) else fmt.clean(name, 60)
+            for name in (machine.faulting_module, machine.faulting_symbol)
+        )
+        kind = tells.get(machine.origin.source)
+        if kind == "WinDbg log" and module:
+            blamed = blamed or module + (f" ({symbol})" if symbol else "")
+        elif kind is not None and kind != "WinDbg log":
+            place = place or symbol
+    return place, blamed
 
 
 def _outcome(records: Records, index: Index, number: int, names: Mapping[str, str]) -> str:
@@ -197,16 +206,18 @@ def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
         text = "event 1001 says that a dump was saved" if row.outcome else "event 1001 names it"
     if text is None:
         if not str(row.tells).startswith("event"):
-            return _debugger_piece(row, source)
+            return _debugger_piece(row, source, _machine_of(records, row))
         return f"{source}: {fmt.clean(row.tells, 60)} names it"
     return f"{text} ({source})"
 
 
-def _debugger_piece(row: Crash, source: str) -> str:
+def _debugger_piece(row: Crash, source: str, machine: Machine | None) -> str:
     if row.outcome == FAILED:
         return f"by {source}, the dump's own header says that writing it failed"
     if row.outcome in (WRITTEN, SMALLER):
-        return f"by {source}, the dump's own header says that it was completed"
+        if machine is not None and not is_absent(machine.last_dump_line):
+            return f"by {source}, the dump's own header says that it was completed"
+        return f"{source} is a debugger's log of it"
     return f"{source} ({fmt.clean(row.tells, 40)}) does not say"
 
 

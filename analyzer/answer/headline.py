@@ -158,6 +158,8 @@ def _no_crash(
             yield f"{name} is a {kind} of a running system: the machine had not crashed."
         elif source.kind == DUMP:
             yield f"{name} is a kernel dump that names no bugcheck."
+        elif machine is not None and source.kind == "WinDbg log":
+            yield from _debugged(name, source, machine)
     instead = list(_instead(records))
     restarts = _restarts(records, names)
     if restarts or instead:
@@ -186,6 +188,15 @@ def _instead(records: Records) -> Iterator[str]:
             whole = rule == "event-log-other-channel"
             text = fmt.clean(newest[rule].text) if whole else fmt.sentence(newest[rule].text, 500)
             yield f"{role}: {_lower(text)}" if role else text
+
+
+def _debugged(name: str, source: Any, machine: Any) -> Iterator[str]:
+    """A debugger's log of a dump that is not of a crash."""
+    if not is_absent(machine.bugcheck) and is_live(machine):
+        title = fmt.fields(machine, "bugcheck", "bugcheck_name")
+        yield f"{name} is a debugger's log of a live dump ({title}): Windows had not crashed."
+    elif not is_absent(machine.dump_type_name):
+        yield f"{name} is a debugger's log {fmt.field(source, 'subtype')}; it names no bugcheck."
 
 
 def _snapshot(source: Any, machine: Any) -> str:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..files import called
-from ..names import events
+from ..names import bugchecks, events
 from ..records import Origin
 
 SECOND = 10**9
@@ -29,7 +29,6 @@ _SAME_START = 900 * SECOND
 #: the marks of one start (12, 6005, crash time less uptime) lie up to this far apart
 SAME_BOOT = 180 * SECOND
 UNTOLD_TIME = 1 << 63
-_M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
 HOST_LOG = "host log"
 #: Windows names small dumps like this, and the report id of older systems is the same
 _SMALL_DUMP = re.compile(r"\d{6}-\d{1,9}-\d{2}")
@@ -112,7 +111,7 @@ def agreement(one: Piece, other: Piece) -> tuple[bool, bool]:
 
 def code_of(piece: Piece) -> int | None:
     """The code without its "_M" variant."""
-    return None if piece.code is None else piece.code & ~_M_VARIANT
+    return None if piece.code is None else piece.code & ~bugchecks.MINIDUMP_VARIANT
 
 
 def bugcheck_of(piece: Piece) -> tuple[Any, ...]:

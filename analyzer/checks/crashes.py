@@ -92,10 +92,9 @@ def _of_dump(row: Machine, told: set[str]) -> Piece:
 
 
 def _of_debugger(kind: str, row: Machine, told: set[str]) -> Piece:
-    """A debugger's log of a dump tells how that dump ended where its header does."""
-    outcome = FAILED if "dump-header-failure" in told else None
-    if known(row.last_dump_line) == "Dump completed successfully.":
-        outcome = outcome or WRITTEN
+    """A dump that a debugger opened is there; its header can say that it was not written whole."""
+    is_open = known(row.dump_type_name) is not None and told.isdisjoint(_CUT)
+    outcome = FAILED if "dump-header-failure" in told else WRITTEN if is_open else None
     return _piece(kind, outcome, row)._replace(
         names=names_of(row.origin.source), uptime=known(row.uptime_ns)
     )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..layouts.mindumpdef import is_of_running_system
-from ..names import drivers, ntstatus
+from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Machine
 from .evidence import PARTIAL, Seen, broken, known
 
@@ -46,7 +45,7 @@ def check(seen: Seen) -> Iterator[Anomaly]:
 
 def is_live(machine: Machine) -> bool:
     """True for a dump of a running system."""
-    return is_of_running_system(machine.attributes, machine.bugcheck)
+    return bugchecks.is_of_running_system(machine.attributes, machine.bugcheck)
 
 
 def is_crash(seen: Seen) -> bool:

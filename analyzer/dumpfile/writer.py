@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..absence import Absent
 from ..layouts import mindumpdef
+from ..names import bugchecks
 from .kernel import KernelDump
 from .slice_mark import SNAPSHOT, mark_of
 
@@ -38,13 +39,13 @@ def other_writer(dump: KernelDump) -> str:
         return "dumpstart, of a memory snapshot"
     if cut is not None and (cut.is_pages_only or cut.was_cut):
         return ""  # what would tell was left out
-    if dump.file.number("BugCheckCode") == mindumpdef.TOOL_BUGCHECK:
+    if dump.file.number("BugCheckCode") == bugchecks.TOOL:
         return "a tool that takes memory of a running machine (bugcheck code 'MATT')"
     is_cut = any(note.rule in _DAMAGED for note in dump.file.anomalies)
     build, kind = dump.file.number("MinorVersion"), dump.file.number("DumpType")
     if isinstance(build, Absent) or build < _FIRST_BUILD or isinstance(kind, Absent) or is_cut:
         return ""
-    live = mindumpdef.is_of_running_system(
+    live = bugchecks.is_of_running_system(
         dump.file.number("Attributes"), dump.file.number("BugCheckCode")
     )
     if dump.tags or live or kind not in mindumpdef.DUMP_TYPES:

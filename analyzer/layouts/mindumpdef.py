@@ -73,17 +73,6 @@ def attribute_names(value: int) -> str:
 
 
 DIAGNOSIS_WRITTEN = 0x1000  # DiagDataWrittenToHeader
-LIVE_DUMP = 0x10  # LiveDumpGeneratedDump
-TOOL_BUGCHECK = 0x4D415454  #: "MATT", the code of DumpIt and its relatives
-_NO_CRASH = (0, 0x161, TOOL_BUGCHECK)  # 0: no bugcheck; 0x161 LIVE_SYSTEM_DUMP
-_M_VARIANT = 0x10000000  # the same bugcheck code with "_M" behind its name
-
-
-def is_of_running_system(attributes: Any, bugcheck: Any) -> bool:
-    """True when header fields say that the system was running; what is no number says nothing."""
-    is_live = isinstance(attributes, int) and attributes & LIVE_DUMP
-    return bool(is_live or (isinstance(bugcheck, int) and bugcheck & ~_M_VARIANT in _NO_CRASH))
-
 
 # MiniDumpFields of a triage dump: which parts the writer filled in.
 TRIAGE_DUMP_PARTS = {

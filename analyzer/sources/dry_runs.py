@@ -14,7 +14,7 @@ from typing import Any
 from ..absence import Absent
 from ..dryrun.ask import Ask, is_installed
 from ..dumpstack.walk import Ring
-from ..layouts import mindumpdef
+from ..names import bugchecks
 from ..records import Module, Records
 from ..symbols.images import Images
 from ..target import PAGE, Target
@@ -24,7 +24,7 @@ _EXECUTE, _WRITE = 0x2000_0000, 0x8000_0000
 
 def had_crashed(attributes: Any, bugcheck: Any) -> bool | None:
     """Whether the memory is of a machine that had crashed; None where nothing tells."""
-    if mindumpdef.is_of_running_system(attributes, bugcheck):
+    if bugchecks.is_of_running_system(attributes, bugcheck):
         return False
     return None if isinstance(bugcheck, Absent) else True
 

@@ -192,7 +192,7 @@ def _ring_faults(
 
 def wrote_dump(out: Records, dump: KernelDump) -> str:
     """Why the filters were likely started: crashdmp starts them before it writes anything."""
-    if mindumpdef.is_of_running_system(
+    if bugchecks.is_of_running_system(
         dump.file.number("Attributes"), dump.file.number("BugCheckCode")
     ):
         return ""  # nt writes a live dump itself, without crashdmp's filters

@@ -106,7 +106,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         offset = 0
         for line in source:
             # a carriage return inside a line is progress that was printed over
-            yield offset, line.decode("utf-8", "replace").rstrip("\r\n").lstrip("\ufeff")
+            decoded = line.decode("utf-8", "replace").rstrip("\r\n").lstrip("\ufeff")
+            yield offset, words.unquoted(decoded)
             offset += len(line)
 
 
@@ -122,6 +123,7 @@ class _Log:
         self.path = path
         self.sessions = Sessions(path)
         self._is_unloaded = False
+        self._is_example = False  #: behind !analyze -show
         self._pending: tuple[Fact, int] | None = None  #: entry or return that more lines fill
         self._block: list[words.Member] = []
         self._block_at = 0
@@ -152,6 +154,7 @@ class _Log:
         line, shown = words.bare(line[:_LONGEST_LINE]), line
         if line is not shown and len(line) < len(shown) and "kd" in shown[:80]:
             self._is_unloaded = False  # a prompt: what follows is of another command
+            self._is_example = line.startswith("!analyze -show")
             self.now.stacks.end()
         msr = words.msr(line)
         if msr is not None and msr[0] == _TSC_FREQUENCY and msr[1] in _PLAUSIBLE:
@@ -285,15 +288,16 @@ class _Log:
         if not line:
             self.now.stacks.blank()
             return
-        self.sessions.line(line, offset)
+        plain = line.lstrip()  # who pastes code often indents it
+        self.sessions.line(plain, offset)
         session = self.now
-        if session.stacks.line(self.path, line, offset) or session.line(line, offset):
+        if session.stacks.line(self.path, line, offset) or session.line(plain, offset):
             session.is_empty = False
             return
-        if _UNLOADED.match(line):
+        if _UNLOADED.match(plain):
             self._is_unloaded = True
             return
-        module = words.module(line)
+        module = words.module(plain)
         if module is not None:
             is_loaded = not self._is_unloaded
             key = (module.name.lower(), module.base, is_loaded)
@@ -314,16 +318,18 @@ class _Log:
             return
         if not line[0].isspace() and not line.startswith(_BELOW_UNLOADED):
             self._is_unloaded = False
-        ended = words.ending(line)
+        ended = words.ending(plain)
         if ended:
             if session.reader.header and session.reader.end is None:
                 self.story.take({"fact": "end", "reason": ended}, offset)
             return
-        told = words.version(line)
+        told = words.version(plain)
         if told:
             self.story.take({"fact": "machine", **told}, offset)
             return
-        session.bugcheck.line(line)
+        if self._is_example:
+            return  # !analyze -show explains a code that did not happen
+        session.bugcheck.line(plain)
         session.is_empty = session.is_empty and not session.bugcheck.values
 
     def _end_block(self) -> None:

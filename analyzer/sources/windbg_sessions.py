@@ -29,6 +29,8 @@ _DUMP_KIND = re.compile(
     r"^((?:Mini Kernel|User Mini|Kernel Summary|Kernel Complete|Kernel Bitmap|Full Kernel)"
     r" Dump File)\b"
 )
+_TRUNCATED = "WARNING: Dump file has been truncated."
+_NOT_OPENED = re.compile(r"^Could not open dump file \[[^\]]{1,260}\], (.{1,60}?)\s*$", re.I)
 _STATE = re.compile(r"^(Primary dump contents written (?:successfully|.{1,60}))\s*$")
 #: only of a dump
 _OF_A_DUMP = re.compile(r"^(?:DUMP_FILE_ATTRIBUTES: |FILE_IN_CAB: |\s*Key  : Dump\.Attributes\.)")
@@ -67,6 +69,7 @@ class Session:
         self.time_at = 0
         self.fields: dict[str, int] = {}
         self.is_in_header = False  #: behind the heading of dumpchk's table
+        self.blamed: dict[str, str] = {}  #: what !analyze blames, as fields of the machine
         self.attributes: dict[str, tuple[str, int]] = {}  #: Dump.Attributes.*: value, offset
         self.modules: set[tuple[str, int, bool]] = set()
         self.extensions: list[Extension] = []
@@ -106,9 +109,21 @@ class Session:
             if match:
                 setattr(self, name, match.group(1))
                 return True
+        refused = _NOT_OPENED.match(line)
+        if refused:
+            self.state = f"which could not be opened ({refused.group(1)})"
+            return True
+        if line.startswith(_TRUNCATED):
+            text = "WinDbg says that the dump file has been truncated and data may be missing."
+            self.anomalies.append(Anomaly("dump-file-cut", text, self._origin("warning", offset)))
+            return True
         attributes = _ATTRIBUTES.match(line)
         if attributes:
             self.fields.setdefault("attributes", int(attributes.group(1), 16))
+            return True
+        blamed = words.blamed(line)
+        if blamed:
+            self.blamed.update(blamed)
             return True
         return self._header(line, offset)
 
@@ -136,7 +151,8 @@ class Session:
         images = [str(module.name) for module in self.reader.modules if module.loaded]
         out = self.reader.records(size)
         is_timed = self.is_zone_missing or self.time is not None
-        if out["machine"] or self.fields or self.attributes or is_timed:
+        is_dump = self.kind == "dump"
+        if out["machine"] or self.fields or self.attributes or self.blamed or is_timed or is_dump:
             known = out["machine"]
             machine = known[0] if known else self.reader.told_machine()
             out.tables["machine"] = [self._machine(machine)]
@@ -194,7 +210,7 @@ class Session:
         return ", ".join(filter(None, parts))
 
     def _machine(self, machine: Machine) -> Machine:
-        values: dict[str, Any] = dict(self.fields)
+        values: dict[str, Any] = {**self.fields, **self.blamed}
         if "bugcheck" in values:
             values["bugcheck_name"] = bugchecks.name(values["bugcheck"])
         if "machine_type" in values:
@@ -211,6 +227,8 @@ class Session:
         if self.dump_kind:
             values["dump_type_name"] = self.dump_kind
             values.update({"dump_type": 4} if self.dump_kind.startswith("Mini Kernel") else {})
+        elif self.kind == "dump":
+            values["dump_type_name"] = "kernel dump"
         if "LastLine" in self.attributes:
             values["last_dump_line"] = self.attributes["LastLine"][0]
         if self.time is not None and self.kind == "dump":

@@ -41,10 +41,13 @@ _DETAIL = re.compile(
 _MARKS = (
     "Windows Debugger Version", "Opened log file", "kd> ", "BUGCHECK_CODE:", "TEXTUAL DEMON",
     "dumpstart:1 ", "Loading Dump File [", "Debug session time:", "Bugcheck Analysis",
-    "DUMP_FILE_ATTRIBUTES:", "STACK_TEXT:", "*** Fatal System Error: 0x",
+    "DUMP_FILE_ATTRIBUTES:", "STACK_TEXT:", "*** Fatal System Error: 0x", "Unknown bugcheck code (",
 )  # fmt: skip
+#: what mail and forums put in front of a line
+_QUOTE = re.compile(r"^(?:[ \t]*> ?)+")
 _BARE = re.compile(
-    r"^(?:start +end +module name\s*$|(?: # +)?(?:Child-SP|ChildEBP) +RetAddr|"
+    r"^[> \t]*(?:start +end +module name\s*$|(?:# +)?(?:Child-SP|ChildEBP) +RetAddr|"
+    r"BugCheck [0-9A-F]{1,8}, \{|Arg1: (?:[0-9a-f]{8}){1,2}\b|"
     r"[0-9a-f]{8}`[0-9a-f]{8} [0-9a-f]{8}`[0-9a-f]{8} +[A-Za-z_][\w.$-]* )",
     re.M,
 )
@@ -56,6 +59,14 @@ _KERNEL = re.compile(
 _PROCESSORS = re.compile(r"\bMP \((\d{1,4}) procs\)|\bUP\b")
 _ARCHITECTURE = re.compile(r"\b(?:Free|Checked) (x64|x86|ARM64|ARM 64-bit)\b")
 _LAB = re.compile(r"^(?:Built by|Edition build lab|Kernel build lab): (\S{1,80})")
+#: of !analyze, where the lines above are cut off
+_OS_VERSION = re.compile(r"^OS_VERSION: +\d{1,2}\.\d{1,2}\.(\d{4,6})\b")
+_OS_PLATFORM = re.compile(r"^OSPLATFORM_TYPE: +(x64|x86|arm64)\b")
+#: what !analyze blames: an image and a place in it
+_BLAMED = re.compile(
+    r"^(?:Probably caused by : (?P<by>[\w.$-]{1,64})(?: \( (?P<at>\S.{0,200}?) \))?"
+    r"|IMAGE_NAME: +(?P<image>[\w.$-]{1,64})|SYMBOL_NAME: +(?P<symbol>\S.{0,200}?))\s*$"
+)
 _UPTIME = re.compile(r"^System Uptime: (\d{1,5}) days? (\d{1,2}):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _REGISTER = re.compile(r"\b([a-z]\w{1,4})=([0-9a-f]{1,16})\b")
 _MSR = re.compile(r"^msr\[([0-9a-f]{1,8})\] = ([0-9a-f]{1,8}`[0-9a-f]{8}|[0-9a-f]{1,16})", re.I)
@@ -82,7 +93,7 @@ _BUGCHECK_ONE = re.compile(
     r"|^\*\*\* Fatal System Error: 0x([0-9a-f]{8})"
     r"|^Bugcheck code ([0-9A-F]{8})\b"
     r"|^BUGCHECK_CODE:\s+([0-9a-f]{1,8})\b"
-    r"|^([A-Z][A-Z0-9_]{5,80}) \(([0-9a-f]{1,8})\)\s*$",
+    r"|^([A-Z][A-Z0-9_]{5,80}|Unknown bugcheck code) \(([0-9a-f]{1,8})\)\s*$",
     re.I,
 )
 _ARGUMENT = re.compile(
@@ -105,6 +116,11 @@ def module_detail(line: str) -> tuple[str, str] | None:
     if match is None:
         return None
     return next((name, value) for name, value in match.groupdict().items() if value)
+
+
+def unquoted(line: str) -> str:
+    """The line as it was before somebody quoted it in a mail or a forum."""
+    return _QUOTE.sub("", line).replace("\\`", "`")
 
 
 def bare(line: str) -> str:
@@ -176,6 +192,12 @@ def version(line: str) -> dict[str, object]:
     match = _LAB.match(line)
     if match:
         told["build_lab"] = match.group(1)
+    match = _OS_VERSION.match(line)
+    if match:
+        told["build"] = int(match.group(1))
+    match = _OS_PLATFORM.match(line)
+    if match:
+        told["architecture"] = match.group(1)
     match = _UPTIME.match(line)
     if match:
         days, hours, minutes, seconds = (int(g) for g in match.groups()[:4])
@@ -190,6 +212,7 @@ class Bugcheck:
 
     def __init__(self) -> None:
         self.values: list[int | None] = []
+        self._named: int | None = None  #: by a name that the table does not have
 
     def line(self, line: str) -> None:
         """Looks at one line."""
@@ -198,17 +221,20 @@ class Bugcheck:
             one, arguments, fatal, code, named, name, shown = match.groups()
             text = one or fatal or code or named or shown
             value = int(text, 16)
-            # a banner counts only when the words and the number mean the same bugcheck
+            # words and a number count when both mean the same bugcheck, or arguments follow
             if name and bugchecks.name(value) != name.upper():
+                self._named = value
                 return
             if not self.values or self.values[0] != value:
                 self.values = [value, None, None, None, None]
             if arguments:
                 self._all(re.findall(r"[0-9a-f`]+", arguments, re.I))
             return
+        match = _ARGUMENT.match(line)
+        if match and self._named is not None:
+            self.values, self._named = [self._named, None, None, None, None], None
         if not self.values:
             return
-        match = _ARGUMENT.match(line)
         if match:
             place, value_text = match.group(1) or match.group(3), match.group(2) or match.group(4)
             self.values[int(place)] = number(value_text)
@@ -220,6 +246,18 @@ class Bugcheck:
     def _all(self, found: list[str]) -> None:
         if len(found) == 4:
             self.values[1:] = [number(text) for text in found]
+
+
+def blamed(line: str) -> dict[str, str]:
+    """The image and the place in it that a line of ``!analyze`` blames, as far as it names them."""
+    match = _BLAMED.match(line)
+    told = match.groupdict() if match else {}
+    image, symbol = told.get("by") or told.get("image"), told.get("at") or told.get("symbol")
+    found = {"faulting_module": image, "faulting_symbol": symbol}
+    return {
+        name: value for name, value in found.items()
+        if value and not value.lower().startswith(("unknown", "analysis_"))
+    }  # fmt: skip
 
 
 def registers(line: str) -> dict[str, int]:

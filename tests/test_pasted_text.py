@@ -1,0 +1,180 @@
+"""Debugger output as people paste it: indented, quoted, cut, with codes younger than a table.
+
+The texts are written by hand in forms read off public issue threads and Microsoft's own pages; the
+names in them are made up. Each goes through the command line, as a user's file does.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from analyzer.cli import main
+
+Run = Callable[..., tuple[int, str]]
+
+LOG = r"""Microsoft (R) Windows Debugger Version 6.3.9600.17336 AMD64
+
+Loading Dump File [C:\Windows\MEMORY.DMP]
+Kernel Bitmap Dump File: Full address space is available
+
+Windows 8 Kernel Version 9600 MP (8 procs) Free x64
+Built by: 9600.17936.amd64fre.winblue_ltsb.150715-0840
+Kernel base = 0xfffff802`a3a06000 PsLoadedModuleList = 0xfffff802`a3cdb7b0
+Debug session time: Fri Sep  4 19:35:30.194 2015 (UTC + 2:00)
+System Uptime: 0 days 0:12:38.930
+Use !analyze -v to get detailed debugging information.
+
+BugCheck 3B, {c0000005, fffff802a3a5d7a0, ffffd000262b6e60, 0}
+
+Probably caused by : acmedrv.sys ( acmedrv+7b21 )
+
+Followup: MachineOwner
+---------
+"""
+ARGUMENTS = "Arguments:\n" + "".join(
+    f"Arg{n}: 000000000000000{n}, Its meaning.\n" for n in range(1, 5)
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: Any) -> Run:
+    """Analyses a text; its exit code and the report on one line."""
+
+    def analyze(text: str, *options: str, name: str = "kd.txt") -> tuple[int, str]:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        capsys.readouterr()
+        code = main(["analyze", str(path), *options])
+        return code, " ".join(capsys.readouterr().out.split())
+
+    return analyze
+
+
+@pytest.mark.parametrize(
+    "paste",
+    [
+        lambda text: text,
+        lambda text: textwrap.indent(text, " " * 22),
+        lambda text: textwrap.indent(text, "\t"),
+        lambda text: textwrap.indent(text.replace("`", "\\`"), "> ", bool),
+        lambda text: textwrap.indent(text, "> > ", bool),
+        lambda text: text.replace("\n", "\r\n"),
+    ],
+    ids=["as it is", "indented", "tab", "quoted", "quoted twice", "CRLF"],
+)
+def test_what_stands_in_front_of_the_lines_changes_nothing(paste: Any, run: Run) -> None:
+    """Code that is pasted into a post is indented, an answer to it is quoted."""
+    code, text = run(paste(LOG))
+    assert code == 0
+    assert text.startswith(
+        "The machine crashed with bugcheck 0x3B (SYSTEM_SERVICE_EXCEPTION) on 2015-09-04 17:35:30 "
+        "UTC, which WinDbg puts down to acmedrv.sys (acmedrv+7b21), and a dump was written: kd.txt "
+        "is a debugger's log of it. Windows build 9600, x64, 8 processors, up 758.9 s."
+    )
+    _, text = run(paste(LOG), "-v")
+    assert "0x00000000c0000005 0xfffff802a3a5d7a0 0xffffd000262b6e60" in text
+
+
+@pytest.mark.parametrize(
+    ("title", "code", "name"),
+    [
+        ("Unknown bugcheck code (1aa)\nUnknown bugcheck description", 0x1AA, "EXCEPTION_ON_INV"),
+        ("DRIVER_PNP_WATCHDOG (1d5)\nA driver took too long.", 0x1D5, "DRIVER_PNP_WATCHDOG"),
+        ("VIDEO_TDR_ERROR (116)\nAn older name.", 0x116, "VIDEO_TDR_FAILURE"),
+        ("NAME_OF_THE_FUTURE (2ff)\nNot in any table.", 0x2FF, ""),
+        ("HYPERVISOR_ERROR (20001)\nFatal.", 0x20001, "HYPERVISOR_ERROR"),
+    ],
+)
+def test_a_bugcheck_counts_whatever_its_name(title: str, code: int, name: str, run: Run) -> None:
+    """A debugger may be older or younger than our table of names; the number decides."""
+    _, text = run(f"0: kd> !analyze -v\n{title}\n{ARGUMENTS}", "-v")
+    assert text.startswith(f"The machine crashed with bugcheck 0x{code:X}")
+    assert f"({name}" in text.split(";")[0] if name else "(" not in text.split(";")[0]
+    assert "parameters 0x0000000000000001 0x0000000000000002" in text
+
+
+def test_words_and_a_number_in_brackets_are_no_bugcheck(run: Run) -> None:
+    """Without arguments behind it, a name that means another code states nothing."""
+    _, text = run("0: kd> !thing\nSTATUS_OF_SOMETHING (12)\nBALANCE (50)\n")
+    assert text.startswith("This input shows no crash")
+
+
+def test_an_explanation_is_no_crash(run: Run) -> None:
+    """``!analyze -show`` explains a code that did not happen; the next command may tell of one."""
+    shown = f"0: kd> !analyze -show 0x144 0x3003\nBUGCODE_USB3_DRIVER (144)\nIt fails.\n{ARGUMENTS}"
+    _, text = run(shown)
+    assert text.startswith("This input shows no crash")
+    _, text = run(shown + f"0: kd> !analyze -v\nMEMORY_MANAGEMENT (1a)\n{ARGUMENTS}")
+    assert text.startswith("The machine crashed with bugcheck 0x1A")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BugCheck CB, {f90c6ae0, f9949215, 81861788, 26}\nProbably caused by : acme.sys\n",
+        f"DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS (cb)\nIt did.\n{ARGUMENTS}",
+        "  BugCheck CB, {f90c6ae0, f9949215, 81861788, 26}\n",
+    ],
+)
+def test_a_few_lines_are_read(text: str, run: Run) -> None:
+    """People paste what matters to them, without banner, prompt or heading."""
+    code, shown = run(text)
+    assert code == 0
+    assert shown.startswith("The machine crashed with bugcheck 0xCB (DRIVER_LEFT_LOCKED_PAGES_IN_")
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [("141", "VIDEO_ENGINE_TIMEOUT_DETECTED"), ("193", "VIDEO_DXGKRNL_LIVEDUMP")],
+)
+def test_the_code_of_a_live_dump_is_no_crash(code: str, name: str, run: Run) -> None:
+    """Microsoft: "This code can never be used for a real bug check"."""
+    status, text = run(f"Loading Dump File [C:\\a.dmp]\n{name} ({code})\nIt is.\n{ARGUMENTS}")
+    assert status == 0
+    assert text.startswith(f"kd.txt is a debugger's log of a live dump (0x00000{code} {name}): Win")
+    assert "crashed with" not in text
+
+
+def test_the_machine_is_told_by_the_analysis_alone(run: Run) -> None:
+    """A log that begins behind the banner has the build and the platform at its end."""
+    text = f"MEMORY_MANAGEMENT (1a)\nIt is.\n{ARGUMENTS}\nFILE_IN_CAB:  MEMORY.DMP\n"
+    text += "IMAGE_NAME:  acme.sys\nOS_VERSION:  10.0.19041.1\nOSPLATFORM_TYPE:  x64\n"
+    _, shown = run(text)
+    assert "Windows build 19041, x64." in shown
+    assert "puts down to acme.sys, and a dump was written: kd.txt is a debugger's log" in shown
+
+
+def test_an_analysis_without_a_verdict_blames_nobody(run: Run) -> None:
+    """Unknown_Image and ANALYSIS_INCONCLUSIVE name no image."""
+    text = f"MEMORY_MANAGEMENT (1a)\nIt is.\n{ARGUMENTS}\nSYMBOL_NAME:  ANALYSIS_INCONCLUSIVE\n"
+    assert "puts down to" not in run(text + "IMAGE_NAME:  Unknown_Image\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("User Mini Dump File with Full Memory: Only application data is available",
+         "log of the dump C:\\a.dmp, User Mini Dump File; it names no bugcheck"),
+        ("Could not open dump file [C:\\a.dmp], HRESULT 0x80004002",
+         "C:\\a.dmp, which could not be opened (HRESULT 0x80004002); it names no bugcheck"),
+    ],
+)  # fmt: skip
+def test_a_dump_without_a_bugcheck_is_named(line: str, says: str, run: Run) -> None:
+    """A debugger that opened a dump shows that there is one."""
+    _, text = run(f"Loading Dump File [C:\\a.dmp]\n{line}\n")
+    assert says in text
+    assert "shows no crash, no dump" not in text
+
+
+def test_a_truncated_dump_is_told(run: Run) -> None:
+    """WinDbg warns of it in a box of its own; the dump is then not known to be whole."""
+    code, text = run(
+        LOG.replace("\nWindows 8", "\nWARNING: Dump file has been truncated.  Data\nWindows 8")
+    )
+    assert code == 1
+    assert "WinDbg says that the dump file has been truncated" in text
+    assert "whether a dump was written is not known" in text
