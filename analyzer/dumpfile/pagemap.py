@@ -165,14 +165,21 @@ def _array(data: FileBytes, kind: str, count: int, offset: int) -> npt.NDArray[A
     return np.frombuffer(data.view(offset, count * np.dtype(kind).itemsize), kind)
 
 
+def room_for_runs(is_64bit: bool) -> int:
+    """How many runs the 700 bytes in the header of a full dump have room for: 42, or 86."""
+    size = 16 if is_64bit else 8
+    return 700 // size - 1  # what counts them is as long as one
+
+
 def from_header_runs(data: FileBytes, offset: int, is_64bit: bool, first: int) -> MapResult:
-    """Type 1: PHYSICAL_MEMORY_DESCRIPTOR in the header (700 bytes: 42 runs, or 86 on 32-bit)."""
+    """Type 1: PHYSICAL_MEMORY_DESCRIPTOR in the header."""
+    room = room_for_runs(is_64bit)
     if is_64bit:
         runs, pages = data.unpack("<I4xQ", offset)
-        table, kind, room = offset + 16, "<i8", (700 - 16) // 16
+        table, kind = offset + 16, "<i8"
     else:
         runs, pages = data.unpack("<II", offset)
-        table, kind, room = offset + 8, "<u4", (700 - 8) // 8
+        table, kind = offset + 8, "<u4"
     problems = []
     if runs > room:
         problems.append(

@@ -1,8 +1,8 @@
 """A part of a dump with pages as a dump of its own: header, the pages that were read, their map.
 
-Invariant: no byte goes out that is not in the dump, except the map, the dump type where the old map
-has no room for single pages, and a mark in the comment of the header that says what this is. The
-order of the pages stays.
+Invariant: no byte goes out that is not in the dump, except the map, the dump type where the header
+of a full dump has no room for the pages' runs, and a mark in the comment of the header that says
+what this is. The order of the pages stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ..layouts import mindumpdef
 from .header import DumpFile
 from .pagedump import PageDump
-from .pagemap import PAGE
+from .pagemap import PAGE, room_for_runs
 from .slice_mark import SNAPSHOT, Mark, in_comment
 
 _FULL, _BITMAP_FULL, _SUMMARY = 1, 5, 2
@@ -66,6 +66,7 @@ def _merged(intervals: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 class Slice(NamedTuple):
     """What was written."""
 
+    dump_type: int
     pages: int
     of_pages: int  #: 0: not known
     page_bytes_read: int  #: bytes of these pages that the analysis looked at
@@ -80,7 +81,10 @@ def write(
     intervals = touched.intervals()
     frames = [page for page in _frames(dump, intervals, touched.asked) if dump.holds_page(page[0])]
     last = dump.end_of_pages
-    head = _head(dump, frames, redact, not secondary)
+    kind = _kind(dump, frames)
+    if kind not in (*_RANGES, _FULL):
+        frames = _in_order(dump, frames)
+    head = _head(dump, frames, kind, redact, not secondary)
     out.write(head)
     read = 0
     for _, offset in frames:
@@ -92,7 +96,7 @@ def write(
     for at in range(last, last + more, _PIECE):
         end = min(at + _PIECE, last + more)
         _copy(dump, out, at, end, list(_within(intervals, at, end)) if redact else None)
-    return Slice(len(frames), _count(dump), read, more, written + more)
+    return Slice(kind, len(frames), _count(dump), read, more, written + more)
 
 
 def _count(dump: PageDump) -> int:
@@ -144,41 +148,56 @@ def _frames(
         # where runs overlap, one of two pages is not what the dump is read by
         if frame >= 0 and int(dump.pages.offsets(np.array([frame], np.int64))[0]) == offset:
             found.append((frame, offset))
-    if dump.file.number("DumpType") in _RANGES:
-        return found
+    return found
+
+
+def _in_order(dump: PageDump, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pages that a bitmap, which knows only the order of frames, can tell of."""
     found = [page for page in found if page[0] < _MOST_FRAMES]
     if found != sorted(found):
-        # a bitmap knows only the order of frames; what is lost must lie last
+        # what is lost must lie last
         found = sorted(page for page in found if page[1] + PAGE <= dump.file.size)
     return found
+
+
+def _kind(dump: PageDump, frames: list[tuple[int, int]]) -> int:
+    """The type of the slice: the dump's own, but a bitmap where a full dump's runs have no room."""
+    kind = dump.file.number("DumpType")
+    assert isinstance(kind, int)  # as every PageDump has
+    room = room_for_runs(dump.pointer_size == 8)
+    if kind == _FULL and not (dump.is_of_file and len(_runs(frames)) <= room):
+        return _BITMAP_FULL
+    return kind
 
 
 # -- header and map ----------------------------------------------------------------------------
 
 
 def _head(
-    dump: PageDump, frames: list[tuple[int, int]], redact: bool, is_pages_only: bool
+    dump: PageDump, frames: list[tuple[int, int]], kind: int, redact: bool, is_pages_only: bool
 ) -> bytes:
     """Header with map, up to the first page."""
     file = dump.file
-    kind = file.number("DumpType")
+    origin = file.number("DumpType") if dump.is_of_file else SNAPSHOT
     assert isinstance(file, DumpFile)
-    assert isinstance(kind, int)  # as every PageDump has
+    assert isinstance(origin, int)  # as every PageDump has
     head, base = bytearray(file.head.ljust(file.header_size, b"\0")), file.header_size
     was_cut = dump.missing_pages > 0
-    origin = kind if dump.is_of_file else SNAPSHOT
     mark = Mark(origin, len(frames), _count(dump), redact, was_cut, is_pages_only)
     comment = file.layout.Comment
     place = slice(comment.offset, comment.offset + comment.size)
     head[place] = in_comment(bytes(head[place]), mark)
-    if kind in _RANGES:
+    struct.pack_into("<I", head, file.layout.DumpType.offset, kind)
+    if kind == _FULL:
+        page_map = b""
+        runs = file.layout.PhysicalMemoryBlock
+        head[runs.offset : runs.offset + runs.size] = _header_runs(dump, frames)
+    elif kind in _RANGES:
         page_map = _range_map(file.data[base : base + 0x30], frames, base, kind)
     elif kind == _SUMMARY and file.data[base : base + 4] in mindumpdef.BITMAP_SIGNATURES:
         page_map = _summary_map(dump, frames, base)
     else:
-        if kind == _FULL:
-            struct.pack_into("<I", head, file.layout.DumpType.offset, _BITMAP_FULL)
-        page_map = _bitmap_map(dump, frames, base, kind)
+        page_map = _bitmap_map(dump, frames, base, kind != origin)
     return bytes(head) + page_map
 
 
@@ -195,13 +214,13 @@ def _bits(frames: list[tuple[int, int]]) -> tuple[int, bytes]:
     return count, bytes(bits)
 
 
-def _bitmap_map(dump: PageDump, frames: list[tuple[int, int]], base: int, kind: int) -> bytes:
+def _bitmap_map(dump: PageDump, frames: list[tuple[int, int]], base: int, is_new: bool) -> bytes:
     """FDMP or SDMP, as types 5 and 6 have it."""
     layout = mindumpdef.BITMAP_DUMP
     count, bits = _bits(frames)
     first = _aligned(base + layout.bitmap + len(bits))
     head = bytearray(layout.bitmap)
-    if kind != _FULL:
+    if not is_new:
         head[:] = dump.file.data[base : base + layout.bitmap].ljust(layout.bitmap, b"\0")
     else:
         head[:8] = b"FDMPDUMP"
@@ -223,14 +242,28 @@ def _summary_map(dump: PageDump, frames: list[tuple[int, int]], base: int) -> by
     return (bytes(head) + bits).ljust(first - base, b"\0")
 
 
-def _range_map(before: bytes, frames: list[tuple[int, int]], base: int, kind: int) -> bytes:
-    """RDMP: runs of frames, in file order."""
+def _runs(frames: list[tuple[int, int]]) -> list[list[int]]:
+    """(first frame, number of frames) of neighbours, in file order."""
     runs: list[list[int]] = []
     for frame, _ in frames:
         if runs and sum(runs[-1]) == frame:
             runs[-1][1] += 1
         else:
             runs.append([frame, 1])
+    return runs
+
+
+def _header_runs(dump: PageDump, frames: list[tuple[int, int]]) -> bytes:
+    """PHYSICAL_MEMORY_DESCRIPTOR of a full dump."""
+    number, runs = ("Q" if dump.pointer_size == 8 else "I"), _runs(frames)
+    head = struct.pack(f"<2{number}", len(runs), len(frames))
+    table = b"".join(struct.pack(f"<2{number}", *run) for run in runs)
+    return (head + table).ljust(dump.file.layout.PhysicalMemoryBlock.size, b"\0")
+
+
+def _range_map(before: bytes, frames: list[tuple[int, int]], base: int, kind: int) -> bytes:
+    """RDMP: runs of frames, in file order."""
+    runs = _runs(frames)
     table = b"".join(struct.pack("<QQ", *run) for run in runs) + bytes(16)
     first = _aligned(base + 0x30 + len(table))
     head = bytearray(before.ljust(0x30, b"\0"))

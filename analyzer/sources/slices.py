@@ -97,16 +97,24 @@ def _touch(dump: PageDump, with_code: bool) -> None:
 
 def _told(arguments: Any, dump: PageDump, made: Slice) -> list[str]:
     """What was left out, and what of people's data may still be there."""
+    from ..dumpfile.pagemap import room_for_runs
+
     name = arguments.output
     before = f"{os.path.getsize(dump.path):,} bytes"
     pages, left = f"{made.pages:,}", "all"
     if made.of_pages:
         pages, left = f"{pages} of {made.of_pages:,}", f"the {made.of_pages - made.pages:,}"
-    lines = [
-        f"{name}: {made.size:,} of {before}, {pages} pages.",
+    lines = [f"{name}: {made.size:,} of {before}, {pages} pages."]
+    if dump.is_of_file and made.dump_type != dump.file.number("DumpType"):
+        room = room_for_runs(dump.pointer_size == 8)
+        lines.append(
+            "The dump is a full one, the slice a bitmap dump: the pages lie in more runs than the "
+            f"{room} that a full dump's header has room for."
+        )
+    lines.append(
         f"Left out: {left} pages that the analysis does not read"
-        + ("." if arguments.with_code else "; a dry run may miss them (--with-code)."),
-    ]
+        + ("." if arguments.with_code else "; a dry run may miss them (--with-code).")
+    )
     kept = "Still in it: the names of drivers and of their files, the layout of memory, disk "
     kept += "identifiers in FILTER_EXTENSION, the kernel stacks of the processors, which can hold "
     kept += "pieces of anything that was worked on"

@@ -318,16 +318,25 @@ class Parts:
         """Header and page map."""
         return bytes(self.header) + bytes(self.map)
 
-    def write(self, file) -> None:
-        """Everything, up to the cut when there is one."""
+    def write(self, file, *, with_holes: bool = False) -> None:
+        """Everything, up to the cut when there is one.
+
+        ``with_holes``: the filler is left out of the file, which must be able to seek, and reads as
+        zeros: a dump of gigabytes that takes no room.
+        """
         if self.cut_at is not None:
             file = Limited(file, self.cut_at)
         file.write(self.head())
         if self.frames:
             for data in self.frames.special.values():
                 file.write(bytes(b ^ 0xA7 for b in data) if self.scrambled else bytes(data))
-            write_filler(self.machine.spec, file, self.frames.filler)
+            if with_holes:
+                file.seek(self.frames.filler * PAGE, 1)
+            else:
+                write_filler(self.machine.spec, file, self.frames.filler)
         file.write(self.blob)
+        if with_holes:
+            file.truncate()
 
 
 class Limited:
