@@ -411,13 +411,13 @@ def test_damaged_dumps_give_a_slice_or_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("redact", [False, True])
-@pytest.mark.parametrize("kind", ["elf", "raw"])
+@pytest.mark.parametrize("kind", ["kdump-zlib", "raw"])
 def test_a_slice_of_a_snapshot(kind, redact, specimen, tmp_path):
     """A dump that another reader opens, with the filters and where it hangs as in the snapshot."""
     whole = specimen(kind)
     small = cut(whole, tmp_path / "small.dmp", *(["--redact"] if redact else []))
-    assert small.stat().st_size < 4 << 20 < whole.stat().st_size
-    old, new = analyzer.open(whole), analyzer.open(small)
+    assert small.stat().st_size < min(whole.stat().st_size, 1 << 19)
+    old, new = case_of(whole), analyzer.open(small)
     for table in ("filters", "extensions", "callbacks", "modules"):
         assert tables_of(new)[table] == tables_of(old)[table], table
     inside = [(p.filter, p.callback, p.symbol) for p in old.records["processors"] if p.callback]

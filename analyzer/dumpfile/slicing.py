@@ -191,7 +191,8 @@ def _head(
     if kind == _FULL:
         page_map = b""
         runs = file.layout.PhysicalMemoryBlock
-        head[runs.offset : runs.offset + runs.size] = _header_runs(dump, frames)
+        block = _header_runs(frames, dump.pointer_size).ljust(runs.size, b"\0")
+        head[runs.offset : runs.offset + runs.size] = block
     elif kind in _RANGES:
         page_map = _range_map(file.data[base : base + 0x30], frames, base, kind)
     elif kind == _SUMMARY and file.data[base : base + 4] in mindumpdef.BITMAP_SIGNATURES:
@@ -253,12 +254,10 @@ def _runs(frames: list[tuple[int, int]]) -> list[list[int]]:
     return runs
 
 
-def _header_runs(dump: PageDump, frames: list[tuple[int, int]]) -> bytes:
+def _header_runs(frames: list[tuple[int, int]], pointer_size: int) -> bytes:
     """PHYSICAL_MEMORY_DESCRIPTOR of a full dump."""
-    number, runs = ("Q" if dump.pointer_size == 8 else "I"), _runs(frames)
-    head = struct.pack(f"<2{number}", len(runs), len(frames))
-    table = b"".join(struct.pack(f"<2{number}", *run) for run in runs)
-    return (head + table).ljust(dump.file.layout.PhysicalMemoryBlock.size, b"\0")
+    pair, runs = struct.Struct("<2Q" if pointer_size == 8 else "<2I"), _runs(frames)
+    return pair.pack(len(runs), len(frames)) + b"".join(pair.pack(*run) for run in runs)
 
 
 def _range_map(before: bytes, frames: list[tuple[int, int]], base: int, kind: int) -> bytes:
