@@ -180,3 +180,10 @@ def test_volatility3_reads_the_same(
                 assert ours == theirs, hex(address)
                 read += 1
     assert read > 20
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "win-dmp"])
+def test_whether_a_dump_was_written_stays_open(kind: str, specimen: Any) -> None:
+    """Also where the hypervisor wrote the header of a full dump."""
+    (crash,) = analyzer.open(str(specimen(kind))).records["crashes"]
+    assert (crash.tells, crash.outcome) == ("memory snapshot", None)
