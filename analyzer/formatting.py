@@ -46,14 +46,14 @@ def field(record: Any, name: str, missing: str = "-") -> str:
 
 
 def owner(record: Any) -> tuple[str, str]:
-    """Filter and stack, which join a filter with its extension and callbacks."""
+    """Filter and stack ("" where it is not known), which join it with its extension and calls."""
     return _owner(record.filter, record.stack)
 
 
 @lru_cache(maxsize=1024)
 def _owner(name: Any, stack: Any) -> tuple[str, str]:
     """Kept, because millions of calls have the same few."""
-    return cell("Text", name, "filter not determined"), cell("Text", stack, "unknown")
+    return cell("Text", name, "filter not determined"), cell("Text", stack, "")
 
 
 def fields(record: Any, *names: str) -> str:
@@ -118,6 +118,12 @@ def listed(names: Iterable[str], word: str = "and") -> str:
     return ", ".join(names[:-1]) + f" {word} {names[-1]}" if len(names) > 1 else "".join(names)
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first ones of many names: "a, b, c and 9 more"."""
+    left = len(names) - most
+    return listed([*names[:most], f"{left:,} more"] if left > 0 else names)
+
+
 def reasons(given: Iterable[Absent]) -> str:
     """Why several things are not determined, and at the end what would tell."""
     given = list(given)
@@ -127,8 +133,8 @@ def reasons(given: Iterable[Absent]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and its noun: "1 filter", "2 filters"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """A number and its noun: "1 filter", "17,078 events"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
@@ -163,6 +169,13 @@ def capital(text: str) -> str:
 def moment(ns: Any) -> str:
     """A time to the second, as a sentence has it: "2024-03-05 14:07:09 UTC"."""
     return iso_time(ns)[:19].replace("T", " ") + " UTC"
+
+
+def instant(ns: Any) -> str:
+    """A time as exact as it is known: "2024-03-05 14:07:09.123 UTC"."""
+    whole, _, part = iso_time(ns).rstrip("Z").partition(".")
+    part = part.rstrip("0")
+    return whole.replace("T", " ") + (f".{part}" if part else "") + " UTC"
 
 
 def sentence(text: Any, limit: int = LIMIT) -> str:

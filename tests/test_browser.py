@@ -194,6 +194,46 @@ def test_bad_values_look_bad(view: View) -> None:
     assert view.all(".wrong, .bad, .k-noted") == []
 
 
+def test_a_call_slower_than_the_baseline_is_marked(view: View) -> None:
+    """The one slow call is red in its table and not green on the axis."""
+    runs = SAMPLE_TRACES / "captures"
+    view.open(analyzer.open(runs / "run-09.jsonl", baseline=[runs / "run-01.jsonl"]))
+    assert [c.text.split(" ms")[0] for c in view.all(".calls td.bad")] == ["9.62"]
+    assert [c.text for c in view.all(".verdict tr:not(.below) td.bad")] == ["9.62 ms"]
+    assert len(view.all("#chart .k-noted")) == 1
+
+
+#: words of some cells that stand on two lines; a code may break after an underscore
+TORN = """(() => {
+  const torn = [];
+  for (const cell of document.querySelectorAll(".verdict td, .calls td")) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      for (const word of texts.currentNode.data.matchAll(/[^\\s_]+_?/g)) {
+        const range = document.createRange();
+        range.setStart(texts.currentNode, word.index);
+        range.setEnd(texts.currentNode, word.index + word[0].length);
+        if (range.getClientRects().length > 1) torn.push(word[0]);
+      }
+    }
+  }
+  return torn;
+})()"""
+
+
+@pytest.mark.parametrize("name", ["broken-x64-worst.dmp", "captures", "traces/crash-callbacks.etl"])
+def test_phones_tear_no_word(view: View, name: str) -> None:
+    """At 400 px names and statuses stay whole, and each value of a verdict has its name."""
+    view.open(analyzer.open(SAMPLE_TRACES / name), width=400)
+    assert view.js(TORN) == []
+    row = view.one(".verdict tbody tr")
+    assert row.size["height"] > 60  # a line for each value
+    label = (
+        "getComputedStyle(document.querySelector('.verdict td:nth-child(3)'), '::before').content"
+    )
+    assert view.js(label).startswith(('"state', '"Dump_Start'))
+
+
 def test_each_crash_has_its_time_axis(view: View) -> None:
     """Two crashes two years apart: the one that failed leads, and the hung step is on its axis."""
     view.open(analyzer.open(SAMPLE_TRACES / "cases" / "two-crashes.zip"))
@@ -281,7 +321,7 @@ def test_phones_show_every_call(view: View) -> None:
     """At 400 px callback, called, duration and status of each call are in sight."""
     view.open(worst(), width=400)
     boxes = view.js(
-        "[...document.querySelectorAll('.calls td, .calls th:not(.routine), .verdict td')]"
+        "[...document.querySelectorAll('.calls td, .calls th:not(.routine), .verdict td[data-name]')]"
         ".map(cell => cell.getBoundingClientRect()).map(box => [box.left, box.right, box.width])"
     )
     assert len(boxes) > 50

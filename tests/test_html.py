@@ -192,7 +192,7 @@ def test_a_reconstructed_extension_has_no_bytes(sample: Any) -> None:
     text = analyzer.open(sample("minidump-x64.dmp")).report("html")
     assert re.findall(r'<span class="byte[^>]*>([0-9a-f]{2})</span>', text) == []
     assert "The bytes were not read" in text
-    assert "The values are reconstructed, not read" in text
+    assert "The values are reconstructed from" in text
 
 
 def test_an_extension_without_a_value_is_a_sentence() -> None:
@@ -211,7 +211,7 @@ def test_long_tables_are_cut_and_say_so() -> None:
         made.add(make(records.Residue, symbol=f"a+{number}", stack_of="processor 0"))
     text = Case(made).report("html")
     assert text.count('<tr id="r-residue-') == 1000
-    assert "1500 rows, the first 1000 here" in text
+    assert "1,500 rows, the first 1,000 here" in text
     assert "dumpstart show residue --format csv" in text
 
 
@@ -223,7 +223,7 @@ def test_filters_that_are_not_laid_out_are_told(filters: int, is_said: bool) -> 
         told.add(make(records.Filter, filter=f"dump_{number}.sys", stack="crash"))
     page = Case(told).report("html")
     assert page.count('<article class="filter">') == min(filters, 50)
-    assert ("1 more filters are in the tables below" in page) is is_said
+    assert ("1 more in the tables below" in page) is is_said
 
 
 def test_a_long_trace_stays_below_a_megabyte() -> None:
@@ -241,7 +241,7 @@ def test_a_long_trace_stays_below_a_megabyte() -> None:
         )
     text = Case(made).report("html")
     assert len(text) < 1_000_000
-    assert "20000 rows, the first 300 here" in text
+    assert "20,000 rows, the first 300 here" in text
 
 
 def test_absent_values_give_their_reason(worst: Page) -> None:

@@ -100,7 +100,8 @@ def _worst(records: Records) -> Iterator[str]:
     """What is most wrong with the calls that were seen, besides the status of Dump_Start."""
     for rule in _OF_CALLS:
         for finding in records["findings"]:
-            if finding.rule == rule and finding.facts.get("callback") != "Dump_Start":
+            is_start = finding.facts.get("callback") == "Dump_Start"
+            if finding.rule == rule and not (is_start and rule == "filter-callback-failed"):
                 yield fmt.sentence(finding.text, 500)
                 return
 
@@ -289,8 +290,7 @@ def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str
 def _ran(of_crash: Sequence[FilterVerdict]) -> str:
     of_crash = [f for f in of_crash if f.filter != UNNAMED] or of_crash
     count = len(of_crash)
-    who = fmt.listed(f.filter for f in of_crash[:5])
-    who += f" and {count - 5} more" if count > 5 else ""
+    who = fmt.some([f.filter for f in of_crash], 5)
     noun = "The dump filter" if count == 1 else f"The {count} dump filters"
     states = {f.state for f in of_crash}
     is_loaded = all(f.position == "loaded" for f in of_crash)

@@ -16,7 +16,7 @@ from ..names import ntstatus
 from ..records import Records
 from .calls import took
 
-#: a run stands out when its Dump_Start took this many times the median of the others, and a
+#: a run stands out when its Dump_Start took this many times the median of all runs, and a
 #: difference that matters: 1 ms is a hundred times what the debugger's own clock costs
 _TIMES, _LEAST_NS = 2.0, 1_000_000
 _ENOUGH_RUNS = 3
@@ -66,9 +66,7 @@ def _returned(name: str, rows: Sequence[Any]) -> str:
 def _all_good(by_filter: Mapping[str, Sequence[Any]]) -> str:
     rows = [row for some in by_filter.values() for row in some]
     open_rows = [row for row in rows if is_absent(row.status)]
-    who = fmt.listed(list(by_filter)[:3]) + (
-        f" and {len(by_filter) - 3} more" if len(by_filter) > 3 else ""
-    )
+    who = fmt.some(list(by_filter))
     if open_rows and len(open_rows) == len(rows):
         return f"Dump_Start of {who} was entered; its return was not seen."
     statuses = {fmt.field(r, "status_name", "") or fmt.field(r, "status") for r in rows
@@ -88,12 +86,13 @@ def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str]) -> str:
         sources = {row.origin.source for row in failed}
         return f"{text}: {len(failed)} failed, in {fmt.counted(len(sources), 'run')}."
     time = took(rows)
-    return f"{text}: none failed" + (f", they took {time}." if time else ".")
+    return f"{text}: none failed" + (f", and they took {time}." if time else ".")
 
 
 def _outliers(by_filter: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> list[str]:
-    """The run that differs most from the others, or that none does."""
-    worst: tuple[float, str, str, float, float] | None = None
+    """The runs in which a filter took far longer than in most, of the filter that differs most."""
+    text = "In no run did Dump_Start take twice the median of all runs and 1 ms more than that."
+    worst = (0.0, text)
     for name, rows in by_filter.items():
         by_run: dict[str, list[int]] = {}
         for row in rows:
@@ -103,18 +102,22 @@ def _outliers(by_filter: Mapping[str, Sequence[Any]], names: Mapping[str, str]) 
         typical = {run: _median(values) for run, values in by_run.items()}
         if len(typical) < _ENOUGH_RUNS:
             continue
-        for run, value in typical.items():
-            others = _median(other for key, other in typical.items() if key != run)
-            ratio = value / others if others else 0.0
-            stands_out = ratio >= _TIMES and value - others >= _LEAST_NS
-            if stands_out and (worst is None or ratio > worst[0]):
-                worst = (ratio, name, run, value, others)
-    if worst is None:
-        return ["No run differs from the others by a factor of two or more."]
-    ratio, name, run, value, others = worst
-    there, usual = fmt.duration(round(value)), fmt.duration(round(others))
-    text = f"{names.get(run, run)} differs: Dump_Start of {name} took {there} there, {ratio:.1f} "
-    return [f"{text}times the median of the other runs ({usual})."]
+        usual = _median(typical.values())
+        slow = {
+            run: value
+            for run, value in typical.items()
+            if value >= _TIMES * usual and value - usual >= _LEAST_NS
+        }
+        ratio = max(slow.values(), default=0.0) / max(usual, 1.0)
+        if ratio > worst[0]:
+            usual = _median(value for run, value in typical.items() if run not in slow)
+            took = fmt.span(round(min(slow.values())), round(max(slow.values())))
+            where = fmt.some([names.get(run, run) for run in slow], 4)
+            text = f"{len(slow)} of {len(typical)} runs {'differs' if len(slow) == 1 else 'differ'}"
+            text += f": Dump_Start of {name} took {took} in {where}, and "
+            text += f"{fmt.duration(round(usual))} in the median of the others."
+            worst = (ratio, text)
+    return [worst[1]]
 
 
 def _other_calls(records: Records) -> list[str]:

@@ -78,7 +78,7 @@ def describe(
     for module in stack_modules:
         if module.role == FILTER and module.name not in done:
             ring_of = next((r for r in rings if r.stack == module.stack), None)
-            origin = module.origin._replace(how="known by its module alone", confidence="likely")
+            origin = module.origin._replace(how="its module alone", confidence="likely")
             _unread_rows(out, target, ring_of, module.name, module.stack, origin)
     named = {row.stack for row in out.filters}
     nobody = Absent("not-found", "crashdmp's list has this filter, but no listed module is one")

@@ -133,7 +133,7 @@ def _machines(records: Records) -> Iterator[Block]:
 def _processors(records: Records) -> Iterator[Block]:
     for block in stacks.blocks(records):
         if block.title:
-            yield Paragraph(block.title)
+            yield Paragraph(f"{block.title}:")
         if block.rows:
             yield Table(block.rows[0], block.rows[1:])
         yield from (Paragraph(note, 1) for note in block.notes)
@@ -253,7 +253,7 @@ def _sources(records: Records, names: dict[str, str]) -> Iterator[Block]:
         if isinstance(s.kind, Absent) and unusable > _MOST_UNUSABLE:
             continue
         name = names.get(str(s.path), "")
-        kind = fields(s, "kind", "subtype")
+        kind = ", ".join(filter(None, (fields(s, n) for n in ("kind", "subtype"))))
         yield Paragraph(f"{name}: {kind}" if kind else f"{name}: not usable")
         if isinstance(s.kind, Absent):
             yield Paragraph(clean(s.kind), 1)

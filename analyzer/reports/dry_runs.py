@@ -37,7 +37,7 @@ def blocks(records: Records) -> Iterator[Block]:
         return
     yield Paragraph(_head(rows))
     for key in dict.fromkeys(owner(row) for row in rows):
-        yield Heading(key[0], f"{key[1]} stack")
+        yield Heading(key[0], f"{key[1]} stack" if key[1] else "")
         own = [row for row in rows if owner(row) == key]
         plain = [row for row in own if is_absent(row.shape)]
         for row in plain:

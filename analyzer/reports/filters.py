@@ -44,8 +44,9 @@ def blocks(records: Records) -> Iterator[Block]:
     for group in groups[:MOST_FILTERS]:
         name, stack = group.name, group.stack
         one = group.filters[0][1] if group.filters else None
-        place = "" if one is None else _place(one)
-        yield Heading(name, f"{stack} stack{place}")
+        place = [] if one is None else _place(one)
+        about = [f"{stack} stack"] if stack else []
+        yield Heading(name, ", ".join([*about, *place]))
         if one is not None:
             yield pairs(*facts(one, remark))
             names = ("is_disabled", "last_failing_status", "major_version", "max_pages_per_write",
@@ -61,12 +62,12 @@ def blocks(records: Records) -> Iterator[Block]:
 
 def facts(one: Filter, remark: str) -> list[tuple[str, str]]:
     """Name and value of what crashdmp's node holds."""
-    state = "" if is_absent(one.is_disabled) else "DISABLED" if one.is_disabled else "enabled"
+    told = state(one)
     version = f"{field(one, 'major_version')}.{field(one, 'minor_version')}"
     failing = fmt.code(one, "last_failing_status")
     return [
         ("product", fields(one, "product")),
-        ("state", f"{state} ({remark})" if state and remark else state),
+        ("state", f"{told} ({remark})" if told and remark else told),
         ("last failure", f"{field(one, 'last_failing_routine')} {failing}" if failing else ""),
         ("version", "" if is_absent(one.major_version) else version),
         ("max pages", fields(one, "max_pages_per_write")),
@@ -76,11 +77,16 @@ def facts(one: Filter, remark: str) -> list[tuple[str, str]]:
     ]
 
 
-def _place(one: Filter) -> str:
+def state(one: Filter) -> str:
+    """The state of a filter in the words of the answer; "" where it is not known."""
+    return "" if is_absent(one.is_disabled) else "switched off" if one.is_disabled else "on"
+
+
+def _place(one: Filter) -> list[str]:
     if not isinstance(one.ring_index, int):
-        return ""
+        return []
     count = "" if is_absent(one.ring_count) else f" of {field(one, 'ring_count')}"
-    return f", number {one.ring_index + 1}{count} in call order"
+    return [f"number {one.ring_index + 1}{count} in call order"]
 
 
 def _extension(extension: Any, size: int) -> Iterator[Block]:

@@ -56,13 +56,14 @@ def build(records: Records) -> dict[str, Any]:
     ]
     linked(shown, {one for table in tables for one in table["ids"]})
     return {
-        "title": fmt.listed(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+        "title": fmt.some(names),
         "facts": list(_facts(records)),
         "headline": list(answer.headline),
         "sections": [_section(section) for section in sections.of_answer(answer)],
         "counts": [(s, n) for s, n in count.items() if n],
         "findings": shown,
         "first_of": {one["rule"]: one["id"] for one in reversed(shown)},
+        "findings_told": fmt.counted(len(findings), "finding"),
         "findings_left": max(0, len(findings) - MOST_FINDINGS),
         "timeline": _timeline(records, marked),
         "throughput": list(_throughput(records)),
@@ -109,7 +110,8 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
     for name, label in shown.items():
         value = known(name)
         if value is not None:
-            yield label, fmt.cell(dict(SCHEMA["machine"])[name], value)
+            kind = dict(SCHEMA["machine"])[name]
+            yield label, fmt.instant(value) if kind == "Time" else fmt.cell(kind, value)
     uptime = known("uptime_ns")
     if uptime is not None:
         yield "uptime", fmt.duration(uptime)
@@ -123,7 +125,7 @@ def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
     told = timeline.build(records, MOST_ROWS, marked)
     every = told.charts()
     charts: list[dict[str, Any]] = [
-        {"title": one.title, "zero": one.zero, "lanes": _lanes(one.lanes)}
+        {"title": one.title, "zero": one.zero, "lanes": _lanes(one.lanes, one.title)}
         for one in every[:MOST_CHARTS]
     ]
     lanes = [lane for chart in charts for lane in chart["lanes"]]
@@ -131,9 +133,9 @@ def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
     missing = [fmt.counted(n, table[:-1]) for table, n in told.untimed.items()]
     notes = [f"Without a time and so not shown: {fmt.listed(missing)}."] if missing else []
     cut = sum(lane["all"] - len(lane["items"]) for lane in lanes) + told.left_out
-    notes += [f"{cut} more are not shown."] if cut else []
+    notes += [f"{cut:,} more are not shown."] if cut else []
     left = len(every) - len(charts)
-    notes += [f"{fmt.counted(left, 'more time axis')} not shown."] if left else []
+    notes += [f"{left:,} more on time axes of their own are not shown."] if left else []
     return {
         "charts": charts,
         "notes": notes,
@@ -141,7 +143,7 @@ def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
     }
 
 
-def _lanes(slices_of: dict[str, list[timeline.Slice]]) -> list[dict[str, Any]]:
+def _lanes(slices_of: dict[str, list[timeline.Slice]], title: str) -> list[dict[str, Any]]:
     """Lanes of items: [start, end, track, kind, table, row, name, detail]."""
     lanes: list[dict[str, Any]] = []
     for name, slices in slices_of.items():
@@ -150,8 +152,8 @@ def _lanes(slices_of: dict[str, list[timeline.Slice]]) -> list[dict[str, Any]]:
             [s.start_ns, s.end_ns, track, s.kind, s.table, s.row, s.name, clean(s.detail, 200)]
             for s, track in zip(slices, tracks)
         ]
-        crash = slices[0].crash  # the title of the chart names it
-        short = name if crash is None else name.removeprefix(f"crash {crash}: ")
+        # The title of the chart names the crash, or the one file.
+        short = name.removeprefix(f"crash {slices[0].crash}: ").removeprefix(f"{title}: ")
         lanes.append({"name": short, "tracks": max(tracks) + 1, "items": items, "all": len(slices)})
     return lanes
 
@@ -203,12 +205,13 @@ def _filters(records: Records, marked: Marks) -> Iterator[dict[str, Any]]:
     for group in by_filter(records)[: filters.MOST_FILTERS]:
         alike = grouped(group.callbacks)
         row: Any = group.filters[0][1] if group.filters else None
-        state = "" if row is None or is_absent(row.is_disabled) else "enabled"
+        about = [f"{group.stack} stack"] if group.stack else []
+        about += [clean(called(group.source), 60)] if len(records["sources"]) > 1 else []
         yield {
             "name": group.name,
-            "stack": group.stack,
-            "source": clean(called(group.source), 60) if len(records["sources"]) > 1 else "",
-            "state": "disabled" if state and row.is_disabled else state,
+            "about": ", ".join(about),
+            "state": "" if row is None else filters.state(row),
+            "is_off": row is not None and row.is_disabled is True,
             "facts": []
             if row is None
             else [pair for pair in filters.facts(row, remark) if pair[1]],
@@ -272,7 +275,7 @@ def _extension(records: Records, number: int, extension: Any, marked: Marks) -> 
         if isinstance(extension.raw_bytes, Absent):
             why += f": {clean(extension.raw_bytes)}"
         if extension.is_reconstructed:
-            why += ". The values are reconstructed, not read: " + clean(extension.origin.how)
+            why += f". The values are {clean(extension.origin.how)}"
         why += "."
     return {
         "id": f"x{number}",
@@ -334,6 +337,7 @@ def _table(records: Records, name: str, marked: Marks, leads: set[Cell]) -> dict
         ],
         "ids": ids,
         "total": total,
+        "told": fmt.counted(total, "row"),
         "missing": _missing(rows),
     }
 
@@ -363,7 +367,7 @@ def _where(record: Any, several: bool) -> dict[str, Any]:
 
 def _sources(records: Records) -> Iterator[dict[str, Any]]:
     for s in rows_of(records["sources"]):
-        kind = fmt.fields(s, "kind", "subtype")
+        kind = ", ".join(filter(None, (fmt.fields(s, n) for n in ("kind", "subtype"))))
         yield {
             "name": clean(s.path),
             "kind": kind or "not usable",

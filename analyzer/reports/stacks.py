@@ -61,7 +61,7 @@ def _processors(rows: list[Processor]) -> Block:
                 f"The first argument register of processor {number} holds "
                 f"{fmt.field(row, 'first_argument')}, the {register}."
             )
-    return Block("where they were", table if busy else [], notes)
+    return Block("Where they were", table if busy else [], notes)
 
 
 def _inside(row: Processor) -> str:
@@ -103,4 +103,5 @@ def _stack(frames: list[Frame]) -> Block:
     end: Any = frames[-1].return_address
     if isinstance(end, Absent):
         notes.append(f"It ends here: {fmt.clean(end.detail or str(end), 200)}.")
-    return Block(f"call stack of {title}" if not title.startswith("stale") else title, table, notes)
+    title = title if title.startswith("stale") else f"call stack of {title}"
+    return Block(fmt.capital(title), table, notes)

@@ -15,9 +15,9 @@ from ..answer import crash as crash_words
 from ..checks.crashes import FAILED, Index
 from ..files import called
 from ..records import Records
-from ..tables import iso_time
 
 _TIMES = (("callbacks", ("entry_time",)), ("requests", ("start", "end")), ("stages", ("time",)))
+_FIRST = "the first call, request or step that was recorded"
 _FAR_NS = 600 * 1_000_000_000  # recordings farther apart have a time axis each
 
 
@@ -72,6 +72,7 @@ class Clock:
                 self._own.setdefault(machine.origin.source, machine.system_time)
         self.crash = first_present(m.system_time for m in machines)
         self._first: int | None = None
+        self._what = _FIRST
         self._runs: dict[str, Run] = {}
         if self.crash is None:
             spans = _spans(records)
@@ -79,6 +80,7 @@ class Clock:
             if not spans:
                 times = (e.time for e in islice(iter(records["events"]), 1))
                 self._first = next((t for t in times if not is_absent(t)), None)
+                self._what = "the first event that was recorded"
             elif not records["crashes"]:
                 self._runs = _runs(spans)
         self._several = len(records["sources"]) > 1
@@ -116,14 +118,12 @@ class Clock:
             is_exact = any(not str(r.tells).startswith("event ") for r in rows)
             what = "the crash" if is_exact else "the first event after the crash"
             time = self._times.get(number)
-            zero = what if time is None else f"{what}, {iso_time(time)}"
+            zero = what if time is None else f"{what}, {fmt.instant(time)}"
             yield number, fmt.capital(crash_words.line(self._index, number, names)), zero
         names = fmt.file_names(self._runs)
         for run in dict.fromkeys(self._runs.values()):
-            shown = [names[source] for source in run.sources]
-            more = [f"{len(shown) - 3} more"] if len(shown) > 3 else []
-            zero = f"the first time that was recorded, {iso_time(run.start)}"
-            yield run.number, fmt.listed(shown[:3] + more), zero
+            zero = f"{_FIRST}, {fmt.instant(run.start)}"
+            yield run.number, fmt.some([names[source] for source in run.sources]), zero
 
     def lane(self, origin: Any, *parts: str, time: Any = None) -> str:
         name = " ".join(filter(None, parts))
@@ -149,13 +149,13 @@ class Clock:
 
     def words(self) -> str:
         if self._runs:
-            return "the first time that was recorded of each run"
+            return f"{_FIRST} of each run"
         if len(self._times) > 1:
             return "the crash that each lane is of"
         if len(set(self._own.values())) > 1:
             return "the crash that each file is of"
         if self.crash is not None:
-            return f"the crash, {iso_time(self.crash)}"
+            return f"the crash, {fmt.instant(self.crash)}"
         if self._first is not None:
-            return f"the first time that was recorded, {iso_time(self._first)}"
+            return f"{self._what}, {fmt.instant(self._first)}"
         return "the moment the bugcheck began"

@@ -6,14 +6,17 @@ Invariant: a file cut at any byte loads up to the cut and says so. Standard libr
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from ..errors import InputError
 from ..files import reason
-from ..records import Anomaly, Evidence, Origin, Records
+from ..records import Anomaly, Callback, Evidence, Origin, Records
 from . import capture_timing as timing
 from .capture_format import read
 from .capture_reader import CaptureReader
+
+_MOST_EVIDENCE = 3  #: calls that are named one by one
 
 
 def collect(path: str, baseline: Sequence[str] = ()) -> Records:
@@ -49,8 +52,11 @@ def load(path: str) -> tuple[CaptureReader, bool]:
     return reader, is_whole
 
 
-def _of_many(count: int) -> str:
-    return f" (median of {count} calls)" if count > 1 else ""
+def _bound(some: timing.Statistics, word: str, ns: float) -> str:
+    """One side of what the clocks leave open, which a thousandth is not worth naming."""
+    median = f" (median of {some.count} calls)" if some.count > 1 else ""
+    is_exact = some.high - some.low <= some.high / 1000
+    return f"{'' if is_exact else f'{word} '}{ns / 1e6:.3f} ms{median}"
 
 
 def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
@@ -67,12 +73,11 @@ def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:
             found.append(
                 Anomaly(
                     "callback-slower-than-baseline",
-                    f"{key[1]} of {key[0]} took at least {now.low / 1e6:.3f} ms"
-                    f"{_of_many(now.count)}; in the baseline it took at most "
-                    f"{then.high / 1e6:.3f} ms{_of_many(then.count)}.",
+                    f"{key[1]} of {key[0]} took {_bound(now, 'at least', now.low)}; in the "
+                    f"baseline it took {_bound(then, 'at most', then.high)}.",
                     Origin(path, f"compared with {baseline}"),
                     key[0],
-                    (Evidence("baseline", str(baseline)),),
+                    (Evidence("baseline", str(baseline)), *_slower(records, key, then.high)),
                     {"callback": key[1]},
                 )
             )
@@ -93,11 +98,27 @@ def durations_of(path: str) -> dict[tuple[str, str], timing.Statistics | None]:
     return _durations(windbg_log.collect(path))
 
 
+def _slower(records: Records, key: tuple[str, str], usual: float) -> Iterator[Evidence]:
+    """The calls that took longer than usual; the first ones of many."""
+    slower = (
+        row
+        for row in records["callbacks"]
+        if _key(row) == key and isinstance(row.duration_low_ns, int) and row.duration_low_ns > usual
+    )
+    for row in islice(slower, _MOST_EVIDENCE):
+        exact = isinstance(row.duration_ns, int)
+        field = "duration_ns" if exact else "duration_low_ns"
+        yield Evidence(field, getattr(row, field), "Duration", origin=row.origin)
+
+
+def _key(row: Callback) -> tuple[str, str]:
+    return str(row.filter or "an unnamed filter").lower(), str(row.callback)
+
+
 def _durations(records: Records) -> dict[tuple[str, str], timing.Statistics | None]:
     """(filter, callback) -> statistics of its durations."""
     bounds: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for row in records["callbacks"]:
         if isinstance(row.duration_low_ns, int):
-            key = (str(row.filter or "an unnamed filter").lower(), row.callback)
-            bounds.setdefault(key, []).append((row.duration_low_ns, row.duration_high_ns))
+            bounds.setdefault(_key(row), []).append((row.duration_low_ns, row.duration_high_ns))
     return {key: timing.statistics(pairs) for key, pairs in bounds.items()}

@@ -340,7 +340,7 @@ class CaptureReader:
                 continue
             named.add(module.name)
             values: dict[str, Any] = dict.fromkeys(Filter._fields, why)
-            origin = module.origin._replace(how="known by its module alone", confidence="likely")
+            origin = module.origin._replace(how="its module alone", confidence="likely")
             values.update(filter=module.name, stack=module.stack, origin=origin)
             out.add(Filter(**values))
 

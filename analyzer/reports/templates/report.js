@@ -197,7 +197,9 @@
       });
       for (var tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
         svg.appendChild(element("line", {class: "grid", x1: x(tick), x2: x(tick), y1: 18, y2: y}));
-        svg.appendChild(element("text", {class: "tick", x: x(tick) + 3, y: 13}, Math.abs(tick) < step / 1e6 ? "0" : duration(tick)));
+        var label = Math.abs(tick) < step / 1e6 ? "0" : duration(tick);
+        if (x(tick) + 3 + 7 * label.length > width) { continue; } // it would be cut off
+        svg.appendChild(element("text", {class: "tick", x: x(tick) + 3, y: 13}, label));
       }
       if (from <= 0 && to >= 0) {
         svg.appendChild(element("line", {class: "crash", x1: x(0), x2: x(0), y1: 0, y2: y}));
