@@ -151,6 +151,8 @@ class FileBytes:
         return self.size
 
     def __getitem__(self, key: slice) -> bytes:
+        if self._whole is not None and self.touched is None:
+            return bytes(self._whole[key])
         start, stop, _ = key.indices(self.size)
         return bytes(self.view(start, max(0, stop - start)))
 

@@ -147,7 +147,7 @@ def _io_error(event: RawEvent) -> Decoded:
         # message text of newer builds: "BugCheckProgress was: %2"; %1 is the device
         stage = next((number_of(text) for _, text in event.data[1:2]), None)
         if stage is None:
-            stated = _PROGRESS.search(event.message)
+            stated = re.search(_PROGRESS, event.message)
             stage = int(stated[1], 16) if stated else None
         if stage is None and packet and packet.location <= progress.STAGE_MASK:
             # seen in a public event 161: the location is the stage (0x46) and no 0x2001... code
@@ -238,18 +238,17 @@ def _unexpected(event: RawEvent) -> Decoded:
     return Decoded(words, happened=alive)
 
 
+# Patterns that are compiled when they are first searched for: few events of a dump need one.
 #: a number that the form of text has cut off is none
-_PROGRESS = re.compile(r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})(?![0-9A-Fa-f]|\.{2,3}|\u2026)")
-_BUGCHECK = re.compile(r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)")
-_DUMP_PATH = re.compile(r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.dmp\b", re.IGNORECASE)
-_REPORT = re.compile(
-    r"\b([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{6}-\d{1,9}-\d{2})\b(?!\.dmp)"
-)
+_PROGRESS = r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})(?![0-9A-Fa-f]|\.{2,3}|\u2026)"
+_BUGCHECK = r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)"
+_DUMP_PATH = r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.(?i:dmp)\b"
+_REPORT = r"\b([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{6}-\d{1,9}-\d{2})\b(?!\.dmp)"
 
 
 def _error_reporting(event: RawEvent) -> Decoded:
     texts = [text for _, text in event.data if text] or [event.message]
-    stated = _BUGCHECK.search(" ".join(texts))
+    stated = re.search(_BUGCHECK, " ".join(texts))
     if not stated:
         return Decoded("; ".join(texts))
     code = int(stated[1], 16)
@@ -257,7 +256,7 @@ def _error_reporting(event: RawEvent) -> Decoded:
     if event.data:
         path, report = (texts[n] if len(texts) > n else "" for n in (1, 2))
     else:
-        paths, reports = _DUMP_PATH.search(event.message), _REPORT.search(event.message)
+        paths, reports = re.search(_DUMP_PATH, event.message), re.search(_REPORT, event.message)
         path, report = paths[0] if paths else "", reports[1] if reports else ""
     words = [_bugcheck_words(code, numbers)]
     words += [f"dump {path}"] if path else []

@@ -46,9 +46,9 @@ class TriageDump(KernelDump):
                 )
             self._starts: list[int] = []
             return
+        head = file.data[base : base + self.layout.size]
         self.triage = {
-            name: int(field.read(file.data, base))
-            for name, field in mindumpdef.fields(self.layout).items()
+            name: int(field.read(head)) for name, field in mindumpdef.fields(self.layout).items()
         }
         self._check_end()
         self._read_blocks()
@@ -183,23 +183,25 @@ class TriageDump(KernelDump):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def chunks(self, address: int, size: int) -> Iterator[tuple[int, bytes]]:
-        at, end = address, address + size
-        while at < end:
-            parts, start = [], at
-            while at < end:
-                offset, held = self._piece(at)
-                if not held:
-                    break
-                step = min(held, end - at)
-                parts.append(self.file.data[offset : offset + step])
-                at += step
-            if parts:
-                yield start, b"".join(parts)
+        end = address + size
+        parts: list[bytes] = []
+        first = behind = 0
+        for index in range(max(0, bisect_right(self._starts, address) - 1), len(self.blocks)):
+            start, offset, held = self.blocks[index]
+            low, high = max(start, address), min(start + held, end)
+            if start >= end:
+                break
+            if low >= high:
                 continue
-            index = bisect_right(self._starts, at)
-            if index >= len(self._starts) or self._starts[index] >= end:
-                return
-            at = self._starts[index]
+            if parts and low != behind:
+                yield first, b"".join(parts)
+                parts = []
+            if not parts:
+                first = low
+            parts.append(self.file.data[offset + low - start : offset + high - start])
+            behind = high
+        if parts:
+            yield first, b"".join(parts)
 
     # -- lists ---------------------------------------------------------------------------------
 
@@ -224,16 +226,13 @@ class TriageDump(KernelDump):
         found, broken = [], 0
         for order in range(min(count, room, loaded.MAX_MODULES)):
             place = at + order * length
-            base, size = (
-                layout.DllBase.read(file.data, place),
-                layout.SizeOfImage.read(file.data, place),
-            )
-            checksum = layout.CheckSum.read(file.data, place)
-            stamp = layout.TimeDateStamp.read(file.data, place)
+            entry = file.data[place : place + length]
+            base, size = layout.DllBase.read(entry), layout.SizeOfImage.read(entry)
+            checksum, stamp = layout.CheckSum.read(entry), layout.TimeDateStamp.read(entry)
             if not base:
                 broken += 1
                 continue
-            name = self._pool_string(layout.Name.read(file.data, place))
+            name = self._pool_string(layout.Name.read(entry))
             if isinstance(name, str):
                 name = name.rsplit("\\", 1)[-1]
             origin = file.origin("driver list of the minidump", place)
@@ -268,9 +267,9 @@ class TriageDump(KernelDump):
         found = []
         for index in range(min(count, loaded.UNLOADED_ENTRIES, (file.size - first) // layout.size)):
             place = first + index * layout.size
-            length, raw = layout.Length.read(file.data, place), layout.Name.read(file.data, place)
-            start = layout.StartAddress.read(file.data, place)
-            end = layout.EndAddress.read(file.data, place)
+            entry = file.data[place : place + layout.size]
+            length, raw = layout.Length.read(entry), layout.Name.read(entry)
+            start, end = layout.StartAddress.read(entry), layout.EndAddress.read(entry)
             if not start < end <= start + (1 << 31):
                 continue
             name = raw[: min(length, len(raw)) & ~1].decode("utf-16-le", "replace")

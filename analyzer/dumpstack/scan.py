@@ -31,6 +31,7 @@ def scan_chunks(
     rings: list[Ring] = []
     seen: set[int] = set()
     candidates = 0
+    needles = _needles(target, stack_modules)
     for address, data in chunks:
         for tail in tails(target, stack_modules, address, data):
             if len(rings) >= MAX_FOUND:
@@ -39,7 +40,7 @@ def scan_chunks(
             if tail.routines or tail.flink != tail.head:
                 how = "found by content in memory"
                 rings += [follow(target, stack_modules, tail.head, tail, tail.stack, how)]
-        for anchor, is_partition in _anchors(target, stack_modules, address, data):
+        for anchor, is_partition in _anchors(target.pointer_size, needles, address, data):
             candidates += 1
             if candidates > MAX_CANDIDATES or len(nodes) >= MAX_FOUND:
                 target.stopped(f"the search for filter nodes ended after {candidates:,} places")
@@ -61,29 +62,29 @@ def scan_chunks(
 
 
 def _anchors(
-    target: Target, stack_modules: Sequence[Module], address: int, data: bytes
+    width: int, needles: Sequence[bytes], address: int, data: bytes
 ) -> Iterable[tuple[int, bool]]:
-    width = target.pointer_size
     at = data.find(_PARTITION)
     while at >= 0:
         if (address + at) % width == 0:
             yield at, True
         at = data.find(_PARTITION, at + 1)
-    for base, end in _ranges(stack_modules):
-        # pointers into a module share all but their low two bytes with one of its 64 KiB pieces
-        for piece in range(base >> 16, (end - 1 >> 16) + 1):
-            needle = piece.to_bytes(8, "little")[: width - 2]
-            at = data.find(needle)
-            while at >= 0:
-                if (address + at - 2) % width == 0 and at >= 2:
-                    yield at - 2, False
-                at = data.find(needle, at + 1)
+    for needle in needles:
+        at = data.find(needle)
+        while at >= 0:
+            if (address + at - 2) % width == 0 and at >= 2:
+                yield at - 2, False
+            at = data.find(needle, at + 1)
 
 
-def _ranges(modules: Sequence[Module]) -> list[tuple[int, int]]:
-    """Address ranges of the modules, of each at most 16 MiB."""
+def _needles(target: Target, modules: Sequence[Module]) -> list[bytes]:
+    """What pointers into a module share: all but their low two bytes, for each of its 64 KiB.
+
+    Of each module at most 16 MiB count.
+    """
     return [
-        (m.base, min(m.end, m.base + (1 << 24)))
+        piece.to_bytes(8, "little")[: target.pointer_size - 2]
         for m in modules
         if isinstance(m.base, int) and isinstance(m.end, int) and m.end > m.base
+        for piece in range(m.base >> 16, (min(m.end, m.base + (1 << 24)) - 1 >> 16) + 1)
     ]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..absence import Absent
-from . import manifests, mof, providers, schemas, tracelogging, wpp
+from . import manifests, mof, providers, schemas, tracelogging
 from .layouts import (
     COMPACT32,
     COMPACT64,
@@ -35,7 +35,9 @@ from .layouts import (
 )
 from .payload import Decoded, Schema, decode
 from .schema_fit import misfit
-from .session import describe_header
+
+if TYPE_CHECKING:
+    from . import wpp
 
 _NARROW = {SYSTEM32, COMPACT32, FULL32, INSTANCE32, PERFINFO32, EVENT32}
 MOST_ITEMS = 64  #: extended items of an event
@@ -115,6 +117,8 @@ class Decoder:
     def __init__(self, manifest_files: Sequence[str] = (), tmf_files: Sequence[str] = ()) -> None:
         self.messages: dict[tuple[str, int], wpp.Message] = {}
         for path in tmf_files:
+            from . import wpp
+
             self.messages.update(wpp.load(path))
         self._given: dict[tuple[str, int, int], Schema] = {}
         self._names: dict[str, str] = {}
@@ -287,6 +291,8 @@ class Decoder:
         name = mof.event_name(group, opcode)
         guid = guid or (mof.GROUPS[group].guid if group in mof.GROUPS else "")
         if group == 0 and opcode == 0:
+            from .session import describe_header
+
             text = describe_header(parts.data, parts.pointer)
             return Described("Windows Kernel", guid, name, None, text, "trace header")
         schema = mof.schema(group, opcode, version)

@@ -12,7 +12,7 @@ from .payload import ANSI, COUNTED_ANSI, COUNTED_UNICODE, POINTER, UNICODE, Deco
 
 _TEXTS = (UNICODE, ANSI, COUNTED_UNICODE, COUNTED_ANSI)
 #: no text of Windows has them: surrogates left alone, private use, replacement, noncharacters
-_NO_TEXT = re.compile("[\ud800-\uf8ff\ufdd0-\ufdef\ufffd-\uffff]")
+_NO_TEXT = "[\ud800-\uf8ff\ufdd0-\ufdef\ufffd-\uffff]"
 _LOWEST_KERNEL = 0xFF00_0000_0000_0000  # with five levels of page tables
 _HIGHEST_USER = 1 << 56
 
@@ -28,10 +28,14 @@ def misfit(found: Decoded, pointer: int = 8) -> str:
         return f"{found.left} bytes would be left over"
     for field in found.schema.fields:
         value = found.values.get(field.name)
-        if isinstance(value, str) and field.kind in _TEXTS and _NO_TEXT.search(value):
+        if field.kind in _TEXTS and isinstance(value, str) and _is_no_text(value):
             return f"{field.name} would be no text"
         if field.kind != POINTER or pointer != 8 or not isinstance(value, int):
             continue
         if not (value < _HIGHEST_USER or value >= _LOWEST_KERNEL):
             return f"{field.name} would be {value:#x}, which is no address"
     return ""
+
+
+def _is_no_text(value: str) -> bool:
+    return not value.isascii() and bool(re.search(_NO_TEXT, value))

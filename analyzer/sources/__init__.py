@@ -109,15 +109,21 @@ def _is_capture(head: bytes) -> bool:
 
 
 def _is_windbg_log(head: bytes) -> bool:
+    text = text_of(head)
+    if not text:
+        return False
     from .windbg_text import is_output
 
-    return is_output(text_of(head))
+    return is_output(text)
 
 
 def _is_host_log(head: bytes) -> bool:
+    text = text_of(head)
+    if not text:
+        return False
     from .host_log import is_host_log
 
-    return is_host_log(text_of(head))
+    return is_host_log(text)
 
 
 def _is_elf_core(head: bytes) -> bool:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from ..absence import Absent
 from ..symbols.images import Images
-from . import arm64, x64
 from .caller import Call, call_before
 
 #: words of one stack that may be return addresses; real stacks hold about 200
@@ -71,6 +70,8 @@ def _words(images: Images, start: int, end: int) -> Iterable[Word]:
 
 def _outer(images: Images, word: Word, found: dict[int, Word]) -> Word | None:
     """The word that a return address provably leads to."""
+    from . import x64
+
     frame = {"rip": word.value, "rsp": word.place + _SLOT}
     step = x64.caller(images, frame, is_interrupted=False)
     if isinstance(step, Absent) or step.how != "unwind data":
@@ -98,12 +99,14 @@ def _joined(links: dict[int, int], found: dict[int, Word]) -> list[list[Word]]:
 
 def _records(images: Images, start: int, end: int, ends_at: Collection[int]) -> list[list[Word]]:
     """Frame records, each leading further up the stack, to one that a context's x29 names."""
+    from .arm64 import plain
+
     found: dict[int, tuple[int, Word]] = {}
     for address, data in images.target.chunks(start, end - start):
         skip = -address % 16
         for at in range(skip, len(data) - 15, 16):
             outer, back = struct.unpack_from("<QQ", data, at)
-            place, value = address + at, arm64.plain(back)
+            place, value = address + at, plain(back)
             leads_up = not outer or (place < outer <= end and outer % 16 == 0)
             if not leads_up or images.at(value) is None:
                 continue
