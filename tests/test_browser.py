@@ -321,7 +321,7 @@ def test_phones_show_every_call(view: View) -> None:
     """At 400 px callback, called, duration and status of each call are in sight."""
     view.open(worst(), width=400)
     boxes = view.js(
-        "[...document.querySelectorAll('.calls td, .calls th:not(.routine), .verdict td[data-name]')]"
+        "[...document.querySelectorAll('.calls td, .calls th:not(.routine), .verdict [data-name]')]"
         ".map(cell => cell.getBoundingClientRect()).map(box => [box.left, box.right, box.width])"
     )
     assert len(boxes) > 50
