@@ -1,11 +1,12 @@
 """One contract for every backend of a live session (analyzer/live/session.py).
 
-Here it runs on the pykd backend over a fake pykd, on a dump and on a replay. The fakes' docstrings
-say what that does not prove. ``-m live`` runs it on a real target.
+Here it runs on the backends pykd and dbgeng over fakes of them, on a dump and on a replay.
+The fakes' docstrings say what that does not prove. ``-m live`` runs it on a real target.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ import fake_pykd
 import pytest
 from conftest import SAMPLE_TRACES
 from dump_session import DumpSession
+from fake_dbgeng import Engine
 from fake_machine import Call, Exception_, FakeMachine, Idle
 from generator import Spec, build
 from replay import ReplaySession
@@ -39,13 +41,32 @@ THERE = 0xFFFFF80012350000
 
 
 @pytest.fixture
-def pykd_session(sample, monkeypatch):
-    """A pykd session over a machine with a script."""
+def dbgeng(sample, monkeypatch):
+    """DbgEng, as far as the package calls it, over a machine with a script."""
+
+    def make(script=(), **options):
+        made = Engine(FakeMachine(sample("healthy-x64-kernel.dmp"), script), **options)
+        monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: made, raising=False)
+        return made
+
+    return make
+
+
+@pytest.fixture(params=["pykd", "dbgeng"])
+def live_session(request, sample, monkeypatch, dbgeng):
+    """A session of either backend over a machine with a script; what it was asked is its log."""
 
     def make(script=()):
+        if request.param == "dbgeng":
+            engine = dbgeng(script)
+            return (
+                dbgeng_target.attach("com:port=com1", engine=__file__),
+                engine.machine,
+                engine.log,
+            )
         machine = FakeMachine(sample("healthy-x64-kernel.dmp"), script)
         monkeypatch.setitem(sys.modules, "pykd", fake_pykd.make(machine))
-        return pykd_target.attach("com:port=com1"), machine
+        return pykd_target.attach("com:port=com1"), machine, sys.modules["pykd"].log
 
     return make
 
@@ -85,13 +106,13 @@ def test_attached(attached):
     attached.close()
 
 
-@pytest.fixture(params=["pykd", "dump", "replay"])
-def any_session(request, sample, pykd_session, tmp_path):
+@pytest.fixture(params=["live", "dump", "replay"])
+def any_session(request, sample, live_session, tmp_path):
     """Each backend on the same memory."""
     if request.param == "dump":
         return DumpSession(open_dump(str(sample("healthy-x64-kernel.dmp"))))
-    session, _ = pykd_session([Call(HERE)])
-    if request.param == "pykd":
+    session, *_ = live_session([Call(HERE)])
+    if request.param == "live":
         return session
     path = tmp_path / "c.jsonl"
     writer = Writer(str(path))
@@ -141,9 +162,9 @@ def test_what_does_not_run_says_so(sample):
     assert session.capabilities == frozenset()
 
 
-def test_callbacks_in_order(pykd_session):
+def test_callbacks_in_order(live_session):
     """Each address calls its own callback, with the address and the processor."""
-    session, _ = pykd_session([Call(HERE, cpu=1), Call(THERE)])
+    session, *_ = live_session([Call(HERE, cpu=1), Call(THERE)])
     seen = []
     for address in (THERE, HERE):
         session.add_breakpoint(address, lambda stop: seen.append(stop[:3]) or CONTINUE)
@@ -151,24 +172,24 @@ def test_callbacks_in_order(pykd_session):
     assert seen == [("breakpoint", HERE, 1), ("breakpoint", THERE, 0)]
 
 
-def test_stop_ends_resume(pykd_session):
+def test_stop_ends_resume(live_session):
     """A callback that says STOP ends resume() with its stop."""
-    session, _ = pykd_session([Call(HERE), Call(HERE)])
+    session, *_ = live_session([Call(HERE), Call(HERE)])
     session.add_breakpoint(HERE, lambda _: STOP)
     assert session.resume(5)[:2] == ("breakpoint", HERE)
 
 
-def test_raise_in_a_callback_continues(pykd_session):
+def test_raise_in_a_callback_continues(live_session):
     """What a callback raises is noted; the target goes on."""
-    session, _ = pykd_session([Call(HERE), Call(HERE)])
+    session, *_ = live_session([Call(HERE), Call(HERE)])
     session.add_breakpoint(HERE, lambda _: 1 / 0)
     assert session.resume(5).kind == "ended"
     assert session.errors == ["ZeroDivisionError: division by zero"] * 2
 
 
-def test_removed_breakpoints_are_silent(pykd_session):
+def test_removed_breakpoints_are_silent(live_session):
     """A removed breakpoint is not hit; removing it again is no error."""
-    session, machine = pykd_session([Call(HERE)])
+    session, machine, _ = live_session([Call(HERE)])
     handle = session.add_breakpoint(HERE, lambda _: STOP)
     session.remove_breakpoint(handle)
     session.remove_breakpoint(handle)
@@ -176,9 +197,9 @@ def test_removed_breakpoints_are_silent(pykd_session):
     assert machine.breakpoints == {}
 
 
-def test_breakpoint_set_in_a_callback(pykd_session):
+def test_breakpoint_set_in_a_callback(live_session):
     """A return breakpoint that is set at the entry is hit; registers hold the status."""
-    session, machine = pykd_session([Call(HERE, 0x1234, status=0xC0000001)])
+    session, machine, _ = live_session([Call(HERE, 0x1234, status=0xC0000001)])
     seen = []
 
     def back(_):
@@ -196,39 +217,39 @@ def test_breakpoint_set_in_a_callback(pykd_session):
     assert machine.registers["rax"] == 0xC0000001
 
 
-def test_exception_is_a_stop(pykd_session):
+def test_exception_is_a_stop(live_session):
     """The target's own stop ends resume() and tells the exception."""
-    session, _ = pykd_session([Exception_(0xC0000005)])
+    session, *_ = live_session([Exception_(0xC0000005)])
     stop = session.resume(5)
     assert (stop.kind, stop.detail) == ("exception", "exception 0xc0000005")
 
 
-def test_time_limit(pykd_session):
+def test_time_limit(live_session):
     """A target that does nothing is stopped when the time is up."""
-    session, _ = pykd_session([Idle()])
+    session, *_ = live_session([Idle()])
     assert session.resume(0.2).kind == "timeout"
 
 
-def test_interrupt_from_another_thread(pykd_session):
+def test_interrupt_from_another_thread(live_session):
     """interrupt() may come from any thread."""
-    session, _ = pykd_session([Idle()])
+    session, *_ = live_session([Idle()])
     threading.Timer(0.2, session.interrupt).start()
     assert session.resume(30).kind == "interrupt"
 
 
-def test_close_leaves_the_target_running(pykd_session):
+def test_close_leaves_the_target_running(live_session):
     """close() removes every breakpoint and detaches with qd."""
-    session, machine = pykd_session([Call(HERE)])
+    session, machine, log = live_session([Call(HERE)])
     session.add_breakpoint(HERE, lambda _: CONTINUE)
     session.close()
     assert machine.breakpoints == {}
-    assert sys.modules["pykd"].log[-1] == "qd"
+    assert log[-1] == "qd"
 
 
-def test_replayed_capture_captures_the_same(pykd_session, tmp_path, sample):
+def test_replayed_capture_captures_the_same(live_session, tmp_path, sample):
     """A capture of a replay holds the same calls, statuses and durations as the first."""
     dump = analyzer.open(sample("healthy-x64-kernel.dmp")).records
-    session, _ = pykd_session(
+    session, *_ = live_session(
         [call(dump, FVE, "Dump_Start", status=0xC0000001), call(dump, FVE, "Dump_Finish")]
     )
     tables = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_char_p, c_void_p
-from typing import Callable
+from typing import Any, Callable
 
 from ..errors import SessionError
 from . import engine as engines
@@ -21,7 +21,7 @@ _INITIAL_BREAK = 0x20
 
 def _created(path: str | None, symbols: str | None) -> tuple[Com, str]:
     engine, made = engines.load(path), c_void_p()
-    create = FUNCTION(ctypes.c_int32, c_void_p, c_void_p)(("DebugCreate", engine.library))
+    create = FUNCTION(ctypes.c_int32, c_void_p, c_void_p)(_address(engine.library.DebugCreate))
     identity = guid(INTERFACES["IDebugClient"].iid)
     result = create(ctypes.addressof(identity), ctypes.addressof(made))
     if result < 0:
@@ -30,6 +30,10 @@ def _created(path: str | None, symbols: str | None) -> tuple[Com, str]:
     # Without a path the engine would ask symbol servers, for minutes.
     client.query("IDebugSymbols").ask("SetSymbolPath", c_char_p((symbols or "").encode()))
     return client, str(engine)
+
+
+def _address(function: Any) -> int | None:
+    return ctypes.cast(function, c_void_p).value
 
 
 def attach(
@@ -65,7 +69,8 @@ def attach(
 def remote(connect: str, symbols: str | None = None, engine: str | None = None) -> DbgEngSession:
     """A debugger that ran ``.server``; ``connect`` is such as ``tcp:server=HOST,port=5005``."""
     loaded, made = engines.load(engine), c_void_p()
-    join = FUNCTION(ctypes.c_int32, c_char_p, c_void_p, c_void_p)(("DebugConnect", loaded.library))
+    place = _address(loaded.library.DebugConnect)
+    join = FUNCTION(ctypes.c_int32, c_char_p, c_void_p, c_void_p)(place)
     identity = guid(INTERFACES["IDebugClient"].iid)
     text = c_char_p(connect.encode("utf-8"))
     result = join(text, ctypes.addressof(identity), ctypes.addressof(made))
