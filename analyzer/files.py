@@ -67,7 +67,7 @@ def called(source: Any) -> str:
     return getattr(source, "short", "") or re.split(r"[/\\!]", text)[-1] or text
 
 
-def told_apart(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """The names; those that end alike get short names of as many parts as tell them apart."""
     out = list(names)
     groups: dict[str, list[int]] = {}

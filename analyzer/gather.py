@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import sources, temporary
 from .errors import InputError
-from .files import is_same, real_path, reason, told_apart
+from .files import distinct_names, is_same, real_path, reason
 from .records import Anomaly, Evidence, Origin
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Gathered:
     def finish(self) -> None:
         """Leaves each content once, and tells inputs of one name apart."""
         self._leave_out_copies()
-        names = told_apart([item.name for item in self.inputs])
+        names = distinct_names([item.name for item in self.inputs])
         for index, (item, name) in enumerate(zip(self.inputs, names)):
             path = name if item.path == item.name else item.path
             self.inputs[index] = item._replace(path=path, name=name)

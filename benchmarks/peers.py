@@ -154,16 +154,16 @@ def scan_dumpstart_pointers(path: str) -> Result:
 
 def scan(path: str, pointers: bool) -> Result:
     """One pass of the memory scan."""
-    from analyzer.dumpfile import open_dump, scan
+    from analyzer.dumpfile import open_dump, page_search
     from analyzer.dumpstack import roles
 
     dump = open_dump(path)
     modules = roles.classify(dump.modules(), dump.unloaded())
     stack = [module for module in modules if module.stack and module.loaded]
     if pointers:
-        work = lambda: scan.by_pointers(dump, stack)  # noqa: E731
+        work = lambda: page_search.by_pointers(dump, stack)  # noqa: E731
     else:
-        work = lambda: scan.by_partitions(dump, stack)  # noqa: E731
+        work = lambda: page_search.by_partitions(dump, stack)  # noqa: E731
     seconds, nodes = timed(work)
     return {"seconds": seconds, "found": len(nodes)}
 

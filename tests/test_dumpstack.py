@@ -25,12 +25,12 @@ from dumpstack_memory import (
 from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump
 from analyzer.dumpstack import roles, walk
+from analyzer.dumpstack.chunk_search import scan_chunks
 from analyzer.dumpstack.context import (
     geometry_fits,
     tails,
 )
 from analyzer.dumpstack.nodes import ENOUGH, Node, at_link, score
-from analyzer.dumpstack.scan import scan_chunks
 from analyzer.layouts.crashdmp import NODE_LAYOUTS, NodeLayout, node_layouts
 from analyzer.records import Module
 

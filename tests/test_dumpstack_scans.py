@@ -12,9 +12,9 @@ from generator import ARCHS, LAYOUTS, Spec, build
 
 from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump
-from analyzer.dumpfile.scan import scan_pages
+from analyzer.dumpfile.page_search import scan_pages
 from analyzer.dumpstack import residue, roles, walk
-from analyzer.dumpstack.scan import scan_chunks
+from analyzer.dumpstack.chunk_search import scan_chunks
 from analyzer.records import Module
 
 

@@ -49,7 +49,7 @@ def test_event_with_size_zero_costs_only_itself() -> None:
     raw = bytearray(shared_sample(SHUTDOWN).read_bytes())
     whole = Trace.of_bytes(bytes(raw))
     offset = int(whole.index().columns["offset"][1700])
-    at, _ = whole.place(int(whole.index().columns["buffer"][1700]), offset)
+    at, _ = whole.origin_of(int(whole.index().columns["buffer"][1700]), offset)
     struct.pack_into("<H", raw, at + 4, 0)
     damaged = checked(bytes(raw))
     assert len(damaged) >= 0.98 * 17078  # a C reader with per-buffer resync keeps 16,796
@@ -62,7 +62,7 @@ def test_zeroed_event_is_skipped_and_its_bytes_are_named() -> None:
     raw = bytearray(plain())
     whole = Trace.of_bytes(bytes(raw))
     cols = whole.index().columns
-    at, _ = whole.place(int(cols["buffer"][500]), int(cols["offset"][500]))
+    at, _ = whole.origin_of(int(cols["buffer"][500]), int(cols["offset"][500]))
     size = (int(cols["size"][500]) + 7) & ~7
     raw[at : at + size] = bytes(size)
     damaged = checked(bytes(raw))
@@ -100,7 +100,7 @@ def test_cut_trace_keeps_all_before_the_cut(share: float) -> None:
     trace = checked(raw[:cut])
     cols = whole.index().columns
     ends = [
-        whole.place(b, o)[0] + s
+        whole.origin_of(b, o)[0] + s
         for b, o, s in zip(cols["buffer"].tolist(), cols["offset"].tolist(), cols["size"].tolist())
     ]
     assert len(trace) == sum(end <= cut for end in ends)

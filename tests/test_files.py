@@ -18,7 +18,7 @@ from generator import Spec, assemble
 import analyzer
 from analyzer import files
 from analyzer.cli import main
-from analyzer.dumpfile import open_dump, scan
+from analyzer.dumpfile import open_dump, page_search
 from analyzer.dumpstack import roles
 from analyzer.errors import InputError
 from analyzer.files import FileBytes
@@ -84,9 +84,9 @@ def test_a_large_dump_gives_what_a_small_one_gives(dump: Path) -> None:
     opened = open_dump(str(dump))
     modules = roles.classify(list(opened.modules()), opened.unloaded())
     stack = [module for module in modules if module.stack and module.loaded]
-    nodes = scan.by_partitions(opened, stack)
+    nodes = page_search.by_partitions(opened, stack)
     offsets = [node.file_offset for node in nodes]
-    assert offsets == [node.file_offset for node in scan.by_pointers(opened, stack)]
+    assert offsets == [node.file_offset for node in page_search.by_pointers(opened, stack)]
     raw = dump.read_bytes()
     assert all(raw[at : at + len(node.data)] == node.data for at, node in zip(offsets, nodes))
     assert len(analyzer.open(dump).filters) == len(nodes) > 0
@@ -143,13 +143,13 @@ def test_a_file_that_changes_while_it_is_read_is_a_warning(sample: Any, tmp_path
 def test_names_say_as_much_as_tells_files_apart() -> None:
     """The last part of a path, and more of it only where two share that."""
     names = ["a/MEMORY.DMP", "b/MEMORY.DMP", "x.log", "t.zip!a/1.evtx", "u.zip!a/1.evtx"]
-    shown = [files.called(name) for name in files.told_apart(names)]
+    shown = [files.called(name) for name in files.distinct_names(names)]
     assert shown == ["a/MEMORY.DMP", "b/MEMORY.DMP", "x.log", "t.zip/a/1.evtx", "u.zip/a/1.evtx"]
-    assert files.told_apart(names) == names  # as names of files they are what they were
+    assert files.distinct_names(names) == names  # as names of files they are what they were
 
 
 @pytest.mark.parametrize("format", ["text", "markdown", "html", "json"])
-def test_two_files_of_one_name_are_told_apart(format: str, sample: Any, tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_distinct_names(format: str, sample: Any, tmp_path: Path) -> None:
     """Answer, findings and sources name them by what differs in their paths."""
     for folder, name in (("one", "healthy-x64-kernel.dmp"), ("two", "broken-x64-worst.dmp")):
         (tmp_path / folder).mkdir()

@@ -36,7 +36,7 @@ from . import (
     snapshots,
     storage,
 )
-from .evidence import Seen, by_source
+from .evidence import SourceRecords, by_source
 from .rule import SEVERITIES, Rule, explanation, page
 
 __all__ = [
@@ -59,7 +59,7 @@ RULES: dict[str, Rule] = {
 }
 
 #: each looks at the records of one source
-CHECKS: tuple[Callable[[Seen], Iterable[Anomaly]], ...] = (
+CHECKS: tuple[Callable[[SourceRecords], Iterable[Anomaly]], ...] = (
     encryption.check,
     crash_place.check,
     crash_stack.check,
@@ -82,7 +82,7 @@ def run(records: Records) -> list[Finding]:
     anomalies = list(records.anomalies)
     for seen in by_source(records):
         for check in CHECKS:
-            anomalies += [a for a in check(seen) if not _told(a, records.anomalies)]
+            anomalies += [a for a in check(seen) if not _is_reported(a, records.anomalies)]
     anomalies += dry_runs.across(records)
     anomalies = [*case.check(records, anomalies), *snapshots.check(records), *anomalies]
     return sorted_findings(map(finding, anomalies))
@@ -109,7 +109,7 @@ def rules_page() -> str:
     return page(RULES)
 
 
-def _told(anomaly: Anomaly, by_sources: Iterable[Anomaly]) -> bool:
+def _is_reported(anomaly: Anomaly, by_sources: Iterable[Anomaly]) -> bool:
     """True when the source itself reported the same thing."""
     return any(
         anomaly.rule == other.rule

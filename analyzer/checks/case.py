@@ -43,7 +43,7 @@ def check(records: Records, anomalies: Sequence[Anomaly]) -> Iterator[Anomaly]:
 
 
 def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
-    for anomaly in seen.told("log-driver-stuck"):
+    for anomaly in seen.anomalies_of("log-driver-stuck"):
         others = seen.others(anomaly)
         # that a crash was logged does not say how its dump ended; a dump that is cut short does
         rows = [r for r in others if r.outcome == FAILED]
@@ -51,7 +51,7 @@ def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
         if not rows or any(r.outcome in (WRITTEN, SMALLER) for r in others):
             continue
         second = rows[0]
-        words = ("is a " if second.tells == "kernel dump" else "has ") + _told(second)
+        words = ("is a " if second.tells == "kernel dump" else "has ") + _outcome(second)
         if second.origin.confidence != "guess":
             words += " of the same crash"
         text = (
@@ -66,11 +66,11 @@ def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
             anomaly.origin,
             anomaly.subject,
             leading(anomaly),
-            *(in_words(row.origin, _told(row)) for row in rows),
+            *(in_words(row.origin, _outcome(row)) for row in rows),
         )
 
 
-def _told(row: Crash) -> str:
+def _outcome(row: Crash) -> str:
     says = {FAILED: "dump failed", WRITTEN: "dump written", SMALLER: "smaller dump written"}
     told = [says[str(row.outcome)]] if row.outcome else []
     if row.tells == "kernel dump" and not row.outcome:
@@ -81,20 +81,20 @@ def _told(row: Crash) -> str:
 
 
 def _stalled(seen: CaseSeen) -> Iterator[Anomaly]:
-    for anomaly in seen.told("log-write-stalled"):
+    for anomaly in seen.anomalies_of("log-write-stalled"):
         number = seen.crash(anomaly)
         said: list[tuple[Origin, str]] = [
             (other.origin, "event 161 says that the port driver's write failed")
-            for other in seen.told("event-dump-failed")
+            for other in seen.anomalies_of("event-dump-failed")
             if other.facts.get("location") == _PORT_WRITE and seen.crash(other) == number
         ]
         # not of one event: the errors lie before a restart, which is what is known of them
         said += [
             (other.origin, "storage errors were logged before a restart")
-            for other in seen.told("event-storage-errors")
+            for other in seen.anomalies_of("event-storage-errors")
             if len(seen.index.by_number) == 1
         ]
-        for other in seen.told("storage-request-failed", "storage-request-slow"):
+        for other in seen.anomalies_of("storage-request-failed", "storage-request-slow"):
             if seen.crash(other) == number:
                 said.append((other.origin, "the dump shows slow or failed storage requests"))
         if said:
@@ -110,12 +110,12 @@ def _stalled(seen: CaseSeen) -> Iterator[Anomaly]:
 
 
 def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
-    for anomaly in seen.told("log-dump-type-reduced", "dump-space-insufficient"):
+    for anomaly in seen.anomalies_of("log-dump-type-reduced", "dump-space-insufficient"):
         if anomaly.rule.startswith("log") and not anomaly.facts.get("too_small"):
             continue
         said: list[tuple[Origin, str]] = [
             (other.origin, "PageFileTooSmall is set")
-            for other in seen.told("registry-page-file-too-small")
+            for other in seen.anomalies_of("registry-page-file-too-small")
         ]
         needed = _needed(seen, anomaly.origin.source)
         for registry in seen.registries:
@@ -127,7 +127,7 @@ def _too_small(seen: CaseSeen) -> Iterator[Anomaly]:
             said += _page_file_limit(seen, registry, needed)
         said += [
             (other.origin, "event 161 says that there was no space")
-            for other in seen.told("event-dump-failed")
+            for other in seen.anomalies_of("event-dump-failed")
             if other.facts.get("status") in _NO_SPACE and seen.crash(other) == seen.crash(anomaly)
         ]
         said = [pair for pair in said if pair[0].source != anomaly.origin.source]
@@ -217,7 +217,7 @@ def _is_small_by_log(seen: CaseSeen, machine: Machine) -> bool:
 
 
 def _switched_off(seen: CaseSeen) -> Iterator[Anomaly]:
-    for anomaly in seen.told("registry-dump-disabled"):
+    for anomaly in seen.anomalies_of("registry-dump-disabled"):
         left = {row.crash for row in seen.crashes if row.outcome in (WRITTEN, SMALLER)}
         rows = [row for row in seen.crashes if row.crash not in left]
         if rows and not any(row.tells in ("kernel dump", "dump log") for row in rows):
@@ -225,26 +225,26 @@ def _switched_off(seen: CaseSeen) -> Iterator[Anomaly]:
             yield joined(
                 "case-dump-disabled",
                 f"CrashDumpEnabled is 0 in {called(anomaly.origin.source)}, and "
-                f"{called(row.origin.source)} tells of a crash ({_told(row)}): such a crash leaves "
-                "no dump, unless the setting is newer.",
+                f"{called(row.origin.source)} tells of a crash ({_outcome(row)}): such a crash "
+                "leaves no dump, unless the setting is newer.",
                 anomaly.origin,
                 "CrashDumpEnabled",
                 leading(anomaly),
-                in_words(row.origin, _told(row)),
+                in_words(row.origin, _outcome(row)),
             )
     logs = {row.crash for row in seen.crashes if row.tells == "dump log"}
     without = [row for row in seen.crashes if row.crash not in logs]
-    for anomaly in seen.told("registry-log-disabled") if without else []:
+    for anomaly in seen.anomalies_of("registry-log-disabled") if without else []:
         row = without[-1]
         yield joined(
             "case-log-switched-off",
-            f"{called(row.origin.source)} tells of a crash ({_told(row)}), but no dump log of it "
-            f"was given: by {called(anomaly.origin.source)} EnableLogFile is off, so Windows "
+            f"{called(row.origin.source)} tells of a crash ({_outcome(row)}), but no dump log of "
+            f"it was given: by {called(anomaly.origin.source)} EnableLogFile is off, so Windows "
             "writes none.",
             anomaly.origin,
             "EnableLogFile",
             leading(anomaly),
-            in_words(row.origin, _told(row)),
+            in_words(row.origin, _outcome(row)),
         )
 
 
@@ -262,12 +262,12 @@ def _contradictory(seen: CaseSeen) -> Iterator[Anomaly]:
                 f"({other.tells}).",
                 one.origin,
                 f"crash {number}",
-                *(in_words(row.origin, f"{_told(row)}, {row.why}") for row in (one, other)),
+                *(in_words(row.origin, f"{_outcome(row)}, {row.why}") for row in (one, other)),
             )
 
 
 def _progress(seen: CaseSeen) -> Iterator[Anomaly]:
-    for anomaly in seen.told("event-dump-failed"):
+    for anomaly in seen.anomalies_of("event-dump-failed"):
         stage = anomaly.facts.get("progress")
         logs = {r.origin.source for r in seen.others(anomaly) if r.tells == "dump log"}
         last = [

@@ -26,7 +26,7 @@ _NO_FILE = (0xC0000034, 0xC000003A, 0xC000000F)
 def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
     found = [
         a
-        for a in seen.told("event-dump-driver-load-failed")
+        for a in seen.anomalies_of("event-dump-driver-load-failed")
         if a.facts.get("location") == _LOAD_FILTERS and a.facts.get("status") in _NO_FILE
     ]
     for registry in seen.registries if found else []:
@@ -87,7 +87,7 @@ def _without(name: str, names: Sequence[str]) -> str:
 
 def complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
     """Dumps of a crash whose list of loaded modules was read to its end and has a dump stack."""
-    doubted = {a.origin.source for a in seen.told("modules-incomplete", "not-a-crash")}
+    doubted = {a.origin.source for a in seen.anomalies_of("modules-incomplete", "not-a-crash")}
     for path, kind in seen.kinds.items():
         if kind != "kernel dump" or path in doubted:
             continue
@@ -140,8 +140,8 @@ def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
 
 
 def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
-    live = {a.origin.source for a in seen.told("not-a-crash")}
-    for anomaly in seen.told("filter-disabled"):
+    live = {a.origin.source for a in seen.anomalies_of("not-a-crash")}
+    for anomaly in seen.anomalies_of("filter-disabled"):
         if anomaly.facts.get("stack") == "hibernation" or anomaly.origin.source in live:
             continue  # that stack did not write a dump
         module = str(anomaly.facts.get("filter") or "")
@@ -153,7 +153,7 @@ def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
             if str(entry.value).lower().removesuffix(".sys") == name.lower().removesuffix(".sys")
         ]
         rows = [row for row in seen.others(anomaly) if row.outcome in (WRITTEN, SMALLER)]
-        said = [f"{called(e.origin.source)} registers it as number {_place(e)}" for e in entries]
+        said = [f"{called(e.origin.source)} registers it as number {_position(e)}" for e in entries]
         said += [f"{called(row.origin.source)} says that the dump was written" for row in rows]
         if not said:
             continue
@@ -180,13 +180,15 @@ def _how_sure(seen: CaseSeen, anomaly: Anomaly) -> str:
     return "" if proven else " (by a state word whose place is inferred on this Windows)"
 
 
-def _place(entry: Setting) -> int:
+def _position(entry: Setting) -> int:
     match = re.search(r"\[(\d+)\]", str(entry.name))
     return int(match[1]) + 1 if match else 1
 
 
 def _hibernation(seen: CaseSeen) -> Iterator[Anomaly]:
-    failed = [a for a in seen.told("event-dump-stack-failed") if a.facts.get("event_id") == 7]
+    failed = [
+        a for a in seen.anomalies_of("event-dump-stack-failed") if a.facts.get("event_id") == 7
+    ]
     for registry in seen.registries if failed else []:
         others = [e for e in seen.registered(registry) if str(e.value).lower() != IN_BOX]
         if not others:

@@ -33,7 +33,7 @@ def several(seen: CaseSeen) -> Iterator[Anomaly]:
     if len(numbers) < 2:
         return
     machines = {m.origin.source: m for m in seen.records["machine"]}
-    storage = {seen.crash(a) for a in seen.told("event-storage-errors")}
+    storage = {seen.crash(a) for a in seen.anomalies_of("event-storage-errors")}
     stated = [
         _stated(number, seen.index.by_number[number], machines, storage) for number in numbers
     ]

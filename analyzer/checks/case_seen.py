@@ -30,7 +30,7 @@ class CaseSeen:
         self.kinds = {s.path: s.kind for s in records["sources"] if not is_absent(s.kind)}
         self.registries = [p for p, kind in self.kinds.items() if str(kind).startswith("registry")]
 
-    def told(self, *rules: str) -> list[Anomaly]:
+    def anomalies_of(self, *rules: str) -> list[Anomaly]:
         """What sources and checks said under these rules."""
         return [a for rule in rules for a in self.anomalies if a.rule == rule]
 
@@ -68,7 +68,7 @@ class CaseSeen:
         }
         return {
             a.subject.lower(): words[a.rule]
-            for a in self.told(*words)
+            for a in self.anomalies_of(*words)
             if a.origin.source == registry
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..records import Crash, Finding, Records
 from .crash_pieces import boots_of, same_boot
-from .crashes import logged
+from .crashes import logged, origin_key
 
 #: the stack did not load at some start: it explains a crash only when it is not long ago
 LOADING = (
@@ -27,9 +27,9 @@ def near(records: Records, findings: list[Finding], rows: list[Crash]) -> list[F
     crash = [row.time for row in rows if isinstance(row.time, int)]
     if not loading or not crash:
         return loading
-    times = {_place(event.origin): event.time for event in logged(records)}
+    times = {origin_key(event.origin): event.time for event in logged(records)}
     boots = boots_of(records)
-    return [f for f in loading if _is_of(times.get(_place(f.origin)), min(crash), boots)]
+    return [f for f in loading if _is_of(times.get(origin_key(f.origin)), min(crash), boots)]
 
 
 def _is_of(time: Any, crash: int, boots: list[int]) -> bool:
@@ -39,7 +39,3 @@ def _is_of(time: Any, crash: int, boots: list[int]) -> bool:
     age = crash - time
     known = same_boot(time, crash, boots) if age >= 0 else None
     return -_SOON_AFTER_NS <= age <= _LONG_AGO_NS if known is None else known
-
-
-def _place(origin: Any) -> tuple[Any, ...]:
-    return origin.source, origin.how, origin.file_offset

@@ -12,7 +12,7 @@ from typing import Any
 from ..names import drivers, progress
 from ..records import Anomaly, Machine, Module
 from .dump_filters import CALLBACKS
-from .evidence import PARTIAL, Seen, broken, evidence_of, known, same_name
+from .evidence import PARTIAL, SourceRecords, broken, evidence_of, known, same_name
 from .machine import is_crash
 
 #: bugchecks that a filter's own code makes: code -> name of the filter, what it says
@@ -24,18 +24,18 @@ _OWN_BUGCHECKS = {
 }
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
     yield from _second(seen)
     if not is_crash(seen):
         return
     for machine in seen["machine"]:
-        yield from _place(seen, machine)
+        yield from _in_stack(seen, machine)
         yield from _own_bugcheck(seen, machine)
     yield from _sleep(seen)
 
 
-def _place(seen: Seen, machine: Machine) -> Iterator[Anomaly]:
+def _in_stack(seen: SourceRecords, machine: Machine) -> Iterator[Anomaly]:
     address = known(machine.faulting_address)
     module = seen.module_at(address) if address is not None else None
     if module is None or not module.loaded:
@@ -85,7 +85,7 @@ def _place(seen: Seen, machine: Machine) -> Iterator[Anomaly]:
             )
 
 
-def _callback(seen: Seen, module: Module, address: int) -> tuple[str, int]:
+def _callback(seen: SourceRecords, module: Module, address: int) -> tuple[str, int]:
     """The callback of a filter that starts last at or before an address, and how far before."""
     best = ("", 0)
     for row in seen["filters"]:
@@ -98,7 +98,7 @@ def _callback(seen: Seen, module: Module, address: int) -> tuple[str, int]:
     return best
 
 
-def _own_bugcheck(seen: Seen, machine: Machine) -> Iterator[Anomaly]:
+def _own_bugcheck(seen: SourceRecords, machine: Machine) -> Iterator[Anomaly]:
     name, says = _OWN_BUGCHECKS.get(known(machine.bugcheck) or 0, ("", ""))
     modules = [m for m in seen["modules"] if m.loaded and drivers.plain_name(m.name) == name]
     if name and modules:
@@ -107,7 +107,7 @@ def _own_bugcheck(seen: Seen, machine: Machine) -> Iterator[Anomaly]:
         yield broken("crash-by-dump-filter", text, machine, str(modules[0].name), *fields)
 
 
-def _second(seen: Seen) -> Iterator[Anomaly]:
+def _second(seen: SourceRecords) -> Iterator[Anomaly]:
     for row in seen["stages"]:
         value = known(row.progress)
         if value is None or not progress.decode(value).flags:
@@ -140,10 +140,10 @@ def _second(seen: Seen) -> Iterator[Anomaly]:
         yield found._replace(evidence=found.evidence + more)
 
 
-def _sleep(seen: Seen) -> Iterator[Anomaly]:
+def _sleep(seen: SourceRecords) -> Iterator[Anomaly]:
     """A hibernation stack in memory: the machine was on its way to or from sleep."""
     images = [m for m in seen["modules"] if m.loaded and m.stack == "hibernation"]
-    if not images or seen.told & PARTIAL:
+    if not images or seen.reported & PARTIAL:
         return
     names = {
         stack: [

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from .. import formatting as fmt
 from ..names import drivers
 from ..records import Anomaly, Evidence, Frame
-from .evidence import Seen, known
+from .evidence import SourceRecords, known
 
 CRASH_STACK = "crash stack"
 #: routines of crashdmp that call into filters -> the call of the filter; names are those of public
@@ -26,7 +26,7 @@ _ANY_CALL = "FilterCallback"
 _PREFIXES = tuple(prefix for prefix, _ in drivers.PREFIXES)
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """The image of the dump stack in which the crash lies."""
     frames = [frame for frame in seen["frames"] if frame.stack_of == CRASH_STACK]
     place = next((n for n, frame in enumerate(frames) if not _is_kernel(frame)), None)

@@ -56,7 +56,9 @@ def _pieces(records: Records) -> Iterator[Piece]:
     for anomaly in records.anomalies:
         told.setdefault(anomaly.origin.source, set()).add(anomaly.rule)
     ended = {s.origin.source for s in records["stages"] if s.stage == "dump-completed"}
-    ended_by_host = {_place(a.origin) for a in records.anomalies if a.rule == "host-ended-guest"}
+    ended_by_host = {
+        origin_key(a.origin) for a in records.anomalies if a.rule == "host-ended-guest"
+    }
     for row in records["machine"]:
         path = row.origin.source
         if kinds.get(path) == "kernel dump":
@@ -66,7 +68,7 @@ def _pieces(records: Records) -> Iterator[Piece]:
             if not is_absent(row.bugcheck) or not is_absent(row.system_time):
                 yield _of_log(row, told.get(path, set()), path in ended)
         elif kinds.get(path) == HOST_LOG:
-            yield _piece(HOST_LOG, FAILED if _place(row.origin) in ended_by_host else None, row)
+            yield _piece(HOST_LOG, FAILED if origin_key(row.origin) in ended_by_host else None, row)
         elif kinds.get(path) not in EVENT_LOGS and (  # capture, debugger log
             known(row.bugcheck) and not machine_checks.is_live(row)
         ):
@@ -167,7 +169,7 @@ class Index:
             if number is None:
                 continue
             self.by_number.setdefault(number, []).append(row)
-            self._places.setdefault(_place(origin), set()).add(number)
+            self._places.setdefault(origin_key(origin), set()).add(number)
             self._sources.setdefault(origin.source, set()).add(number)
             if str(row.tells).startswith("event "):
                 self._many.add(origin.source)
@@ -178,11 +180,11 @@ class Index:
 
     def of(self, origin: Origin) -> int | None:
         """The crash that a finding or event with this origin is of; None: of none, or not known."""
-        found = self._places.get(_place(origin))
+        found = self._places.get(origin_key(origin))
         if found is None and origin.source not in self._many:
             found = self._sources.get(origin.source)
         return next(iter(found)) if found is not None and len(found) == 1 else None
 
 
-def _place(origin: Origin) -> tuple[Any, ...]:
+def origin_key(origin: Origin) -> tuple[Any, ...]:
     return origin.source, origin.how, origin.file_offset

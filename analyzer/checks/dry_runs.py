@@ -12,7 +12,7 @@ from typing import Any
 from ..names import ntstatus
 from ..records import Anomaly, DryRun, Evidence, Records
 from . import benign
-from .evidence import Seen, about, evidence_of, known, same_name
+from .evidence import SourceRecords, about, evidence_of, known, same_name
 
 _JUDGED = ("does", "may")
 _ENDS = {
@@ -22,7 +22,7 @@ _ENDS = {
 }
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Findings of one source's dry runs."""
     rows = [row for row in seen["dry_runs"] if row.windows in _JUDGED]
     contradicted = {}
@@ -128,7 +128,7 @@ def _lists(rows: Iterable[DryRun], field: str, rule: str, words: str) -> Iterato
 # -- contradictions -------------------------------------------------------------------------------
 
 
-def _contradiction(seen: Seen, row: DryRun) -> Anomaly | None:
+def _contradiction(seen: SourceRecords, row: DryRun) -> Anomaly | None:
     """What crashdmp's words say of the call that was made, where it does not agree."""
     if not _is_plain(row) or row.outcome == "stopped" or not row.had_crashed:
         return None

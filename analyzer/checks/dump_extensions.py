@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2, PARTITION_INFO_SIZE, WINDOWS_8
 from ..records import Anomaly, Extension
-from .evidence import Seen, about, broken, known, wrong_fields
+from .evidence import SourceRecords, about, broken, known, wrong_fields
 from .machine import is_crash
 
 #: sizeof(FILTER_EXTENSION) since Windows 8 (WDK ntdddump.h)
@@ -24,7 +24,7 @@ SECTOR_SIZES = tuple(1 << bit for bit in range(9, 17))
 _CRASH_DUMP, _HIBERNATION = 1, 2  # FILTER_DUMP_TYPE
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
     for row in seen["extensions"]:
         yield from _dump_type(seen, row)
@@ -44,7 +44,7 @@ def _broken(rule: str, text: str, row: Extension, *fields: str) -> Anomaly:
     return broken(rule, text, row, about(row), *fields)
 
 
-def _dump_type(seen: Seen, row: Extension) -> Iterator[Anomaly]:
+def _dump_type(seen: SourceRecords, row: Extension) -> Iterator[Anomaly]:
     value = known(row.dump_type)
     if value is not None and value not in (_CRASH_DUMP, _HIBERNATION):
         text = f"{about(row)} is given DumpType {value}; only 1 (crash dump) and 2 are valid."
@@ -124,7 +124,7 @@ def _disk_size(row: Extension) -> Iterator[Anomaly]:
     yield found._replace(facts={**found.facts, **wrong_fields("disk_size")})
 
 
-def _sizes(seen: Seen, row: Extension) -> Iterator[Anomaly]:
+def _sizes(seen: SourceRecords, row: Extension) -> Iterator[Anomaly]:
     partition, size = known(row.size_of_partition_info), known(row.size)
     if partition is not None and partition != PARTITION_INFO_SIZE:
         text = f"SizeOfPartitionInfo given to {about(row)} is {partition:#x}, not 0x18."
@@ -137,7 +137,7 @@ def _sizes(seen: Seen, row: Extension) -> Iterator[Anomaly]:
         yield _broken("extension-size-unexpected", text, row, "size")
 
 
-def _dump_data(seen: Seen, row: Extension) -> Iterator[Anomaly]:
+def _dump_data(seen: SourceRecords, row: Extension) -> Iterator[Anomaly]:
     owner = seen.filter_at(row.node)
     given, set_by_filter = known(row.dump_data), known(owner.dump_data) if owner else None
     if given is not None and set_by_filter is not None and given != set_by_filter:

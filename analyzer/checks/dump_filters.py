@@ -19,7 +19,7 @@ from ..records import Anomaly, Callback, Evidence, Filter
 from . import benign
 from .evidence import (
     PARTIAL,
-    Seen,
+    SourceRecords,
     about,
     broken,
     contains,
@@ -39,7 +39,7 @@ _WORKING = tuple(field for field in CALLBACKS if field != "dump_unload")
 _READ_SUPPORT = 0x1  # DUMP_FILTER_FLAG_SYSTEM_SUPPORT_READ, the same bit as DUMP_FILTER_CRITICAL
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
     yield from _counts(seen)
     for row in seen["filters"]:
@@ -49,9 +49,9 @@ def check(seen: Seen) -> Iterator[Anomaly]:
     yield from _outside(seen)
 
 
-def _counts(seen: Seen) -> Iterator[Anomaly]:
+def _counts(seen: SourceRecords) -> Iterator[Anomaly]:
     """Filter modules against the length of crashdmp's list, where that could be told."""
-    if seen.told & PARTIAL:
+    if seen.reported & PARTIAL:
         return
     for stack in ("crash", "hibernation"):
         rows = [
@@ -81,7 +81,7 @@ def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
+def _state(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     subject, status = about(row), known(row.last_failing_status)
     failed = status is not None and ntstatus.is_failure(status)
     routine = known(row.last_failing_routine)
@@ -110,7 +110,7 @@ def _state(seen: Seen, row: Filter) -> Iterator[Anomaly]:
         yield _failed(text, row, name, status, "last_failing_routine", "last_failing_status")
 
 
-def _concerns(seen: Seen, row: Filter) -> str:
+def _concerns(seen: SourceRecords, row: Filter) -> str:
     """What a disabled filter has to do with the file that shows it."""
     if row.stack == "hibernation":
         return (
@@ -132,7 +132,7 @@ def _is_call_of(call: Callback, row: Filter) -> bool:
     )
 
 
-def _interface(seen: Seen, row: Filter) -> Iterator[Anomaly]:
+def _interface(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     subject = about(row)
     version, read, flags = known(row.major_version), known(row.dump_read), known(row.flags)
     if version == 1 and (seen.machine("build") or 0) >= WINDOWS_8:
@@ -182,7 +182,7 @@ def _has_no_callback(row: Filter) -> bool:
     return bool(there) and all(known(value) == 0 for value in there)
 
 
-def _calls(seen: Seen) -> Iterator[Anomaly]:
+def _calls(seen: SourceRecords) -> Iterator[Anomaly]:
     """Failing calls that a source saw, one finding per callback and status however often called."""
     failed: dict[Any, list[Callback]] = {}
     for row in seen["callbacks"]:
@@ -193,7 +193,7 @@ def _calls(seen: Seen) -> Iterator[Anomaly]:
             )
     for (*_, status), rows in failed.items():
         row, count = rows[0], len(rows)
-        least = "at least " if "capture-calls-missing" in seen.told else ""
+        least = "at least " if "capture-calls-missing" in seen.reported else ""
         times = "" if count == 1 else f" {least}{count} times"
         called = known(row.callback) or "A callback"
         text = f"{called} of {about(row)} returned {_status(status)}{times}."
@@ -210,7 +210,7 @@ def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) ->
     return broken(rule, text, record, about(record), *fields, **wrong, callback=known(callback))
 
 
-def callback_named(seen: Seen, row: Filter) -> Any:
+def callback_named(seen: SourceRecords, row: Filter) -> Any:
     """The callback that is a filter's last failing routine, None when that cannot be told."""
     routine = known(row.last_failing_routine)
     return None if routine is None else seen.callback_at.get(routine)
@@ -221,7 +221,7 @@ def _status(status: int) -> str:
     return name if name.startswith("0x") else f"{status & 0xFFFFFFFF:#010x} ({name})"
 
 
-def _outside(seen: Seen) -> Iterator[Anomaly]:
+def _outside(seen: SourceRecords) -> Iterator[Anomaly]:
     """Callbacks whose address is not in the image of their filter."""
     told: set[tuple[Any, ...]] = set()
     for record, name, address in _routines(seen):
@@ -235,7 +235,7 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
         holder = seen.module_at(address)
         if holder is not None:
             lies = f"in {holder.name}" + ("" if holder.loaded else ", which was unloaded")
-        elif seen.told & PARTIAL:
+        elif seen.reported & PARTIAL:
             lies = "in no listed module (the list is incomplete)"
         else:
             lies = "in no module"
@@ -251,7 +251,7 @@ def _outside(seen: Seen) -> Iterator[Anomaly]:
         yield anomaly._replace(evidence=tuple(evidence))
 
 
-def _routines(seen: Seen) -> Iterator[tuple[Any, str, int]]:
+def _routines(seen: SourceRecords) -> Iterator[tuple[Any, str, int]]:
     """Every set callback: of the filters first, then of single callbacks and calls."""
     for row in seen["filters"]:
         for field, name in CALLBACKS.items():

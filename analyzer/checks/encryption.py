@@ -15,7 +15,7 @@ from ..names import drivers, ntstatus
 from ..records import Anomaly, Filter
 from . import benign
 from .dump_filters import callback_named
-from .evidence import Seen, about, broken, known, same_name
+from .evidence import SourceRecords, about, broken, known, same_name
 from .machine import is_live
 
 #: callbacks after whose failure crashdmp writes on without the filter
@@ -26,7 +26,7 @@ _NOTHING_TO_DO = {
 }
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
     if any(map(is_live, seen["machine"])):
         return
@@ -35,7 +35,7 @@ def check(seen: Seen) -> Iterator[Anomaly]:
             yield from _plain_text(seen, row)
 
 
-def _plain_text(seen: Seen, row: Filter) -> Iterator[Anomaly]:
+def _plain_text(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     failed, call = _failure(seen, row)
     if not failed and row.is_disabled is not True:
         return
@@ -64,7 +64,7 @@ def _plain_text(seen: Seen, row: Filter) -> Iterator[Anomaly]:
     )  # fmt: skip
 
 
-def _failure(seen: Seen, row: Filter) -> tuple[tuple[str, int] | None, Any]:
+def _failure(seen: SourceRecords, row: Filter) -> tuple[tuple[str, int] | None, Any]:
     """(callback, status) of the filter's failure, and the call that shows it when one was seen."""
     for call in seen["callbacks"]:
         status = known(call.status)

@@ -29,12 +29,12 @@ _KINDS = {
 PARTIAL = frozenset({"modules-incomplete", "log-modules-partial"})
 
 
-class Seen:
-    """What one source told."""
+class SourceRecords:
+    """What one source told, by table."""
 
     def __init__(self) -> None:
         self.tables: dict[str, list[Any]] = {table: [] for table in _TABLES}
-        self.told: set[str] = set()  #: rule ids the source itself reported
+        self.reported: set[str] = set()  #: rule ids the source itself reported
 
     def __getitem__(self, table: str) -> list[Any]:
         return self.tables[table]
@@ -83,14 +83,14 @@ class Seen:
         return {row.symbol: row.callback for row in reversed(self["callbacks"])}
 
 
-def by_source(records: Records) -> Iterator[Seen]:
+def by_source(records: Records) -> Iterator[SourceRecords]:
     """The records of each source on their own, in the order the sources first appear."""
-    parts: dict[str, Seen] = {}
+    parts: dict[str, SourceRecords] = {}
     for table in _TABLES:
         for row in records[table]:
-            parts.setdefault(row.origin.source, Seen())[table].append(row)
+            parts.setdefault(row.origin.source, SourceRecords())[table].append(row)
     for anomaly in records.anomalies:
-        parts.setdefault(anomaly.origin.source, Seen()).told.add(anomaly.rule)
+        parts.setdefault(anomaly.origin.source, SourceRecords()).reported.add(anomaly.rule)
     yield from parts.values()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..absence import Absent
 from ..records import Anomaly, Evidence, Frame, Processor
-from .evidence import Seen, known
+from .evidence import SourceRecords, known
 
 _ONE_LOOK = (
     "One look does not prove that it hangs there; a second snapshot, taken later, tells whether it "
@@ -18,7 +18,7 @@ _ONE_LOOK = (
 )
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Each processor that is inside a callback."""
     for row, frames in inside(seen["processors"], seen["frames"]):
         yield _inside(row, frames)

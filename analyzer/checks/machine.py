@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Machine
-from .evidence import PARTIAL, Seen, broken, known
+from .evidence import PARTIAL, SourceRecords, broken, known
 
 WHOLE_DUMP = "dump"  #: subject of what is said once per dump
 
@@ -25,10 +25,10 @@ _CUT = {"dump-file-cut", "triage-marker-missing"}
 _FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
     for machine in seen["machine"]:
-        yield from _attributes(machine, seen.told)
+        yield from _attributes(machine, seen.reported)
         yield from _statuses(machine)
         if is_live(machine):
             yield broken(
@@ -48,7 +48,7 @@ def is_live(machine: Machine) -> bool:
     return bugchecks.is_of_running_system(machine.attributes, machine.bugcheck)
 
 
-def is_crash(seen: Seen) -> bool:
+def is_crash(seen: SourceRecords) -> bool:
     """True when the source tells of a crash: a bugcheck code that is one, and no live dump."""
     return seen.machine("bugcheck") is not None and not any(map(is_live, seen["machine"]))
 
@@ -87,9 +87,9 @@ def _statuses(machine: Machine) -> Iterator[Anomaly]:
             yield broken(rule, text, machine, WHOLE_DUMP, field)
 
 
-def _stack(seen: Seen) -> Iterator[Anomaly]:
+def _stack(seen: SourceRecords) -> Iterator[Anomaly]:
     modules = [module for module in seen["modules"] if module.loaded]
-    if not modules or not is_crash(seen) or seen.told & PARTIAL:
+    if not modules or not is_crash(seen) or seen.reported & PARTIAL:
         return
     images = [module for module in modules if module.stack == "crash"]
     has_crashdmp = (seen.machine("build") or 0) < _FIRST_BUILD_WITH_CRASHDMP or any(
@@ -108,7 +108,7 @@ def _stack(seen: Seen) -> Iterator[Anomaly]:
         yield broken("crashdmp-not-listed", text, origin, "dump stack", "bugcheck")
 
 
-def _copies(seen: Seen) -> Iterator[Anomaly]:
+def _copies(seen: SourceRecords) -> Iterator[Anomaly]:
     for module in seen["modules"]:
         if module.original_match != "different image":
             continue

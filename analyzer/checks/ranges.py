@@ -13,7 +13,7 @@ from typing import Any, Callable, NamedTuple
 from ..absence import Absent
 from ..layouts import ntdddump
 from ..records import Anomaly, Extension, Filter, Machine
-from .evidence import Seen, about, broken, known
+from .evidence import SourceRecords, about, broken, known
 from .machine import WHOLE_DUMP
 
 #: dumpfve, the in-box filter, refuses more; 16 is what crashdmp presets
@@ -106,7 +106,7 @@ _KERNEL_ADDRESSES = {
 _DEVICE = {"device_object": "DeviceObject"}
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source: one finding a structure."""
     architecture = str(seen.machine("architecture") or "")
     for row in seen["filters"]:

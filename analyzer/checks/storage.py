@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..records import Anomaly, Evidence, Request
-from .evidence import Seen, known
+from .evidence import SourceRecords, known
 from .machine import is_live
 
 #: A second: ten times what the slowest of 178 requests with a start of their own took in four real
@@ -26,7 +26,7 @@ SRB_NOT_FAILED = (0x00, 0x01, 0x12)
 SHOWN = 5
 
 
-def check(seen: Seen) -> Iterator[Anomaly]:
+def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source.
 
     Only for dumps: the limits and the words below are those of storport's block in a dump. The

@@ -76,7 +76,7 @@ def _member(layout: Any, offset: int, before: str = "") -> str:
     return ""
 
 
-def place(scene: Scene, called: Called, address: int) -> str:
+def name_of(scene: Scene, called: Called, address: int) -> str:
     """A name for an address."""
     if scene.images.module(address) is not None:
         return scene.name(address)
@@ -155,7 +155,7 @@ def _bugcheck(_: Scene, __: Called, result: dict[str, Any]) -> Outcome:
 
 
 def _loop(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
-    names = [place(scene, called, address) for address, _ in result["waits"]]
+    names = [name_of(scene, called, address) for address, _ in result["waits"]]
     waits = f"; it waits for a change at {', '.join(names[:4])}" if names else ""
     why = f"stays in a loop of {result['lap']} instructions that changes nothing{waits}"
     return Outcome(NEVER, why, result["pc"])
@@ -163,7 +163,7 @@ def _loop(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
 
 def _memory(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
     address, verb, pc = result["address"], result["access"], result["pc"]
-    name = place(scene, called, address)
+    name = name_of(scene, called, address)
     shown = name if name.startswith("0x") else f"{name} ({address:#x})"
     if scene.base + world.NO_BLOCK <= address < scene.base + world.NO_BLOCK + 0x10_0000:
         why = f"{verb} the processor block, which was not found"
@@ -226,7 +226,7 @@ def reads(scene: Scene, called: Called, result: dict[str, Any]) -> Reads:
     for address, size in _runs(result.get("reads", ())):
         if scene.base <= address < scene.base + 0x200_0000 or scene.images.is_constant(address):
             continue
-        name = place(scene, called, address)
+        name = name_of(scene, called, address)
         shown = name if size <= 8 else f"{name} ({size} bytes)"
         variables[shown] = None
         is_changed = any(byte in changed for byte in range(address, address + min(size, 4096)))
@@ -266,7 +266,7 @@ def changes(scene: Scene, called: Called, result: dict[str, Any]) -> list[str]:
     for address, old, new in result.get("changes", ()):
         if scene.base <= address < scene.base + 0x200_0000:
             continue
-        name = place(scene, called, address)
+        name = name_of(scene, called, address)
         if len(old) > 16:
             found.append(f"{name}: {len(old) // 2} bytes")
         else:

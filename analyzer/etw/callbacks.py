@@ -33,7 +33,7 @@ SLOW_NS = 1_000_000_000
 
 
 class Rule(NamedTuple):
-    """Which event means which half of which callback, and where its values are."""
+    """Which event means which end of which callback, and where its values are."""
 
     provider: str  #: GUID or name, lower case
     id: int | None
@@ -117,7 +117,7 @@ def _tables(text: str, path: str) -> list[dict[str, Any]]:
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
-class Half(NamedTuple):
+class CallEvent(NamedTuple):
     """One event that is the entry or the return of a call."""
 
     role: str
@@ -133,8 +133,10 @@ class Half(NamedTuple):
     event: Event
 
 
-def half_of(rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]) -> Half | None:
-    """The half call an event means; None when no rule fits."""
+def end_of(
+    rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]
+) -> CallEvent | None:
+    """The entry or return that an event means; None when no rule fits."""
     provider = str(event.provider).lower()
     guid = str(event.provider_id).lower()
     for rule in rules:
@@ -157,7 +159,7 @@ def half_of(rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, A
         if not callback:
             return None
         status = number(rule.status_field)
-        return Half(
+        return CallEvent(
             rule.role,
             str(values.get(rule.filter_field) or rule.filter or "") or str(event.provider or ""),
             callback,
@@ -180,25 +182,25 @@ class Paired(NamedTuple):
     anomalies: list[Anomaly]
 
 
-def pair(halves: Iterable[Half], clock: Clock, lost: list[tuple[int, int]]) -> Paired:
+def pair(ends: Iterable[CallEvent], clock: Clock, lost: list[tuple[int, int]]) -> Paired:
     """Entries and returns matched per filter, callback and call.
 
     ``lost`` are (from, to) spans of the session clock in which the trace lost events.
     """
-    open_calls: list[Half] = []
-    calls: list[tuple[Half | None, Half | None]] = []
-    nested: list[tuple[Half, Half]] = []
-    for half in halves:
-        if half.role == "entry":
-            around = [o for o in open_calls if _thread(o) == _thread(half)]
+    open_calls: list[CallEvent] = []
+    calls: list[tuple[CallEvent | None, CallEvent | None]] = []
+    nested: list[tuple[CallEvent, CallEvent]] = []
+    for end in ends:
+        if end.role == "entry":
+            around = [o for o in open_calls if _thread(o) == _thread(end)]
             if around:
-                nested.append((around[-1], half))
-            open_calls.append(half)
+                nested.append((around[-1], end))
+            open_calls.append(end)
             continue
-        match = next((o for o in reversed(open_calls) if _belongs(o, half)), None)
+        match = next((o for o in reversed(open_calls) if _belongs(o, end)), None)
         if match is not None:
             open_calls.remove(match)
-        calls.append((match, half))
+        calls.append((match, end))
     calls += [(entry, None) for entry in open_calls]
     calls.sort(key=lambda call: (call[0] or call[1]).ts)  # type: ignore[union-attr]
     out = Paired([], [])
@@ -221,11 +223,11 @@ def pair(halves: Iterable[Half], clock: Clock, lost: list[tuple[int, int]]) -> P
     return out
 
 
-def _thread(half: Half) -> tuple[Any, Any]:
-    return half.event.process_id, half.event.thread_id
+def _thread(end: CallEvent) -> tuple[Any, Any]:
+    return end.event.process_id, end.event.thread_id
 
 
-def _belongs(entry: Half, back: Half) -> bool:
+def _belongs(entry: CallEvent, back: CallEvent) -> bool:
     if (entry.filter, entry.callback) != (back.filter, back.callback):
         return False
     if entry.call is not None and back.call is not None:
@@ -233,12 +235,12 @@ def _belongs(entry: Half, back: Half) -> bool:
     return _thread(entry) == _thread(back)
 
 
-def _label(half: Half) -> str:
-    return f"{half.callback} of {half.filter}"
+def _label(end: CallEvent) -> str:
+    return f"{end.callback} of {end.filter}"
 
 
 def _record(
-    entry: Half | None, back: Half | None, number: int, clock: Clock,
+    entry: CallEvent | None, back: CallEvent | None, number: int, clock: Clock,
     lost: list[tuple[int, int]], anomalies: list[Anomaly],
 ) -> Callback:  # fmt: skip
     some = entry or back
@@ -280,7 +282,7 @@ def _record(
                 )
             )  # fmt: skip
             if isinstance(duration, int) and entry.call is None:
-                # Without a call number the halves may be of two calls: the span is a bound.
+                # Without a call number entry and return may be of two calls: the span is a bound.
                 low, high = 0, duration
                 duration = Absent("not-found", "events were lost between entry and return")
         if isinstance(duration, int) and duration > SLOW_NS:
@@ -320,13 +322,13 @@ def _record(
     )
 
 
-def _clock_of(half: Half | None) -> Any:
-    if half is None:
+def _clock_of(end: CallEvent | None) -> Any:
+    if end is None:
         return Absent("not-found", "its event is not in the trace")
-    return half.clock if half.clock is not None else half.ts & 0xFFFFFFFFFFFFFFFF
+    return end.clock if end.clock is not None else end.ts & 0xFFFFFFFFFFFFFFFF
 
 
-def _duration(entry: Half, back: Half, clock: Clock) -> int | Absent:
+def _duration(entry: CallEvent, back: CallEvent, clock: Clock) -> int | Absent:
     frequency = entry.frequency or back.frequency
     if entry.clock is not None and back.clock is not None and frequency and frequency > 0:
         # Read in the callback itself, so the cost of writing the events is not in it.

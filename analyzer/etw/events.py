@@ -238,7 +238,7 @@ def event_columns(trace: Trace, cols: dict[str, Array], told: DescribedEvents) -
 def _origins(trace: Trace, cols: dict[str, Array]) -> list[list[Any]]:
     """The columns of where each event was found."""
     count = len(cols["ts"])
-    at, how = trace.places(cols["buffer"], cols["offset"])
+    at, how = trace.origins_of(cols["buffer"], cols["offset"])
     file_offset: list[Any] = at.tolist()
     address: list[Any] = [None] * count
     if trace.addresses is not None:
@@ -271,7 +271,7 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     provider = np.array([*names, *["Windows Kernel"] * 256], object)[which]
     provider_id = np.array([*guids, *groups], object)[which]
     time = trace.clock.ns_array(cols["ts"])
-    at, how = trace.places(cols["buffer"], cols["offset"])
+    at, how = trace.origins_of(cols["buffer"], cols["offset"])
     in_memory = trace.addresses is not None
     where = trace.addresses[cols["buffer"]] + cols["offset"].astype("u8") if in_memory else at
     lacks = {

@@ -38,7 +38,7 @@ def tell(trace: Trace, mapping: Sequence[callbacks.Rule] = ()) -> Iterator[Any]:
     if not choice.any:
         return
     mapped = bool(choice.mapped)
-    halves: list[callbacks.Half] = []
+    ends: list[callbacks.CallEvent] = []
     spoken = _Events()
     for cols in trace.chunks():
         keep = choice.rows(cols)
@@ -48,14 +48,14 @@ def tell(trace: Trace, mapping: Sequence[callbacks.Rule] = ()) -> Iterator[Any]:
         for row in details(trace, part):
             fields = row.described.fields
             values = fields.values if fields is not None else {}
-            half = callbacks.half_of(rules, row.event, row.ts, values) if mapped else None
-            if half is not None:
-                halves.append(half)
+            end = callbacks.end_of(rules, row.event, row.ts, values) if mapped else None
+            if end is not None:
+                ends.append(end)
             else:
                 yield from spoken.event(trace, row, values)
     yield from spoken.end(trace)
-    if halves:
-        paired = callbacks.pair(halves, trace.clock, integrity.lost_spans(trace))
+    if ends:
+        paired = callbacks.pair(ends, trace.clock, integrity.lost_spans(trace))
         yield from paired.callbacks
         yield from paired.anomalies
 

@@ -352,20 +352,20 @@ class Trace:
 
     def origin(self, buffer: int, offset: int) -> Origin:
         """Where one event was found: in the file, or at an address of the target's memory."""
-        at, how = self.place(buffer, offset)
+        at, how = self.origin_of(buffer, offset)
         if self.addresses is not None:
             address = int(self.addresses[buffer]) + offset
             return Origin(self.path, how, "certain", None, address)
         return Origin(self.path, how, "certain", at)
 
-    def place(self, buffer: int, offset: int) -> tuple[int, str]:
+    def origin_of(self, buffer: int, offset: int) -> tuple[int, str]:
         """File offset of an event and how it was found; of a compressed buffer, the buffer's."""
         at, flags = self._rows[buffer]
         if flags & 0x40:
             return self.base + at, f"{self.how}, +{offset:#x} in the expanded buffer"
         return self.base + at + offset, self.how
 
-    def places(self, buffers: Array, offsets: Array) -> tuple[Array, list[str]]:
+    def origins_of(self, buffers: Array, offsets: Array) -> tuple[Array, list[str]]:
         """The same for many events."""
         table = self.buffers.table
         packed = (table["flags"][buffers] & 0x40) != 0

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..absence import Absent
 from ..dumpstack import roles
+from ..dumpstack.chunk_search import scan_chunks
 from ..dumpstack.imports import imported
-from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..names import bugchecks
 from ..records import SNAPSHOT, Machine, Module, Origin, Records, Source

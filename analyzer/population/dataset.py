@@ -76,7 +76,7 @@ class DataSet:
             self._clean()
             for table in TABLES:
                 os.makedirs(os.path.join(self.folder, table), exist_ok=True)
-                self._place([], table, 0)
+                self._put([], table, 0)
             staged = os.path.join(self.folder, _STAGING, MANIFEST)
             with open(staged, "w", encoding="utf-8") as file:
                 json.dump(self.about, file, indent=1)
@@ -140,7 +140,7 @@ class DataSet:
         numbers = [n[6:-8] for n in names if n.startswith("batch-") and n.endswith(".parquet")]
         return sorted(int(number) for number in numbers if number.isdigit())
 
-    def _place(self, tables: Iterable[Any], table: str, batch: int) -> None:
+    def _put(self, tables: Iterable[Any], table: str, batch: int) -> None:
         staged = os.path.join(self.folder, _STAGING, f"{table}-{batch:06d}")
         join, writer = need("pyarrow", "parquet").concat_tables, need("pyarrow.parquet", "parquet")
         with writer.ParquetWriter(staged, schema(table), compression="zstd") as to:
@@ -156,7 +156,7 @@ class DataSet:
         try:
             for table in TABLES:  # cases is the last
                 if table == "cases" or table in pieces:
-                    self._place(unpacked(pieces.get(table, ())), table, batch)
+                    self._put(unpacked(pieces.get(table, ())), table, batch)
         except OSError as error:
             raise self._cannot(error) from None
         return batch
@@ -233,4 +233,4 @@ class DataSet:
             else:
                 keep = [case not in cases for case in rows["case"].to_pylist()]
             if not all(keep):
-                self._place([rows.filter(pa.array(keep, pa.bool_()))], table, batch)
+                self._put([rows.filter(pa.array(keep, pa.bool_()))], table, batch)

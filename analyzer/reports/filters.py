@@ -44,7 +44,7 @@ def blocks(records: Records) -> Iterator[Block]:
     for group in groups[:MOST_FILTERS]:
         name, stack = group.name, group.stack
         one = group.filters[0][1] if group.filters else None
-        place = [] if one is None else _place(one)
+        place = [] if one is None else _position(one)
         about = [f"{stack} stack"] if stack else []
         yield Heading(name, ", ".join([*about, *place]))
         if one is not None:
@@ -82,7 +82,7 @@ def state(one: Filter) -> str:
     return "" if is_absent(one.is_disabled) else "switched off" if one.is_disabled else "on"
 
 
-def _place(one: Filter) -> list[str]:
+def _position(one: Filter) -> list[str]:
     if not isinstance(one.ring_index, int):
         return []
     count = "" if is_absent(one.ring_count) else f" of {field(one, 'ring_count')}"

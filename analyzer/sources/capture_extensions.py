@@ -41,7 +41,7 @@ class Recorded(Target):
         return Absent("not-recorded", "a capture holds the filters' nodes alone")
 
 
-class _Seen(NamedTuple):
+class _Sight(NamedTuple):
     """One sight of an extension."""
 
     call: Call
@@ -51,7 +51,7 @@ class _Seen(NamedTuple):
     how: str
     offset: int
 
-    def is_as(self, other: _Seen) -> bool:
+    def is_as(self, other: _Sight) -> bool:
         """True when both give equal rows."""
         same = self.data == other.data and self.layout is other.layout
         return same and self.call.routine is other.call.routine
@@ -62,9 +62,9 @@ class Extensions:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._seen: list[_Seen] = []
-        self._first: dict[int, _Seen] = {}
-        self._last: dict[int, _Seen] = {}
+        self._seen: list[_Sight] = []
+        self._first: dict[int, _Sight] = {}
+        self._last: dict[int, _Sight] = {}
         self.nodes: dict[int, Node] = {}
         self._by_extension: dict[int, Node] = {}
         self.early: set[int] = set()  #: extensions of nodes that were read at DriverEntry
@@ -135,12 +135,12 @@ class Extensions:
                 yield row
             last[seen.address] = row[:-1]
 
-    def _note(self, call: Call, address: int, data: bytes, how: str, offset: int) -> _Seen | None:
+    def _note(self, call: Call, address: int, data: bytes, how: str, offset: int) -> _Sight | None:
         node = self._by_extension.get(address)
         layout = self.layout() if node is None else node.layout
         if layout is None:
             return None
-        seen = _Seen(call, address, data, layout, how, offset)
+        seen = _Sight(call, address, data, layout, how, offset)
         before = self._last.get(address)
         if before is None or not before.is_as(seen):  # thousands of calls are given the same
             self._seen.append(seen)
@@ -148,7 +148,7 @@ class Extensions:
         self._last[address] = seen
         return seen
 
-    def _row(self, seen: _Seen) -> Extension:
+    def _row(self, seen: _Sight) -> Extension:
         layout, routine = seen.layout, seen.call.routine
         room = layout.link - layout.extension
         whole = bytes(layout.extension) + seen.data[:room].ljust(room, b"\0")

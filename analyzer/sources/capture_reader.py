@@ -275,7 +275,7 @@ class CaptureReader:
         is_whole = self.end is not None
         self.calls.tell(out, modules, self.frequency, is_whole, self._ending(), self._last_host)
         if self.machine or self.bugcheck:
-            out.add(self.told_machine())
+            out.add(self.machine_record())
         out.add(self._source(size, out), *modules, *self.events, *self.anomalies)
         if self._first_odd is not None:
             offset, line = self._first_odd
@@ -344,7 +344,7 @@ class CaptureReader:
             values.update(filter=module.name, stack=module.stack, origin=origin)
             out.add(Filter(**values))
 
-    def told_machine(self) -> Machine:
+    def machine_record(self) -> Machine:
         """The machine, as far as it was told."""
         from ..names import bugchecks
 

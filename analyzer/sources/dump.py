@@ -14,8 +14,8 @@ from ..absence import Absent
 from ..dryrun.ask import Ask
 from ..dumpfile import KernelDump, open_dump
 from ..dumpstack import roles
+from ..dumpstack.chunk_search import scan_chunks
 from ..dumpstack.imports import imported
-from ..dumpstack.scan import scan_chunks
 from ..dumpstack.walk import Contexts, Ring, filter_modules, from_nodes, rings, unique
 from ..records import SNAPSHOT, Anomaly, Module, Records, Source
 from ..symbols import Names
@@ -122,7 +122,7 @@ def _rings(dump: KernelDump, modules: Sequence[Module], found: Contexts) -> list
         return result
     pages = getattr(dump, "pages", None)
     if pages is not None:
-        from ..dumpfile.scan import scan_pages  # numpy: page dumps only
+        from ..dumpfile.page_search import scan_pages  # numpy: page dumps only
 
         nodes = scan_pages(dump, stack_modules)  # type: ignore[arg-type]
         return unique([*result, *from_nodes(dump, stack_modules, nodes)])

@@ -138,7 +138,7 @@ class _Log:
         return self.sessions.now
 
     @property
-    def story(self) -> CaptureReader:
+    def session(self) -> CaptureReader:
         """Takes the facts of that session."""
         self.now.is_empty = False
         return self.now.reader
@@ -159,7 +159,7 @@ class _Log:
         msr = words.msr(line)
         if msr is not None and msr[0] == _TSC_FREQUENCY and msr[1] in _PLAUSIBLE:
             how = "told by the hypervisor, MSR 0x40000022"
-            self.story.take({"fact": "clock", "hz": msr[1], "how": how}, offset)
+            self.session.take({"fact": "clock", "hz": msr[1], "how": how}, offset)
             return
         member = words.member(line)
         if member is not None:
@@ -183,7 +183,7 @@ class _Log:
             text += "debugger, as when their module is not loaded, and no call of their filter "
             text += "is in the log"
             error = {"fact": "error", "rule": "capture-not-armed", "text": text}
-            reader, at = self._script or (self.story, 0)
+            reader, at = self._script or (self.session, 0)
             reader.take(error, at)
 
     # -- lines of ours -------------------------------------------------------------------------
@@ -192,9 +192,9 @@ class _Log:
         if text.startswith("{"):
             fact = decode(text)
             if fact is None:
-                self.story.odd(offset)
+                self.session.odd(offset)
             else:
-                self.story.take(fact, offset)
+                self.session.take(fact, offset)
             return
         kind, _, rest = text.partition(" ")
         fact = {
@@ -202,14 +202,14 @@ class _Log:
             **{name: value.replace("`", "") for name, value in _PAIR.findall(rest)},
         }
         if kind in ("enter", "leave"):
-            self.story.end = None  # of a log that was closed and opened again
+            self.session.end = None  # of a log that was closed and opened again
             self._begin(fact, offset)
         elif kind == "script":
-            self.story.end = None
+            self.session.end = None
             count = str(fact.get("routines", ""))
             self._wanted += int(count) if count.isdecimal() and len(count) < 4 else 0
-            self._script = (self.story, offset)
-            self.story.take({"dumpstart": "capture", "backend": "WinDbg script", **fact}, offset)
+            self._script = (self.session, offset)
+            self.session.take({"dumpstart": "capture", "backend": "WinDbg script", **fact}, offset)
         else:
             if kind == "clock":
                 fact["hz"] = int(fact["hz"]) if str(fact.get("hz", "")).isdecimal() else 0
@@ -224,7 +224,7 @@ class _Log:
                     fact.pop("routine", None)
                     self._unfound[fact.get("id")] = fact.get("filter")
                     self._waiting.setdefault(fact.get("filter"), []).append(fact.get("id"))
-            self.story.take(fact, offset)
+            self.session.take(fact, offset)
 
     def _begin(self, fact: Fact, offset: int) -> None:
         key, session = fact.get("id"), self.now
@@ -265,7 +265,7 @@ class _Log:
         is_call = fact["fact"] == "call"
         value = words.evaluated(line)
         if value is not None and is_call:  # x86: the argument is on the stack
-            mask = (1 << 8 * self.story.target.pointer_size) - 1
+            mask = (1 << 8 * self.session.target.pointer_size) - 1
             fact.setdefault("extension", hex(value & mask))
             return True
         found = words.registers(line)
@@ -280,7 +280,7 @@ class _Log:
         if self._pending is not None:
             fact, offset = self._pending
             self._pending = None
-            self.story.take(fact, offset)
+            self.session.take(fact, offset)
 
     # -- lines of anybody ----------------------------------------------------------------------
 
@@ -309,10 +309,10 @@ class _Log:
                 }  # fmt: skip
                 if module.stamp is not None:
                     fact["stamp"] = hex(module.stamp)
-                self.story.take(fact, offset)
-                if "pointer_size" not in self.story.machine:
+                self.session.take(fact, offset)
+                if "pointer_size" not in self.session.machine:
                     size = 8 if module.is_wide else 4
-                    self.story.take({"fact": "machine", "pointer_size": size}, offset)
+                    self.session.take({"fact": "machine", "pointer_size": size}, offset)
             return
         if session.detail(line):
             return
@@ -321,11 +321,11 @@ class _Log:
         ended = words.ending(plain)
         if ended:
             if session.reader.header and session.reader.end is None:
-                self.story.take({"fact": "end", "reason": ended}, offset)
+                self.session.take({"fact": "end", "reason": ended}, offset)
             return
         told = words.version(plain)
         if told:
-            self.story.take({"fact": "machine", **told}, offset)
+            self.session.take({"fact": "machine", **told}, offset)
             return
         if self._is_example:
             return  # !analyze -show explains a code that did not happen
@@ -340,7 +340,7 @@ class _Log:
         values: dict[str, Any] = dict.fromkeys(Extension._fields, why)
         values.update(is_reconstructed=False, filter=why, stack=None)
         first = block[0].indent
-        layout = filter_extension(self.story.target.pointer_size, 2)
+        layout = filter_extension(self.session.target.pointer_size, 2)
         for member in block:
             name = _MEMBERS.get(member.name)
             if name is None or member.value is None or not isinstance(values[name], Absent):

@@ -154,12 +154,12 @@ class Session:
         is_dump = self.kind == "dump"
         if out["machine"] or self.fields or self.attributes or self.blamed or is_timed or is_dump:
             known = out["machine"]
-            machine = known[0] if known else self.reader.told_machine()
+            machine = known[0] if known else self.reader.machine_record()
             out.tables["machine"] = [self._machine(machine)]
         source = out["sources"][0]
         if not self.reader.header:
             out.tables["sources"] = [source._replace(subtype=self._what())]
-        out.add(*self.stacks.told(bool(self.bugcheck.values or "bugcheck" in self.fields)))
+        out.add(*self.stacks.all_frames(bool(self.bugcheck.values or "bugcheck" in self.fields)))
         out.add(*self.extensions, *self.anomalies)
         is_whole = any(map(drivers.is_kernel, images)) and len(images) >= LEAST_MODULES
         if images and not self.reader.header and not is_whole:

@@ -190,7 +190,7 @@ class Stacks:
             )
         )
 
-    def told(self, is_crash: bool) -> list[Frame]:
+    def all_frames(self, is_crash: bool) -> list[Frame]:
         """All frames; those of !analyze, else of the first stack in KeBugCheck, are the crash's."""
         return [
             frame._replace(stack_of=CRASH_STACK)

@@ -118,7 +118,7 @@ def _inside(steps: Sequence[Step], images: Images, names: Names, known: Known) -
         place = step.instruction_pointer - (step.how not in ("registers", "machine frame"))
         start = images.function_start(place)
         if start is None:
-            named = names.place(place)
+            named = names.function_at(place)
             start = place if named is None else named.start
         if start in known.routines:
             return _Inside(*known.routines[start])

@@ -26,7 +26,7 @@ MAX_NAME = 200
 _DECORATED = re.compile(r"[_@]?(\w+)@\d+")
 
 
-class Place(NamedTuple):
+class NamedFunction(NamedTuple):
     """An address by name."""
 
     function: str
@@ -68,14 +68,14 @@ class Names:
         return self._known[address]
 
     def _named(self, address: int) -> str | None:
-        place = self.place(address)
+        place = self.function_at(address)
         if place is None:
             return None
         module = symbol(self._images.modules, address).partition("+")[0]
         distance = address - place.start
         return f"{module}!{place.function}" + (f"+{distance:#x}" if distance else "")
 
-    def place(self, address: int) -> Place | None:
+    def function_at(self, address: int) -> NamedFunction | None:
         """The function that holds an address, by its PDB; None without one."""
         image = self._images.at(address)
         if image is None:
@@ -90,7 +90,7 @@ class Names:
             start = image.start(address - image.base)
             if start is not None and found.offset < start:
                 return None  # another function begins between the symbol and the address
-        return Place(_shown(found.text), image.base + found.offset)
+        return NamedFunction(_shown(found.text), image.base + found.offset)
 
     def _pdb(self, image: Image) -> Pdb | None:
         if image.base not in self._pdbs:
