@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,10 @@ def _measured(code: str, *arguments: str) -> list[float]:
 
 
 def measure(folder: Path, quick: bool) -> Part:
-    """All rows about snapshots."""
+    """All rows about snapshots; none where the machine cannot be made."""
+    missing = [tool for tool in guest_machine.TOOLS if shutil.which(tool) is None]
+    if missing:
+        return Part([], f"- Not measured: {', '.join(missing)} is not installed.\n")
     megabytes, noise = (256, 64) if quick else (4096, 1024)
     guest = guest_machine.make(folder)
     filled = _with_noise(guest, folder / "filled.bin", noise)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SAMPLE_TRACES
 
 import analyzer
 from analyzer import cli
@@ -64,6 +65,9 @@ def returns(status: int) -> Callable[[str], bytes]:
 
 DUMPS = ["healthy-x64-kernel", "la57-x64-kernel", "healthy-arm64-full", "mbr-x86-kernel",
          "healthy-x86-windows7-full"]  # fmt: skip
+PAGE_DUMPS = sorted(
+    path.name for path in SAMPLE_TRACES.glob("*.dmp") if not path.name.startswith("minidump")
+)
 
 
 def test_the_dump_of_a_real_engine(shared_sample: Any, capsys: Any) -> None:
@@ -76,6 +80,25 @@ def test_the_dump_of_a_real_engine(shared_sample: Any, capsys: Any) -> None:
     assert start["changes"] == "dump_mydrv+0x3008: 0x15c5 -> 0x15c6"
     assert start["depends_on"] == "dump_mydrv+0x3008, which it changes"
     assert code == 0
+
+
+@pytest.mark.parametrize("name", [*PAGE_DUMPS, "dbgeng_written_full.dmp"])
+def test_a_slice_with_code_gives_the_same(
+    name: str, sample: Any, shared_sample: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """Each callback, with each shape of MDL, ends as on the whole dump."""
+    whole = sample(name) if name in PAGE_DUMPS else shared_sample(f"dmp/{name}")
+    small = tmp_path / name
+    assert cli.main(["export", "--slice", str(whole), "--output", str(small), "--with-code"]) == 0
+    assert small.stat().st_size < whole.stat().st_size
+    keep = ("filter", "callback", "dump_type", "shape", "outcome", "status", "instructions",
+            "stack_bytes", "members_read", "changes")  # fmt: skip
+    (code, rows), (small_code, small_rows) = (run(capsys, path) for path in (whole, small))
+    assert small_code == code
+    assert [[row.get(k) for k in keep] for row in small_rows] == [
+        [row.get(k) for k in keep] for row in rows
+    ]
+    assert bool(rows) == (name != "broken-x64-cut.dmp")  # whose filters were cut off
 
 
 @pytest.mark.parametrize("name", DUMPS)

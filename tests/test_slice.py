@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import random
 import re
 import subprocess
@@ -275,22 +274,11 @@ def test_a_slice_of_a_slice_is_the_same(tmp_path):
     assert two.read_bytes() == one.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["healthy-x64-kernel.dmp", "healthy-x86-windows7-full.dmp"])
-def test_a_slice_with_code_gives_the_same_dry_run(name, tmp_path, capsys):
-    """Each callback ends as on the whole dump; every page of a filter's image is there."""
-    needs("unicorn")
-    whole = SAMPLE_TRACES / name
-    small = cut(whole, tmp_path / name, "--with-code")
-    outcomes = []
-    for path in (whole, small):
-        capsys.readouterr()
-        code = cli.main(["dryrun", str(path), "--format", "json"])
-        rows = json.loads(capsys.readouterr().out)
-        assert rows
-        keep = ("filter", "callback", "outcome", "status", "instructions", "stack_bytes")
-        outcomes.append((code, [[row.get(name) for name in keep] for row in rows]))
-    assert outcomes[0] == outcomes[1]
-    dump, source = open_dump(str(small)), open_dump(str(whole))
+def test_a_slice_with_code_holds_each_image(pairs):
+    """Every page of a filter; that a dry run ends alike is tested with the dry runs."""
+    dump, source = (
+        open_dump(str(path)) for path in reversed(pairs("healthy-x64-kernel.dmp", "--with-code"))
+    )
     (module,) = [m for m in source.modules() if str(m.name) == "dump_acmeflt.sys"]
     for page in range(module.base, module.end, PAGE):
         assert dump.read(page, PAGE) == source.read(page, PAGE)
