@@ -7,11 +7,12 @@ import os
 import shutil
 import struct
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
 
-from analyzer.layouts import crashdmp, devicedump, mindumpdef, ntdddump
+from analyzer.layouts import crashdmp, devicedump, guids, mindumpdef, ntdddump
 
 SOURCE = Path(__file__).parent / "c" / "layouts.c"
 COMPILERS = {8: "x86_64-w64-mingw32-gcc", 4: "i686-w64-mingw32-gcc"}
@@ -207,3 +208,14 @@ def test_field_reads_little_endian():
     assert mindumpdef.DumpHeader64.DumpType.read(data, 8) == 5
     with pytest.raises(struct.error):
         mindumpdef.DumpHeader64.DumpType.read(data, 9)
+
+
+@pytest.mark.parametrize("raw", [bytes(range(16)), bytes(16), b"\xff" * 16, bytes(range(240, 256))])
+def test_guids_as_the_standard_library_reads_them(raw):
+    """To text and back; what is not 16 bytes or not a GUID is refused as there."""
+    assert guids.text_of(raw) == str(uuid.UUID(bytes_le=raw))
+    assert guids.stored(guids.text_of(raw)) == raw
+    with pytest.raises(ValueError, match="15 bytes"):
+        guids.text_of(raw[1:])
+    with pytest.raises(ValueError, match="unpack"):
+        guids.stored(guids.text_of(raw)[:-13])
