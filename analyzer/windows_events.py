@@ -45,7 +45,13 @@ class RawEvent(NamedTuple):
     @property
     def known(self) -> KnownEvent | None:
         """What is known of it."""
+        if self.key == events.PROBLEM and not self._is_blue_screen:
+            return None
         return events.EVENTS.get((self.key, self.event_id))
+
+    @property
+    def _is_blue_screen(self) -> bool:
+        return "BlueScreen" in self.message or any(text == "BlueScreen" for _, text in self.data)
 
     @property
     def key(self) -> str:
@@ -101,6 +107,10 @@ def decode(event: RawEvent) -> Decoded:
         return _unexpected(event)
     if key == events.WER:
         return _error_reporting(event)
+    if key == events.PROBLEM:
+        return _problem(event)
+    if key == events.CLEARING:  # who did it is of no use here
+        return Decoded(dict(event.data).get("Channel", ""))
     status = _status(event)
     words = [f"{name} = {text}" if name else text for name, text in event.data if text]
     words = words or ([event.message] if event.message else [])
@@ -243,6 +253,7 @@ def _unexpected(event: RawEvent) -> Decoded:
 _PROGRESS = r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})(?![0-9A-Fa-f]|\.{2,3}|\u2026)"
 _BUGCHECK = r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)"
 _DUMP_PATH = r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.(?i:dmp)\b"
+_SIGNATURE = r"\b(P[1-5]|BCCode|BCP[1-4]):\s*([0-9A-Fa-f]{1,16})\b"
 _REPORT = r"\b([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{6}-\d{1,9}-\d{2})\b(?!\.dmp)"
 
 
@@ -262,6 +273,19 @@ def _error_reporting(event: RawEvent) -> Decoded:
     words += [f"dump {path}"] if path else []
     words += [f"report {report}"] if report else []
     return Decoded("; ".join(words), bugcheck=(code, *numbers), dump_path=path, report_id=report)
+
+
+def _problem(event: RawEvent) -> Decoded:
+    """The signature of a problem report: numbers in hexadecimal without a mark."""
+    values = _named(event) or dict(re.findall(_SIGNATURE, event.message))
+    for row in (("P1", "P2", "P3", "P4", "P5"), ("BCCode", "BCP1", "BCP2", "BCP3", "BCP4")):
+        found = [number_of(f"0x{values.get(name, '')}") for name in row]
+        known = [number for number in found if number is not None]
+        if len(known) == len(row):
+            path = re.search(_DUMP_PATH, event.message)
+            words = _bugcheck_words(known[0], known[1:])
+            return Decoded(words, bugcheck=tuple(known), dump_path=path[0] if path else "")
+    return Decoded(event.message)
 
 
 def _bugcheck_words(code: int, numbers: Iterable[int]) -> str:

@@ -64,7 +64,8 @@ def when(rows: Sequence[Crash]) -> str:
     """The time of the crash, or of the restart behind it."""
     time = time_of(rows)
     if time is None:
-        return ""
+        local = next((row.local_time for row in rows if not is_absent(row.local_time)), "")
+        return f"before {fmt.clean(local, 40)} (local time)" if local else ""
     is_exact = any(row.time == time and not _is_event(row) for row in rows)
     return fmt.moment(time) if is_exact else f"before {fmt.moment(time)}"
 
@@ -204,6 +205,7 @@ def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
     text = _EVENTS.get(str(row.tells))
     if row.tells == "event 1001":
         text = "event 1001 says that a dump was saved" if row.outcome else "event 1001 names it"
+        text += f" as {fmt.clean(row.dump_file, 80)}" if not is_absent(row.dump_file) else ""
     if text is None:
         if not str(row.tells).startswith("event"):
             return _debugger_piece(row, source, _machine_of(records, row))

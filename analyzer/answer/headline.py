@@ -39,6 +39,7 @@ _INSTEAD = {
     "event-power-button": "Probably why there is no dump",
     "event-resume-failed": "",
     "event-log-other-channel": "",
+    "event-log-empty": "",
     "event-log-incomplete": "Events are missing, so nothing follows from their absence",
     "event-log-damaged": "Events are missing, so nothing follows from their absence",
 }
@@ -219,7 +220,11 @@ def _restarts(records: Records, names: Mapping[str, str]) -> str:
         found = [e for e in events if (provider_key(str(e.provider)), e.event_id) == kind]
         if found:
             times = [e.time for e in found if isinstance(e.time, int)]
+            keys = {e.origin for e in found}
+            local = next((c.local for c in records.clues if c.origin in keys and c.local), "")
             last = f", the last before {fmt.moment(max(times))}" if times else ""
+            if not times and len(found) == 1 and local:
+                last = f", before {fmt.clean(local, 40)} (local time)"
             places = dict.fromkeys(names[e.origin.source] for e in found)
             where = fmt.listed(places)
             return (

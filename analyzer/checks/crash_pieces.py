@@ -51,6 +51,8 @@ class Piece(NamedTuple):
     names: frozenset[str] = frozenset()  #: of the dump file that it is or names
     event: tuple[str, int] | None = None  #: provider and id
     local_time: int | None = None  #: of an export without a zone
+    local: str = ""  #: the same as it stands there
+    dump_path: str = ""  #: that the event names
 
     @property
     def clock(self) -> int | None:

@@ -130,6 +130,7 @@ def _of_clue(clue: Clue) -> Piece:
         f"event {clue.event_id}", clue.outcome or None, code, parameters, clue.time, False, None,
         (None, None), clue.origin, names=names_of(clue.dump_path, clue.report_id),
         event=(clue.provider, clue.event_id), local_time=clue.local_time,
+        local="" if clue.time is not None else clue.local, dump_path=clue.dump_path,
     )  # fmt: skip
 
 
@@ -150,7 +151,9 @@ def _record(number: int, piece: Piece, confidence: str, why: str) -> Crash:
         three,
         four,
         untold if piece.time is None else piece.time,
+        piece.local or (untold if piece.time is None else None),
         untold if piece.boot_id is None else piece.boot_id,
+        piece.dump_path or untold,
         why,
         piece.origin._replace(confidence=confidence),
     )

@@ -365,6 +365,22 @@ _EVENT = (
         "Export the log again on the machine (wevtutil epl System system.evtx).",
     ),
     Rule(
+        "event-log-cleared",
+        "info",
+        "An event log was cleared",
+        "Windows logged (event 104) that somebody or a program emptied a log.",
+        "What the log told of crashes before that time is gone.",
+        "Look for an older copy of the log; a dump or DumpStack.log tells of its crash without it.",
+    ),
+    Rule(
+        "event-log-empty",
+        "info",
+        "The event log holds no event",
+        "The file is a log or an export without events.",
+        "It does not tell whether there was a crash.",
+        "Get the System log: wevtutil epl System system.evtx.",
+    ),
+    Rule(
         "event-log-other-channel",
         "info",
         "This is not the System log",

@@ -16,6 +16,8 @@ from . import locations
 VOLMGR = "volmgr"
 EVENTLOG = "eventlog"
 WER = "microsoft-windows-wer-systemerrorreporting"
+CLEARING = "microsoft-windows-eventlog"
+PROBLEM = "windows error reporting"  #: of the Application log
 KERNEL_POWER = "microsoft-windows-kernel-power"
 KERNEL_DUMP = "microsoft-windows-kernel-dump"
 KERNEL_IO = "microsoft-windows-kernel-io"
@@ -43,7 +45,8 @@ SPELLED: dict[str, str] = {
     KERNEL_POWER: "Microsoft-Windows-Kernel-Power", KERNEL_DUMP: "Microsoft-Windows-Kernel-Dump",
     KERNEL_IO: "Microsoft-Windows-Kernel-IO", KERNEL_BOOT: "Microsoft-Windows-Kernel-Boot",
     KERNEL_GENERAL: "Microsoft-Windows-Kernel-General", CRASHDUMP: "Microsoft-Windows-Crashdump",
-    STORPORT: "Microsoft-Windows-StorPort",
+    STORPORT: "Microsoft-Windows-StorPort", PROBLEM: "Windows Error Reporting",
+    CLEARING: "Microsoft-Windows-Eventlog",
 }  # fmt: skip
 #: other names: of older Windows, and those that Event Viewer's list shows
 _ALIASES: dict[str, str] = {
@@ -116,6 +119,7 @@ EVENTS: dict[tuple[str, int], KnownEvent] = {
     (EVENTLOG, 6005): KnownEvent("the event log was started", tells=BOOT),
     (EVENTLOG, 6006): KnownEvent("the event log was stopped", tells=SHUTDOWN),
     (EVENTLOG, 6008): KnownEvent("the previous shutdown was unexpected", tells=RESTART),
+    (CLEARING, 104): KnownEvent("a log was cleared", "event-log-cleared", ALWAYS),
     (KERNEL_GENERAL, 12): KnownEvent("Windows started", tells=BOOT),
     (KERNEL_GENERAL, 13): KnownEvent("Windows is shutting down", tells=SHUTDOWN),
     (KERNEL_DUMP, 1): KnownEvent("dump operation"),
@@ -185,6 +189,11 @@ for _number, _meaning, _outcome in (
         ALWAYS if _number != 1001 else "", REPORT, _outcome,
         ("param1", "param2", "param3") if _number == 1001 else (),
     )  # fmt: skip
+#: of a problem called BlueScreen only; P1 is the bugcheck, P2 to P5 are its parameters
+EVENTS[PROBLEM, 1001] = KnownEvent(
+    "the crash was reported as a problem", tells=REPORT,
+    fields=("Bucket", "BucketType", "EventName", "Response", "CabId", "P1", "P2", "P3", "P4", "P5"),
+)  # fmt: skip
 EVENTS[WER, 1003] = KnownEvent("the shutdown settings could not be read from the registry")
 EVENTS[WER, 1019] = KnownEvent("a driver is suspected", fields=("SuspectedDriver",))
 

@@ -86,4 +86,5 @@ class Clue(NamedTuple):
     report_id: str
     is_power_button: bool
     in_sleep: bool  #: a sleep transition was under way
+    local: str  #: the time as it stands in an export that gives no zone
     origin: Origin

@@ -293,7 +293,9 @@ class Crash(NamedTuple):
     parameter3: Address
     parameter4: Address
     time: Time  #: of the crash, or of the event that was logged after the restart
+    local_time: Text  #: the same as it stands in a source that gives no zone
     boot_id: Number
+    dump_file: Text  #: the path that the event names
     why: Text  #: why it is taken for this crash
     origin: Origin
 

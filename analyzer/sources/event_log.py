@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .. import event_findings, windows_events
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
-from ..files import reason
+from ..files import called, reason
 from ..names import bugchecks, events
 from ..records import Anomaly, Clue, Event, Evidence, Machine, Origin, Records, Source
 from ..windows_events import Decoded, RawEvent
@@ -51,9 +51,11 @@ class _Coverage:
     def __init__(self) -> None:
         self.channels: Counter[str] = Counter()
         self.first, self.last = _FOREVER, -1
+        self.count = 0
 
     def take(self, raw: RawEvent) -> None:
         """One event, whatever it says."""
+        self.count += 1
         if raw.channel:
             self.channels[raw.channel] += 1
         if isinstance(raw.time, int):
@@ -133,9 +135,10 @@ def _records(
     records.anomalies.extend(
         event_findings.storage_findings([(e.raw, e.origin) for e in errors], len(restarts), before)
     )
-    records.anomalies.extend(_other_channel(path, coverage))
+    damage = list(_damage(path, counts))
+    records.anomalies.extend(() if kept else _of_no_use(path, coverage, bool(damage)))
     records.anomalies.extend(_left_out(path, total, len(found), len(held)))
-    records.anomalies.extend(_damage(path, counts))
+    records.anomalies.extend(damage)
     return records
 
 
@@ -290,9 +293,12 @@ def _source(
     )
 
 
-def _other_channel(path: str, coverage: _Coverage) -> Iterator[Anomaly]:
+def _of_no_use(path: str, coverage: _Coverage, is_damaged: bool) -> Iterator[Anomaly]:
     """Crashes and dumps are logged in the System log and in that of Kernel-Dump."""
     names = list(coverage.channels)
+    if not coverage.count and not is_damaged:
+        text = f"{called(path)} holds no event, so it does not tell whether there was a crash."
+        yield Anomaly("event-log-empty", text, Origin(path, "whole file"))
     if not names or any(_is_of_crashes(name) for name in names):
         return
     yield Anomaly(

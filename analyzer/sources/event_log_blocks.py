@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..absence import Absent
+from ..names import events
 from ..windows_events import RawEvent
 from . import event_log_xml
-from .event_log_named import from_fields, from_properties, looks_like_time
+from .event_log_named import from_fields, from_properties, looks_like_time, time_of
 from .event_log_table import lines_of
 
 #: more of a description or of one event's XML is left out; Windows limits an event to 64 KB
@@ -25,7 +27,7 @@ _PAIR = re.compile(r"\s*([^:\uff1a]{1,60}?)\s*[:\uff1a]\s*(.*)")
 _NUMBERED = re.compile(r"\S[^\[\]:]{0,60}\[\d+\]\s*:?\s*")
 #: the order of its lines
 _LOG, _SOURCE, _DATE, _ID, _TASK, _LEVEL = range(6)
-_W_DESCRIPTION, _COPIED_DESCRIPTION = 11, 9
+_W_DESCRIPTION = 11
 
 
 def is_wevtutil(text: str) -> bool:
@@ -72,69 +74,99 @@ def _of_fields(fields: list[str], message: list[str]) -> RawEvent | None:
 # -- Event Viewer's "Copy details as text" -------------------------------------------------------
 
 
+class _Order(NamedTuple):
+    """Where the fields of a block stand, by the number of their line."""
+
+    head: int  #: so many lines are a block's beginning
+    source: int
+    number: int
+    date: tuple[int, ...]
+    level: int
+    description: int
+    log: int | None = None
+
+
+_VISTA = _Order(4, _SOURCE, _ID, (_DATE,), _LEVEL, 9, _LOG)
+_DAY = re.compile(r"\D{0,3}\d{1,4}\D{1,3}\d{1,2}\D{1,3}\d{1,4}\D{0,3}")
+_CLOCK = re.compile(r"\D{0,6}\d{1,2}[:.]\d\d[:.]\d\d\D{0,6}")
+#: Event Viewer of XP and Server 2003: type, source, category, id, date, time, user, computer
+_XP = _Order(6, 1, 3, (4, 5), 0, 8)
+
+
 def is_copied(text: str) -> bool:
     """True for the text that Event Viewer copies."""
+    return _order_of(text) is not None
+
+
+def _order_of(text: str) -> _Order | None:
     held: list[str] = []
     for line in text.split("\n")[:200]:
-        held = [*held[-3:], line.rstrip()]
-        if _is_head(held):
-            return True
-    return False
+        held = [*held[-5:], line.rstrip()]
+        for order in (_VISTA, _XP):
+            if _is_head(held[-order.head :], order):
+                return order
+    return None
 
 
-def _is_head(lines: list[str]) -> bool:
-    """The first four lines of a block: log, source, date, event id."""
-    if len(lines) < 4 or any(not line or line[0].isspace() for line in lines):
+def _is_head(lines: list[str], order: _Order) -> bool:
+    """The lines that a block begins with."""
+    if len(lines) < order.head or any(not line or line[0].isspace() for line in lines):
         return False
     pairs = [_PAIR.fullmatch(line) for line in lines]
     if not all(pairs):
         return False
     values = [pair[2] for pair in pairs if pair]
-    is_whole = bool(values[_LOG] and values[_SOURCE])
-    return is_whole and values[_ID].isdigit() and looks_like_time(values[_DATE])
+    if not (values[0] and values[order.source] and values[order.number].isdigit()):
+        return False
+    if len(order.date) == 1:
+        return looks_like_time(values[order.date[0]])
+    date, clock = (values[at] for at in order.date)
+    return _DAY.fullmatch(date) is not None and _CLOCK.fullmatch(clock) is not None
 
 
-def copied(file: Any) -> Iterator[RawEvent | None]:
+def copied(file: Any, head: str) -> Iterator[RawEvent | None]:
     """The events of "Copy details as text", with or without their XML."""
+    order = _order_of(head) or _VISTA
     held: list[str] = []  # lines that may be the head of a block
     block: list[str] = []
     size = 0
     for line in _lines(file):
         held.append(line)
-        if len(held) > 4:
+        if len(held) > order.head:
             oldest = held.pop(0)
             if block and size < LARGEST:
                 block.append(oldest)
                 size += len(oldest) + 1
-        if _is_head(held):
+        if _is_head(held, order):
             if block:
-                yield _of_block(block)
+                yield _of_block(block, order)
             block, size = held, 0
             held = []
     if block:
-        yield _of_block([*block, *held])
+        yield _of_block([*block, *held], order)
 
 
-def _of_block(lines: list[str]) -> RawEvent | None:
+def _of_block(lines: list[str], order: _Order) -> RawEvent | None:
     text = "\n".join(lines)
     begin = text.find("<Event ")
     if begin >= 0:
         event = event_log_xml.parse(text[begin:], None)
         if event is not None:
             return event
-    pairs = [_PAIR.fullmatch(line) for line in lines[:_COPIED_DESCRIPTION]]
+    pairs = [_PAIR.fullmatch(line) for line in lines[: order.description]]
     values = [pair[2].strip() if pair else "" for pair in pairs]
-    if len(values) <= _LEVEL:
+    if len(values) <= order.level:
         return None
-    words = [line.strip() for line in lines[_COPIED_DESCRIPTION:]]
+    words = [line.strip() for line in lines[order.description :]]
     if begin >= 0:  # its XML is damaged; the label before it is not part of the description
         end = next((n for n, line in enumerate(words) if line.startswith("<Event ")), len(words))
         words = words[: end - 1]
     label = _PAIR.fullmatch(words[0]) if words else None
     words = ([label[2]] if label else []) + words[1:]
     return from_fields(
-        values[_SOURCE], values[_ID], values[_DATE], values[_LEVEL],
-        " ".join(filter(None, words)), values[_LOG],
+        values[order.source], values[order.number], " ".join(values[at] for at in order.date),
+        values[order.level], " ".join(filter(None, words)),
+        "" if order.log is None else values[order.log],
     )  # fmt: skip
 
 
@@ -254,6 +286,56 @@ class _View:
                 yield bare[1], ""
             else:
                 yield "", line
+
+
+# -- what is left of an event in a post ------------------------------------------------------------
+
+_FIELDS = "|".join(events.EVENTS[events.KERNEL_POWER, 41].fields)
+_FIELD = re.compile(
+    rf"\b({_FIELDS})\b[\"'\s>:=]{{1,20}}(0x[0-9a-f]{{1,16}}|\d{{1,20}}|\w{{1,8}})", re.I
+)
+#: what Windows shows of a problem report, of later systems and of 7
+_SIGNATURES = (
+    re.compile(r"\bBlueScreen\b[^\0]{1,400}?(?=\bP1: )[^\0]{1,200}?\bP5: *\w+"),
+    re.compile(r"\bBCCode:[^\0]{1,60}?\bBCP1:[^\0]{1,200}?\bBCP4:\s*\w+(?:[^\0]{1,400}?\.dmp\b)?"),
+)
+_CREATED = re.compile(r"SystemTime\W{1,6}(\d{4}-\d\d-\d\dT[\d:.]{8,20}Z)")
+#: Windows' sentence in any language: code, parameters and the file of the dump
+_SENTENCE = re.compile(
+    r"0x[0-9a-f]{8} \((?:0x[0-9a-f]{8,16},\s?){3}0x[0-9a-f]{8,16}\)[^<>]{1,300}?"
+    r"[A-Z%][\w:%]{0,20}\\[^<>\"\r\n]{1,250}?\.dmp\b[^<>]{0,80}",
+    re.I,
+)
+
+
+def is_left(text: str) -> bool:
+    """True for the data of an event 41, the sentence of a 1001 or a problem's signature alone."""
+    return "BugcheckParameter1" in text or any(p.search(text) for p in (_SENTENCE, *_SIGNATURES))
+
+
+def left(file: Any) -> Iterator[RawEvent]:
+    """The events of which only that is left."""
+    text = file.read(LARGEST)
+    untold = Absent("not-recorded", "the text does not have it", "the .evtx file or an XML export")
+    found: dict[str, str] = {}
+    begin = 0
+    for match in [*_FIELD.finditer(text), None]:
+        if found and (match is None or match[1] in found):
+            created = _CREATED.findall(text[:begin])
+            yield RawEvent(
+                events.SPELLED[events.KERNEL_POWER], event_id=41, data=list(found.items()),
+                time=time_of(created[-1]) if created else untold,
+            )  # fmt: skip
+            found = {}
+        if match is not None:
+            begin = begin if found else match.start()
+            found[match[1]] = match[2]
+    for match in _SENTENCE.finditer(text):
+        words = " ".join(match[0].split())
+        yield RawEvent(events.SPELLED[events.WER], event_id=1001, message=words, time=untold)
+    for match in (m for pattern in _SIGNATURES for m in pattern.finditer(text)):
+        provider = events.SPELLED[events.PROBLEM]
+        yield RawEvent(provider, event_id=1001, message=f"BlueScreen {match[0]}", time=untold)
 
 
 def _lines(file: Any) -> Iterator[str]:

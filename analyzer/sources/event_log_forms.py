@@ -6,6 +6,11 @@ recogniser; an event that cannot be read is counted and costs only itself.
 
 from __future__ import annotations
 
+import html
+import io
+import os
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
@@ -16,6 +21,9 @@ from . import event_log_blocks, event_log_objects, event_log_table, event_log_xm
 from .text_file import encoding_of
 
 _HEAD = 1 << 16
+#: a larger file is not something that a person pasted
+_LARGEST_PASTE = 1 << 20
+_QUOTE = re.compile(r"^(?:[ \t]*>)+ ?", re.M)
 
 
 class Form(NamedTuple):
@@ -36,7 +44,7 @@ FORMS = (
     Form("CLIXML of PowerShell", "event log XML", event_log_objects.is_clixml,
          lambda file, _: event_log_objects.clixml(file)),
     Form("text copied out of Event Viewer", "event log text", event_log_blocks.is_copied,
-         lambda file, _: event_log_blocks.copied(file)),
+         event_log_blocks.copied),
     Form("friendly view of Event Viewer", "event log text", event_log_blocks.is_friendly,
          lambda file, _: event_log_blocks.friendly(file)),
     Form("XML", "event log XML", event_log_xml.is_events,
@@ -51,11 +59,23 @@ FORMS = (
          lambda file, _: event_log_table.table(file)),
     Form("list of PowerShell", "event log text", event_log_blocks.is_list,
          lambda file, _: event_log_blocks.properties(file)),
+    Form("rest of an event in a post", "event log text", event_log_blocks.is_left,
+         lambda file, _: event_log_blocks.left(file)),
 )  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """The text before a page escaped it, or a post quoted or indented it."""
+    if "&lt;Event" in text:
+        text = html.unescape(text)
+    if all(line.lstrip().startswith(">") for line in text.splitlines() if line.strip()):
+        text = _QUOTE.sub("", text)
+    return textwrap.dedent(text)
 
 
 def form_of(text: str) -> Form | None:
     """The form of a file that begins with this text."""
+    text = plain(text)
     return next((form for form in FORMS if form.is_form(text)), None)
 
 
@@ -83,7 +103,10 @@ class Export:
     def __iter__(self) -> Iterator[RawEvent]:
         try:
             with open(self.path, encoding=self.encoding, errors="replace", newline="") as file:
-                for event in self.form.read(file, self._head):
+                text: Any = file
+                if plain(self._head) != self._head and os.path.getsize(self.path) < _LARGEST_PASTE:
+                    text = io.StringIO(plain(file.read()))
+                for event in self.form.read(text, plain(self._head)):
                     if event is event_log_xml.OPEN_ENDED:
                         self.is_open_ended = True
                         continue

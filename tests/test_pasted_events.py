@@ -1,0 +1,251 @@
+"""Windows events as people paste them: escaped by a page, quoted, indented, in the form of XP, cut.
+
+The texts are written by hand in forms read off public threads; names and numbers are made up. Each
+goes through the command line, as a user's file does.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from analyzer.cli import main
+
+Run = Callable[..., tuple[int, str]]
+
+XML = """<Event xmlns="http://schemas.microsoft.com/win/2004/08/events/event">
+  <System>
+    <Provider Name="Microsoft-Windows-Kernel-Power" Guid="{331c3b3a-2005-44c2-ac5e-77220c37d6b4}" />
+    <EventID>41</EventID>
+    <TimeCreated SystemTime="2019-04-25T04:34:10.676151000Z" />
+    <Channel>System</Channel>
+  </System>
+  <EventData>
+    <Data Name="BugcheckCode">26</Data>
+    <Data Name="BugcheckParameter1">0x6001</Data>
+    <Data Name="BugcheckParameter2">0x2</Data>
+    <Data Name="BugcheckParameter3">0x3</Data>
+    <Data Name="BugcheckParameter4">0x4</Data>
+    <Data Name="SleepInProgress">0</Data>
+    <Data Name="PowerButtonTimestamp">0</Data>
+  </EventData>
+</Event>
+"""
+SENTENCE = (
+    "The computer has rebooted from a bugcheck.  The bugcheck was: 0x0000009f (0x0000000000000003, "
+    "0xffffe00112345060, 0xfffff80212345178, 0xffffe001abcde010). A dump was saved in: "
+    "C:\\Windows\\MEMORY.DMP. Report Id: 12345678-1234-1234-1234-123456789abc."
+)
+COPIED = f"""Log Name:      System
+Source:        Microsoft-Windows-WER-SystemErrorReporting
+Date:          5/6/2023 10:11:12 AM
+Event ID:      1001
+Task Category: None
+Level:         Error
+Keywords:      Classic
+User:          N/A
+Computer:      HAL
+Description:
+{SENTENCE}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: Any) -> Run:
+    """Analyses a text; its exit code and what it prints, on one line."""
+
+    def analyze(text: str, *options: str) -> tuple[int, str]:
+        path = tmp_path / "paste.txt"
+        path.write_text(text, encoding="utf-8")
+        capsys.readouterr()
+        code = main(["analyze", str(path), *options])
+        shown = capsys.readouterr()
+        return code, " ".join((shown.out + shown.err).split())
+
+    return analyze
+
+
+def quoted(text: str) -> str:
+    """As an answer in a mail or a forum quotes it."""
+    return textwrap.indent(text, "> ", bool)
+
+
+PASTES = {
+    "as it is": str,
+    "escaped": html.escape,
+    "quoted": quoted,
+    "quoted and escaped": lambda text: quoted(html.escape(text, quote=False)),
+    "indented": lambda text: textwrap.indent(text, "    "),
+}
+
+
+@pytest.mark.parametrize("paste", PASTES.values(), ids=PASTES)
+def test_an_event_as_xml_is_read_however_it_was_pasted(paste: Any, run: Run) -> None:
+    """A page shows &lt;Event&gt;, a browser a hyphen in front of each element."""
+    for text in (XML, XML.replace("<Event ", "- <Event ").replace("<System", "- <System")):
+        code, shown = run(paste(text), "-v")
+        assert code == 0
+        assert shown.startswith(
+            "The machine crashed with bugcheck 0x1A (MEMORY_MANAGEMENT) before 2019-04-25 04:34:10"
+        )
+        assert "0x0000000000006001 0x0000000000000002 0x0000000000000003" in shown
+
+
+@pytest.mark.parametrize("paste", [PASTES[n] for n in ("as it is", "quoted", "indented")])
+def test_copied_text_keeps_its_time_and_its_dump(paste: Any, run: Run) -> None:
+    """The form has no zone: the time is told as it stands there."""
+    code, shown = run(paste(COPIED))
+    assert code == 0
+    assert shown.startswith(
+        "The machine crashed with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE) before 5/6/2023 "
+        "10:11:12 AM (local time), and a dump was written: event 1001 says that a dump was saved "
+        "as C:\\Windows\\MEMORY.DMP (paste.txt)."
+    )
+
+
+@pytest.mark.parametrize("name", ["Save Dump", "BugCheck"])
+def test_the_form_of_xp_is_read(name: str, run: Run) -> None:
+    """Event Viewer of XP and Server 2003 has other lines in another order, in any language."""
+    text = f"""Ereignistyp:\tInformationen
+Ereignisquelle:\t{name}
+Ereigniskategorie:\tKeine
+Ereigniskennung:\t1001
+Datum:\t\t12.11.2007
+Zeit:\t\t15:19:32
+Benutzer:\tNicht zutreffend
+Computer:\tHAL
+Beschreibung:
+0x100000d1 (0x00000010, 0x00000002, 0x00000001, 0xba940dc2).
+C:\\WINDOWS\\Minidump\\Mini111207-01.dmp.
+"""
+    _, shown = run(text)
+    assert shown.startswith(
+        "The machine crashed with bugcheck 0x100000D1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL_M) before "
+        "12.11.2007 15:19:32 (local time), and a dump was written: event 1001 says that a dump was "
+        "saved as C:\\WINDOWS\\Minidump\\Mini111207-01.dmp"
+    )
+
+
+def test_lines_with_colons_are_not_an_event_of_xp(run: Run) -> None:
+    """A number where the id stands is not enough: a date and a time of day follow it."""
+    text = "".join(f"Name {n}: {n}\n" for n in range(8))
+    assert run(text)[0] == 2
+
+
+LEFT = {
+    "1001": (
+        SENTENCE,
+        "0x9F (DRIVER_POWER_STATE_FAILURE), and a dump was written: event 1001 says",
+    ),
+    "1001 wrapped and quoted": (quoted(textwrap.fill(SENTENCE, 70)), "0x9F (DRIVER_POWER_STATE_"),
+    "41 without its frame": (
+        XML[XML.index("<Provider") : XML.index("</Event>")].replace("</System>", ""),
+        "0x1A (MEMORY_MANAGEMENT) before 2019-04-25 04:34:10 UTC; whether a dump was written is",
+    ),
+    "41's data": (
+        """EventData
+BugcheckCode 159
+BugcheckParameter1 0x3
+BugcheckParameter2 0x4
+BugcheckParameter3 0x5
+BugcheckParameter4 0x6
+SleepInProgress false
+""",
+        "0x9F (DRIVER_POWER_STATE_FAILURE); whether a dump was written is not known: event 41",
+    ),
+    "problem report": (
+        """Fault bucket 0x133_acme, type 0
+Event Name: BlueScreen
+Response: Not available
+
+Problem signature:
+P1: 133
+P2: 1
+P3: 1e00
+P4: fffff8034a2fa320
+P5: 0
+P6: 10_0_19041
+""",
+        "0x133 (DPC_WATCHDOG_VIOLATION); whether a dump was written is not known: event 1001",
+    ),
+    "problem report of 7": (
+        """Problem signature:
+  Problem Event Name:\tBlueScreen
+  OS Version:\t6.1.7601.2.1.0.256.1
+
+Additional information about the problem:
+  BCCode:\t116
+  BCP1:\tFFFFFA8005F3E010
+  BCP2:\tFFFFF8800FE0A3C8
+  BCP3:\t0000000000000000
+  BCP4:\t0000000000000002
+
+Files that help describe the problem:
+  C:\\Windows\\Minidump\\051213-21808-01.dmp
+""",
+        "0x116 (VIDEO_TDR_FAILURE), and a dump was written: event 1001 says that a dump was saved",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), LEFT.values(), ids=LEFT)
+def test_what_is_left_of_an_event_is_read(text: str, says: str, run: Run) -> None:
+    """People paste the sentence, the data or the signature alone."""
+    code, shown = run(text)
+    assert code == 0
+    assert shown.startswith(f"The machine crashed with bugcheck {says}")
+
+
+def test_a_stop_screen_is_not_an_event(run: Run) -> None:
+    """The numbers of a blue screen alone are not Windows' sentence about a dump."""
+    assert run("*** STOP: 0x000000D1 (0x0000000C,0x00000002,0x00000000,0xF86B5A89)\n")[0] == 2
+
+
+@pytest.mark.parametrize(("name", "first"), [("BlueScreen", "133"), ("APPCRASH", "acme.exe")])
+def test_the_application_log_tells_of_a_crash_that_was_reported(
+    name: str, first: str, run: Run
+) -> None:
+    """Its event 1001 is of any problem; of one called BlueScreen, P1 to P5 are the bugcheck."""
+    values = ("bucket", "0", name, "None", "0", first, "1", "1e00", "fffff8034a2fa320", "0")
+    data = "".join(f"<Data>{value}</Data>" for value in values)
+    text = XML.replace("Microsoft-Windows-Kernel-Power", "Windows Error Reporting")
+    text = text.replace(' Guid="{331c3b3a-2005-44c2-ac5e-77220c37d6b4}"', "")
+    text = text.replace(">41<", ">1001<").replace(">System<", ">Application<")
+    text = text[: text.index("<Data")] + data + "</EventData></Event>"
+    _, shown = run(text)
+    if name == "BlueScreen":
+        assert shown.startswith("The machine crashed with bugcheck 0x133 (DPC_WATCHDOG_VIOLATION)")
+    else:
+        assert shown.startswith("This is the Application log")
+
+
+def test_a_log_without_events_does_not_speak_of_crashes(run: Run) -> None:
+    """An export of nothing shows neither a crash nor that there was none."""
+    code, shown = run('<?xml version="1.0"?><Events></Events>')
+    assert code == 0
+    assert shown.startswith(
+        "paste.txt holds no event, so it does not tell whether there was a crash"
+    )
+    assert "shows no crash" not in shown
+
+
+def test_a_cleared_log_is_told(run: Run) -> None:
+    """What stood in it before is gone; who cleared it is not told."""
+    text = XML.replace("Microsoft-Windows-Kernel-Power", "Microsoft-Windows-Eventlog")
+    text = text.replace(
+        "331c3b3a-2005-44c2-ac5e-77220c37d6b4", "fc65ddd8-d6ef-4962-83d5-6e5cfe9ce148"
+    )
+    text = text.replace(">41<", ">104<")
+    text = text[: text.index("<EventData")] + (
+        "<UserData><LogFileCleared xmlns='x'><SubjectUserName>erika</SubjectUserName>"
+        "<Channel>System</Channel></LogFileCleared></UserData></Event>"
+    )
+    code, shown = run(text, "-v")
+    assert code == 0
+    assert "An event log was cleared" in shown
+    assert "event 104: a log was cleared: System." in shown
+    assert "erika" not in shown
