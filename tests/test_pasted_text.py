@@ -178,3 +178,58 @@ def test_a_truncated_dump_is_told(run: Run) -> None:
     assert code == 1
     assert "WinDbg says that the dump file has been truncated" in text
     assert "whether a dump was written is not known" in text
+
+
+def test_the_build_is_that_of_the_kernel(run: Run) -> None:
+    """Of build 22631 the analysis says 22621; a heading of Markdown is a banner, too."""
+    text = f"### MEMORY_MANAGEMENT (1a)\nIt is.\n{ARGUMENTS}\nOS_VERSION:  10.0.22621.1\n"
+    assert "Windows build 22621." in run(text)[1]
+    kernel = "Windows 10 Kernel Version 22631 MP (4 procs) Free x64\n"
+    assert "Windows build 22631, x64, 4 processors." in run(kernel + text)[1]
+    text = text.replace("OS_VERSION:  10.0.22621.1", "BUILD_VERSION_STRING:  17763.1.amd64fre.rs5")
+    assert "Windows build 17763." in run(text)[1]
+
+
+DUMP_LOG = """DLOGFILE00010000DUMP /
+Dump stack initialized at UTC: 2024/05/07 11:34:49, local time: 2024/05/07 13:34:49.
+#BugCheckCode 0x000000000000003B
+#BugCheckP1 0x00000000C0000005
+Elapsed BugCheck duration 00001683ms
+Dump Type: 4, Total Dump Size: 7354343, Secondary Dump Size: 7187943.
+Starting write of minidump data.
+Finish write of minidump data.
+Starting invoking secondary dump callbacks.
+Calling acme secondary callback.
+Return from acme secondary callback.
+Finish invoking secondary dump callbacks.
+Dump ended at UTC: 2024/05/07 11:34:49, local time: 2024/05/07 13:34:49.
+Elapsed BugCheck duration 00021621ms
+Dump completed successfully.
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "> ", ">> ", "    ", "\t"])
+def test_a_dump_log_is_read_as_it_was_pasted(mark: str, run: Run) -> None:
+    """A quoted log of a dump that was completed is no log of one that failed."""
+    code, text = run(textwrap.indent(DUMP_LOG, mark), name="DumpStack.txt")
+    assert code == 0
+    assert text.startswith(
+        "The machine crashed with bugcheck 0x3B (SYSTEM_SERVICE_EXCEPTION) on 2024-05-07 11:34:49 "
+        "UTC, and a dump was written: DumpStack.txt ends with a completed dump."
+    )
+
+
+def test_a_dump_log_without_its_beginning_tells_its_end(run: Run) -> None:
+    """The clock stands still, so its end has the time of the crash; a first time is no delay."""
+    text = "Somebody wrote here.\n" + DUMP_LOG[DUMP_LOG.index("Return from") :]
+    code, shown = run(text, name="DumpStack.txt")
+    assert code == 0
+    assert shown.startswith(
+        "The machine crashed on 2024-05-07 11:34:49 UTC, and a dump was written: DumpStack.txt "
+    )
+    assert "Dump_Start of every" not in shown
+    lines = [line for line in text.splitlines(True) if "UTC" not in line]
+    code, shown = run(
+        "".join(lines[1:]) + "Calling x secondary callback data done.\n", name="a.log"
+    )
+    assert "shows no crash" not in shown

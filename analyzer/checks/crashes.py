@@ -56,6 +56,8 @@ def _pieces(records: Records) -> Iterator[Piece]:
     for anomaly in records.anomalies:
         told.setdefault(anomaly.origin.source, set()).add(anomaly.rule)
     ended = {s.origin.source for s in records["stages"] if s.stage == "dump-completed"}
+    steps = (s for s in records["stages"] if s.stage != "unrecognised-line")
+    stepped = {s.origin.source for s in steps}
     ended_by_host = {
         origin_key(a.origin) for a in records.anomalies if a.rule == "host-ended-guest"
     }
@@ -65,7 +67,7 @@ def _pieces(records: Records) -> Iterator[Piece]:
             if not machine_checks.is_live(row):
                 yield _of_dump(row, told.get(path, set()))
         elif kinds.get(path) == "dumpstack.log":
-            if not is_absent(row.bugcheck) or not is_absent(row.system_time):
+            if path in stepped:
                 yield _of_log(row, told.get(path, set()), path in ended)
         elif kinds.get(path) == HOST_LOG:
             yield _piece(HOST_LOG, FAILED if origin_key(row.origin) in ended_by_host else None, row)

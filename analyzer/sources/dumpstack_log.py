@@ -202,10 +202,11 @@ def _machine(log: Log) -> Machine:
     if code is not None:
         wide = Absent("out-of-range", f"bugcheck code {code:#x} has more than 32 bits")
         bugcheck = code if code <= 0xFFFFFFFF else wide
+    utc = facts.get("utc", facts.get("ended"))
     fields.update(
         bugcheck=bugcheck,
         bugcheck_name=bugchecks.name(bugcheck) if isinstance(bugcheck, int) else missing,
-        system_time=_utc(facts["utc"]) if "utc" in facts else missing,
+        system_time=missing if utc is None else _utc(utc),
         dump_type=sizes[-1][0] if sizes else missing,
         dump_type_name=DUMP_TYPES.get(sizes[-1][0], f"type {sizes[-1][0]}") if sizes else missing,
         required_dump_space=sizes[-1][1] if sizes else missing,

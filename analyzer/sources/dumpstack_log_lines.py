@@ -34,7 +34,7 @@ _LINES = [
     ("pages", rf"Finish write of bitmap dump data\. {_PAGES}{_RATE}"),
     ("callback", rf"{_VERB} {_DRIVER} secondary callback( data| data done)?\."),
     ("part", rf"(Starting|Finish) {_DRIVER} multi-part secondary callback\."),
-    ("ended", r"Dump ended at UTC: .*"),
+    ("ended", r"Dump ended at UTC: (?P<utc>[^,]*),?.*"),
     ("completed", r"Dump completed successfully\."),
     # one real log of 2026: a secondary callback faulted, and Windows wrote a minidump instead
     ("retry", r"Initiating RetryAsMinidump!"),
@@ -74,6 +74,8 @@ _FAILED = re.compile(
 _STATUS = re.compile(r"0x([8CDcd][0-9A-Fa-f]{7})\b")
 
 
+#: what a post puts in front of a line
+_QUOTE = re.compile(r"^(?:[ \t]*>)*[ \t]*")
 #: how the line begins that says that a driver is called
 _ENTERS = ("Calling ", "Starting ")
 #: stages whose lines do not show that a driver's callback was left
@@ -120,10 +122,10 @@ def read_lines(path: str, text: LogText) -> Log:
     log = Log(path, text, rows, facts)
     for line in text.lines:
         # 9 of 22 real logs have their last mark, Progress 0x53, behind the line that says completed
-        if facts.get("completed") and not line.text.startswith("Progress "):
+        if facts.get("completed") and "Progress " not in line.text:
             facts["behind"].append(line)
             continue
-        words = line.text.rstrip()
+        words = _QUOTE.sub("", line.text).rstrip()
         row = _take(log, words, line.offset, line.is_ended)
         if row is not None:
             facts["last"], facts["last_line"], facts["last_offset"] = row, words, line.offset
@@ -281,6 +283,7 @@ def _part(log: Log, match: re.Match[str], offset: int) -> Row:
 
 
 def _ended(log: Log, match: re.Match[str], offset: int) -> Row:
+    log.facts["ended"] = match["utc"]  # the clock stands still while the dump is written
     return _add(log, "dump-ended", match, offset)
 
 

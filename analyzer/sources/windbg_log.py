@@ -325,7 +325,11 @@ class _Log:
             return
         told = words.version(plain)
         if told:
-            self.session.take({"fact": "machine", **told}, offset)
+            # the line of the kernel comes first; what !analyze says of 22631 is 22621
+            fresh = {
+                name: value for name, value in told.items() if name not in self.session.machine
+            }
+            self.session.take({"fact": "machine", **fresh}, offset)
             return
         if self._is_example:
             return  # !analyze -show explains a code that did not happen

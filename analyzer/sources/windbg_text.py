@@ -44,7 +44,7 @@ _MARKS = (
     "DUMP_FILE_ATTRIBUTES:", "STACK_TEXT:", "*** Fatal System Error: 0x", "Unknown bugcheck code (",
 )  # fmt: skip
 #: what mail and forums put in front of a line
-_QUOTE = re.compile(r"^(?:[ \t]*> ?)+")
+_QUOTE = re.compile(r"^(?:[ \t]*> ?)+|^#{1,6} |^\*\*(?=[A-Z])|\*\*\s*$")
 _BARE = re.compile(
     r"^[> \t]*(?:start +end +module name\s*$|(?:# +)?(?:Child-SP|ChildEBP) +RetAddr|"
     r"BugCheck [0-9A-F]{1,8}, \{|Arg1: (?:[0-9a-f]{8}){1,2}\b|"
@@ -58,7 +58,9 @@ _KERNEL = re.compile(
 )
 _PROCESSORS = re.compile(r"\bMP \((\d{1,4}) procs\)|\bUP\b")
 _ARCHITECTURE = re.compile(r"\b(?:Free|Checked) (x64|x86|ARM64|ARM 64-bit)\b")
-_LAB = re.compile(r"^(?:Built by|Edition build lab|Kernel build lab): (\S{1,80})")
+_LAB = re.compile(
+    r"^(?:Built by|Edition build lab|Kernel build lab|BUILD_VERSION_STRING): +((\d{4,6})?\S{1,80})"
+)
 #: of !analyze, where the lines above are cut off
 _OS_VERSION = re.compile(r"^OS_VERSION: +\d{1,2}\.\d{1,2}\.(\d{4,6})\b")
 _OS_PLATFORM = re.compile(r"^OSPLATFORM_TYPE: +(x64|x86|arm64)\b")
@@ -192,6 +194,8 @@ def version(line: str) -> dict[str, object]:
     match = _LAB.match(line)
     if match:
         told["build_lab"] = match.group(1)
+        if match.group(2):
+            told["build"] = int(match.group(2))
     match = _OS_VERSION.match(line)
     if match:
         told["build"] = int(match.group(1))
