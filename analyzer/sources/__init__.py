@@ -98,7 +98,15 @@ def _event_log(name: str) -> tuple[Recogniser, Kind]:
 
 
 def _is_registry_text(head: bytes) -> bool:
-    return text_of(head).startswith(("Windows Registry Editor Version", "REGEDIT4"))
+    from .registry_text import is_export
+
+    return is_export(text_of(head))
+
+
+def _is_registry_shown(head: bytes) -> bool:
+    from .registry_text import is_shown
+
+    return is_shown(text_of(head))
 
 
 def _is_capture(head: bytes) -> bool:
@@ -177,6 +185,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     (_is_capture, Kind("capture", "capture_file", options=("baseline",))),
     (_is_windbg_log, Kind("WinDbg log", "windbg_log", options=("baseline",))),
     (_is_host_log, Kind("host log", "host_log")),
+    (_is_registry_shown, Kind("registry export", "registry")),
     (_is_elf_core, SNAPSHOT),
     ((b"makedumpfile\0", b"KDUMP   "), SNAPSHOT),
     (_is_vmware_state, SNAPSHOT),

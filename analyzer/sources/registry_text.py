@@ -1,4 +1,4 @@
-"""A .reg export (UTF-16, UTF-8 or ANSI) -> the wanted keys.
+"""A .reg export, or what reg query or Get-ItemProperty shows (any encoding) -> the wanted keys.
 
 Invariant: read line by line in constant memory; a line that cannot be read is counted as damage and
 costs only itself. Standard library only.
@@ -20,10 +20,31 @@ LONGEST_LINE = 1 << 16
 _SIGNATURES = ("Windows Registry Editor Version 5.00", "REGEDIT4")
 _VALUE = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|(@))=(.*)', re.DOTALL)
 _HEX = re.compile(r"hex(?:\(([0-9a-fA-F]{1,8})\))?:(.*)", re.DOTALL)
+_HIVE = "HKEY_LOCAL_MACHINE\\"
+#: a value as ``reg query`` shows it, and a property as PowerShell's list shows it
+_QUERIED = re.compile(r"(\S.*?)(?: {4}|\t)(REG_[A-Z_]+)(?:(?: {4}|\t)(.*))?")
+_SHOWN_KEY = re.compile(r"^[> \t]*HKEY_LOCAL_MACHINE\\[^\]\r\n]+\r?$", re.M)
+_SHOWN_TYPE = re.compile(r"(?: {4}|\t)REG_(?:DWORD|SZ|EXPAND_SZ|MULTI_SZ)(?: {4}|\t)")
+_PS_PATH = re.compile(r"^[> \t]*PSPath\s*: ", re.M)
+_LISTED = re.compile(r"(\w{1,64})\s*: (.*)")
+#: what stands in front of a line in a post
+_QUOTE = " \t>"
 _TYPES = {
     0: "REG_NONE", 1: "REG_SZ", 2: "REG_EXPAND_SZ", 3: "REG_BINARY", 4: "REG_DWORD",
     5: "REG_DWORD_BIG_ENDIAN", 6: "REG_LINK", 7: "REG_MULTI_SZ", 0xB: "REG_QWORD",
 }  # fmt: skip
+
+
+def is_shown(text: str) -> bool:
+    """True for a key of the machine as ``reg query`` or Get-ItemProperty shows it."""
+    if f"\\Registry::{_HIVE}" in text:
+        return _PS_PATH.search(text) is not None
+    return _SHOWN_KEY.search(text) is not None and _SHOWN_TYPE.search(text) is not None
+
+
+def is_export(text: str) -> bool:
+    """True for the start of a .reg file, quoted or not."""
+    return text.lstrip(_QUOTE + "\r\n").startswith(("Windows Registry Editor Version", "REGEDIT4"))
 
 
 def read(path: str) -> Registry:
@@ -34,6 +55,11 @@ def read(path: str) -> Registry:
     is_ansi = False
     try:
         with open(path, encoding=encoding, errors="replace", newline=None) as file:
+            head = file.read(LONGEST_LINE)
+            file.seek(0)
+            if not is_export(head) and is_shown(head):
+                _read_shown(registry, file)
+                return registry
             for number, line in _logical_lines(file):
                 if number == 1:
                     if line.strip("\ufeff \t") not in _SIGNATURES:
@@ -61,7 +87,7 @@ def _logical_lines(file: Any) -> Iterator[tuple[int, str]]:
         if not line:
             break
         number += line.endswith("\n") or len(line) < LONGEST_LINE
-        line = line.rstrip("\r\n").strip(" \t")
+        line = line.rstrip("\r\n \t").lstrip(_QUOTE)
         if not pending:
             start = max(number, 1)
         pending += line
@@ -73,6 +99,56 @@ def _logical_lines(file: Any) -> Iterator[tuple[int, str]]:
         pending = ""
     if pending:
         yield start, pending
+
+
+def _read_shown(registry: Registry, file: Any) -> None:
+    """What a command shows: keys with their values below, or properties with their key below."""
+    key: KeyValues | None = None
+    listed: list[tuple[str, str]] = []
+    for number, line in _logical_lines(file):
+        where = f"line {number} of the text"
+        queried, one = _QUERIED.fullmatch(line), _LISTED.fullmatch(line)
+        if line.startswith(_HIVE):
+            key = _key(registry, f"[{line}]", number)
+        elif queried is not None:
+            if key is not None:
+                value = _queried(queried[2], queried[3] or "")
+                if value is None:
+                    registry.damage.append(f"line {number}: data of {queried[1][:40]!r}")
+                else:
+                    key.values.append(RegValue(queried[1], queried[2], value, where))
+        elif one is not None and one[1] == "PSPath":
+            key = _key(registry, f"[{one[2].rpartition('::')[2]}]", number)
+            for name, text in listed if key is not None else ():
+                kind, data = _listed(text)
+                key.values.append(RegValue(name, kind, data, where))  # type: ignore[union-attr]
+                if text.endswith(("...}", "\u2026}")):
+                    registry.damage.append(f"line {number}: the list of {name!r} is cut off")
+            key, listed = None, []
+        elif one is not None:
+            listed.append((one[1], one[2].strip()))
+
+
+def _queried(kind: str, text: str) -> Any:
+    """The data of a value as ``reg query`` shows it; None when it cannot be read."""
+    try:
+        if kind in ("REG_DWORD", "REG_QWORD"):
+            return int(text, 16)
+        if kind == "REG_BINARY":
+            return bytes.fromhex(text)
+    except ValueError:
+        return None
+    return [part for part in text.split("\\0") if part] if kind == "REG_MULTI_SZ" else text
+
+
+def _listed(text: str) -> tuple[str, Any]:
+    """(type, data) of a property: a number, a list in braces, or text."""
+    if text.isdecimal():
+        return "REG_DWORD", int(text)
+    if text.startswith("{") and text.endswith("}"):
+        parts = (part.strip(" .\u2026") for part in text[1:-1].split(","))
+        return "REG_MULTI_SZ", [part for part in parts if part]
+    return "REG_SZ", text
 
 
 def _key(registry: Registry, line: str, number: int) -> KeyValues | None:

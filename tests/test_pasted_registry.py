@@ -1,0 +1,80 @@
+"""The registry as commands show it, and an export in a post; names and values are made up."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.cli import main
+
+KEY = "HKEY_LOCAL_MACHINE\\SYSTEM\\CurrentControlSet\\Control\\CrashControl"
+EXPORT = f"""Windows Registry Editor Version 5.00
+
+[{KEY}]
+"CrashDumpEnabled"=dword:00000007
+"EnableLogFile"=dword:00000001
+"DumpFilters"=hex(7):64,00,75,00,6d,00,70,00,66,00,76,00,65,00,2e,00,73,00,79,\\
+  00,73,00,00,00,61,00,63,00,6d,00,65,00,2e,00,73,00,79,00,73,00,00,00,00,00
+"""
+QUERY = f"""
+C:\\> reg query HKLM\\SYSTEM\\CurrentControlSet\\Control\\CrashControl
+
+{KEY}
+    CrashDumpEnabled    REG_DWORD    0x7
+    EnableLogFile    REG_DWORD    0x1
+    DumpFile    REG_EXPAND_SZ    %SystemRoot%\\MEMORY.DMP
+    DumpFilters    REG_MULTI_SZ    dumpfve.sys\\0acme.sys
+
+{KEY}\\FullLiveKernelReports
+"""
+LIST = f"""CrashDumpEnabled  : 7
+EnableLogFile     : 1
+DumpFile          : C:\\Windows\\MEMORY.DMP
+DumpFilters       : {{dumpfve.sys, acme.sys}}
+PSPath            : Microsoft.PowerShell.Core\\Registry::{KEY}
+PSChildName       : CrashControl
+PSProvider        : Microsoft.PowerShell.Core\\Registry
+"""
+SAYS = (
+    "Registered as dump filters, in call order: dumpfve.sys and acme.sys; the kind of dump that is "
+    "configured: automatic memory dump."
+)
+
+
+def shown(tmp_path: Path, capsys: Any, text: str, *options: str) -> tuple[int, str]:
+    """Exit code and report of a text, on one line."""
+    path = tmp_path / "paste.txt"
+    path.write_text(text, encoding="utf-8")
+    capsys.readouterr()
+    code = main(["analyze", str(path), *options])
+    return code, " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("mark", ["", "> ", "    "])
+@pytest.mark.parametrize("text", [EXPORT, QUERY, LIST], ids=["export", "reg query", "PowerShell"])
+def test_settings_are_read_as_they_were_shown(
+    text: str, mark: str, tmp_path: Path, capsys: Any
+) -> None:
+    """What people paste of CrashControl is mostly not an export."""
+    code, told = shown(tmp_path, capsys, textwrap.indent(text, mark, bool))
+    assert code == 0
+    assert told.startswith(SAYS)
+
+
+def test_a_list_that_powershell_cut_off_is_told(tmp_path: Path, capsys: Any) -> None:
+    """It shows four elements of a list."""
+    cut = LIST.replace("acme.sys}", "acme.sys, c.sys, d.sys...}")
+    _, told = shown(tmp_path, capsys, cut, "-v")
+    assert "dumpfve.sys, acme.sys, c.sys and d.sys" in told
+    assert "the list of 'DumpFilters' is cut off" in told
+
+
+@pytest.mark.parametrize(
+    "text", [f"{KEY}\n", f"cd Registry::{KEY}\n", "    A    REG_DWORD    0x1\n"]
+)
+def test_a_key_or_a_value_alone_is_no_registry(text: str, tmp_path: Path, capsys: Any) -> None:
+    """A path in a sentence, or a value of an unknown key, says nothing."""
+    assert shown(tmp_path, capsys, text)[0] == 2
