@@ -158,7 +158,7 @@ def test_runs_without_room_in_a_full_dumps_header(tmp_path):
     whole, small = tmp_path / "whole.dmp", tmp_path / "small.dmp"
     with whole.open("wb") as file:
         parts.write(file)
-    dump, told = open_dump(str(whole)), {}
+    dump, lines = open_dump(str(whole)), {}
     for count in (42, 43):
         touched = slicing.Touched()
         for number in range(count):
@@ -174,10 +174,10 @@ def test_runs_without_room_in_a_full_dumps_header(tmp_path):
             (place,) = dump.pages.offsets(np.array([frame], np.int64)).tolist()
             assert kept.file.data[at : at + PAGE] == dump.file.data[place : place + PAGE]
         arguments = SimpleNamespace(output="small.dmp", redact=False, with_code=False)
-        told[made.dump_type] = " ".join(slices._told(arguments, dump, made))
-    assert list(told) == [1, 5]
-    assert "bitmap dump" not in told[1]
-    assert "more runs than the 42" in told[5]
+        lines[made.dump_type] = " ".join(slices.left_out(arguments, dump, made))
+    assert list(lines) == [1, 5]
+    assert "bitmap dump" not in lines[1]
+    assert "more runs than the 42" in lines[5]
 
 
 def test_the_slice_of_a_dump_that_was_cut_is_cut_too(tmp_path):

@@ -64,7 +64,7 @@ def run(arguments: Any, tell: Callable[[str], None]) -> int:
         made = write(
             dump, touched, file, redact=arguments.redact, secondary=arguments.secondary == "all"
         )
-    for line in _left_out(arguments, dump, made):
+    for line in left_out(arguments, dump, made):
         tell(line)
     return 0
 
@@ -95,7 +95,7 @@ def _touch(dump: PageDump, with_code: bool) -> None:
                 dump.read(at, PAGE)
 
 
-def _left_out(arguments: Any, dump: PageDump, made: Slice) -> list[str]:
+def left_out(arguments: Any, dump: PageDump, made: Slice) -> list[str]:
     """What was left out, and what of people's data may still be there."""
     from ..dumpfile.pagemap import room_for_runs
 
