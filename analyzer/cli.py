@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import arguments as typed
@@ -127,18 +127,17 @@ def _collect(arguments: Any) -> int:
 
 
 def _dryrun(arguments: Any) -> int:
-    from .case import Case
-    from .checks import run
     from .dryrun import commands
     from .live import dry_run as live
     from .reports import dry_runs
 
     wanted = commands.ask(arguments)
     if live.is_named(arguments):
-        case = Case(live.of_target(arguments, wanted))
-        case.records.add(*run(case.records))
-    else:
-        case = _open(arguments, wanted)
+        with _bar() as bar:
+            text, code = live.of_target(arguments, wanted._replace(progress=bar))
+        _write(arguments, [text])
+        return code
+    case = _open(arguments, wanted)
     _write(arguments, dry_runs.report(case.records, arguments.format))
     return dry_runs.exit_code(case.records)
 
@@ -262,12 +261,10 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
     options.update(dry_run=dry_run, expect=getattr(arguments, "expect", ()))
     is_redacted = getattr(arguments, "redact", False)
-    if is_redacted or not _terminal(sys.stderr):  # the bar names files
+    if is_redacted:  # the bar names files
         case = open_case(*paths, **options)
     else:
-        from .progress import Bar
-
-        with closing(Bar(sys.stderr)) as bar:
+        with _bar() as bar:
             case = open_case(*paths, progress=bar, **options)
     found = [str(source.path) for source in case.records["sources"]]
     outputs.protect(target, [name for path in found for name in (path, path.partition("!")[0])])
@@ -276,6 +273,15 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
 
         case.records = redact(case.records)
     return case
+
+
+def _bar() -> Any:
+    """A progress bar on a terminal, None elsewhere, to be entered."""
+    if not _terminal(sys.stderr):
+        return nullcontext()
+    from .progress import Bar
+
+    return closing(Bar(sys.stderr))
 
 
 def _stdin(path: str) -> str:

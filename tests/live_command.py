@@ -20,5 +20,5 @@ def capture_here(
     parser = arguments.build(cli._RUNS, print)
     given = parser.parse_args(["capture", *argv])
     run = Run(commands.options_of(given), say)
-    run.capture(session or open_session(run.options, lambda: None))
+    run.work(session or open_session(run.options, lambda: None))
     return run

@@ -1,6 +1,6 @@
 """The capture engine on the simulated machine: real code runs, every figure is the scenario's.
 
-The same scenarios run through the real debugger in ``test_wine_capture.py``; here nothing but the
+The same scenarios run through the real debugger in ``test_kd_debuggers.py``; here nothing but the
 machine and the capture take part, so this runs everywhere.
 """
 

@@ -6,11 +6,13 @@ library only; the emulator runs in a process of its own.
 
 from __future__ import annotations
 
+import _thread
 from typing import TYPE_CHECKING, Any
 
 from ..absence import Absent
-from ..dryrun.ask import Ask
+from ..dryrun.ask import Ask, Limits, Progress
 from ..errors import UsageError
+from .options import Options, backend_of
 
 if TYPE_CHECKING:
     from ..records import Records
@@ -31,8 +33,8 @@ def options(parser: Any) -> None:
     about = "default: dbgeng, which needs no package; for a socket ntoseye"
     group.add_argument("--backend", choices=("dbgeng", "pykd", "ntoseye"), help=about)
     group.add_argument("--engine", metavar="PATH", help="dbgeng.dll (default: it is looked for)")
-    about = "seconds to wait for the target (default: 60)"
-    group.add_argument("--timeout", metavar="S", type=float, default=60.0, help=about)
+    about = "seconds until it ends, whatever the target does (default: 300)"
+    group.add_argument("--timeout", metavar="S", type=float, default=300.0, help=about)
 
 
 def is_named(arguments: Any) -> bool:
@@ -43,13 +45,67 @@ def is_named(arguments: Any) -> bool:
     return named
 
 
-def of_target(arguments: Any, ask: Ask) -> Records:
-    """Attaches, runs, lets the target go on."""
-    session = _open(arguments)
-    try:
-        return records(session, ask)
-    finally:
-        session.close(leave_running=True)
+def of_target(arguments: Any, ask: Ask) -> tuple[str, int]:
+    """The report and the exit code of the dry runs of a target; the target runs on afterwards.
+
+    A process of its own does it, so a time limit and Ctrl+C end it whatever the engine does.
+    """
+    from .supervise import dry_run
+
+    connection = arguments.connect or arguments.remote
+    backend, joins = backend_of(connection, arguments.backend)
+    symbols = ";".join(arguments.symbols) or None
+    wanted = Options(
+        connection, backend, "", joins or bool(arguments.remote), arguments.engine, symbols,
+        timeout=arguments.timeout,
+    )  # fmt: skip
+    asked = {
+        "filters": ask.filters, "callbacks": ask.callbacks, "limits": ask.limits,
+        "format": arguments.format,
+    }  # fmt: skip
+    told = dry_run(wanted, asked, ask.progress)
+    return str(told["report"]), int(told["code"])
+
+
+class Job:
+    """Dry runs in the process that holds the engine; ``stop`` may be called from any thread."""
+
+    def __init__(self, options: Options, asked: dict[str, Any], progress: Progress) -> None:
+        self.options = options
+        limits = Limits(*asked["limits"])
+        self._ask = Ask(True, tuple(asked["filters"]), tuple(asked["callbacks"]), limits, progress)
+        self._format = str(asked["format"])
+        self._told: dict[str, Any] = {}
+        self._is_stopped = self._is_running = False
+
+    def stop(self) -> None:
+        """Ends the work between two instructions of this program, wherever it is."""
+        self._is_stopped = True
+        if self._is_running:  # while it attaches an interrupt would leave the target standing
+            _thread.interrupt_main()
+
+    def resume(self) -> None:
+        """Nothing stands here."""
+
+    def work(self, session: Session) -> None:
+        """Runs, checks, writes the report."""
+        from ..checks import run
+        from ..reports import dry_runs
+
+        self._is_running = True
+        try:
+            if self._is_stopped:
+                raise KeyboardInterrupt
+            out = records(session, self._ask)
+        finally:
+            self._is_running = False
+        out.add(*run(out))
+        text = "".join(dry_runs.report(out, self._format))
+        self._told = {"report": text, "code": dry_runs.exit_code(out)}
+
+    def told(self) -> dict[str, Any]:
+        """What came of it; empty when it was stopped."""
+        return self._told
 
 
 def records(session: Session, ask: Ask) -> Records:
@@ -83,17 +139,3 @@ def had_crashed(session: Session, out: Records) -> bool | None:
     if isinstance(code, int) and session.pointer_size == 8:
         return bool(code)
     return None
-
-
-def _open(arguments: Any) -> Session:
-    from .options import Options, backend_of
-    from .run import open_session
-
-    connection = arguments.connect or arguments.remote
-    backend, joins = backend_of(connection, arguments.backend)
-    symbols = ";".join(arguments.symbols) or None
-    wanted = Options(
-        connection, backend, "", joins or bool(arguments.remote), arguments.engine, symbols,
-        timeout=arguments.timeout,
-    )  # fmt: skip
-    return open_session(wanted, lambda: None)

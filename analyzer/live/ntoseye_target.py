@@ -19,8 +19,10 @@ from .connection import secretless
 from .modules import record
 from .session import Callback, Session, Stop
 
-#: seconds for which a list of modules is good: ntoseye tells no load of one
+#: seconds for which a list of modules is good where ntoseye tells no load of one
 _FRESH = 10.0
+#: what ntoseye prints when the target has answered, and stands, while it still attaches
+ANSWERED = b"kd: memory source"
 #: seconds that one wait for the target takes at most
 _SLICE = 0.5
 
@@ -43,6 +45,8 @@ class NtoseyeSession(Session):
         self._listed: list[Module] | None = None
         self._listed_at = 0.0
         version = self._ask(debugger.inspect.version)
+        if all(self._tells(event) for event in ("ld", "ud")):
+            self.capabilities |= {"module-events"}
         build = getattr(version, "build_number", None)
         none = Absent("not-recorded", "ntoseye does not tell it")
         self.build = build if isinstance(build, int) else none
@@ -52,6 +56,11 @@ class NtoseyeSession(Session):
             return function(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever the engine raises
             return Absent("not-found", f"ntoseye: {error}")
+
+    def _tells(self, event: str) -> bool:
+        """Has ntoseye stop at each load (ld) or unload (ud) of a driver."""
+        done = self._ask(lambda: self._debugger.exceptions.set_module_event(event))
+        return not isinstance(done, Absent)
 
     @property
     def _stopped_on(self) -> int:
@@ -133,16 +142,38 @@ class NtoseyeSession(Session):
                 kind, self._interrupted = "interrupt" if self._interrupted else "timeout", False
                 return Stop(kind, self.named("ip"), self.current_processor())
             go_on = self._debugger.run
+            kind = str(getattr(stopped, "kind", ""))
+            if kind in ("module_load", "module_unload"):
+                self._told(kind, stopped.module)
+                continue
             place, processor = self.named("ip"), self.current_processor()
+            if kind == "reload":
+                self._rebooted()
+                return Stop("exception", place, processor, kind)
             hits = [entry for entry in list(self._breakpoints.values()) if entry[0] == place]
             stop = Stop("breakpoint", place, processor)
             if not hits:
-                return Stop("exception", place, processor, str(getattr(stopped, "kind", "")))
+                return Stop("exception", place, processor, kind)
             if True in [self.guarded(callback, stop) for _, callback in hits]:
                 return stop
             if self._interrupted:
                 self._interrupted = False
                 return Stop("interrupt", place, processor)
+
+    def _told(self, kind: str, entry: Any) -> None:
+        """A driver is loaded, or is about to go: it is listed still."""
+        self._listed = None
+        if kind == "module_load":
+            self.tell("load", str(entry.name), _whole(entry.base))
+        else:
+            self.tell("unload", _whole(entry.base))
+
+    def _rebooted(self) -> None:
+        """What was set in the boot that is over is gone, as is its list of modules."""
+        self._breakpoints.clear()
+        self._planted.clear()
+        self._listed = None
+        self.tell("reboot")
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Callable
+from typing import Any, Callable
 
 from ..errors import SessionError
 from ..sources.capture_format import Fact, Writer
@@ -48,7 +48,15 @@ class Run:
         if capture is not None:
             capture.stop()
 
-    def capture(self, session: Session) -> None:
+    def resume(self) -> None:
+        """Lets a target go on that stands where it was asked to."""
+        self.resumed.set()
+
+    def told(self) -> dict[str, Any]:
+        """What came of it."""
+        return {"files": self.files, "calls": self.calls, "stands": self.stands}
+
+    def work(self, session: Session) -> None:
         """Captures boot after boot, until something ends it; the session is closed then."""
         leave_running = True
         try:

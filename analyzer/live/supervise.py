@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Callable, NamedTuple
 
+from ..dryrun.ask import Progress
 from ..errors import SessionError
 from .connection import secretless
+from .ntoseye_target import ANSWERED
 from .options import Options
 
 #: seconds that a worker whose target never answered may take to end
@@ -39,12 +41,19 @@ class Outcome(NamedTuple):
 
 
 class Supervised:
-    """One worker."""
+    """One worker. ``asked``: the dry runs that are wanted of it, None for a capture."""
 
-    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
-        self.options, self.say = options, say
+    def __init__(
+        self,
+        options: Options,
+        say: Callable[[str], None],
+        asked: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.options, self.say, self.progress = options, say, progress
+        self.is_bounded = asked is not None  #: a capture ends by itself when the time is up
         self.heard = False
-        self.outcome = Outcome([], 0, False)
+        self.told: dict[str, Any] = {}  #: what came of it
         self.error = ""
         self._stopping: float | None = None
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -60,7 +69,7 @@ class Supervised:
         for reader in self._readers:
             reader.start()
         # On the pipe, not on the command line: a connection string holds keys.
-        self._send(json.dumps(options._asdict()))
+        self._send(json.dumps({"options": options._asdict(), "asked": asked}))
 
     def _send(self, line: str) -> None:
         try:
@@ -83,6 +92,8 @@ class Supervised:
     def _drain(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
+            if line.startswith(ANSWERED):
+                self.heard = True
             self._printed = (self._printed + line)[-_KEPT:]
 
     def stop(self) -> None:
@@ -109,12 +120,9 @@ class Supervised:
             self._take(message)
             now = time.monotonic()
             waited = self._stopping
-            if not self.heard and waited is None and now - started >= self.options.timeout:
-                where = secretless(self.options.connect)
-                self.error = (
-                    f"nobody answered at '{where}' in {self.options.timeout:g} s: is the target "
-                    "running, with debugging on (bcdedit /debug on) and this connection"
-                )
+            is_late = waited is None and now - started >= self.options.timeout
+            if is_late and (self.is_bounded or not self.heard):
+                self.error = self._late()
                 self.stop()
             elif waited is not None and now - waited > (_LONG if self.heard else _SHORT):
                 if self.heard:
@@ -133,28 +141,35 @@ class Supervised:
             if not reader.is_alive() and stream is not None:  # closing would wait for the reader
                 stream.close()
 
+    def _late(self) -> str:
+        where, limit = secretless(self.options.connect), f"{self.options.timeout:g} s"
+        if self.heard:
+            return f"not done in {limit}; the target at '{where}' runs on (--timeout gives it more)"
+        return (
+            f"nobody answered at '{where}' in {limit}: is the target "
+            "running, with debugging on (bcdedit /debug on) and this connection"
+        )
+
     def _take(self, message: dict[str, Any]) -> None:
         if "say" in message:
             self.say(str(message["say"]))
+        if "progress" in message and self.progress is not None:
+            self.progress(*message["progress"])
         if message.get("heard") or message.get("attached"):
             self.heard = True
         if "error" in message:
             self.error = self.error or str(message["error"])
-        if "files" in message:
-            self.outcome = Outcome(
-                [str(name) for name in message["files"]], int(message["calls"]),
-                bool(message["stands"]),
-            )  # fmt: skip
+        self.told.update(message)
 
-    def result(self) -> Outcome:
-        """How it ended; raises what went wrong."""
+    def result(self) -> dict[str, Any]:
+        """What the worker told last of each; raises what went wrong."""
         if self.error:
             raise SessionError(self.error.rstrip(".") + ".")
-        if self._process.returncode and not self.outcome.files and self._stopping is None:
+        if "done" not in self.told and self._stopping is None:
             last = self._printed.decode("utf-8", "replace").strip().splitlines()[-1:]
             code = self._process.returncode
             raise SessionError(f"the debugger's process ended with {code}: {' '.join(last)}.")
-        return self.outcome
+        return self.told
 
 
 def _environment() -> dict[str, str]:
@@ -173,7 +188,25 @@ def _apart() -> dict[str, Any]:
 
 def run(options: Options, say: Callable[[str], None]) -> Outcome:
     """Runs a capture; Ctrl+C, SIGTERM and a closed terminal end it orderly."""
-    worker = Supervised(options, say)
+    told = _ended(Supervised(options, say))
+    files = [str(name) for name in told.get("files", ())]
+    return Outcome(files, int(told.get("calls", 0)), bool(told.get("stands")))
+
+
+def dry_run(
+    options: Options, asked: dict[str, Any], progress: Progress | None = None
+) -> dict[str, Any]:
+    """Runs dry runs (:mod:`analyzer.live.dry_run`): their report and exit code.
+
+    KeyboardInterrupt when it was stopped; the target runs on then, too.
+    """
+    told = _ended(Supervised(options, lambda _: None, asked, progress))
+    if "report" not in told:
+        raise KeyboardInterrupt
+    return told
+
+
+def _ended(worker: Supervised) -> dict[str, Any]:
     with _signals(worker):
         worker.watch()
     return worker.result()

@@ -15,12 +15,13 @@ import threading
 from typing import Any, Callable
 
 from ..errors import AnalyzerError
+from .dry_run import Job
 from .options import Options
 from .run import Run, open_session
 
 
 def main() -> int:
-    """Serves one run: its options are the first line of stdin."""
+    """Serves one order, which is the first line of stdin."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)  # what an engine prints is kept apart from what is said here
     for name in ("SIGINT", "SIGBREAK", "SIGHUP"):
@@ -38,35 +39,48 @@ def main() -> int:
 
     line = sys.stdin.readline()
     try:
-        options = Options(**json.loads(line))
-        run = Run(options, lambda text: tell(say=text))
-        signal.signal(signal.SIGTERM, lambda *_: run.stop())
-        threading.Thread(target=_listen, args=(run,), daemon=True).start()
-        code = serve(run, tell)
+        job = _job(json.loads(line), tell)
+        signal.signal(signal.SIGTERM, lambda *_: job.stop())
+        threading.Thread(target=_listen, args=(job,), daemon=True).start()
+        serve(job, tell)
+        code = 0
     except AnalyzerError as error:
         tell(error=str(error))
         code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
     except Exception as error:  # noqa: BLE001 - the parent tells it in one sentence
-        tell(error=f"the capture failed: {type(error).__name__}: {error}")
+        tell(error=f"the session failed: {type(error).__name__}: {error}")
         code = 2
     tell(done=code)
     out.close()
     return code
 
 
-def serve(run: Run, tell: Callable[..., None]) -> int:
-    """Attaches, captures, tells how it ended."""
-    session = open_session(run.options, lambda: tell(heard=True))
+def _job(order: dict[str, Any], tell: Callable[..., None]) -> Run | Job:
+    """What the parent wants: a capture, or the dry runs that it asks for."""
+    options = Options(**order["options"])
+    if order["asked"] is None:
+        return Run(options, lambda text: tell(say=text))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the job's own way to be stopped
+    return Job(options, order["asked"], lambda *state: tell(progress=state))
+
+
+def serve(job: Run | Job, tell: Callable[..., None]) -> None:
+    """Attaches, works, tells how it ended."""
+    session = open_session(job.options, lambda: tell(heard=True))
     try:
         tell(attached=True)
-        run.capture(session)
+        job.work(session)
     finally:
-        session.close()  # a second time does nothing
-        tell(files=run.files, calls=run.calls, stands=run.stands)
-    return 0
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        finally:
+            session.close()  # a second time does nothing
+            tell(**job.told())
 
 
-def _listen(run: Run) -> None:
+def _listen(job: Run | Job) -> None:
     """Commands of the parent; the end of the pipe is the end of the parent."""
     while True:
         try:
@@ -74,9 +88,9 @@ def _listen(run: Run) -> None:
         except (OSError, ValueError):
             word = ""
         if word == "go":
-            run.resumed.set()
+            job.resume()
             continue
-        run.stop()
+        job.stop()
         return
 
 

@@ -28,7 +28,9 @@ from .kernel import (
 from .scenarios import CALLBACKS, CRASH, HIBERNATION, Scenario
 
 NT = 0xFFFFF800_10000000
-DRIVERS = 0xFFFFF800_20000000  # each at the next multiple of 64 KiB
+#: each at the next multiple of 64 KiB; in a module without symbols that lies 256 MiB from nt or
+#: further, ntoseye searches memory at each stop for a kernel that rebooted
+DRIVERS = 0xFFFFF800_18000000
 TABLES = 0xFFFFF800_50000000
 POOL = 0xFFFFC08B_E4000000
 POOL_SIZE = 0x4000

@@ -48,10 +48,12 @@ class Ended(BaseException):
 
 
 class Target:
-    """One machine on one line."""
+    """One machine on one line, once :meth:`run` has one."""
 
-    def __init__(self, machine: Machine, wire: Wire, stop_ticks: int) -> None:
-        self.machine, self.wire, self.stop_ticks = machine, wire, stop_ticks
+    wire: Wire
+
+    def __init__(self, machine: Machine, stop_ticks: int) -> None:
+        self.machine, self.stop_ticks = machine, stop_ticks
         self.breakpoints: dict[int, tuple[int, bytes]] = {}  # handle -> (address, original byte)
         self.next_handle = 1
         self.requests = list(machine.scenario.requests)
@@ -213,8 +215,9 @@ class Target:
 
     # ---- the machine's life ------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, wire: Wire) -> None:
         """Runs until SIGTERM."""
+        self.wire = wire
         step = False
         while True:
             outcome = self.machine.run(1 if step else 20_000)
@@ -321,21 +324,7 @@ def main() -> None:
     parser.add_argument("--stop-ticks", type=int, default=40_000)
     options = parser.parse_args()
     machine = Machine(compile_guest(options.folder), SCENARIOS[options.scenario])
-    if options.tty:
-        descriptor, line = os.openpty()  # the line stays open here, so reads never fail
-        tty.setraw(descriptor)
-        tty.setraw(line)
-        options.tty.unlink(missing_ok=True)
-        options.tty.symlink_to(os.ttyname(line))
-        print("ready", flush=True)
-    else:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(options.socket))
-        listener.listen(1)
-        print("ready", flush=True)
-        connection = listener.accept()[0]
-        descriptor = connection.fileno()
-    target = Target(machine, Wire(descriptor), options.stop_ticks)
+    target = Target(machine, options.stop_ticks)
     target.patience = options.patience
 
     def end(*_: object) -> None:
@@ -344,7 +333,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, end)
     signal.alarm(300)  # nobody waits longer for a test
     try:
-        target.run()
+        if options.tty:
+            descriptor, line = os.openpty()  # the line stays open here, so reads never fail
+            tty.setraw(descriptor)
+            tty.setraw(line)
+            options.tty.unlink(missing_ok=True)
+            options.tty.symlink_to(os.ttyname(line))
+            print("ready", flush=True)
+        else:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(options.socket))
+            listener.listen(1)
+            print("ready", flush=True)
+            connection = listener.accept()[0]
+            descriptor = connection.fileno()
+        target.run(Wire(descriptor))
     except (Ended, GoneError):
         options.report.write_text(json.dumps(target.finish()))
 

@@ -1,48 +1,33 @@
-"""One scenario of the simulated machine, captured by ``dumpstart capture`` in a Windows Python."""
+"""``dumpstart`` in a Windows Python, on the simulated machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from kd.scenarios import SCENARIOS
+from kd import captures
+from kd.captures import Captured
 from kd.simulator import simulated
-
-import analyzer
 
 from . import session
 from .provision import Wine, windows_path
 
 
-class Captured(NamedTuple):
-    """What came of it."""
-
-    case: Any
-    report: dict[str, Any]
-    output: str
-    files: list[Path]
-
-
 def capture(
     name: str, folder: Path, backend: str = "dbgeng", minor: int = 13, options: Sequence[str] = ()
 ) -> Captured:
-    """One session of the engine: until its calls have returned, or the time is up."""
-    wine, scenario = session.provided(minor), SCENARIOS[name]
+    """One scenario, through the real engine."""
+    wine = session.provided(minor)
+
+    def run(words: Sequence[str], path: Path) -> tuple[dict[str, Any], str]:
+        own = [session.COM1, "--backend", backend, "--output", windows_path(path)]
+        with simulated(name, tty=wine.port) as target:
+            output = dumpstart(wine, "capture", *own, *words)
+            return target.end(), output
+
     path = folder / f"{name}-{backend}.jsonl"
-    for old in folder.glob(f"{name}-{backend}*.jsonl"):  # of a first try
-        old.unlink()
-    count = scenario.boots * len(scenario.calls) + len(
-        scenario.late
-    )  # of a late filter DriverEntry is a call too
-    hangs = any(call.hangs for call in scenario.calls)
-    words = [session.COM1, "--backend", backend, "--output", windows_path(path)]
-    words += ["--calls", str(count), "--timeout", "15" if hangs else "60", *options]
-    with simulated(name, tty=wine.port) as target:
-        output = dumpstart(wine, "capture", *words)
-        report = target.end()
-    files = sorted(folder.glob(f"{name}-{backend}*.jsonl"))
-    return Captured(analyzer.open(*map(str, files)), report, output, files)
+    return captures.capture(name, path, run, options)
 
 
 def dumpstart(wine: Wine, *arguments: str, limit: float = 90) -> str:
