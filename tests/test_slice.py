@@ -284,8 +284,9 @@ def test_a_slice_with_code_holds_each_image(pairs):
 
 
 #: full dumps and bitmap dumps; volatility3 opens no others
-VOLATILITY = ("healthy-arm64-full.dmp", "healthy-x86-windows7-full.dmp", "hibernation-x64-active.dmp",
-              ENGINE)  # fmt: skip
+VOLATILITY = [
+    "healthy-arm64-full.dmp", "healthy-x86-windows7-full.dmp", "hibernation-x64-active.dmp", ENGINE,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", VOLATILITY)
