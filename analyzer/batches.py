@@ -9,27 +9,56 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import Any, Callable, Protocol, runtime_checkable
 
 from .absence import Absent
-from .tables import INTEGERS, SCHEMA, checked, iso_time, plain, rows_of, values
+from .tables import INTEGERS, SCHEMA, checked, iso_times, one_cell, plain, rows_of, values
 
 #: rows of a table of records that are taken at once
 SIZE = 4096
 
+#: a column has few values when the first rows have at most so many
+_LOOKED_AT, _FEW = 256, 128
+_NOTHING = {Absent, type(None)}
+
 Cells = list[Any]
+#: makes of some values as many others
+Maker = Callable[[Cells], Cells]
 
 
 class Column(list[Any]):
-    """The checked cells of a column, and the types of value that are among them."""
+    """The cells of a column, the types of value among them, and the values where they are few."""
 
-    __slots__ = ("types",)
+    __slots__ = ("few", "types")
 
     def __init__(self, cells: Iterable[Any]) -> None:
         super().__init__(cells)
         self.types = set(map(type, self))
+        self.few = None if float in self.types else _few(self)  # 0.0 is -0.0
+
+    @property
+    def is_one(self) -> bool:
+        """True when all cells are alike."""
+        return self.few is not None and len(self.few) == 1
+
+    def there(self) -> Cells:
+        """The values that are not absent, each at least once."""
+        some = self if self.few is None else self.few
+        if not self.types & _NOTHING:
+            return list(some)
+        return [value for value in some if value.__class__ not in _NOTHING]
+
+
+def _few(cells: Cells) -> set[Any] | None:
+    try:
+        if cells and cells.count(cells[0]) == len(cells):
+            return {cells[0]}
+        some = set(islice(cells, _LOOKED_AT))
+        return set(cells) if len(some) <= _FEW else None
+    except TypeError:  # pieces of evidence may hold what cannot be a key
+        return None
 
 
 @runtime_checkable
@@ -70,15 +99,20 @@ def _turned(rows: Iterable[Any]) -> Iterator[list[Cells]]:
 
 def _checked(kind: str, cells: Cells) -> Column:
     column = Column(cells)
-    if column.types == {Absent}:
+    types = column.types - _NOTHING
+    if not types:
         return column
-    if kind == "Text" and column.types == {str} and all(map(str.isascii, cells)):
-        return column
-    if kind in INTEGERS and column.types == {int}:
-        low, high = INTEGERS[kind]
-        if low <= min(cells) and max(cells) <= high:
+    if kind == "Text" and types == {str}:
+        try:
+            "".join(column.there()).encode()
             return column
-    return Column(each(partial(checked, kind), cells))
+        except UnicodeEncodeError:
+            pass
+    elif kind in INTEGERS and types == {int}:
+        some, (low, high) = column.there(), INTEGERS[kind]
+        if low <= min(some) and max(some) <= high:
+            return column
+    return Column(each(partial(checked, kind), column))
 
 
 def json_texts(table: str, rows: Any) -> Iterator[str]:
@@ -87,67 +121,89 @@ def json_texts(table: str, rows: Any) -> Iterator[str]:
     template = ", ".join([*(f'"{name}": %s' for name, _ in columns), '"absent": {%s}'])
     for cells in batches(table, rows):
         told = [
-            written(kind, column, "null", encode_basestring_ascii, json.dumps)
+            written(kind, column, "null", _json_strings, json.dumps)
             for (_, kind), column in zip(columns, cells)
         ]
         reasons = reasons_of(table, cells, _json_reason, ", ")
         yield from map(f"{{{template}}}".__mod__, zip(*told, reasons))
 
 
+def _json_strings(texts: Cells) -> list[str]:
+    return list(map(encode_basestring_ascii, texts))
+
+
 def written(
-    kind: str,
-    cells: Column,
-    nothing: str,
-    text: Callable[[str], str],
-    other: Callable[[Any], str],
+    kind: str, cells: Column, nothing: str, texts: Maker, other: Callable[[Any], str]
 ) -> list[str]:
     """The cells of a column as text: absent ones as ``nothing``, texts and the rest as told."""
-    makers: dict[str, Callable[[Any], str]] = {
-        "Text": text,
-        "Number": int.__repr__,
-        "Duration": int.__repr__,
-        "Time": lambda ns: text(iso_time(ns)),
-        "Big": lambda value: text(f"0x{value:016x}"),
+    makers: dict[str, Maker] = {
+        "Text": texts,
+        "Number": lambda some: list(map(int.__repr__, some)),
+        "Duration": lambda some: list(map(int.__repr__, some)),
+        "Time": lambda some: texts(iso_times(some)),
+        "Big": lambda some: texts([f"0x{value:016x}" for value in some]),
     }
-    make = makers.get(kind) or (lambda value: other(plain(kind, value)))
-    if cells.types == {Absent}:
-        return [nothing] * len(cells)
-    if cells.types & {Absent, type(None)}:
-        return each(lambda v: nothing if v is None or v.__class__ is Absent else make(v), cells)
-    return each(make, cells)
+    make = makers.get(kind) or (lambda some: [other(plain(kind, value)) for value in some])
+    return _made(make, cells, nothing)
 
 
-def each(make: Callable[[Any], Any], cells: Cells) -> Cells:
-    """What is made of each cell; of cells that are often the same, once for all of them."""
-    try:
-        few = set(islice(cells, 256))
-        if len(few) <= 64 and not any(value.__class__ is float for value in few):
-            made = {value: make(value) for value in set(cells)}
-            return list(map(made.__getitem__, cells))
-    except TypeError:  # pieces of evidence may hold what cannot be a key
-        pass
-    return list(map(make, cells))
+def _made(make: Maker, cells: Column, nothing: Any = None) -> Cells:
+    """What is made of each cell, of equal ones once; ``nothing`` where a value is absent."""
+    there = cells.there()
+    made = make(there)
+    if cells.few is not None:
+        known = dict.fromkeys(cells.few, nothing)
+        known.update(zip(there, made))
+        if cells.is_one:
+            return [known[cells[0]]] * len(cells)
+        return list(map(known.__getitem__, cells))
+    if not cells.types & _NOTHING:
+        return made
+    following = iter(made)
+    return [nothing if value.__class__ in _NOTHING else next(following) for value in cells]
+
+
+def each(make: Callable[[Any], Any], cells: Column) -> Cells:
+    """What is made of each cell that is not absent, of equal ones once; the others stay."""
+    made = _made(lambda some: list(map(make, some)), cells)
+    if Absent in cells.types:
+        return [old if old.__class__ is Absent else new for old, new in zip(cells, made)]
+    return made
+
+
+def told(kind: str, cells: Column) -> Cells:
+    """The cells as Arrow takes them: None for absent ones, lists and objects as JSON."""
+    if kind in ("Proof", "Facts"):
+        return _made(lambda some: [one_cell(kind, plain(kind, value)) for value in some], cells)
+    if Absent in cells.types:
+        return [None] * len(cells) if cells.is_one else _made(list, cells)
+    return cells
 
 
 def reasons_of(
     table: str, cells: Sequence[Column], word: Callable[[str, str], str], between: str
-) -> Cells:
+) -> list[str]:
     """Of each row the reasons why cells are absent, as ``word`` words them; "" without any."""
-    count = len(cells[0]) if cells else 0
-    told: list[Any] = []  # a list of each row's, or one text for all
-    for (name, _), column in zip(SCHEMA[table], cells):
-        if column.types == {Absent} and column.count(column[0]) == count:
-            told.append(_worded(word, name, column[0]))
-        elif Absent in column.types:
-            told.append(each(partial(_worded, word, name), column))
-    if all(isinstance(words, str) for words in told):
-        return [between.join(filter(None, told))] * count
-    rows = zip(*(repeat(words) if isinstance(words, str) else words for words in told))
-    return each(lambda words: between.join(filter(None, words)), list(rows))
+    columns = [
+        _reasons(partial(word, name), column)
+        for (name, _), column in zip(SCHEMA[table], cells)
+        if Absent in column.types
+    ]
+    if not columns:
+        return [""] * (len(cells[0]) if cells else 0)
+    known = {words: between.join(filter(None, words)) for words in set(zip(*columns))}
+    return list(map(known.__getitem__, zip(*columns)))  # zip anew: no tuple is kept
 
 
-def _worded(word: Callable[[str, str], str], name: str, value: Any) -> str:
-    return word(name, _reason(value)) if value.__class__ is Absent else ""
+def _reasons(word: Callable[[str], str], cells: Column) -> list[str]:
+    some = cells if cells.few is None else cells.few
+    known = {value: word(_reason(value)) for value in some if value.__class__ is Absent}
+    if cells.is_one:
+        return [known[cells[0]]] * len(cells)
+    if len(known) == 1:
+        (words,) = known.values()
+        return [words if value.__class__ is Absent else "" for value in cells]
+    return [known[value] if value.__class__ is Absent else "" for value in cells]
 
 
 def _reason(value: Absent) -> str:

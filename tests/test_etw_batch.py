@@ -13,7 +13,7 @@ from conftest import shared_names, shared_sample
 
 from analyzer.errors import AnalyzerError
 from analyzer.etw import payload
-from analyzer.etw.batch import Many, Payloads
+from analyzer.etw.batch import Bytes, Many, Payloads
 from analyzer.etw.decode import take_apart
 from analyzer.etw.events import details, events
 from analyzer.etw.trace import Trace
@@ -83,12 +83,31 @@ def test_payloads_of_any_length_are_the_same_alone(fields: Any, message: str, po
     number = (7).to_bytes(pointer, "little")
     whole = number + struct.pack("<II", 0xC000000D, 1) + bytes(range(16)) + w.utf16("n\u00e4me")
     whole += struct.pack("<HII", 2, 5, 6)
-    some = [whole[:size] for size in range(len(whole) + 1)] + [whole + b"more"] * 2
+    some = [whole[:size] for size in range(len(whole) + 1)] + [whole + b"more"] * 2 + [b""]
     data = b"".join(some)
     ends = np.cumsum([len(one) for one in some])
     starts = ends - [len(one) for one in some]
-    many = Many(schema, Payloads(data, np.frombuffer(data, "u1"), starts, ends, pointer))
+    many = Many(schema, Payloads(Bytes(data), starts, ends, pointer))
     alone = [payload.decode(schema, one, pointer) for one in some]
     assert many.decoded() == alone
     assert many.texts() == [one.text() for one in alone]
     assert many.is_off() == [n for n, one in enumerate(alone) if one.missing or one.left]
+
+
+def test_broken_strings_are_the_same_alone() -> None:
+    """Halves of surrogates and of UTF-8 sequences at any place: none spoils its neighbour."""
+    rng = random.Random(5)
+    odd = bytes.fromhex("41 d8 dc db 00 00 e2 82 ac f0 9f 98 80 ed a0 c3 ff 01 81")
+    fields = tuple(
+        payload.Field(f"Text{n}", kind, out)
+        for n, (kind, out) in enumerate(
+            [(payload.UNICODE, ""), (payload.ANSI, "utf8"), (payload.UNICODE, "")]
+            + [(payload.ANSI, "")]
+        )
+    )
+    schema = payload.Schema("provider", "name", fields)
+    some = [bytes(rng.choices(odd, k=rng.randrange(40))) for _ in range(4000)]
+    ends = np.cumsum([len(one) for one in some])
+    starts = ends - [len(one) for one in some]
+    many = Many(schema, Payloads(Bytes(b"".join(some)), starts, ends, 8))
+    assert many.decoded() == [payload.decode(schema, one, 8) for one in some]

@@ -28,18 +28,36 @@ from .reader import Reader
 Array = Any
 
 
+class Bytes:
+    """What some payloads lie in."""
+
+    def __init__(self, whole: bytes) -> None:
+        self.whole = whole
+        self.data = np.frombuffer(whole, np.uint8)
+        self._nuls: dict[tuple[int, int], Array] = {}
+
+    def nuls(self, size: int, phase: int) -> Array:
+        """Where characters of ``size`` bytes are NUL, if one begins at ``phase``; then the end."""
+        found = self._nuls.get((size, phase))
+        if found is None:
+            count = max(len(self.whole) - phase, 0) // size
+            units = np.frombuffer(self.whole, f"<u{size}", count, phase if count else 0)
+            places = np.flatnonzero(units == 0) * size + phase
+            found = self._nuls[size, phase] = np.append(places, len(self.whole))
+        return found
+
+
 class Payloads(NamedTuple):
     """The payloads of some events of one schema."""
 
-    whole: bytes  #: holds them all
-    data: Array  #: the same as uint8
+    held: Bytes  #: holds them all
     starts: Array
     ends: Array
     pointer: int  #: bytes of a pointer in them
 
     def raw(self, row: int) -> bytes:
         """The bytes of one."""
-        return self.whole[self.starts[row] : self.ends[row]]
+        return self.held.whole[self.starts[row] : self.ends[row]]
 
 
 class Many:
@@ -61,7 +79,7 @@ class Many:
             self._columns = [[None] * count for _ in plan.fixed]
         elif plan.fixed:
             kinds = [(f"f{n}", _dtype(code)) for n, (_, code, _) in enumerate(plan.fixed)]
-            window = np.lib.stride_tricks.sliding_window_view(payloads.data, plan.size)
+            window = np.lib.stride_tricks.sliding_window_view(payloads.held.data, plan.size)
             records = window[starts].view(np.dtype(kinds)).reshape(-1)
             for n, (_, _, convert) in enumerate(plan.fixed):
                 column = records[f"f{n}"].tolist()
@@ -72,11 +90,11 @@ class Many:
 
     def _rest(self, count: int) -> None:
         plan, payloads = self._plan, self._payloads
-        rest, ends = list(plan.rest), payloads.ends.tolist()
-        places = (payloads.starts + plan.size).tolist()
+        rest, at = list(plan.rest), payloads.starts + plan.size
         while rest and is_string(rest[0]):
-            column, places = _strings(rest.pop(0), payloads.whole, places, ends)
+            column, at = _strings(rest.pop(0), payloads, at)
             self._columns.append(column)
+        places, ends = at.tolist(), payloads.ends.tolist()
         names = [name for name, _ in plan.show]
         columns: list[list[Any]] = [[] for _ in rest]
         known = zip(*self._columns) if rest and self._columns else iter([()] * count)
@@ -86,7 +104,7 @@ class Many:
                     column.append(None)
                 continue
             low, high = int(payloads.starts[row]), ends[row]
-            reader = Reader(payloads.whole[low:high], payloads.pointer)
+            reader = Reader(payloads.held.whole[low:high], payloads.pointer)
             reader.at = places[row] - low
             values = dict(zip(names, values_before))
             if take(reader, rest, values):
@@ -120,8 +138,12 @@ class Many:
             return [fill(self._schema.message, list(values)) for values in self._rows(shown)]
         words, cells = [], []
         for (name, how), column in zip(self._plan.show, columns):
+            label = name.replace("%", "%%") + "="
+            if column.count(column[0]) == len(column):  # reserved fields, flags
+                words.append(label + how(column[0]).replace("%", "%%"))
+                continue
             spec = "%s" if how is str else "%#x" if how is in_hex else ""
-            words.append(name.replace("%", "%%") + "=" + (spec or "%s"))
+            words.append(label + (spec or "%s"))
             cells.append(column if spec else map(how, column))
         texts = list(map(", ".join(words).__mod__, self._rows(cells)))
         for row in [row for row, left in enumerate(self._left) if left]:
@@ -132,26 +154,24 @@ class Many:
         return zip(*columns) if columns else iter([()] * len(self._left))
 
 
-def _strings(
-    field: Field, data: bytes, places: list[int], ends: list[int]
-) -> tuple[list[Any], list[int]]:
+def _strings(field: Field, payloads: Payloads, places: Array) -> tuple[list[Any], Array]:
     """A string of each payload that ends at its NUL, and where the next field begins."""
-    texts, following = [], []
-    if field.kind == ANSI:
-        encoding = encoding_of(field)
-        for at, end in zip(places, ends):
-            stop = data.find(b"\0", at, end)
-            following.append(stop + 1 if stop >= 0 else max(at, end))
-            texts.append(data[at : stop if stop >= 0 else end].decode(encoding, "replace"))
-        return texts, following
-    for at, end in zip(places, ends):
-        stop = data.find(b"\0\0", at, end)
-        while stop >= 0 and (stop - at) & 1:  # an aligned pair
-            stop = data.find(b"\0\0", stop + 1, end)
-        following.append(stop + 2 if stop >= 0 else max(at, end))
-        stop = stop if stop >= 0 else end
-        texts.append(data[at : stop - ((stop - at) & 1)].decode("utf-16-le", "replace"))
-    return texts, following
+    whole, ends, wide = payloads.held.whole, payloads.ends, field.kind != ANSI
+    size = 2 if wide else 1
+    stops = np.empty(len(places), np.int64)
+    for phase in range(size):  # a NUL of two bytes lies at an even distance from the beginning
+        rows = np.flatnonzero(places % size == phase)
+        if len(rows):
+            nuls = payloads.held.nuls(size, phase)
+            stops[rows] = nuls.take(nuls.searchsorted(places[rows]), mode="clip")
+    is_open = stops + size > ends
+    stops = np.where(is_open, np.maximum(places, ends), stops)
+    following = np.where(is_open, stops, stops + size)
+    stops -= (stops - places) % size
+    pieces = [whole[at:stop] for at, stop in zip(places.tolist(), stops.tolist())]
+    # none has a NUL inside, so all are decoded at once
+    text = bytes(size).join(pieces).decode("utf-16-le" if wide else encoding_of(field), "replace")
+    return text.split("\0") if pieces else [], following
 
 
 def _dtype(code: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..absence import Absent
 from . import tracelogging
-from .batch import Many, Payloads
+from .batch import Bytes, Many, Payloads
 from .decode import (
     MOST_ITEMS,
     TELLING_ITEMS,
@@ -54,27 +54,22 @@ class DescribedEvents:
         self.task = np.zeros(count, np.uint16)
         self._rows = np.empty(count, object)
 
-    def put(self, row: int, one: Described) -> None:
-        """One event."""
+    def put(self, rows: Array, one: Described) -> None:
+        """Events that say the same."""
         for column, value in (
             (self.provider, one.provider or NO_PROVIDER),
             (self.provider_id, one.provider_id or NO_PROVIDER),
             (self.name, one.name),
             (self.text, one.text),
+            (self._rows, one),
         ):
-            column[row] = value
-        self._rows[row] = one
+            column[rows] = _alone(value)
 
     def put_all(
         self, rows: Array, common: Described, texts: list[str], fields: Sequence[Any]
     ) -> None:
         """Events of one schema."""
-        for column, value in (
-            (self.provider, common.provider or NO_PROVIDER),
-            (self.provider_id, common.provider_id or NO_PROVIDER),
-            (self.name, common.name),
-        ):
-            column[rows] = _alone(value)
+        self.put(rows, common)
         self.text[rows] = np.array(texts, object)
         for row, text, values in zip(rows.tolist(), texts, fields):
             self._rows[row] = common._replace(fields=values, text=text)
@@ -111,7 +106,8 @@ class _Batch:
     def __init__(self, trace: Trace, cols: dict[str, Array]) -> None:
         self._trace, self._cols = trace, cols
         self._raw, self._starts = trace.gather(cols["buffer"], cols["offset"], cols["size"])
-        self._data = np.frombuffer(self._raw, np.uint8)
+        self._bytes = Bytes(self._raw)
+        self._data = self._bytes.data
         self._ends = self._starts + cols["size"]
         kinds = cols["type"]
         self._modern = np.flatnonzero((kinds == EVENT32) | (kinds == EVENT64))
@@ -204,33 +200,37 @@ class _Batch:
         is_modern = parts.kind in (EVENT32, EVENT64)
         header = int(self._ends[first] - self._starts[first]) - len(parts.data)
         starts = self._payloads[rows] if is_modern else self._starts[rows] + header
-        payloads = Payloads(self._raw, self._data, starts, self._ends[rows], parts.pointer)
+        payloads = Payloads(self._bytes, starts, self._ends[rows], parts.pointer)
         many = Many(schema, payloads)
         texts = many.texts()
         out.put_all(rows, common, texts, many.decoded() if with_fields else ())
         if schema.told_by == "built in":
             for row, one in zip(rows.tolist(), many.decoded()):
                 if does_not_fit(one, parts.pointer):
-                    out.put(row, decoder.describe(self._parts(row), *about))
+                    out.put([row], decoder.describe(self._parts(row), *about))
         if not is_modern:  # a kernel event may have the pointers of another machine
             for place in many.is_off():
                 row = int(rows[place])
-                out.put(row, decoder.describe(self._parts(row), *about))
+                out.put([row], decoder.describe(self._parts(row), *about))
 
     def _one_by_one(self, rows: Array, out: DescribedEvents, about: Any) -> None:
         """Events whose bytes tell what they are, and those of which only the length is told."""
         decoder = self._trace.decoder
-        opaque: dict[int, Described] = {}
+        opaque: dict[int, tuple[Described, list[int]]] = {}
         for row, size in zip(rows.tolist(), self._cols["size"][rows].tolist()):
-            one = opaque.get(size)
-            if one is None:
-                parts = self._parts(row)
-                one = decoder.describe(parts, *about)
-                is_plain = not (one.told_by or one.fields is not None or parts.items)
-                is_legacy = parts.property & EVENT_HEADER_PROPERTY_LEGACY_EVENTLOG
-                if is_plain and not is_legacy and about[1] != MANIFEST_EVENT:
-                    opaque[size] = one
-            out.put(row, one)
+            if size in opaque:
+                opaque[size][1].append(row)
+                continue
+            parts = self._parts(row)
+            one = decoder.describe(parts, *about)
+            is_plain = not (one.told_by or one.fields is not None or parts.items)
+            is_legacy = parts.property & EVENT_HEADER_PROPERTY_LEGACY_EVENTLOG
+            if is_plain and not is_legacy and about[1] != MANIFEST_EVENT:
+                opaque[size] = one, [row]
+            else:
+                out.put([row], one)
+        for one, alike in opaque.values():
+            out.put(alike, one)
 
     def _about(self, row: int) -> tuple[str, int, int, int]:
         """Provider, id, version and opcode."""

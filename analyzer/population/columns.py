@@ -8,13 +8,12 @@ thousand of a table, so that a case with many of them needs no more memory than 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any, Callable
 
-from ..absence import Absent
-from ..batches import Column, batches, each, reasons_of, text_reason
+from ..batches import Column, batches, reasons_of, text_reason, told
 from ..records import Records
-from ..tables import REASONS_COLUMN, SCHEMA, one_cell, plain
+from ..tables import REASONS_COLUMN, SCHEMA
 from . import need
 
 #: rows of the table events that one case gives at most, so that a long trace cannot fill memory
@@ -116,25 +115,22 @@ class Rows:
                 if not count:
                     break
                 room = None if room is None else room - count
-                self._add_batch(table, case, [column[:count] for column in cells], rename)
+                if count < len(cells[0]):
+                    cells = [Column(column[:count]) for column in cells]
+                self._add_batch(table, case, cells, rename)
         return left_out
 
     def _add_batch(
-        self, table: str, case: str, cells: list[list[Any]], rename: Callable[[str], str] | None
+        self, table: str, case: str, cells: list[Column], rename: Callable[[str], str] | None
     ) -> None:
-        def cell(kind: str, value: Any) -> Any:
-            if value is None or value.__class__ is Absent:
-                return None
-            if kind in ("Proof", "Facts"):
-                value = one_cell(kind, plain(kind, value))
-            return rename(value) if rename is not None and isinstance(value, str) else value
-
         columns = self._columns(table)
-        reasons = reasons_of(table, [Column(column) for column in cells], text_reason, "; ")
         columns[0] += [case] * len(cells[0])
         for (_, kind), column, values in zip(SCHEMA[table], columns[1:], cells):
-            column += each(partial(cell, kind), values)  # what is alike is one object
-        columns[-1] += [reason or None for reason in reasons]
+            made = told(kind, values)  # what is alike is one object
+            if rename is not None and kind in ("Text", "Proof", "Facts"):
+                made = [value and rename(value) for value in made]
+            column += made
+        columns[-1] += [words or None for words in reasons_of(table, cells, text_reason, "; ")]
         if len(columns[0]) >= _TOGETHER:
             self._pack(table)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from ..batches import batches, each, json_texts, reasons_of, text_reason, written
+from ..batches import Column, batches, json_texts, reasons_of, text_reason, written
 from ..errors import UsageError
 from ..formatting import LIMIT, WIDTH, cell, clean, wrapped
 from ..records import Records
@@ -80,11 +80,12 @@ def _csv(name: str, rows: Any) -> Iterator[str]:
     yield ",".join([*(c.name for c in SCHEMA[name]), REASONS_COLUMN]) + "\n"
     for cells in batches(name, rows):
         shown = [
-            written(kind, column, "", _csv_text, _csv_other)
+            written(kind, column, "", _csv_texts, _csv_other)
             for (_, kind), column in zip(SCHEMA[name], cells)
         ]
         reasons = reasons_of(name, cells, text_reason, "; ")
-        lines = map(",".join, zip(*shown, each(_csv_text, reasons)))
+        shown.append(written("Text", Column(reasons), "", _csv_texts, _csv_other))
+        lines = map(",".join, zip(*shown))
         yield "\n".join(lines) + "\n"
 
 
@@ -92,17 +93,26 @@ def _csv_other(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
-        return _csv_text(json.dumps(value))
+        return _csv_texts([json.dumps(value)])[0]
     return value if isinstance(value, str) else repr(value)
 
 
-def _csv_text(text: str) -> str:
-    # The module csv goes through a text letter by letter, which takes most of the time.
-    if not text.isprintable():  # control characters never are, and looking for them takes longer
-        text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), text)
-    if text[:1] in _FORMULA:
-        text = "'" + text
-    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
+def _csv_texts(texts: list[str]) -> list[str]:
+    # The module csv goes through a text letter by letter, which takes most of the time; of most
+    # columns a look at all texts together says that nothing is to be done.
+    whole = "".join(texts)
+    if not whole.isprintable():  # control characters never are, and looking for them takes longer
+        texts = [text if text.isprintable() else _CONTROL.sub(_escaped, text) for text in texts]
+    texts = ["'" + text if text.startswith(_FORMULA) else text for text in texts]
+    if '"' in whole:
+        texts = [text.replace('"', '""') for text in texts]
+    elif "," not in whole:
+        return texts
+    return [f'"{text}"' if "," in text or '"' in text else text for text in texts]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found.group().encode("unicode_escape").decode("ascii")
 
 
 def _text(name: str, rows: Iterable[dict[str, Any]], width: int | None) -> Iterator[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import __version__, outputs
-from ..batches import batches, grouped
+from ..batches import Column, batches, grouped, reasons_of, text_reason, told
 from ..errors import UsageError
 from ..extras import install
-from ..tables import frame_of
+from ..tables import SCHEMA, frame_of
 
 #: rows that are compressed together
 _GROUP = 1 << 16
@@ -30,9 +30,14 @@ def write(table: str, rows: Any, path: str) -> None:
         empty = pa.Table.from_pandas(frame_of(table, []), preserve_index=False)
         schema = empty.schema.with_metadata({**(empty.schema.metadata or {}), **about})
         with pq.ParquetWriter(name, schema, compression="zstd") as writer:
-            parts = (
-                pa.Table.from_pandas(frame_of(table, cells), preserve_index=False)
-                for cells in batches(table, rows)
-            )
+            parts = (_table(pa, table, cells, schema) for cells in batches(table, rows))
             for some in grouped(parts, _GROUP):
-                writer.write_table(pa.concat_tables(some).cast(schema))
+                writer.write_table(pa.concat_tables(some))
+
+
+def _table(pa: Any, table: str, cells: list[Column], schema: Any) -> Any:
+    """Some rows as an Arrow table."""
+    columns: list[Any] = [told(kind, column) for (_, kind), column in zip(SCHEMA[table], cells)]
+    columns.append([words or None for words in reasons_of(table, cells, text_reason, "; ")])
+    arrays = [pa.array(column, of.type) for column, of in zip(columns, schema)]
+    return pa.Table.from_arrays(arrays, schema=schema)
