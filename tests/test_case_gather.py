@@ -527,8 +527,8 @@ def test_all_shared_samples_in_one_command(
     # Oracle: INDEX.md; crash time and bugcheck of four dumps and two logs, one WER 1001 event
     codes = {row["crash"]: row["bugcheck"] for row in tables["crashes"] if row["bugcheck"]}
     assert list(codes.values()) == [
-        "0x00010001", "0xa0000001", "0x1000007e", "0x000001c8", "0x00000018", "0x00000133",
-        "0x00000065", "0x000000e2",
+        "0x000000e2", "0x00010001", "0xa0000001", "0x1000007e", "0x000001c8", "0x00000018",
+        "0x00000133", "0x00000065",
     ]  # fmt: skip
 
 

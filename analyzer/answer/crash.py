@@ -15,6 +15,7 @@ from ..checks.crash_loading import LOADING, near
 from ..checks.crashes import FAILED, SMALLER, WRITTEN, Index
 from ..records import Crash, Machine, Records
 
+UNKNOWN = "unknown bugcheck"
 #: findings that limit what "was written" means -> words that follow "but"
 _BUT = {
     "dump-file-cut": "the file is cut short",
@@ -54,7 +55,7 @@ def bugcheck(rows: Sequence[Crash]) -> str:
     """The bugcheck with its name."""
     coded = next((row for row in rows if not is_absent(row.bugcheck)), None)
     if coded is None:
-        return "unknown bugcheck"
+        return UNKNOWN
     title = fmt.field(coded, "bugcheck_name", "")
     named = f" ({title})" if title and not title.startswith("0x") else ""
     return f"bugcheck 0x{coded.bugcheck:X}{named}"
@@ -97,7 +98,7 @@ def _crash(records: Records, rows: Sequence[Crash]) -> str:
     time = when(rows)
     named = bugcheck(rows)
     text, blamed = "The machine crashed", ""
-    if not named.startswith("unknown"):
+    if named != UNKNOWN:
         text += f" with {named}"
         place, blamed = _module(records, rows)
         text += f" in {place}" if place else ""

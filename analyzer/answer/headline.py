@@ -72,7 +72,10 @@ def _main(
     numbers = index.numbers()
     if len(numbers) > 1:
         yield _several(index, numbers)
-        yield f"The newest: {_lower(crash.sentence(records, index, numbers[-1], names))}"
+        told = [bool(crash.when(index.by_number[number])) for number in numbers]
+        which = "The newest" if all(told) else "The newest of known time"
+        which = which if told[-1] else "One of them"
+        yield f"{which}: {_lower(crash.sentence(records, index, numbers[-1], names))}"
     elif numbers:
         rows = index.by_number[numbers[0]]
         if all(row.tells == SNAPSHOT for row in rows):
@@ -129,20 +132,27 @@ def _standing(records: Records) -> Iterator[str]:
 
 
 def _several(index: Index, numbers: Sequence[int]) -> str:
-    known = (crash.time_of(index.by_number[number]) for number in numbers)
-    times = sorted(time for time in known if time is not None)
+    moments = (crash.time_of(index.by_number[number]) for number in numbers)
+    times = sorted(moment for moment in moments if moment is not None)
     span = ""
     if times:
         first, last = fmt.moment(times[0]), fmt.moment(times[-1])
         span = f" at {first}" if first == last else f" between {first} and {last}"
-    codes = {crash.bugcheck(index.by_number[number]) for number in numbers}
+        if len(times) < len(numbers):
+            span = f", {len(times)} of them{span}"
+    codes = [crash.bugcheck(index.by_number[number]) for number in numbers]
     text = f"{len(numbers)} crashes{span}"
-    if len(codes) == 1:
-        return f"{text}, all with {next(iter(codes))}."
+    if len(set(codes)) == 1 and crash.UNKNOWN not in codes:
+        return f"{text}, all with {codes[0]}."
     failed = sum(
         any(row.outcome == FAILED for row in index.by_number[number]) for number in numbers
     )
-    text += f", with {len(codes)} different bugchecks"
+    known = len({*codes} - {crash.UNKNOWN})
+    if known:
+        text += f", with {known} different bugchecks" if known > 1 else ", with one bugcheck"
+    unknown = codes.count(crash.UNKNOWN)
+    if unknown:
+        text += f", and {unknown} without a known one" if known else ", none with a known bugcheck"
     return text + (f"; {failed} left no complete dump." if failed else ".")
 
 

@@ -52,9 +52,10 @@ def several(seen: CaseSeen) -> Iterator[Anomaly]:
         facts.update(first_time=min(times), last_time=max(times))
     sources = sorted({called(row.origin.source) for row in seen.crashes})
     lines = [in_words(seen.index.by_number[one.number][0].origin, _line(one)) for one in stated]
+    span = _span(times) if len(times) == len(stated) else ""
     yield joined(
         "case-several-crashes",
-        f"The inputs are of {len(stated)} crashes ({listed(sources[:5])}){_span(times)}; they are "
+        f"The inputs are of {len(stated)} crashes ({listed(sources[:5])}){span}; they are "
         f"told apart.{_in_words(shared)}",
         seen.index.by_number[numbers[0]][0].origin,
         "",

@@ -38,7 +38,7 @@ CERTAIN, LIKELY, GUESS = range(3)
 
 
 def joined(pieces: Iterable[Piece], boots: Sequence[int]) -> list[Group]:
-    """The crashes, oldest first; ``boots`` are starts of the machine that are known."""
+    """The crashes, oldest first, those without a time before them; ``boots`` are known starts."""
     kept = list(pieces)
     groups = _of_crashes([p for p in kept if p.at_crash])
     booted = [p.time - p.uptime for p in kept if p.time is not None and p.uptime is not None]
@@ -48,7 +48,14 @@ def joined(pieces: Iterable[Piece], boots: Sequence[int]) -> list[Group]:
     timed = [start for start in left if start.time is not None]
     _by_time(timed, groups, marks)
     _untimed([start for start in left if start.time is None], groups)
-    return sorted(groups, key=lambda group: group.time)
+    return sorted(groups, key=_order)
+
+
+def _order(group: Group) -> int:
+    """When it was; a time in an unknown zone is off by hours only."""
+    if group.time != UNTOLD_TIME:
+        return group.time
+    return max(member.piece.local_time or 0 for member in group.members)
 
 
 # -- what states a crash ---------------------------------------------------------------------------
