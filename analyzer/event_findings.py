@@ -45,11 +45,12 @@ def findings(
         return
     spelled = events.SPELLED.get(event.key, event.provider)
     name = f"{spelled} {event.event_id}"
-    words = f"{spelled} event {event.event_id}: {known.meaning}"
+    words = f"{spelled} event {event.event_id} says that {known.meaning}"
     told = decoded.text[:400].rstrip(". !\u2026")
     is_cut = decoded.text.rstrip().endswith(("...", "\u2026"))
-    end = "... (the input has no more of it)." if is_cut else "."
-    text = f"{words}: {told}{end}" if told else f"{words}."
+    end = "... the input has no more of it" if is_cut else ""
+    is_new = bool(told) and told.lower() != known.meaning.lower()
+    text = f"{words} ({told}{end})." if is_new else f"{words}."
     facts = {"provider": event.key, "event_id": event.event_id}
     if decoded.is_power_button:
         yield Anomaly("event-power-button", text, origin, spelled, _evidence(name, decoded), facts)

@@ -20,6 +20,9 @@ WIDTH = 80
 #: longest text shown in one piece
 LIMIT = 400
 _CELL = 72  # in a table
+#: between a number and its unit, and between "2 h" and "5 min"
+_UNIT = re.compile(r"(?<=\d) (?=(?:[num]?s|min|h|bytes|[kMGTPE]B|%)(?:\W|$))|(?<=\d h) (?=\d+ min)")
+_GLUE = "\xa0"  # never in a text that was cleaned
 _NOT_PLAIN = re.compile(r"[^ -~]")
 
 
@@ -89,6 +92,9 @@ def duration(ns: Any, missing: str = "-") -> str:
     if abs(ns) >= 3_600_000_000_000:
         minutes = round(ns / 60_000_000_000)
         return f"{minutes // 60} h {minutes % 60} min"
+    if ns >= 120_000_000_000:
+        seconds = round(ns / 1_000_000_000)
+        return f"{seconds // 60} min {seconds % 60} s"
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
         if abs(ns) >= size:
             return f"{ns / size:.4g} {unit}"
@@ -138,15 +144,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
-    """Lines of at most 80 columns; a word longer than that stays whole."""
-    return textwrap.wrap(
-        text,
+    """Lines of at most 80 columns; longer words stay whole, as do a number and its unit."""
+    lines = textwrap.wrap(
+        _UNIT.sub(_GLUE, text),
         WIDTH,
         initial_indent=indent if first is None else first,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(_GLUE, " ") for line in lines]
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:

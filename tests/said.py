@@ -36,4 +36,5 @@ def _texts(block: Block) -> list[str]:
                 rows += [f"{line.name} {line.value}" for line in block.below[number]]
         return rows
     assert isinstance(block, Entry)
-    return [f"{block.severity} {block.title} ({block.remark}) {block.text} Do: {block.advice}"]
+    about = f"{block.severity} {block.title}: {block.remark}"
+    return [f"{about} {block.text} {block.also} Do: {block.advice}"]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SAMPLE_TRACES, make
+from conftest import SAMPLE_TRACES, make, shared_sample
 
 import analyzer
+from analyzer import formatting as fmt
 from analyzer import records
 from analyzer.cli import main
 from analyzer.names import drivers
@@ -160,3 +161,31 @@ def test_the_one_input_is_not_named_as_evidence() -> None:
     runs = [SAMPLE_TRACES / "captures" / f"run-0{number}.jsonl" for number in (1, 2)]
     assert {one.evidence for one in analyzer.open(runs[0]).answer.filters} == {""}
     assert {one.evidence for one in analyzer.open(*runs).answer.filters} == {"2 sources"}
+
+
+def test_a_trace_without_calls_tells_the_time_it_covers() -> None:
+    """The first and the last event of the table, as its rows have them."""
+    case = analyzer.open(shared_sample("etl/microsoft_demikernel__PktMon.etl"))
+    times = [row.time for row in case.records["events"]]
+    length = fmt.duration(max(times) - min(times))
+    told = f"The trace holds 467 events in {length} from {fmt.moment(min(times))} on, and no call"
+    assert case.answer.headline[0].startswith(told)
+
+
+def test_every_finding_is_a_sentence() -> None:
+    """In the samples each text begins with a capital or a name and ends with a full stop."""
+    for path in SHIPPED:
+        for finding in analyzer.open(path).records["findings"]:
+            first = finding.text.split(" ", 1)[0]
+            assert first not in ("the", "a", "an", "its", "it", "this"), finding.text
+            assert finding.text.rstrip().endswith(".") or "reg add" in finding.text, finding.text
+
+
+def test_crashes_are_told_apart_in_the_filters() -> None:
+    """Of two crashes the filters of one are known, the log is of the other: each is said."""
+    from analyzer.reports import sections
+
+    answer = analyzer.open(SAMPLE_TRACES / "cases" / "two-crashes.zip").answer
+    (filters,) = (s for s in sections.of_answer(answer) if s.key == "filters")
+    assert filters.blocks[0].text == "Crash 1, crash stack:"
+    assert any("By DumpStack.log (crash 2), Dump_Start" in text for text in answer.remarks)

@@ -346,7 +346,7 @@ def test_a_dump_has_one_verdict_alone_and_beside_others(
     _, beside = analyze(capsys, dump, fault("crash-control-small-dump.reg"))
     verdict = "left no complete dump"
     if at != "writer":  # the last line alone does not prove that something is missing
-        verdict = "so whether it was written whole is open"
+        verdict = "so whether it was written whole is not known"
     for said in (alone["said"], beside["said"]):
         assert "dump was written" not in said
         assert verdict in said

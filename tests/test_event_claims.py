@@ -51,22 +51,23 @@ def boot(log: cases.EventLog, when: str) -> cases.EventLog:
         ("events-46-at-boot.xml", 0, "No error and no warning.", "robable cause"),
         (
             "event41-power-button.xml", 1,
-            ("Probably why there is no dump: Microsoft-Windows-Kernel-Power event 41: the machine "
-            "restarted without shutting down: no bugcheck code: power loss, reset, or a hang; the "
-            "power button was pressed at 2026-03-02 08:33:39 UTC, 17 s before this event; this was "
-            "during a sleep transition."), "robable cause",
+            ("Probably why there is no dump: Microsoft-Windows-Kernel-Power event 41 says that the "
+            "machine restarted without shutting down (no bugcheck code: power loss, reset, or a "
+            "hang; the power button was pressed at 2026-03-02 08:33:39 UTC, 17 s before this "
+            "event; this was during a sleep transition)."), "robable cause",
         ),
         (
             "events-hibernate-failed.xml", 1,
-            ("fast startup failed: FailureStatus = 0xC00000D4; status 0xc00000d4 "
+            ("fast startup failed (FailureStatus = 0xC00000D4; status 0xc00000d4 "
             "STATUS_NOT_SAME_DEVICE"), "robable cause",
         ),
         ("events-hibernate-failed.xml", 1, "status 0xc000009a STATUS_INSUFFICIENT_RESOURCES", "ZZ"),
         ("events-hibernate-failed.xml", 1, "Look at the hiber_* modules", "ZZ"),
         (
             "evtx-cut-at-chunk.evtx", 1,
-            ("Events are missing, so nothing follows from their absence: At least 238 records are "
-            "missing by the numbers of the others, 2 chunks by the file's header"), "robable cause",
+            ("evtx-cut-at-chunk.evtx shows no crash, but at least 238 records are missing, by the "
+            "numbers of the others, 2 chunks by the file's header; what they told is not known."),
+            "robable cause",
         ),
         (
             "event-xml-cut-at-event.xml", 1,
@@ -202,9 +203,9 @@ def test_another_log_says_which_it_is(tmp_path: Path, capsys: Any) -> None:
     code, text = told(capsys, path)
     assert code == 0
     assert (
-        "This is the Application log, 2026-03-01 10:00:00 UTC to 2026-03-02 10:00:00 UTC. Crashes, "
-        "restarts and failed dumps are logged in the System log, so this file does not tell "
-        "whether there was one." in text
+        "This is the Application log from 2026-03-01 10:00:00 UTC to 2026-03-02 10:00:00 UTC. "
+        "Crashes, restarts and failed dumps are logged in the System log, so this file does not "
+        "tell whether there was one." in text
     )
     assert "tells of no crash" not in text
 

@@ -216,7 +216,7 @@ def test_sources_are_told_apart(handmade: Records) -> None:
     handmade["sources"][1] = handmade["sources"][1]._replace(path="other.dmp")
     handmade.add(make(records.Finding, rule="r", severity="info", text="x", origin=other))
     lines = Case(handmade).report(details=True).splitlines()
-    assert "  info  r (other.dmp)" in lines
+    assert "  info  r: other.dmp" in lines
     # Crash and machine, dump stack, filters: once per file.
     assert lines.count("  from machine.dmp:") == 3
     assert lines.count("  from other.dmp:") == 3
@@ -252,3 +252,28 @@ def test_wrong_cells_are_coloured() -> None:
         "\x1b[31mswitched off\x1b[0m  called         \x1b[31mSTATUS_UNSUCCESSFUL\x1b[0m" in coloured
     )
     assert re.sub("\x1b\\[[0-9]*m", "", coloured) == case.report()
+
+
+def test_a_number_and_its_unit_stay_on_one_line() -> None:
+    """At any width; the text itself is not changed."""
+    text = "every filter had returned within 1.5 s of the bugcheck, up 2 h 5 min, 1 TB disk"
+    for start in range(1, 40):
+        lines = fmt.wrapped("x" * start + " " + text + " " + text)
+        assert " ".join(lines) == "x" * start + " " + text + " " + text
+        assert not [line for line in lines if line.endswith(("1.5", " 2", "2 h", " 5", " 1"))]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(1, "1 event"), (999, "999 events"), (17078, "17,078 events")]
+)
+def test_counts_for_people_have_separators(number: int, told: str) -> None:
+    """Never in CSV or JSON: those are made of the numbers themselves."""
+    assert fmt.counted(number, "event") == told
+
+
+@pytest.mark.parametrize(
+    ("ns", "told"), [(119_900_000_000, "119.9 s"), (796_700_000_000, "13 min 17 s")]
+)
+def test_minutes_are_told_as_minutes(ns: int, told: str) -> None:
+    """From two minutes on."""
+    assert fmt.duration(ns) == told

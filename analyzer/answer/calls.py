@@ -6,11 +6,12 @@ call that failed is never in a line with one that did not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import is_absent
+from ..records import Records
 
 
 class Line(NamedTuple):
@@ -24,14 +25,24 @@ class Line(NamedTuple):
     took: str  #: "2.4 ms", "24 to 36 us", "at most 8 ms", "-"
 
 
-def took(calls: Iterable[Any]) -> str:
-    """The span of the durations of some calls, as exact as they are known; "" where none is."""
+def took(calls: Iterable[Any], coarse: Container[str] = ()) -> str:
+    """The span of the durations of some calls, as exact as they are known; "" where none is.
+
+    ``coarse``: sources whose times are those of the debugger's clock, not of the machine's.
+    """
     rows = list(calls)
+    clock = " by the debugger's clock" if any(r.origin.source in coarse for r in rows) else ""
     exact = [r.duration_ns for r in rows if not is_absent(r.duration_ns)]
     if exact:
-        return fmt.span(min(exact), max(exact))
+        return fmt.span(min(exact), max(exact)) + clock
     bounds = [r.duration_high_ns for r in rows if not is_absent(r.duration_high_ns)]
-    return f"at most {fmt.duration(max(bounds))}" if bounds else ""
+    return f"at most {fmt.duration(max(bounds))}{clock}" if bounds else ""
+
+
+def of_a_coarse_clock(records: Records) -> set[str]:
+    """The sources whose times are those of the debugger's clock."""
+    found = (f for f in records["findings"] if f.rule == "duration-host-clock")
+    return {f.origin.source for f in found}
 
 
 def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:

@@ -89,6 +89,10 @@ def dump_kind(machine: Machine) -> str:
     return (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
 
 
+def _one(kind: str) -> str:
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
 def but(rules: set[str]) -> str:
     """What limits a dump with these findings, in words that follow "but"; "" for a whole one."""
     return fmt.listed(text for rule, text in _BUT.items() if rule in rules)
@@ -142,7 +146,7 @@ def _outcome(records: Records, index: Index, number: int, names: Mapping[str, st
     if foreign:
         return f"; {_piece(records, foreign[0], names)} that Windows did not write itself"
     if cut:
-        return f"; {_piece(records, cut[0], names)}, so whether it was written whole is open"
+        return f"; {_piece(records, cut[0], names)}, so whether it was written whole is not known"
     is_only = len(index.by_number) == 1
     findings = [f for f in records["findings"] if index.of(f.origin) == number or is_only]
     loads = [f for f in near(records, findings, rows) if f.rule in LOADING[:2]]
@@ -162,10 +166,9 @@ def _written(records: Records, good: Sequence[Crash], names: Mapping[str, str]) 
     if first.tells == "kernel dump":
         machine = _machine_of(records, first)
         kind = dump_kind(machine) if machine is not None else "kernel dump"
-        article = "an" if kind[:1].lower() in "aeiou" else "a"
         less = " (smaller than asked for)" if _is_smaller(good) else ""
         limits = but(_rules(records, first))
-        return f"{article} {kind} was written{less}" + (f", but {limits}" if limits else "")
+        return f"{_one(kind)} was written{less}" + (f", but {limits}" if limits else "")
     pieces = [_piece(records, row, names) for row in good[:2]]
     less = "a smaller dump than asked for" if _is_smaller(good) else "a dump"
     return f"{less} was written: {fmt.listed(pieces)}"
@@ -196,7 +199,7 @@ def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
         machine = _machine_of(records, row)
         kind = dump_kind(machine) if machine is not None else "kernel dump"
         limits = but(_rules(records, row))
-        return f"{source} is a {kind}" + (f" but {limits}" if limits else "")
+        return f"{source} is {_one(kind)}" + (f", but {limits}" if limits else "")
     if row.tells == "dump log":
         return _log_piece(records, row, source)
     if row.tells == "host log":

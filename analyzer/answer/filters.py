@@ -18,7 +18,7 @@ from ..checks.rule import SEVERITIES
 from ..names import drivers
 from ..names.drivers import plain_name
 from ..records import Finding, Records
-from .calls import grouped
+from .calls import grouped, of_a_coarse_clock
 from .calls import took as span_of
 from .extensions import in_one_line
 from .model import FilterVerdict, Remark
@@ -206,7 +206,8 @@ def _verdict(
     driver = drivers.known(name)
     is_filter = driver is not None and driver.role == drivers.FILTER
     live = {m.origin.source for m in records["machine"] if is_live(m)}
-    start = start_of(one, bound, live, len(records["sources"]) > 1)
+    coarse = of_a_coarse_clock(records)
+    start = start_of(one, bound, live, coarse, len(records["sources"]) > 1)
     is_off = _is_off(one)
     return FilterVerdict(
         filter=name,
@@ -225,7 +226,7 @@ def _verdict(
         extension=in_one_line(one.extensions),
         wrong=_wrong(faults),
         faults=_titles(faults),
-        remarks=tuple(_remarks(one, faults, holed)),
+        remarks=tuple(_remarks(one, faults, holed, coarse)),
     )
 
 
@@ -298,7 +299,9 @@ def _titles(faults: Sequence[Finding]) -> tuple[Remark, ...]:
     return tuple(Remark(RULES[rule].title, rules[rule]) for rule in rules if rule in RULES)
 
 
-def _remarks(one: Rows, faults: Sequence[Finding], holed: Container[str]) -> Iterator[Remark]:
+def _remarks(
+    one: Rows, faults: Sequence[Finding], holed: Container[str], coarse: Container[str]
+) -> Iterator[Remark]:
     """Calls of the other callbacks where a session or trace saw them; a failure that was kept.
 
     ``holed``: sources that lack calls, so that what is counted in them are the least there were.
@@ -309,7 +312,7 @@ def _remarks(one: Rows, faults: Sequence[Finding], holed: Container[str]) -> Ite
         by_callback.setdefault(fmt.field(line.first, "callback"), []).append(line)
     for callback, lines in list(by_callback.items())[:_MOST_REMARKS]:
         count = sum(line.calls for line in lines)
-        took = span_of(call for _, call in others if call.callback == callback)
+        took = span_of((call for _, call in others if call.callback == callback), coarse)
         status = statuses(lines) or "no return seen"
         least = "at least " if any(r.first.origin.source in holed for r in lines) else ""
         text = f"{callback}: {least}{fmt.counted(count, 'call')}, {status}"

@@ -40,9 +40,9 @@ _INSTEAD = {
     "event-resume-failed": "",
     "event-log-other-channel": "",
     "event-log-empty": "",
-    "event-log-incomplete": "Events are missing, so nothing follows from their absence",
-    "event-log-damaged": "Events are missing, so nothing follows from their absence",
 }
+#: what a log lost, so that nothing follows from what it does not show
+_LOSSES = ("event-log-incomplete", "event-log-damaged")
 #: findings by which a list of modules is not known to be whole
 _INCOMPLETE = {*PARTIAL, "dump-stack-missing"}
 #: what a call that was seen is blamed for, the worst first
@@ -117,7 +117,7 @@ def _blame(culprit: Culprit) -> str:
 def _lower(text: str) -> str:
     """Lower case for the first letter of an ordinary word, not of a name."""
     first = text.split(" ", 1)[0]
-    return text[:1].lower() + text[1:] if first in ("The", "A", "An", "This", "It") else text
+    return text[:1].lower() + text[1:] if first in ("The", "A", "An", "This", "It", "At") else text
 
 
 def _standing(records: Records) -> Iterator[str]:
@@ -172,8 +172,8 @@ def _no_crash(
             yield f"{name} is a kernel dump that names no bugcheck."
         elif machine is not None and source.kind == "WinDbg log":
             yield from _debugged(name, source, machine)
-    instead = list(_instead(records))
     restarts = _restarts(records, names)
+    instead = list(_instead(records, names, bool(restarts)))
     if restarts or instead:
         yield from instead
         yield from filter(None, [restarts])
@@ -191,7 +191,7 @@ def _no_crash(
         yield from _traced(records)
 
 
-def _instead(records: Records) -> Iterator[str]:
+def _instead(records: Records, names: Mapping[str, str], has_restarts: bool) -> Iterator[str]:
     """What explains that no crash is named; of each kind the newest."""
     newest = {str(f.rule): f for f in records["findings"]}
     for rule, role in _INSTEAD.items():
@@ -200,6 +200,13 @@ def _instead(records: Records) -> Iterator[str]:
             whole = rule == "event-log-other-channel"
             text = fmt.clean(newest[rule].text) if whole else fmt.sentence(newest[rule].text, 500)
             yield f"{role}: {_lower(text)}" if role else text
+    lost = next((newest[rule] for rule in _LOSSES if rule in newest), None)
+    if lost is not None and "event-log-other-channel" not in newest:
+        name = names.get(lost.origin.source, "The log")
+        begun = (
+            f"Events are missing from {name}:" if has_restarts else f"{name} shows no crash, but"
+        )
+        yield f"{begun} {_lower(fmt.sentence(lost.text, 500))}"
 
 
 def _debugged(name: str, source: Any, machine: Any) -> Iterator[str]:
@@ -254,10 +261,12 @@ def _registered(records: Records) -> Iterator[str]:
     kind = next(
         (fmt.fields(s, "meaning") for s in records["settings"] if s.name == "CrashDumpEnabled"), ""
     )
-    what = f"Registered as dump filters, in call order: {fmt.listed(entries[:6])}"
-    if not entries:
+    what = f"{fmt.some(entries, 6)} are registered as dump filters, in this call order"
+    if len(entries) == 1:
+        what = f"{entries[0]} is registered as a dump filter"
+    elif not entries:
         what = "No dump filter is registered"
-    yield what + (f"; the kind of dump that is configured: {kind}." if kind else ".")
+    yield what + (f"; the dump that is configured: {kind}." if kind else ".")
 
 
 def _traced(records: Records) -> Iterator[str]:
@@ -270,10 +279,14 @@ def _traced(records: Records) -> Iterator[str]:
         if took or ended:
             yield f"The trace shows that {fmt.field(step, 'text').rstrip('.')}{took}{ended}."
             return
-    summary = getattr(records["events"], "summary", "") or fmt.counted(
-        len(records["events"]), "event"
-    )
-    yield f"The trace holds {summary}, and no call of a dump filter."
+    events: Any = records["events"]
+    summary = getattr(events, "summary", "") or fmt.counted(len(events), "event")
+    span = events.span() if hasattr(events, "span") else None
+    when = ""
+    if span is not None:
+        length = f"in {fmt.duration(span[1] - span[0])} from" if span[1] > span[0] else "of"
+        when = f" {length} {fmt.moment(span[0])}" + (" on" if span[1] > span[0] else "")
+    yield f"The trace holds {summary}{when}, and no call of a dump filter."
 
 
 def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str]:

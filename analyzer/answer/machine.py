@@ -29,7 +29,7 @@ def lines(records: Records, index: Index) -> Iterator[str]:
         "" if is_absent(best.build) else f"Windows build {fmt.build(best)}",
         fmt.fields(best, "architecture"),
         _processors(best.processors),
-        "" if is_absent(best.uptime_ns) else f"up {fmt.duration(best.uptime_ns)}",
+        f"up {fmt.duration(best.uptime_ns)}" if best.uptime_ns else "",  # 0: it was not filled in
     ]
     if any(parts[:1]):
         yield ", ".join(filter(None, parts)) + "."

@@ -39,9 +39,9 @@ def steps(records: Records) -> Iterator[Step]:
         yield Step(f"Before the next crash, switch on DumpStack.log{_ELEVATED}", command)
     wanted = []
     if DUMP not in kinds and records["crashes"]:
-        wanted.append("the dump, if there is one")
+        wanted.append("the dump (if there is one)")
     elif DUMP in kinds and not has_nodes(records) and _are_minidumps(records):
-        wanted.append("MEMORY.DMP, if there is one")
+        wanted.append("MEMORY.DMP (if there is one)")
     if LOG not in kinds and records["crashes"] and "registry-log-disabled" not in rules:
         wanted.append("DumpStack.log")
     if not kinds.intersection(EVENT_LOGS) or "event-log-other-channel" in rules:
@@ -50,7 +50,7 @@ def steps(records: Records) -> Iterator[Step]:
         wanted.append("the CrashControl settings")
     if wanted:
         crashed = " that crashed" if records["crashes"] else ""
-        text = f"Collect on the machine{crashed}: {fmt.listed(wanted)}"
+        text = f"On the machine{crashed}, collect {fmt.listed(wanted)}"
         yield Step(text, "dumpstart collect --output collect.cmd")
 
 

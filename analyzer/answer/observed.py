@@ -6,7 +6,7 @@ the filter and by how much are named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import formatting as fmt
@@ -14,7 +14,7 @@ from ..absence import is_absent
 from ..checks.crashes import Index
 from ..names import ntstatus
 from ..records import Records
-from .calls import took
+from .calls import of_a_coarse_clock, took
 
 #: a run stands out when its Dump_Start took this many times the median of all runs, and a
 #: difference that matters: 1 ms is a hundred times what the debugger's own clock costs
@@ -26,6 +26,7 @@ def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]
     """What each Dump_Start of the newest crash, or of no crash, returned and took."""
     numbers = index.numbers()
     crash = numbers[-1] if numbers else None
+    coarse = of_a_coarse_clock(records)
     starts = [
         c
         for c in records["callbacks"]
@@ -40,14 +41,14 @@ def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]
         by_filter.setdefault(fmt.field(call, "filter", "a filter without a name"), []).append(call)
     runs = {c.origin.source for c in starts}
     if len(runs) >= _ENOUGH_RUNS:
-        return [_runs(by_filter, runs), *_outliers(by_filter, names)]
+        return [_runs(by_filter, runs, coarse), *_outliers(by_filter, names)]
     failed = {name: rows for name, rows in by_filter.items() if any(map(_failed, rows))}
     good = {name: rows for name, rows in by_filter.items() if name not in failed}
-    said = [_returned(name, rows) for name, rows in list(failed.items())[:2]]
+    said = [_returned(name, rows, coarse) for name, rows in list(failed.items())[:2]]
     if len(failed) > 2:
         said.append(f"Dump_Start of {len(failed) - 2} more filters failed.")
     if good:
-        said.append(_all_good(good))
+        said.append(_all_good(good, coarse))
     return said
 
 
@@ -55,15 +56,15 @@ def _failed(call: Any) -> bool:
     return not is_absent(call.status) and ntstatus.is_failure(int(call.status) & 0xFFFFFFFF)
 
 
-def _returned(name: str, rows: Sequence[Any]) -> str:
+def _returned(name: str, rows: Sequence[Any], coarse: Container[str]) -> str:
     bad = [row for row in rows if _failed(row)]
     status = fmt.code(bad[0], "status")
     times = f" in {len(bad)} of {len(rows)} calls" if len(rows) > 1 else ""
-    time = took(bad)
+    time = took(bad, coarse)
     return f"Dump_Start of {name} returned {status}{times}{f' after {time}' if time else ''}."
 
 
-def _all_good(by_filter: Mapping[str, Sequence[Any]]) -> str:
+def _all_good(by_filter: Mapping[str, Sequence[Any]], coarse: Container[str]) -> str:
     rows = [row for some in by_filter.values() for row in some]
     open_rows = [row for row in rows if is_absent(row.status)]
     who = fmt.some(list(by_filter))
@@ -72,20 +73,20 @@ def _all_good(by_filter: Mapping[str, Sequence[Any]]) -> str:
     statuses = {fmt.field(r, "status_name", "") or fmt.field(r, "status") for r in rows
                 if not is_absent(r.status)}  # fmt: skip
     each = " each" if len(rows) > 1 and len(statuses) == 1 else ""
-    time = took(rows)
+    time = took(rows, coarse)
     text = f"Dump_Start of {who}{each} returned {fmt.listed(sorted(statuses))}"
     text += f" and took {time}" if time else ""
     return text + (f"; {fmt.counted(len(open_rows), 'call')} did not return." if open_rows else ".")
 
 
-def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str]) -> str:
+def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str], coarse: Container[str]) -> str:
     rows = [row for some in by_filter.values() for row in some]
     failed = [row for row in rows if _failed(row)]
     text = f"{len(runs)} runs with {fmt.counted(len(rows), 'call')} of Dump_Start"
     if failed:
         sources = {row.origin.source for row in failed}
         return f"{text}: {len(failed)} failed, in {fmt.counted(len(sources), 'run')}."
-    time = took(rows)
+    time = took(rows, coarse)
     return f"{text}: none failed" + (f", and they took {time}." if time else ".")
 
 

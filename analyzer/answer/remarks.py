@@ -25,7 +25,7 @@ def remarks(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
     yield from _guesses(index, names)
     if index.numbers():
         yield from _beside(records, index, names)
-    yield from _bounds(records, names)
+    yield from _bounds(records, index, names)
     read = {plain_name(e.filter) for e in records["extensions"] if e.is_reconstructed is not True}
     made = [e for e in records["extensions"] if e.is_reconstructed is True]
     if any(plain_name(e.filter) not in read for e in made):
@@ -81,15 +81,17 @@ def _beside(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
         )
 
 
-def _bounds(records: Records, names: Mapping[str, str]) -> Iterator[str]:
+def _bounds(records: Records, index: Index, names: Mapping[str, str]) -> Iterator[str]:
     """What the dump log bounds, as far as that is known: the filters are started before it."""
     for stage in [s for s in records["stages"] if s.stage == "dump-start-upper-bound"][:_MOST]:
         if is_absent(stage.elapsed_ms):
             continue
         longest = fmt.duration(stage.elapsed_ms * 1_000_000)
         where = names.get(stage.origin.source, "the dump log")
+        number = index.of(stage.origin)
+        of = f" (crash {number})" if number is not None and len(index.by_number) > 1 else ""
         yield (
-            f"By {where}, Dump_Start of every loaded filter had likely returned within {longest} "
-            "of the bugcheck; that time also covers the screen, triage data and the dump port "
-            "driver."
+            f"By {where}{of}, Dump_Start of every loaded filter had likely returned within "
+            f"{longest} of the bugcheck; that time also covers the screen, triage data and the "
+            "dump port driver."
         )

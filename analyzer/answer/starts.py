@@ -26,11 +26,14 @@ class Start(NamedTuple):
     is_inferred: bool = False
 
 
-def start_of(one: "Rows", bound: Any, live: Container[str], several: bool) -> Start:
+def start_of(
+    one: "Rows", bound: Any, live: Container[str], coarse: Container[str], several: bool
+) -> Start:
     """What is known of it.
 
     ``bound``: the dump log's stage that is a limit for all filters, or None; ``live``: sources of a
-    machine that had not crashed; ``several``: there is more than one source, so it matters which.
+    machine that had not crashed; ``coarse``: sources of the debugger's clock; ``several``: there is
+    more than one source, so it matters which.
     """
     inside = [p for p in one.processors if p.callback == "Dump_Start"]
     if inside:
@@ -63,7 +66,7 @@ def start_of(one: "Rows", bound: Any, live: Container[str], several: bool) -> St
         ran += f" {count}x"
     status = statuses(best) or (failing if is_inferred else "")
     ran_rows = [call for _, call in seen if call.was_called == first.was_called]
-    took = span_of(ran_rows)
+    took = span_of(ran_rows, coarse)
     evidence = _by(ran_rows, several)
     if not took and bound is not None and is_inferred:
         took = f"at most {fmt.duration(bound.elapsed_ms * 1_000_000)}, all filters"

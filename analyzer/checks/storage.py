@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..formatting import duration
 from ..records import Anomaly, Evidence, Request
 from .evidence import SourceRecords, known
 from .machine import is_live
@@ -57,9 +58,9 @@ def _slow(requests: list[Request]) -> Iterator[Anomaly]:
     if slow:
         worst = slow[0][1]
         text = (
-            f"{len(slow)} of {len(timed)} timed storage requests took {SLOW_NS // 1_000_000} ms or "
+            f"{len(slow)} of {len(timed)} timed storage requests took {duration(SLOW_NS)} or "
             f"more; the slowest, {_name(worst)}, took {_state(worst)}. Times are exact to a clock "
-            f"tick (up to {CLOCK_TICK_NS / 1_000_000:.1f} ms)."
+            f"tick (up to {duration(CLOCK_TICK_NS)})."
         )
         yield _finding("storage-request-slow", text, [(r, _state(r)) for _, r in slow])
 
@@ -80,19 +81,19 @@ def _in_flight(requests: list[Request], happened: str) -> Iterator[Anomaly]:
     waiting = [request for request in requests if request.in_flight is True]
     if waiting:
         longest = max(map(_waited_ns, waiting))
-        text = (
-            f"{len(waiting)} of {len(requests)} recorded storage requests were not finished when "
-            f"the {happened}"
-        )
-        text += f"; the oldest had been open for {_ms(longest)}." if longest >= 0 else "."
+        were = "was" if len(waiting) == 1 else "were"
+        text = f"{len(waiting)} of {len(requests)} recorded storage requests {were} not finished "
+        text += f"when the {happened}"
+        text += f"; the oldest had been open for {duration(longest)}." if longest >= 0 else "."
         yield _finding("storage-requests-in-flight", text, [(r, _state(r)) for r in waiting])
 
 
 def _state(request: Request) -> str:
     wait = _waited_ns(request)
     if request.in_flight is True:
-        return f"{_ms(wait)} and was still open" if wait >= 0 else "still open, start not recorded"
-    return _ms(wait)
+        known_for = f"{duration(wait)} and was still open"
+        return known_for if wait >= 0 else "still open, start not recorded"
+    return duration(wait)
 
 
 def _srb_status(request: Request) -> int:
@@ -107,10 +108,6 @@ def _status(request: Request) -> str:
 def _name(request: Request) -> str:
     operation, number = known(request.operation) or "request", known(request.request)
     return str(operation) if number is None else f"{operation} no. {number}"
-
-
-def _ms(ns: int) -> str:
-    return f"{ns / 1_000_000:,.1f} ms"
 
 
 def _finding(rule: str, text: str, told: list[tuple[Request, str]]) -> Anomaly:

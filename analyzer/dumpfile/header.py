@@ -127,7 +127,9 @@ class MachineFile:
         subject: str = "",
         evidence: tuple[Evidence, ...] = (),
     ) -> None:
-        """Records something odd; identical notes are kept once."""
+        """Records something odd, in a clause or a sentence; identical notes are kept once."""
+        if not text.endswith("."):
+            text = f"{text[0].upper()}{text[1:]}."
         note = Anomaly(rule, text, self.origin("dump file check", offset), subject, evidence)
         if note not in self.anomalies:
             self.anomalies.append(note)

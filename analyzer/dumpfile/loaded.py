@@ -103,7 +103,7 @@ def note_nameless(dump: KernelDump, found: list[Module], where: str) -> None:
         names = "the name" if len(nameless) == 1 else "the names"
         dump.file.note(
             "modules-incomplete",
-            f"{where} has {len(found)} modules, {names} of {len(nameless)} cannot be read "
+            f"{where} has {len(found)} modules, and {names} of {len(nameless)} cannot be read "
             f"({nameless[0].name}): which drivers they are is not known.",
             subject="names of modules",
             offset=known_offset(nameless[0].origin),

@@ -102,6 +102,15 @@ class EventTable:
     def __bool__(self) -> bool:
         return bool(self._extra) or any(len(trace) for trace in self.traces)
 
+    def span(self) -> tuple[int, int] | None:
+        """Time of the first and of the last event, ns since 1970; None where they are not known."""
+        ends: list[Any] = [event.time for event in self._extra]
+        for trace in self.traces:
+            if len(trace):
+                ends += trace.span() or (None,)
+        is_known = bool(ends) and all(isinstance(end, int) for end in ends)
+        return (min(ends), max(ends)) if is_known else None
+
     def rows(self) -> Iterator[Event]:
         """Event records in time order, in bounded memory; untimed ones keep their place."""
         streams: list[Iterator[Event]] = [self._stream(trace) for trace in self.traces]

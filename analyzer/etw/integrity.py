@@ -49,6 +49,10 @@ def lost_spans(trace: Trace) -> list[tuple[int, int]]:
     return out
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def check(trace: Trace) -> Iterator[Anomaly]:
     """What the trace lost, and what of its bytes could not be used."""
     len(trace)  # the figures are of one full pass
@@ -81,10 +85,12 @@ def check(trace: Trace) -> Iterator[Anomaly]:
             "etw-unfinalised",
             f"Its writer never closed this trace; every buffer found was read: {account.buffers}.",
         )
-    if session.events_lost or session.buffers_lost:
+    losses = ((session.events_lost, "event"), (session.buffers_lost, "buffer"))
+    told = [_counted(number, noun) for number, noun in losses if number]
+    if told:
         yield anomaly(
             "etw-events-lost",
-            f"The session lost {session.events_lost} events and {session.buffers_lost} buffers.",
+            f"The session lost {' and '.join(told)}.",
             None, Evidence("EventsLost", session.events_lost, "Number"),
             Evidence("BuffersLost", session.buffers_lost, "Number"),
         )  # fmt: skip
@@ -93,7 +99,7 @@ def check(trace: Trace) -> Iterator[Anomaly]:
         missing = sum(gap[2] for gap in gaps)
         yield anomaly(
             "etw-buffers-missing",
-            f"{missing} buffer numbers are missing in {len(gaps)} places"
+            f"Missing are {_counted(missing, 'buffer number')} in {_counted(len(gaps), 'place')}"
             + ("." if trace.may_have_lost_buffers else "; the session says it lost none."), None,
             *(
                 Evidence(f"missing after buffer {last} of processor {cpu}", count, "Number")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..files import FileBytes
 from ..records import Origin
@@ -63,6 +64,7 @@ class Trace:
         self._schemas = 0  # number of the embedded-schema provider
         self._index: Index | None = None
         self._summary: Array | None = None
+        self._latest = NO_TIME  # timestamp of the last event
 
     @classmethod
     def open(cls, path: str) -> Trace:
@@ -134,6 +136,15 @@ class Trace:
         assert self._summary is not None
         return self._summary
 
+    def span(self) -> tuple[int, int] | None:
+        """Time of the first and of the last event, ns since 1970; None where not both are known."""
+        first = self._buffer_summary[:, 1]
+        first = first[first != NO_TIME]
+        if not len(first):
+            return None
+        low, high = self.clock.ns(int(first.min())), self.clock.ns(self._latest)
+        return None if isinstance(low, Absent) or isinstance(high, Absent) else (low, high)
+
     def _summarise(
         self, summary: Array, block: Block, walked: Walk, cpu: Array
     ) -> dict[str, Array]:
@@ -142,6 +153,7 @@ class Trace:
         summary[block.numbers, 0] = counts
         self._first_times(summary, block.numbers[counts > 0], walked.bounds[:-1][counts > 0], cols)
         if self._summary is None:
+            self._latest = max(self._latest, int(cols["ts"].max(initial=NO_TIME)))
             self._learn(block, walked, cols)
         return cols
 

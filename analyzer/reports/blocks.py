@@ -61,6 +61,7 @@ class Entry(NamedTuple):
     advice: str
     rule: str = ""
     evidence: Sequence[str] = ()
+    also: str = ""  #: what else tells of the same
 
 
 Block = Union[Paragraph, Command, Heading, Pairs, Table, Entry]

@@ -109,10 +109,12 @@ def _bold(markup: str, is_wrong: bool) -> str:
 
 
 def _entry(entry: Entry) -> Iterator[str]:
-    remark = f" ({text(entry.remark)})" if entry.remark else ""
+    remark = f": {text(entry.remark)}" if entry.remark else ""
     rule = f" {code(entry.rule)}" if entry.rule else ""
-    yield f"- **{text(entry.severity)}** {text(entry.title)}{remark}{rule}: "
-    yield f"{text(entry.text, 2000)}\n"
+    yield f"- **{text(entry.severity)}** {text(entry.title)}{remark}{rule}  \n"
+    yield f"  {text(entry.text, 2000)}\n"
+    if entry.also:
+        yield f"  - {text(entry.also, 2000)}\n"
     for line in entry.evidence:
         yield f"  - {code(line)}\n"
     if entry.advice:

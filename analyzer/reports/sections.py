@@ -6,8 +6,9 @@ what stands under which title.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from .. import formatting as fmt
 from ..answer import Answer, FilterVerdict
 from .blocks import Below, Block, Command, Entry, Pairs, Paragraph, Section, Table
 
@@ -43,7 +44,7 @@ def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
 
 def closing(answer: Answer) -> list[str]:
     """The last lines: notes, what cannot be known, what was checked."""
-    noted = f"Also noted: {'; '.join(answer.notes)}." if answer.notes else ""
+    noted = f"Also noted: {'. '.join(answer.notes)}." if answer.notes else ""
     verdict = "" if answer.problems else "No error and no warning. "
     return [text for text in (noted, answer.unknown, verdict + answer.checked) if text]
 
@@ -52,20 +53,15 @@ def _filters(answer: Answer) -> Iterator[Block]:
     groups: dict[tuple[int | None, str], list[FilterVerdict]] = {}
     for one in answer.filters:
         groups.setdefault((one.crash, one.stack), []).append(one)
-    several = len(groups) > 1
+    is_told = bool(answer.crashes) or len({crash for crash, _ in groups}) > 1
     for (crash, stack), rows in groups.items():
-        if several:
-            yield Paragraph(f"{_of(crash, groups)}{stack} stack:")
+        if is_told or len(groups) > 1:
+            of = "of no certain crash, " if crash is None else f"crash {crash}, "
+            yield Paragraph(fmt.capital(f"{of if is_told else ''}{stack} stack:"))
         yield verdict_table(rows)
     inferred = dict.fromkeys(one.evidence for one in answer.filters if one.is_inferred)
     for why in inferred:
         yield Paragraph(f"Likely called: {why}.")
-
-
-def _of(crash: int | None, groups: Iterable[tuple[int | None, str]]) -> str:
-    if len({number for number, _ in groups}) < 2:
-        return ""
-    return "Of no certain crash, " if crash is None else f"Crash {crash}, "
 
 
 def verdict_table(rows: list[FilterVerdict]) -> Table:
@@ -107,21 +103,21 @@ def _below(one: FilterVerdict) -> Iterator[Below]:
 
 def _problems(answer: Answer, most: int) -> Iterator[Block]:
     for problem in answer.problems[:most]:
-        about = [problem.subject] if problem.subject else []
+        about = [problem.subject] if problem.subject not in problem.title else []
         about += [problem.source] if problem.source else []
         count = f" ({problem.findings} times)" if problem.findings > 1 else ""
-        also = f" Seen also as: {'; '.join(problem.also)}." if problem.also else ""
         yield Entry(
             problem.severity,
             problem.title + count,
             ", ".join(about),
-            problem.text + also,
+            problem.text,
             problem.advice,
             problem.rule,
+            also=f"Seen also as: {'. '.join(problem.also)}." if problem.also else "",
         )
     rest = answer.problems[most:]
     if rest:
-        yield Paragraph(f"And {len(rest)} more: {'; '.join(p.title for p in rest)}.")
+        yield Paragraph(f"And {len(rest)} more: {'. '.join(p.title for p in rest)}.")
 
 
 def _steps(answer: Answer) -> Iterator[Block]:

@@ -128,11 +128,12 @@ def _row(
 
 
 def _entry(entry: Entry, paint: Paint) -> Iterator[str]:
-    about = f" ({entry.remark})" if entry.remark else ""
+    about = f": {entry.remark}" if entry.remark else ""
     first, *rest = wrapped(f"{entry.title}{about}", "    ", f"  {entry.severity}  ")
     yield first.replace(entry.severity, paint(entry.severity, entry.severity), 1)
     yield from rest
     yield from wrapped(entry.text, "    ", "    ")
+    yield from wrapped(entry.also, "    ", "    ")
     label = "evidence: "
     for line in entry.evidence:
         yield from wrapped(line, " " * 16, f"    {label:<10}")

@@ -39,6 +39,15 @@ def _at(log: Log, row: Row | None, how: str = "log line", confidence: str = "cer
     return Origin(log.path, how, confidence, row.offset if row else 0)
 
 
+def _quoted(line: str) -> str:
+    """A line of the log as a sentence quotes it, without its own full stop."""
+    return repr(line[:200].rstrip(". "))
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1000:g} s"
+
+
 def _container(log: Log) -> Iterator[Anomaly]:
     text = log.text
     if text.encoding != "8-bit" or text.line_ends not in ("CRLF", "none"):
@@ -68,9 +77,8 @@ def _container(log: Log) -> Iterator[Anomaly]:
         first = behind[0]
         yield Anomaly(
             "log-leftover",
-            f"{len(behind)} line(s) lie behind the end of this log; they are left out, because "
-            "they "
-            "are most likely the rest of an older, longer log.",
+            "Left out, as most likely the rest of an older, longer log: "
+            f"{len(behind)} line{'' if len(behind) == 1 else 's'} behind the end of this one.",
             Origin(log.path, "text behind the stated end", "likely", first.offset),
             evidence=tuple(Evidence("line", line.text[:100]) for line in behind[:3]),
         )
@@ -94,7 +102,7 @@ def _lines(log: Log) -> Iterator[Anomaly]:
     for row in unknown[:SINGLE_LINES]:
         yield Anomaly(
             "log-line-unrecognised",
-            f"Line not understood: {row.text[:200]}",
+            f"A line is not understood: {_quoted(row.text)}.",
             _at(log, row),
             evidence=(Evidence("line", row.text[:200]),),
         )
@@ -108,7 +116,7 @@ def _lines(log: Log) -> Iterator[Anomaly]:
     for row in log.facts.get("failures", [])[:SINGLE_LINES]:
         yield Anomaly(
             "log-failure-line",
-            f"The log speaks of a failure: {row.text[:200]}",
+            f"The log says {_quoted(row.text)}.",
             _at(log, row, "log line, by its words", "likely"),
             evidence=(Evidence("line", row.text[:200]),),
         )
@@ -130,8 +138,9 @@ def _start(log: Log) -> Iterator[Anomaly]:
     if "utc" in log.facts and clocks and clocks[0].elapsed > START_SLOW_MS:
         yield Anomaly(
             "log-start-slow",
-            f"The first log time is {clocks[0].elapsed} ms after the bugcheck; Dump_Start of all "
-            "filters lies before it, but so do the screen, triage data and the dump port driver.",
+            f"The first log time is {_seconds(clocks[0].elapsed)} after the bugcheck; Dump_Start "
+            "of all filters lies before it, but so do the screen, triage data and the dump port "
+            "driver.",
             _at(log, clocks[0]),
             evidence=(
                 Evidence("first elapsed_ms", clocks[0].elapsed),
@@ -151,9 +160,11 @@ def _writing(log: Log) -> Iterator[Anomaly]:
     rates = ((row.rate, row) for row in log.rows if row.stage == "write-memory-data")
     rate, whole = next(((rate, row) for rate, row in rates if rate is not None), (None, None))
     if rate is not None and whole is not None and rate < WRITE_SLOW_MB_PER_S:
+        took = whole.duration
         yield Anomaly(
             "log-write-slow",
-            f"Memory was written at {rate:g} MB/s ({whole.amount} pages in {whole.duration} ms).",
+            f"Memory was written at {rate:g} MB/s"
+            + (f" ({whole.amount:,} pages in {_seconds(took)})." if took is not None else "."),
             _at(log, whole),
             evidence=(
                 Evidence("rate", f"{rate:g} MB/s"),
@@ -172,7 +183,7 @@ def _writing(log: Log) -> Iterator[Anomaly]:
     if pages and pages[1] < pages[0]:
         yield Anomaly(
             "log-pages-missing",
-            f"{pages[0] - pages[1]} of {pages[0]} pages were not written.",
+            f"{pages[0] - pages[1]:,} of {pages[0]:,} pages were not written.",
             _at(log, pages[2]),
             evidence=_pages(log),
         )
@@ -250,15 +261,15 @@ def _end(log: Log) -> Iterator[Anomaly]:
         evidence += (Evidence("last progress", value, "Code", progress.name(value)),)
     if text.is_cut:
         words = (
-            f"The file ends before the {text.stated_end} bytes that its header announces, so what "
-            f"came after {last_line!r} is not known."
+            f"The file ends before the {text.stated_end:,} bytes that its header announces, so "
+            f"what came after {_quoted(last_line)} is not known."
         )
         yield Anomaly("log-cut", words, _at(log, last), evidence=evidence)
         return
     if text.room is not None and text.room < LONGEST_LINE:
         words = (
             f"The log is full ({text.room} bytes left), so its end is missing: that the last line "
-            f"is {last_line!r} does not show that the dump stopped there."
+            f"is {_quoted(last_line)} does not show that the dump stopped there."
         )
         yield Anomaly("log-full", words, _at(log, last), evidence=evidence)
         return
@@ -286,12 +297,10 @@ def _end(log: Log) -> Iterator[Anomaly]:
             _at(log, last, "last line of the log", sure),
             evidence=evidence,
         )
-    stages = ", ".join(dict.fromkeys(row.stage for row in opened))
     yield Anomaly(
         "log-unfinished",
-        f"The log has no end; the last line is {last_line!r}"
-        f"{f' (open: {stages})' if stages else ''}. The machine was reset, hung or failed there, "
-        "or the log could not be written any more.",
+        f"The log has no end; its last line is {_quoted(last_line)}. The machine was reset, hung "
+        "or failed there, or the log could not be written any more.",
         _at(log, last, "last line of the log", sure),
         str(driver.driver) if driver is not None else "",
         evidence,

@@ -68,8 +68,8 @@ class _Coverage:
         logs = f"{', '.join(names)} log" if names else ""
         if self.last < 0:
             return logs
-        span = f"{windows_events.utc(self.first)} to {windows_events.utc(self.last)}"
-        return f"{logs}, {span}" if logs else span
+        span = f"from {windows_events.utc(self.first)} to {windows_events.utc(self.last)}"
+        return f"{logs} {span}" if logs else span
 
 
 def collect(path: str) -> Records:
@@ -337,7 +337,7 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
         if counts.damaged:
             yield Anomaly(
                 "event-log-damaged",
-                f"{counts.damaged} of {counts.seen} events of the export cannot be read.",
+                f"{counts.damaged:,} of {counts.seen:,} events of the export cannot be read.",
                 Origin(path, "whole file"),
                 evidence=(
                     Evidence("damaged", counts.damaged, "Number"),
@@ -347,7 +347,7 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
         if counts.is_open_ended:
             yield Anomaly(
                 "event-log-incomplete",
-                f"The export has no end; {counts.seen} events were found before it breaks off.",
+                f"The export has no end; {counts.seen:,} events were found before it breaks off.",
                 Origin(path, "end of the file"),
                 evidence=(Evidence("events found", counts.seen, "Number"),),
             )
@@ -355,11 +355,12 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
     if counts.lost:
         cut = ""
         if counts.cut_chunk:
-            cut = f", the file ends inside a chunk of which {counts.from_cut_chunk} were read"
+            read = f"{counts.from_cut_chunk:,} record{'' if counts.from_cut_chunk == 1 else 's'}"
+            cut = f"; the file ends inside a chunk of which {read} could be read"
         first = (Evidence("first damage", counts.first_damage),) if counts.first_damage else ()
         yield Anomaly(
             "event-log-damaged",
-            f"{counts.lost} of {counts.lost + counts.decoded} records cannot be read "
+            f"{counts.lost:,} of {counts.lost + counts.decoded:,} records cannot be read "
             f"(damaged chunks: {counts.damaged_chunks}{cut}).",
             Origin(path, "chunk walk"),
             evidence=(
@@ -369,11 +370,11 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
             ),
         )
     if counts.missing or counts.missing_chunks:
-        chunks = f", {counts.missing_chunks} chunks by the file's header"
+        chunks = f", {counts.missing_chunks:,} chunks by the file's header"
         yield Anomaly(
             "event-log-incomplete",
-            f"At least {counts.missing} records are missing by the numbers of the others"
-            f"{chunks if counts.missing_chunks else ''}: what they told is not known.",
+            f"At least {counts.missing:,} records are missing, by the numbers of the others"
+            f"{chunks if counts.missing_chunks else ''}; what they told is not known.",
             Origin(path, "record numbers"),
             evidence=(
                 Evidence("missing records", counts.missing, "Number"),

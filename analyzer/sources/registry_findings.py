@@ -44,7 +44,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
     if enabled == 0 and isinstance(enabled, int):
         yield Anomaly(
             "registry-dump-disabled",
-            "CrashDumpEnabled is 0: as long as it is, no crash leaves a dump.",
+            "CrashDumpEnabled is 0; as long as it is, no crash leaves a dump.",
             origin,
             "CrashDumpEnabled",
             (Evidence("CrashDumpEnabled", 0, "Number"),),
@@ -56,7 +56,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
         yield _odd(origin, "EnableLogFile", log)
     elif not log:
         state = "is 0" if log == 0 else "is not set"
-        known = "" if log == 0 else "as far as is known "
+        known = "" if log == 0 else "most probably "
         yield Anomaly(
             "registry-log-disabled",
             f"EnableLogFile {state}: {known}no DumpStack.log is written.",
@@ -68,7 +68,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
     if isinstance(simulated, int) and simulated:
         yield Anomaly(
             "registry-simulate-error",
-            f"SimulateError is {simulated:#x}: on Windows 7 a failure is simulated when "
+            f"SimulateError is {simulated:#x}. On Windows 7 a failure is simulated when "
             f"{locations.name(simulated)}; newer versions are not proven to obey it.",
             origin,
             "SimulateError",
