@@ -520,10 +520,10 @@ def test_cut_anywhere(name: str) -> None:
         damage(data[:end])
 
 
-def test_real_log_cut_at_every_offset(shared_sample: Shared) -> None:
-    """The smaller real log (text ends at 4797) cut at every offset: never called completed."""
+def test_real_log_cut_anywhere(shared_sample: Shared) -> None:
+    """The smaller real log (text ends at 4797) cut at every fifth offset: never completed."""
     data = shared_sample(MINI).read_bytes()
-    for end in range(0x22, 4797 - 28):
+    for end in range(0x22, 4797 - 28, 5):
         records = from_bytes("x", data[:end], end)
         assert {"log-cut", "log-empty"} & set(rules(records))
         assert "dump-completed" not in [s.stage for s in records["stages"]]
@@ -531,11 +531,11 @@ def test_real_log_cut_at_every_offset(shared_sample: Shared) -> None:
 
 @pytest.mark.parametrize("name", [KERNEL, MINI])
 def test_real_logs_survive_bit_flips(shared_sample: Shared, name: str) -> None:
-    """1,000 copies of each real log with one to eight bits flipped end in records or our error."""
+    """300 copies of each real log with one to eight bits flipped end in records or our error."""
     data = shared_sample(name).read_bytes()
     text_end = len(data.rstrip(b"\0"))
     rng = random.Random(4)
-    for _ in range(1000):
+    for _ in range(300):
         copy = bytearray(data)
         for _ in range(rng.randint(1, 8)):
             copy[rng.randrange(text_end)] ^= 1 << rng.randrange(8)
@@ -543,10 +543,10 @@ def test_real_logs_survive_bit_flips(shared_sample: Shared, name: str) -> None:
 
 
 def test_synthetic_logs_survive_splices() -> None:
-    """1,000 logs with blocks cut out, doubled or replaced end in records or our error."""
+    """300 logs with blocks cut out, doubled or replaced end in records or our error."""
     rng = random.Random(5)
     names = sorted(LOGS)
-    for _ in range(1000):
+    for _ in range(300):
         first, second = LOGS[rng.choice(names)], LOGS[rng.choice(names)]
         a, b = sorted(rng.randrange(4000) for _ in range(2))
         c = rng.randrange(4000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import time
 from typing import Any, Callable
 
 import numpy as np
@@ -72,10 +71,8 @@ def test_nothing_is_said_in_words(plot: Callable[[Any], Figure]) -> None:
 @pytest.mark.parametrize("plot", ONE_CASE[:3])
 @pytest.mark.parametrize("calls", [1, 50_000])
 def test_one_and_many_rows(plot: Callable[[Any], Figure], calls: int) -> None:
-    """A figure of two calls or of 100,000 is drawn in seconds and is not empty."""
-    begin = time.monotonic()
+    """A figure of two calls or of 100,000 is drawn and is not empty."""
     pixels = drawn(plot(capture(calls)))
-    assert time.monotonic() - begin < 30  # seconds here are a second or two
     assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 20
 
 

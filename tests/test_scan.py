@@ -483,9 +483,7 @@ def test_a_case_that_hangs_costs_its_limit(how, dumps, tmp_path, monkeypatch):
     )
     root = Path(analyzer.__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(root)]))
-    begin = time.monotonic()
     counts = run([dumps], tmp_path / "out", executor=None, limit=3)
-    assert time.monotonic() - begin < 60
     assert counts.outcomes == {"analysed": 3, "passed-over": 1, "unusable": 1, "failed": 1}
     (reason,) = (row[2] for row in counts.bad if row[1] == "failed")
     assert reason == "it took longer than 3 s" or (
