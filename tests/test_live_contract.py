@@ -7,6 +7,7 @@ The fakes' docstrings say what that does not prove. ``-m live`` runs it on a rea
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import sys
 import threading
@@ -411,3 +412,23 @@ def test_a_dump_on_another_machine(sample):
 def test_instruction_lengths(code, architecture, size):
     """Only plain instructions have a length; a jump, a call or a cut one has none."""
     assert instructions.length(bytes.fromhex(code), architecture) == size
+
+
+@pytest.mark.parametrize("architecture", ["x64", "x86"])
+def test_instruction_lengths_are_those_of_a_disassembler(architecture):
+    """Oracle: capstone, on every opcode that is known, with every ModRM byte and some SIB bytes."""
+    capstone = pytest.importorskip("capstone")
+    mode = capstone.CS_MODE_64 if architecture == "x64" else capstone.CS_MODE_32
+    machine, known = capstone.Cs(capstone.CS_ARCH_X86, mode), set()
+    leads = [b"", b"\x0f", *([b"\x48", b"\x41"] if architecture == "x64" else [])]
+    for lead, opcode in itertools.product(leads, range(256)):
+        for rest in itertools.product(range(256), (0x00, 0x25, 0x24)):
+            code = lead + bytes([opcode, *rest]) + bytes(10)
+            size = instructions.length(code, architecture)
+            if size is None:
+                break  # no ModRM byte makes an opcode known
+            one = next(machine.disasm_lite(code, 0, 1), None)
+            if one is not None:  # LEA of a register is no instruction
+                assert one[1] == size, (code.hex(), one)
+                known.add(lead + bytes([opcode]))
+    assert len(known) == {"x64": 186, "x86": 67}[architecture]  # none is lost

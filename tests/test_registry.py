@@ -254,6 +254,91 @@ def test_single_oddities(tmp_path: Path, values: dict[str, Any], expected: list[
     assert rules(read(tmp_path, data.encode("utf-8"), "a.reg")) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "meaning"),
+    [
+        *(("CrashDumpEnabled", n, text) for n, text in [
+            (0, "no dump"), (1, "complete memory dump"), (2, "kernel memory dump"),
+            (3, "small memory dump (minidump)"), (7, "automatic memory dump"),
+            (4, "a number with no documented meaning")]),
+        ("FilterPages", 1, "with CrashDumpEnabled 1: active memory dump"),
+        ("FilterPages", 0, "pages are not filtered out"),
+        ("AutoReboot", 1, "restarts after a crash"), ("AutoReboot", 0, "stays at the blue screen"),
+        ("Overwrite", 0, "an old dump stays and a new one is lost"),
+        ("DumpFileSize", 0, "Windows chooses the size"),
+        ("DumpFileSize", 512, "size of the dedicated dump file: 512 MB"),
+        ("SimulateError", 0, "nothing is simulated"),
+        ("MinidumpsCount", 50, "the newest 50 minidumps are kept"),
+        ("PageFileTooSmall", (1 << 20).to_bytes(8, "little"),
+         "Windows found the page file too small for the dump; 1 MiB are asked for"),
+        ("PageFileTooSmall", (1 << 20) - 1, "Windows found the page file too small for the dump"),
+        ("PageFileTooSmall", bytes(7), "Windows found the page file too small for the dump"),
+        ("LastCrashTime", b"x", "not a FILETIME of this century"),
+        ("LastCrashTime", (1 << 56).to_bytes(8, "little"), "not a FILETIME of this century"),
+        # 2^56 + 1 and 2^58 - 1 units of 100 ns after 1601: date -u -d @$((2**56/10**7-11644473600))
+        ("LastCrashTime", ((1 << 56) + 1).to_bytes(8, "little"),
+         "taken as FILETIME: 1829-05-05 23:50:03 UTC"),
+        ("LastCrashTime", ((1 << 58) - 1).to_bytes(8, "little"),
+         "taken as FILETIME: 2514-05-14 23:20:15 UTC"),
+    ],
+)  # fmt: skip
+def test_meaning_of_a_value(tmp_path: Path, name: str, value: Any, meaning: str) -> None:
+    """As Microsoft documents CrashControl."""
+    records = read(tmp_path, hive_writer.write(tree({name: value}, {})))
+    told = settings(records)[name][1]
+    assert (told.detail if isinstance(told, Absent) else told) == meaning
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "meanings"),
+    [
+        (0, 1, ("started by the boot loader", "kernel driver")),
+        (1, 2, ("started by the kernel at boot", "file system driver")),
+        (2, 3, ("started automatically", "not a driver type")),
+        (3, 16, ("started on demand", "not a driver type")),
+        (4, 1, ("disabled", "kernel driver")),
+        (5, 1, ("a number with no documented meaning", "kernel driver")),
+    ],
+)
+def test_meaning_of_a_service(
+    tmp_path: Path, start: int, kind: int, meanings: tuple[str, str]
+) -> None:
+    """SERVICE_..._START and SERVICE_..._DRIVER of winnt.h."""
+    services = {"veracrypt": {"Start": start, "Type": kind}}
+    records = read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, services)))
+    rows = [r for r in records["settings"] if r.key.endswith("veracrypt")]
+    assert {r.name: r.meaning for r in rows} == dict(zip(("Start", "Type"), meanings))
+    assert ("registry-filter-service-disabled" in rules(records)) is (start == 4)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_told"), [(0, False), (1, True), (bytes(8), False), (bytes(7) + b"x", True)]
+)
+def test_page_file_that_was_too_small(tmp_path: Path, value: Any, is_told: bool) -> None:
+    """Any number but 0, in either form."""
+    records = read(tmp_path, hive_writer.write(tree({"PageFileTooSmall": value}, {})))
+    assert ("registry-page-file-too-small" in rules(records)) is is_told
+
+
+@pytest.mark.parametrize(
+    ("entry", "meaning"),
+    [
+        (r"C:\pagefile.sys 16 4096", "page file of at most 4,096 MB"),
+        (r"C:\pagefile.sys 0 0", "page file; Windows chooses its size"),
+        (r"?:\pagefile.sys", "page file; Windows chooses its size"),
+    ],
+)
+def test_page_files(tmp_path: Path, entry: str, meaning: str) -> None:
+    """PagingFiles: path, least and largest size in MB; 0 and none are Windows' choice."""
+    key = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control"
+    keys = {
+        rf"{key}\CrashControl": {"EnableLogFile": 1},
+        rf"{key}\Session Manager\Memory Management": {"PagingFiles": [entry]},
+    }
+    records = read(tmp_path, generator_logs.reg(keys).encode("utf-16"), "a.reg")
+    assert settings(records)["PagingFiles[0]"] == (entry, meaning)
+
+
 def test_file_without_crash_control(tmp_path: Path) -> None:
     """An export of another key is read and said to lack CrashControl."""
     data = generator_logs.reg({r"HKEY_CURRENT_USER\Software\X": {"a": 1}})
