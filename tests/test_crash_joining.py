@@ -197,3 +197,22 @@ def test_several_dumps_say_what_they_share(
     assert told.facts["last_time"] - told.facts["first_time"] == 7200 * 10**9
     assert ("All have bugcheck 0xd1" in told.text) == ("bugcheck" in shared)
     assert "from 2026-03-25 10:00:00 to 2026-03-25 12:00:00 UTC" in told.text
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("01T10:20:30", "0 seconds after"), ("01T10:20:31", "1 second after"),
+        ("01T10:20:32", "2 seconds after"), ("01T10:22:29", "119 seconds after"),
+        ("01T10:22:30", "2 minutes after"), ("01T12:20:29", "119 minutes after"),
+        ("01T12:20:30", "2 hours after"), ("03T10:20:29", "47 hours after"),
+        ("03T10:20:30", "2 days after"),
+    ],
+)  # fmt: skip
+def test_words_of_a_distance(tmp_path: Path, when: str, words: str) -> None:
+    """An event that names the crash of 2026-03-01 10:20:30, in the largest unit of which two fit."""
+    log = cases.EventLog().power(f"2026-03-{when}", cases.CRASH)
+    (tmp_path / "e.xml").write_bytes(log.xml())
+    (tmp_path / "DumpStack.log").write_bytes(cases.log(cases.logs.kernel(), cases.CRASH))
+    (row,) = (r for r in analyzer.open(tmp_path).records["crashes"] if r.tells == "event 41")
+    assert f"logged {words} the crash time of DumpStack.log" in row.why

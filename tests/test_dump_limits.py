@@ -125,3 +125,21 @@ def test_a_filler_must_fill_the_whole_page(word: bytes, tmp_path: Path) -> None:
     data[page + 0xFFF] ^= 1
     path.write_bytes(data)
     assert isinstance(open_dump(str(path)).read(address, 8), bytes)
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize(
+    ("code", "address", "is_told"),
+    [(0xC0000005, 0x401000, True), (0, 0x401000, False), (0xC0000005, 0, False), (0, 0, False)],
+)
+def test_exception_of_a_header(
+    tmp_path: Path, bits: int, code: int, address: int, is_told: bool
+) -> None:
+    """EXCEPTION_RECORD at 0xf00 or 0x7d0 (mindumpdef.h): both its code and its address count."""
+    data = bytearray(build(Spec("x64" if bits == 64 else "x86", 1)).data)
+    at, place, word = (0xF00, 0x10, "<Q") if bits == 64 else (0x7D0, 0x0C, "<I")
+    struct.pack_into("<I", data, at, code)
+    struct.pack_into(word, data, at + place, address)
+    path = tmp_path / "a.dmp"
+    path.write_bytes(data)
+    assert open_dump(str(path)).file.exception() == ((code, address) if is_told else None)

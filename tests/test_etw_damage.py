@@ -279,3 +279,15 @@ def test_a_buffer_that_says_it_is_empty_and_is_not_is_told() -> None:
     trace = checked(b"".join([*parts[:3], bytes(broken), *parts[4:]]))
     assert "etw-buffer-not-empty" in rules(trace)
     assert "etw-buffer-not-empty" not in rules(checked(b"".join(parts)))
+
+
+@pytest.mark.parametrize("size", [0, 64, 72, 8200, 0xFFFFFFFF])
+def test_a_wrong_size_in_one_header_costs_no_event(size: int) -> None:
+    """WNODE_HEADER.BufferSize of one buffer differs from the session's: named, and read as that."""
+    raw = bytearray(plain())
+    struct.pack_into("<I", raw, 30 * 8192, size)
+    damaged = checked(bytes(raw))
+    assert len(damaged) == len(checked(plain()))
+    assert rules(damaged) == {"etw-damaged"}
+    (note,) = damaged.account.notes
+    assert (note.offset, note.text) == (30 * 8192, f"buffer size {size:#x} read as 0x2000")

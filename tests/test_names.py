@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+import shutil
+import subprocess
 
+import pytest
+from conftest import missing
+
+from analyzer.dumpfile import storport
 from analyzer.names import bugchecks, ntstatus, progress
+
+COMPILER = "x86_64-w64-mingw32-gcc"
+
+
+@pytest.fixture(scope="module")
+def macros() -> dict[str, int]:
+    """The numbers that srb.h and scsi.h define, as mingw's preprocessor has them."""
+    if not shutil.which(COMPILER):
+        missing(f"needs {COMPILER}; .ci/run installs it")
+    source = "#include <windows.h>\n#include <ddk/scsi.h>\n#include <ddk/srb.h>\n"
+    command = [COMPILER, "-E", "-dM", "-x", "c", "-"]
+    text = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+    form = r"#define ((?:SRB|SCSIOP)_\w+) (0x[0-9a-fA-F]+)$"
+    return {name: int(value, 16) for name, value in re.findall(form, text, re.M)}
+
+
+def test_srb_functions_and_statuses(macros: dict[str, int]) -> None:
+    """Each has its number of srb.h; the two that are left out are flags."""
+    for number, name in storport.FUNCTIONS.items():
+        assert macros[f"SRB_FUNCTION_{name}"] == number
+    told = {f"SRB_STATUS_{name}": number for number, name in storport.STATUSES.items()}
+    flags = {"SRB_STATUS_QUEUE_FROZEN": 0x40, "SRB_STATUS_AUTOSENSE_VALID": 0x80}
+    assert {**told, **flags} == {n: v for n, v in macros.items() if n.startswith("SRB_STATUS_")}
+
+
+def test_scsi_operations(macros: dict[str, int]) -> None:
+    """Each has its number of scsi.h, which leaves the 10 of a command of ten bytes out."""
+    for number, name in storport.OPERATIONS.items():
+        base, _, size = name.rstrip(")").partition("(")
+        base = "SCSIOP_" + base.replace(" ", "_").replace("-", "")
+        assert number in (macros.get(base + size), macros.get(base) if size == "10" else None)
 
 
 @pytest.mark.parametrize(
