@@ -210,7 +210,7 @@ def test_several_dumps_say_what_they_share(
     ],
 )  # fmt: skip
 def test_words_of_a_distance(tmp_path: Path, when: str, words: str) -> None:
-    """An event that names the crash of 2026-03-01 10:20:30, in the largest unit of which two fit."""
+    """Of an event after the crash of 2026-03-01 10:20:30: in the largest unit of which two fit."""
     log = cases.EventLog().power(f"2026-03-{when}", cases.CRASH)
     (tmp_path / "e.xml").write_bytes(log.xml())
     (tmp_path / "DumpStack.log").write_bytes(cases.log(cases.logs.kernel(), cases.CRASH))

@@ -318,3 +318,20 @@ def test_a_bitmap_may_end_on_any_byte(tmp_path: Path) -> None:
     dump = opened(Spec("x64", 6, unaligned=True), tmp_path)[0]
     assert dump.first_page % 8
     assert rules(dump) == set()
+
+
+@pytest.mark.parametrize("name", ["minidump-x64.dmp", "minidump-x86.dmp", "mbr-x86-kernel.dmp"])
+def test_chunks_are_what_reads_give(sample: Any, name: str) -> None:
+    """Around each edge of the memory in a dump: the same bytes as one by one, in whole pieces."""
+    dump = open_dump(str(sample(name)))
+    held = [(start, size) for start, _, size in getattr(dump, "blocks", ())]
+    held += [(int(m.base), int(m.size)) for m in dump.modules()]
+    for start, size in held[:60]:
+        for edge in (start, start + size):
+            for low, length in ((edge - 9, 16), (edge - 1, 1), (edge, 1), (edge, 3)):
+                reads = {at: dump.read(at, 1) for at in range(low, low + length)}
+                known = {at: data for at, data in reads.items() if isinstance(data, bytes)}
+                pieces = list(dump.chunks(low, length))
+                told = {at + n: data[n : n + 1] for at, data in pieces for n in range(len(data))}
+                assert told == known
+                assert all(at + len(data) not in known for at, data in pieces)

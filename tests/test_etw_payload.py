@@ -9,7 +9,7 @@ import pytest
 from conftest import shared_sample
 
 from analyzer.errors import InputError
-from analyzer.etw import manifests, payload, providers, wpp
+from analyzer.etw import manifests, payload, providers, schemas, tracelogging, wpp
 from analyzer.etw.decode import Decoder
 from analyzer.etw.events import Row, details
 from analyzer.etw.trace import Trace
@@ -409,3 +409,30 @@ def test_decoding_never_reads_behind_the_payload(size: int) -> None:
         found = payload.decode(schema, bytes(range(size)))
         assert found.left >= 0
         assert isinstance(found.text(), str)
+
+
+#: tdh.h: _TDH_IN_TYPE from 0, _TDH_OUT_TYPE from 0; TraceLoggingProvider.h: TlgOut from 0 and 35
+IN = (
+    "null UnicodeString AnsiString Int8 UInt8 Int16 UInt16 Int32 UInt32 Int64 UInt64 Float Double "
+    "Boolean Binary GUID Pointer FILETIME SYSTEMTIME SID HexInt32 HexInt64 CountedUnicodeString "
+    "CountedAnsiString reserved CountedBinary"
+).split()
+OUT = (
+    "null string datetime byte unsignedbyte short unsignedshort int unsignedint long unsignedlong "
+    "float double boolean guid hexbinary hex hex hex hex pid tid port ipv4 ipv6 socketaddress "
+    "cimdatetime etwtime xml win32 win32 ntstatus hresult culture json utf8 pkcs7 hex datetime_utc"
+).split()
+LOGGING = (
+    "null noprint string boolean hex pid tid port ipv4 ipv6 socketaddress xml json win32 ntstatus "
+    "hresult filetime signed unsigned"
+).split()
+
+
+def test_numbers_of_types() -> None:
+    """A type that changes nothing of how a value is shown is left out of the manifests' table."""
+    assert dict(enumerate(IN)).items() >= {n: t for t, n in manifests.IN_TYPES.items()}.items()
+    assert len(manifests.IN_TYPES) == len(IN) - 2
+    shown = set(manifests.OUT_TYPES.values())
+    assert {n: text for n, text in enumerate(OUT) if text in shown} == schemas.OUT
+    last = {n: OUT[n] for n in (35, 36, 37, 38)}
+    assert {**dict(enumerate(LOGGING)), **last} == {0: "null", **tracelogging.OUT}
