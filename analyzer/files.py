@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Union
 
@@ -126,15 +125,18 @@ class FileBytes:
         self._whole: Bytes | None = None
         self._windows: dict[int, bytearray] = {}
         try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with this object
-            self._close = weakref.finalize(self, file.close)
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
             self._file = file
             self.size = file.seek(0, os.SEEK_END)
         except (OSError, ValueError) as error:
             raise InputError(path, f"the file cannot be read: {reason(error)}") from None
         if self.size <= WHOLE_BYTES:
-            self._whole = self._all()
-            self._close()
+            with file:
+                self._whole = self._all()
+        else:
+            from weakref import finalize  # takes a millisecond, and small files need none
+
+            finalize(self, file.close)
 
     @classmethod
     def of(cls, data: Bytes, path: str) -> FileBytes:

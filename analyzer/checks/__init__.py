@@ -13,7 +13,6 @@ from typing import Callable
 from ..errors import UsageError
 from ..records import Anomaly, Finding, Records
 from . import (
-    case,
     crash_place,
     crash_stack,
     dry_runs,
@@ -33,7 +32,6 @@ from . import (
     rules_logs,
     rules_snapshots,
     rules_windbg,
-    snapshots,
     storage,
 )
 from .evidence import SourceRecords, by_source
@@ -84,7 +82,10 @@ def run(records: Records) -> list[Finding]:
         for check in CHECKS:
             anomalies += [a for a in check(seen) if not _is_reported(a, records.anomalies)]
     anomalies += dry_runs.across(records)
-    anomalies = [*case.check(records, anomalies), *snapshots.check(records), *anomalies]
+    if len(records["sources"]) > 1:
+        from . import case, snapshots  # a lone file starts faster without them
+
+        anomalies = [*case.check(records, anomalies), *snapshots.check(records), *anomalies]
     return sorted_findings(map(finding, anomalies))
 
 
