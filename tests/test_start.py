@@ -23,7 +23,8 @@ SLOW = {
 #: what other commands, inputs and architectures need
 OTHERS = {
     "analyzer.checks.case", "analyzer.collecting", "analyzer.dryrun.commands", "analyzer.live",
-    "analyzer.population", "analyzer.snapshot", "analyzer.sources.export", "analyzer.stacks.arm64_codes",
+    "analyzer.population", "analyzer.snapshot", "analyzer.sources.export",
+    "analyzer.stacks.arm64_codes",
 }  # fmt: skip
 LOADED = """
 import sys
