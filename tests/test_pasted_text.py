@@ -72,8 +72,8 @@ def test_what_stands_in_front_of_the_lines_changes_nothing(paste: Any, run: Run)
     assert code == 0
     assert text.startswith(
         "The machine crashed with bugcheck 0x3B (SYSTEM_SERVICE_EXCEPTION) on 2015-09-04 17:35:30 "
-        "UTC, which WinDbg puts down to acmedrv.sys (acmedrv+7b21), and a dump was written: kd.txt "
-        "is a debugger's log of it. Windows build 9600, x64, 8 processors, up 758.9 s."
+        "UTC, which WinDbg puts down to acmedrv.sys (acmedrv+7b21), and a dump was written: a "
+        "debugger has opened it (kd.txt). Windows build 9600, x64, 8 processors, up 758.9 s."
     )
     _, text = run(paste(LOG), "-v")
     assert "0x00000000c0000005 0xfffff802a3a5d7a0 0xffffd000262b6e60" in text
@@ -145,7 +145,9 @@ def test_the_machine_is_told_by_the_analysis_alone(run: Run) -> None:
     text += "IMAGE_NAME:  acme.sys\nOS_VERSION:  10.0.19041.1\nOSPLATFORM_TYPE:  x64\n"
     _, shown = run(text)
     assert "Windows build 19041, x64." in shown
-    assert "puts down to acme.sys, and a dump was written: kd.txt is a debugger's log" in shown
+    assert (
+        "puts down to acme.sys, and a dump was written: a debugger has opened it (kd.txt)" in shown
+    )
 
 
 def test_an_analysis_without_a_verdict_blames_nobody(run: Run) -> None:
@@ -168,6 +170,20 @@ def test_a_dump_without_a_bugcheck_is_named(line: str, says: str, run: Run) -> N
     _, text = run(f"Loading Dump File [C:\\a.dmp]\n{line}\n")
     assert says in text
     assert "shows no crash, no dump" not in text
+
+
+@pytest.mark.parametrize("uptime", ["0 days 0:00:00.000", "not available"])
+def test_an_uptime_of_nothing_is_not_told(uptime: str, run: Run) -> None:
+    """A debugger that has just connected shows zero."""
+    assert ", up " not in run(LOG.replace("0 days 0:12:38.930", uptime))[1]
+
+
+def test_a_list_of_unloaded_modules_alone_is_read(run: Run) -> None:
+    """The dump stack of a machine that resumed from hibernation stands there."""
+    text = "Unloaded modules:\nfffff80769020000 fffff80769040000   dump_acme.sys\n"
+    code, shown = run(text, "-v")
+    assert code == 0
+    assert "dump_acme.sys" in shown
 
 
 def test_a_truncated_dump_is_told(run: Run) -> None:

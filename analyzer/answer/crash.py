@@ -223,7 +223,7 @@ def _debugger_piece(row: Crash, source: str, machine: Machine | None) -> str:
     if row.outcome in (WRITTEN, SMALLER):
         if machine is not None and not is_absent(machine.last_dump_line):
             return f"by {source}, the dump's own header says that it was completed"
-        return f"{source} is a debugger's log of it"
+        return f"a debugger has opened it ({source})"
     return f"{source} ({fmt.clean(row.tells, 40)}) does not say"
 
 

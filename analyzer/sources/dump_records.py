@@ -96,6 +96,8 @@ def _named(value: int | Absent, name: Any) -> str | Absent:
 def _uptime(value: int | Absent) -> int | Absent:
     if isinstance(value, Absent):
         return value
+    if not value:  # no kernel crashes in its first 100 ns
+        return Absent("unset", "the header holds no uptime")
     if value * 100 >= 1 << 63:
         return Absent("out-of-range", f"an uptime of {value:#x} units of 100 ns")
     return value * 100

@@ -42,6 +42,7 @@ _MARKS = (
     "Windows Debugger Version", "Opened log file", "kd> ", "BUGCHECK_CODE:", "TEXTUAL DEMON",
     "dumpstart:1 ", "Loading Dump File [", "Debug session time:", "Bugcheck Analysis",
     "DUMP_FILE_ATTRIBUTES:", "STACK_TEXT:", "*** Fatal System Error: 0x", "Unknown bugcheck code (",
+    "Unloaded modules:",
 )  # fmt: skip
 #: what mail and forums put in front of a line
 _QUOTE = re.compile(r"^(?:[ \t]*> ?)+|^#{1,6} |^\*\*(?=[A-Z])|\*\*\s*$")
@@ -207,7 +208,8 @@ def version(line: str) -> dict[str, object]:
         days, hours, minutes, seconds = (int(g) for g in match.groups()[:4])
         fraction = int((match.group(5) or "").ljust(9, "0"))
         whole = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-        told["uptime_ns"] = whole * 1_000_000_000 + fraction
+        if whole or fraction:  # a target that has just been connected to
+            told["uptime_ns"] = whole * 1_000_000_000 + fraction
     return told
 
 
