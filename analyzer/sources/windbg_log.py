@@ -154,7 +154,7 @@ class _Log:
         line, shown = words.bare(line[:_LONGEST_LINE]), line
         if line is not shown and len(line) < len(shown) and "kd" in shown[:80]:
             self._is_unloaded = False  # a prompt: what follows is of another command
-            self._is_example = line.startswith("!analyze -show")
+            self._is_example = line.startswith("!analyze -show ")
             self.now.stacks.end()
         msr = words.msr(line)
         if msr is not None and msr[0] == _TSC_FREQUENCY and msr[1] in _PLAUSIBLE:
