@@ -60,11 +60,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": _Help, **options}, allow_abbrev=False)
         self._fill = fill
 
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """As argparse does, with all options known."""
+    def fill(self) -> None:
+        """Adds the options, once."""
         fill, self._fill = self._fill, None
         if fill:
             fill(self)
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse does, with all options known."""
+        self.fill()
         return super().parse_known_args(*arguments, **options)
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -216,6 +220,12 @@ def _explain(parser: Any) -> None:
     parser.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
 
 
+def _completion(parser: Any) -> None:
+    from . import completion
+
+    completion.options(parser)
+
+
 def _collect(parser: Any) -> None:
     from . import collecting
 
@@ -236,6 +246,7 @@ COMMANDS: dict[str, tuple[str, Fill | None]] = {
     "script": ("a WinDbg script that records callbacks", _script),
     "explain": ("what a finding means and what to do", _explain),
     "collect": ("a script that gathers the files of a crash", _collect),
+    "completion": ("a script that completes commands and options in a shell", _completion),
     "mcp": ("a server for assistants (Model Context Protocol, on stdin and stdout)", None),
 }
 

@@ -227,6 +227,13 @@ def _script(arguments: Any) -> int:
     return 0
 
 
+def _completion(arguments: Any) -> int:
+    from . import completion
+
+    _write(arguments, [completion.script(typed.build(_RUNS, _print), arguments.shell)])
+    return 0
+
+
 def _mcp(_: Any) -> int:
     from . import assistant
 
@@ -347,5 +354,5 @@ _RUNS: dict[str, Callable[[Any], int]] = {
     "analyze": _analyze, "info": _info, "show": _show, "export": _export, "scan": _scan,
     "population": _population, "baseline": _baseline, "capture": _capture, "script": _script,
     "dryrun": _dryrun, "explain": _explain, "collect": _collect,
-    "mcp": _mcp,
+    "completion": _completion, "mcp": _mcp,
 }  # fmt: skip

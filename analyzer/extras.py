@@ -8,6 +8,7 @@ from __future__ import annotations
 
 #: extra of the distribution -> the libraries that are missing without it
 LIBRARIES = {
+    "completion": "shtab",
     "dask": "distributed pyarrow",
     "dryrun": "unicorn",
     "evtx": "evtx",

@@ -35,7 +35,7 @@ def test_extras():
     extras = set(importlib.metadata.metadata("dumpstart").get_all("Provides-Extra"))
     assert extras == {
         "live", "ntoseye", "dryrun", "notebook", "evtx", "registry", "parquet", "kdump", "fsspec",
-        "dask", "mcp", "all",
+        "completion", "dask", "mcp", "all",
     }  # fmt: skip
 
 
