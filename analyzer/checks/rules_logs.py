@@ -1,7 +1,6 @@
 """The rules about DumpStack.log and the event log, in words.
 
-Invariant: a text claims what is proven and says where it is not. Few logs of failed dumps are
-public, so rules that go by the words of a failure line say that.
+Invariant: a text claims what is proven; rules that go by the words of a failure line say that.
 """
 
 from __future__ import annotations
