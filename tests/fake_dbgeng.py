@@ -46,6 +46,19 @@ def put(pointer: int | None, value: int, size: int = 4) -> int:
     return 0
 
 
+def _kept_in(problems: list[str], function: Any) -> Any:
+    """A raise cannot leave a callback of ctypes: it is kept, and the call fails."""
+
+    def call(_: int, *arguments: Any) -> int:
+        try:
+            return function(*arguments) or 0
+        except Exception as error:  # noqa: BLE001
+            problems.append(f"{function.__name__}{arguments}: {error!r}")
+            return FAILED
+
+    return call
+
+
 class Object:
     """A COM object whose methods are those of a Python object that have the same names."""
 
@@ -58,9 +71,8 @@ class Object:
         for name, place in methods.items():
             if name in SIGNATURES:
                 types = [TYPES[letter] for letter in SIGNATURES[name]]
-                function = getattr(owner, name)
                 self._kept[place] = FUNCTION(c_int32, c_void_p, *types)(
-                    lambda _, *rest, function=function: function(*rest) or 0
+                    _kept_in(owner.problems, getattr(owner, name))
                 )
         places = [ctypes.cast(function, c_void_p).value for function in self._kept]
         self._table = (c_void_p * len(places))(*places)
@@ -74,6 +86,7 @@ class Breakpoint:
     def __init__(self, engine: Engine, number: int, kind: int) -> None:
         self.engine, self.number, self.kind, self.address = engine, number, kind, 0
         self.parameters: tuple[int, int] | None = None
+        self.problems = engine.problems
         self.object = Object(self, "IDebugBreakpoint")
 
     def GetId(self, out: int) -> int:
@@ -110,6 +123,7 @@ class Engine:
     def __init__(self, machine: FakeMachine, joined: bool = False) -> None:
         self.machine, self.joined = machine, joined
         self.log: list[Any] = []
+        self.problems: list[str] = []  #: what was asked wrongly
         self.status, self.qualifier, self.modules = BREAK, 0, list(machine.modules)
         self.points: dict[int, Breakpoint] = {}
         self._events: int | None = None
@@ -164,7 +178,8 @@ class Engine:
 
     # -- IDebugClient --------------------------------------------------------------------------
 
-    def AttachKernel(self, _flags: int, text: bytes) -> None:
+    def AttachKernel(self, flags: int, text: bytes) -> None:
+        assert flags == 0  # DEBUG_ATTACH_KERNEL_CONNECTION
         self.log.append(("AttachKernel", text.decode()))
 
     def OpenDumpFile(self, text: bytes) -> None:
@@ -217,7 +232,8 @@ class Engine:
     def AddEngineOptions(self, options: int) -> None:
         self.log.append(("AddEngineOptions", options))
 
-    def Execute(self, _output: int, text: bytes, _flags: int) -> None:
+    def Execute(self, output: int, text: bytes, flags: int) -> None:
+        assert (output, flags) == (3, 0)  # DEBUG_OUTCTL_IGNORE
         self.log.append(text.decode())
 
     def AddBreakpoint(self, kind: int, number: int, out: int) -> int:
@@ -238,8 +254,8 @@ class Engine:
                 return 0
         return FAILED
 
-    def WaitForEvent(self, _flags: int, limit: int) -> None:
-        assert limit == 0xFFFFFFFF  # a live kernel takes no other
+    def WaitForEvent(self, flags: int, limit: int) -> None:
+        assert (flags, limit) == (0, 0xFFFFFFFF)  # a live kernel takes no other
         if self.status == GO:
             self._go()
 

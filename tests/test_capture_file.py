@@ -554,3 +554,24 @@ def test_two_unnamed_filters_keep_their_own(capsys):
     assert [row.node for row in case.records["extensions"]] == [
         row.node for row in case.records["filters"]
     ]
+
+
+def test_each_filter_has_its_own_baseline(tmp_path):
+    """Two filters that change places: the one that got slower is named."""
+
+    def two(path, first, second):
+        lines = list(facts([(first, 0)], cost=(0, 0, 0)))
+        armed = next(n for n, fact in enumerate(lines) if fact.get("fact") == "armed")
+        other = {**lines[armed], "id": 9, "filter": "dump_y.sys", "routine": hex(BASE + 0x2000)}
+        lines.insert(armed, other)
+        calls = [fact for fact in lines if fact.get("fact") in ("call", "return")]
+        tsc = int(calls[0]["tsc"], 16) + 10**9
+        call, back = {**calls[0], "n": 7, "id": 9}, {**calls[1], "n": 7}
+        call["tsc"], back["tsc"] = hex(tsc), hex(tsc + second)
+        return write(path, [*lines[:-1], call, back, lines[-1]])
+
+    before = two(tmp_path / "a.jsonl", 10_000_000, 100_000_000)
+    after = two(tmp_path / "b.jsonl", 100_000_000, 10_000_000)
+    findings = analyzer.open(after, baseline=[before]).records["findings"]
+    (slower,) = (f for f in findings if f.rule == "callback-slower-than-baseline")
+    assert slower.subject == "dump_x.sys"

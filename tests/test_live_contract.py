@@ -48,9 +48,12 @@ def dbgeng(sample, monkeypatch):
     def make(script=(), **options):
         made = Engine(FakeMachine(sample("healthy-x64-kernel.dmp"), script), **options)
         monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: made, raising=False)
+        engines.append(made)
         return made
 
-    return make
+    engines = []
+    yield make
+    assert [problem for one in engines for problem in one.problems] == []
 
 
 @pytest.fixture(params=["pykd", "dbgeng"])

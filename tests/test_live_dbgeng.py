@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
@@ -23,15 +24,18 @@ REBOOT = 5  # DEBUG_SESSION_REBOOT
 
 
 @pytest.fixture
-def engine(sample: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engine]:
+def engine(sample: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
     """DbgEng over a machine with a script."""
 
     def make(*script: Any, joined: bool = False) -> Engine:
         made = Engine(FakeMachine(sample("healthy-x64-kernel.dmp"), script), joined)
         monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: made, raising=False)
+        engines.append(made)
         return made
 
-    return make
+    engines: list[Engine] = []
+    yield make
+    assert [problem for one in engines for problem in one.problems] == []
 
 
 def attached(**options: Any) -> Any:
