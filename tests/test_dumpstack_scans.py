@@ -11,7 +11,7 @@ from dumpstack_memory import PAGE, POOL, WIN8, Memory, Stack, module, stack_of
 from generator import ARCHS, LAYOUTS, Spec, build
 
 from analyzer.absence import Absent
-from analyzer.dumpfile import open_dump
+from analyzer.dumpfile import open_dump, page_search
 from analyzer.dumpfile.page_search import scan_pages
 from analyzer.dumpstack import residue, roles, walk
 from analyzer.dumpstack.chunk_search import scan_chunks
@@ -55,11 +55,16 @@ def test_both_scans_find_every_node(spec: Spec, tmp_path: Path) -> None:
     assert [ring.head for ring in rings] == heads
 
 
+@pytest.mark.parametrize("words", [160, 1000, page_search.PIECE])
 @pytest.mark.parametrize("arch", ARCHS)
-def test_scans_find_nodes_by_their_callbacks(arch: str, tmp_path: Path) -> None:
-    """With SizeOfPartitionInfo wrong in every node the callbacks lead to them."""
+def test_scans_find_nodes_by_their_callbacks(
+    arch: str, words: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SizeOfPartitionInfo wrong in every node the callbacks lead to them; in any pieces."""
+    monkeypatch.setattr(page_search, "PIECE", words)
     path = tmp_path / "scan.dmp"
     dump, modules, truth = opened(Spec(arch, 6, "win8", "nodes-only"), path)
+    before = page_search.by_partitions(dump, modules)  # type: ignore[arg-type]
     data = bytearray(path.read_bytes())
     partition = 0x30 if dump.pointer_size == 8 else 0x28  # in FILTER_EXTENSION
     for row in truth["filters"]:
@@ -70,6 +75,7 @@ def test_scans_find_nodes_by_their_callbacks(arch: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     dump = open_dump(str(path))
     wanted = sorted(row["node"] for row in truth["filters"])
+    assert sorted(node.address for node in before) == wanted  # type: ignore[type-var]
     assert sorted(node.address for node in scan_pages(dump, modules)) == wanted  # type: ignore[arg-type]
     nodes, _ = scan_chunks(dump, modules, dump.chunks(wanted[0] & ~0xFFFFF, 0x60000))
     assert sorted(node.address for node in nodes) == wanted  # type: ignore[type-var]

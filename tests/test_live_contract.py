@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import threading
+import time
 
 import fake_pykd
 import pytest
@@ -31,9 +32,18 @@ from analyzer.checks import crashes
 from analyzer.cli import main
 from analyzer.dumpfile import open_dump
 from analyzer.errors import SessionError
-from analyzer.live import dbgeng_target, instructions, look, ntoseye_target, pykd_target
+from analyzer.live import (
+    dbgeng_target,
+    find,
+    instructions,
+    lines,
+    look,
+    ntoseye_target,
+    pykd_target,
+)
 from analyzer.live.capture import Capture
-from analyzer.live.session import CONTINUE, STOP
+from analyzer.live.options import parse_stop_on
+from analyzer.live.session import CONTINUE, STOP, Session
 from analyzer.sources.capture_format import Writer, encode
 
 _BACKENDS = {"dbgeng": dbgeng_target, "ntoseye": ntoseye_target, "pykd": pykd_target}
@@ -435,3 +445,82 @@ def test_instruction_lengths_are_those_of_a_disassembler(architecture):
                 assert one[1] == size, (code.hex(), one)
                 known.add(lead + bytes([opcode]))
     assert len(known) == {"x64": 186, "x86": 67}[architecture]  # none is lost
+
+
+class Standing(Session):
+    """A machine of which some registers and words of memory are known."""
+
+    backend = "standing"
+
+    def __init__(self, architecture, registers, words=None, counter=None):
+        super().__init__()
+        self.architecture, self.pointer_size = architecture, 4 if "x86" in architecture else 8
+        self._registers, self._words, self._counter = registers, words or {}, counter
+
+    def read(self, address, size):
+        """A word at a time."""
+        word = self._words.get(address)
+        return Absent("not-mapped") if word is None else word.to_bytes(size, "little")
+
+    def modules(self):
+        """None."""
+        return []
+
+    def register(self, name):
+        """What it holds."""
+        return self._registers.get(name, Absent("not-found"))
+
+    def msr(self, number):
+        """The counter alone, if there is one."""
+        known = number == 0x10 and self._counter is not None
+        return self._counter() if known else Absent("not-found")
+
+
+def test_arguments_by_the_calling_convention():
+    """x86: on the stack behind the return address; x64 and ARM64: in registers."""
+    x86 = Standing("x86-pae", {"esp": 0x1000}, {0x1000 + 4 * n: 0x40 + n for n in range(5)})
+    assert [x86.argument(n) for n in range(4)] == [0x41, 0x42, 0x43, 0x44]
+    assert x86.return_address() == 0x40
+    x64 = Standing("x64", {"rcx": 1, "rdx": 2, "r8": 3, "r9": 4, "rsp": 0x10}, {0x10: 9})
+    assert [x64.argument(n) for n in range(4)] == [1, 2, 3, 4]
+    assert x64.return_address() == 9
+    arm = Standing("arm64", {"x0": 1, "x1": 2, "x2": 3, "x3": 4, "lr": 9})
+    assert [arm.argument(n) for n in range(4)] == [1, 2, 3, 4]
+    assert arm.return_address() == 9
+    assert isinstance(Standing("x86", {}).argument(0), Absent)
+
+
+def test_a_clock_is_measured_against_the_debuggers():
+    """A counter of 2 GHz: the bounds hold the truth, and are as far apart as the readings took."""
+    counter = Standing("x64", {}, counter=lambda: 2 * time.perf_counter_ns())
+    fact = find.frequency(counter, None, 0.2)
+    assert fact["low"] <= fact["hz"] <= fact["high"]
+    assert fact["low"] <= 2_000_000_000 <= fact["high"]
+    assert fact["low"] > 200_000_000
+    assert fact["how"] == "measured against the debugger's clock for 0.2 s"
+    assert find.frequency(counter, 5)["hz"] == 5
+    assert find.frequency(Standing("x64", {}), None) is None
+    slow = Standing("x64", {}, counter=lambda: time.perf_counter_ns() // 11)
+    assert find.frequency(slow, None, 0.01) is None
+
+
+def test_how_long_writes_took_is_summed_up():
+    """Each bound belongs to what is above it."""
+    made = lines.Sum()
+    made.times = [0, 10**6 - 1, 10**6, 10**7 - 1, 10**7, 10**8 - 1, 10**8, 10**9 - 1, 10**9]
+    assert made.histogram() == (
+        "below 1 ms: 2, below 10 ms: 2, below 100 ms: 2, below 1 s: 2, 1 s and more: 1"
+    )
+    made.bytes, made.calls, made.failed, made.retries = 5_000_000, 2, 1, 1
+    made.times = [500_000_000]
+    assert made.words() == (
+        "2 calls, 1 failed, 1 at the offset of the call before, 5.0 MB, 10.0 MB/s in the callback"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "slow_ns"), [("slow=250", 250_000_000), ("slow=0.5,failure", 500_000)]
+)
+def test_when_a_capture_stops(text, slow_ns):
+    """Milliseconds."""
+    assert parse_stop_on(text).slow_ns == slow_ns
