@@ -319,18 +319,31 @@ def test_limits_of_a_trace(more: int, is_slow: bool, tmp_path: Path) -> None:
     assert sorted(rule for rule in found if "slow" in rule) == (slow if is_slow else [])
 
 
-@pytest.mark.parametrize("is_disk", [False, True])
+def request(kind: str, ticks: int) -> bytes:
+    """A request of StorPort in units of 100 ns, or one of the disk (DiskIo_TypeGroup1 and 3)."""
+    if kind == "storport":
+        data = struct.pack("<QQBBQBBBBBIQQ", ticks, 1, 0x28, 1, 2, 0, 0, 0, 0, 0, 4096, 1, 1)
+        return w.event(providers.STORPORT, 200, BASE, data, version=2)
+    narrow = "32" in kind
+    read = struct.pack("<IIIIQ" + ("II" if narrow else "QQ") + "QI", *[0] * 5, 1, 2, ticks, 4)
+    flush = struct.pack("<IIQ" + ("I" if narrow else "Q") + "I", 0, 0, ticks, 1, 4)
+    hook, data = (0x010E, flush) if "flush" in kind else (0x010A, read)
+    if "system" in kind:
+        return w.system(hook, BASE, data, version=3, narrow=narrow, compact="compact" in kind)
+    return w.perfinfo(hook, BASE, data, version=3, narrow=narrow, pmc=2 if "counted" in kind else 0)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    "storport read64 read32 flush64 flush32 counted-read64 system64 system32 compact-system64 "
+    "compact-system32 system-flush64".split(),
+)
 @pytest.mark.parametrize(("ticks", "is_slow"), [(TICK - 1, False), (TICK, True)])
 def test_time_after_which_a_traced_request_is_slow(
-    ticks: int, is_slow: bool, is_disk: bool, tmp_path: Path
+    ticks: int, is_slow: bool, kind: str, tmp_path: Path
 ) -> None:
-    """A second, of StorPort in units of 100 ns and of the disk in ticks of the clock."""
-    data = struct.pack("<QQBBQBBBBBIQQ", ticks, 1, 0x28, 1, 2, 0, 0, 0, 0, 0, 4096, 1, 1)
-    one = w.event(providers.STORPORT, 200, BASE, data, version=2)
-    if is_disk:
-        read = struct.pack("<IIIIQQQQI", 0, 0, 4096, 0, 0, 1, 2, ticks, 4)
-        one = w.perfinfo(0x010A, BASE, read, version=3)
-    assert ("etw-storage-slow" in told(tmp_path, one)) is is_slow
+    """A second, whatever header the event has."""
+    assert ("etw-storage-slow" in told(tmp_path, request(kind, ticks))) is is_slow
 
 
 @pytest.mark.parametrize(("more", "rule"), [(0, "event-storage-errors"), (1, "etw-storage-errors")])

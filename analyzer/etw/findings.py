@@ -19,8 +19,9 @@ from ..records import Anomaly, Evidence, Request, Stage
 from ..windows_events import RawEvent
 from . import callbacks, integrity, providers
 from . import judge as judging
+from .decode import take_apart
 from .events import Row, details
-from .layouts import EVENT64, PERFINFO32, PERFINFO64, SYSTEM32
+from .layouts import EVENT64
 from .trace import Trace
 
 SLOW_START_NS = 5_000_000_000  #: loading the dump stack; it includes every filter's DriverEntry
@@ -115,12 +116,9 @@ class _Choice:
 
     def _is_slow(self, cols: dict[str, Any], k: int) -> bool:
         """A disk request of a second or more, read off its HighResResponseTime."""
-        kind = int(cols["type"][k])
-        narrow = kind in (PERFINFO32, SYSTEM32)
-        start = 0x10 if kind in (PERFINFO32, PERFINFO64) else 0x20
-        at = 8 if cols["id"][k] == 0x010E else 32 if narrow else 40
-        event = self._event(cols, k)
-        ticks = int.from_bytes(event[start + at : start + at + 8], "little")
+        parts = take_apart(self._event(cols, k), int(cols["type"][k]))
+        at = 8 if cols["id"][k] == 0x010E else 32 if parts.pointer == 4 else 40
+        ticks = int.from_bytes(parts.data[at : at + 8], "little")
         took = self._trace.clock.duration_ns(ticks)
         return isinstance(took, int) and took >= SLOW_REQUEST_NS
 
