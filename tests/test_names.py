@@ -10,6 +10,7 @@ import pytest
 from conftest import missing
 
 from analyzer.dumpfile import storport
+from analyzer.etw import mof, session
 from analyzer.names import bugchecks, ntstatus, progress
 
 COMPILER = "x86_64-w64-mingw32-gcc"
@@ -17,13 +18,14 @@ COMPILER = "x86_64-w64-mingw32-gcc"
 
 @pytest.fixture(scope="module")
 def macros() -> dict[str, int]:
-    """The numbers that srb.h and scsi.h define, as mingw's preprocessor has them."""
+    """The numbers that srb.h, scsi.h and evntrace.h define, as mingw's preprocessor has them."""
     if not shutil.which(COMPILER):
         missing(f"needs {COMPILER}; .ci/run installs it")
     source = "#include <windows.h>\n#include <ddk/scsi.h>\n#include <ddk/srb.h>\n"
+    source += "#include <wmistr.h>\n#include <evntrace.h>\n"
     command = [COMPILER, "-E", "-dM", "-x", "c", "-"]
     text = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
-    form = r"#define ((?:SRB|SCSIOP)_\w+) (0x[0-9a-fA-F]+)$"
+    form = r"#define ((?:SRB|SCSIOP|EVENT_TRACE)_\w+) (0x[0-9a-fA-F]+)$"
     return {name: int(value, 16) for name, value in re.findall(form, text, re.M)}
 
 
@@ -34,6 +36,27 @@ def test_srb_functions_and_statuses(macros: dict[str, int]) -> None:
     told = {f"SRB_STATUS_{name}": number for number, name in storport.STATUSES.items()}
     flags = {"SRB_STATUS_QUEUE_FROZEN": 0x40, "SRB_STATUS_AUTOSENSE_VALID": 0x80}
     assert {**told, **flags} == {n: v for n, v in macros.items() if n.startswith("SRB_STATUS_")}
+
+
+def test_modes_of_sessions_and_operations_of_the_disk(macros: dict[str, int]) -> None:
+    """As evntrace.h has them."""
+    told = {text: number for number, text in session.MODES.items()}
+    for word in "sequential circular append newfile".split():
+        assert macros[f"EVENT_TRACE_FILE_MODE_{word.upper()}"] == told[word]
+    for text, name in {
+        "real time": "REAL_TIME", "buffering": "BUFFERING", "private": "PRIVATE_LOGGER",
+        "added header": "ADD_HEADER", "relogged": "RELOG", "system logger": "SYSTEM_LOGGER",
+        "compressed": "COMPRESSED", "independent session": "INDEPENDENT_SESSION",
+    }.items():  # fmt: skip
+        assert macros[f"EVENT_TRACE_{name}_MODE"] == told[text]
+    # Microsoft's page "Logging Mode Constants" has the newer ones
+    assert told["private in-process"] == 0x00020000
+    assert told["no per-processor buffering"] == 0x10000000
+    assert told["added to triage dumps"] == 0x80000000
+    names = "Read Write ReadInit WriteInit FlushBuffers FlushInit".split()
+    types = "READ WRITE READ_INIT WRITE_INIT FLUSH FLUSH_INIT".split()
+    wanted = {macros[f"EVENT_TRACE_TYPE_IO_{kind}"]: name for kind, name in zip(types, names)}
+    assert mof.GROUPS[1].opcodes == wanted
 
 
 def test_scsi_operations(macros: dict[str, int]) -> None:
