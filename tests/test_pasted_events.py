@@ -247,5 +247,5 @@ def test_a_cleared_log_is_told(run: Run) -> None:
     code, shown = run(text, "-v")
     assert code == 0
     assert "An event log was cleared" in shown
-    assert "event 104: a log was cleared: System." in shown
+    assert "event 104 says that a log was cleared (System)." in shown
     assert "erika" not in shown

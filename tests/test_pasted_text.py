@@ -251,3 +251,32 @@ def test_a_dump_log_without_its_beginning_tells_its_end(run: Run) -> None:
         "".join(lines[1:]) + "Calling x secondary callback data done.\n", name="a.log"
     )
     assert "shows no crash" not in shown
+
+
+def test_arguments_are_no_event_however_their_digits_fall(run: Run) -> None:
+    """Four lines with colons, the third with many numbers, the fourth of digits: no event log."""
+    values = ("fffff8040677fe00", "ffffc80f43c8f3f0", "ffffc80f43c8f3f0", "0000000000000000")
+    text = "kd> !analyze -v\nSYSTEM_EXIT_OWNED_MUTEX (39)\nIt did.\nArguments:\n"
+    text += "".join(f"Arg{n}: {value}\n" for n, value in enumerate(values, 1))
+    assert run(text)[1].startswith(
+        "The machine crashed with bugcheck 0x39 (SYSTEM_EXIT_OWNED_MUTEX)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("E3 (FFFFF802364E5641, 2, 8, FFFFF802364E5641)",
+         "The machine crashed with bugcheck 0xE3 (RESOURCE_NOT_OWNED) on 2023-12-26 15:57:39 UTC"),
+        ("161 (5461736B6D6772, 0, 0, 0)", "kd.txt is a debugger's log of a live dump (0x00000161"),
+    ],
+)  # fmt: skip
+def test_what_mex_says_of_a_dump_is_read(code: str, says: str, run: Run) -> None:
+    """``!di`` of Microsoft's extension MEX has the bugcheck and the dump in lines of its own."""
+    text = f"""0: kd> !di
+Windows 10 Kernel Version 22621 MP (6 procs) Free x64
+Debug session time: Tue Dec 26 07:57:39.921 2023 (UTC - 8:00)
+Bugcheck: {code}
+KernelMode Dump Path: C:\\Windows\\MEMORY (2).DMP
+"""
+    assert run(text)[1].startswith(says)

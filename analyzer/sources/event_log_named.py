@@ -50,6 +50,7 @@ _ALIASES = {
     "description": "message", "replacementstrings": "properties",
 }  # fmt: skip
 _CUT = ("...", "\u2026")
+_CLOCK = re.compile(r"(?<![0-9A-Za-z])\d{1,2}[:.]\d\d(?![0-9A-Za-z])|T\d\d:\d\d:")
 _MARKS = re.compile("[\u200e\u200f\u202a-\u202e\ufeff]")
 _AFTERNOON = re.compile(r"(?i)\bp\.?\s?m\b|\u4e0b\u5348|\uc624\ud6c4|\u5348\u5f8c|\bμμ\b")
 _MORNING = re.compile(r"(?i)\ba\.?\s?m\b|\u4e0a\u5348|\uc624\uc804|\u5348\u524d|\bπμ\b")
@@ -136,8 +137,10 @@ def _local_ns(parts: Any, is_day_first: bool | None) -> int | None:
 
 
 def looks_like_time(text: str) -> bool:
-    """True for a date with a time of day, in any language."""
-    return _JSON_DATE.fullmatch(text.strip()) is not None or _local_parts(text) is not None
+    """True for a date with a time of day, in any language; an address has digits, too."""
+    if _CLOCK.search(text) is None:
+        return _JSON_DATE.fullmatch(text.strip()) is not None
+    return _local_parts(text) is not None
 
 
 def whole(text: str) -> str:

@@ -33,8 +33,11 @@ _TRUNCATED = "WARNING: Dump file has been truncated."
 _NOT_OPENED = re.compile(r"^Could not open dump file \[[^\]]{1,260}\], (.{1,60}?)\s*$", re.I)
 _STATE = re.compile(r"^(Primary dump contents written (?:successfully|.{1,60}))\s*$")
 #: only of a dump
-_OF_A_DUMP = re.compile(r"^(?:DUMP_FILE_ATTRIBUTES: |FILE_IN_CAB: |\s*Key  : Dump\.Attributes\.)")
-_CAB = re.compile(r"^FILE_IN_CAB: +(\S{1,260})\s*$")
+_OF_A_DUMP = re.compile(
+    r"^(?:DUMP_FILE_ATTRIBUTES: |FILE_IN_CAB: |KernelMode Dump Path: |\s*Key  : Dump\.Attributes\.)"
+)
+#: of !analyze, and of !di of the extension MEX
+_CAB = re.compile(r"^(?:FILE_IN_CAB|KernelMode Dump Path): +(\S.{0,259}?)\s*$")
 _KEY = re.compile(r"^\s*Key\s+: (Dump\.Attributes\.\w{1,40})\s*$")
 _VALUE = re.compile(r"^\s*Value: (.{0,300}?)\s*$")
 _ATTRIBUTES = re.compile(r"^DUMP_FILE_ATTRIBUTES: (0x[0-9a-f]{1,8})\b", re.I)

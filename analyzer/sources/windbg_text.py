@@ -92,7 +92,7 @@ _VALUE = re.compile(
     re.I,
 )
 _BUGCHECK_ONE = re.compile(
-    r"^BugCheck ([0-9A-F]{1,8}), \{([0-9a-f`, ]{1,100})\}"
+    r"^Bug[Cc]heck:? ([0-9A-F]{1,8}),? [{(]([0-9a-f`, ]{1,100})[})]"
     r"|^\*\*\* Fatal System Error: 0x([0-9a-f]{8})"
     r"|^Bugcheck code ([0-9A-F]{8})\b"
     r"|^BUGCHECK_CODE:\s+([0-9a-f]{1,8})\b"
