@@ -9,7 +9,7 @@ import pytest
 from dumpstack_memory import POOL, WIN8, Memory, Stack, every_layout
 
 from analyzer.absence import Absent
-from analyzer.dumpstack import walk
+from analyzer.dumpstack import describe, walk
 from analyzer.dumpstack.context import (
     CONTEXT_LENGTH,
     dump_block,
@@ -234,3 +234,42 @@ def test_last_failure_elsewhere_is_likely() -> None:
     memory.write(context + 0x5A0, struct.pack("<QI", routine, 0xC0210001))
     found = last_failure(memory, context, modules[3:])
     assert found == (routine, 0xC0210001, "likely", context + 0x5A0)
+
+
+# ---- filters of which no node was read ----------------------------------------------------------
+def unread(stack: Stack, modules: list[Module], *rings: walk.Ring) -> list[tuple[Any, str]]:
+    """(filter, why nothing of it is known) of the rows without a node."""
+    absent = Absent("not-found")
+    nothing = describe.Failure(absent, absent, "certain", None)
+    rows = describe.describe(stack.memory, modules, rings, nothing, "").filters
+    return [(row.filter, row.node.detail) for row in rows if isinstance(row.node, Absent)]
+
+
+def test_why_a_filter_has_no_node() -> None:
+    """Read and without it; broken; in pages that are not there; not even a list."""
+    stack = Stack(WIN8, 1)
+    others = ["dump_b.sys", "dump_c.sys"]
+    why = "the list of filters was read and has no node of this module"
+    assert unread(stack, stack.dump, stack.ring()) == [(name, why) for name in others]
+    why = "neither a list of filters nor this filter's node was found in memory"
+    assert unread(stack, stack.dump) == [(name, why) for name in ["dump_a.sys", *others]]
+    why = "no node of this filter was found"
+    broken = stack.ring()._replace(members=None)
+    assert unread(stack, stack.dump, broken) == [(name, why) for name in others]
+    stack = Stack(WIN8, 2)
+    stack.memory.dropped.add(stack.nodes[1] >> 12)
+    ring = stack.ring()
+    assert [name for name, _ in unread(stack, stack.dump, ring)] == others
+    assert {why for _, why in unread(stack, stack.dump, ring)} == {ring.unread[0][1].detail}
+
+
+def test_a_link_without_a_module_is_a_filter_without_a_name() -> None:
+    """Only where no module of the stack may be the one, and where the ring is sound."""
+    stack = Stack(WIN8, 1)
+    stack.memory.dropped.add(stack.nodes[0] >> 12)
+    ring = stack.ring()
+    ((name, _),) = unread(stack, stack.dump[:2], ring)
+    assert name.detail == "crashdmp's list has this filter, but no listed module is one"
+    assert unread(stack, stack.dump[:2], ring._replace(stack="")) == []
+    assert unread(stack, stack.dump[:2], ring._replace(problem="it is broken")) == []
+    assert len(unread(stack, stack.dump, ring)) == 3

@@ -14,6 +14,7 @@ from typing import Any, Callable, NamedTuple
 
 import machine_dump
 import pytest
+from conftest import make
 from kd.machine import POOL
 from kd.scenarios import SCENARIOS
 from stack_truth import Life, Position, deep_guest
@@ -22,6 +23,8 @@ import analyzer
 from analyzer.absence import Absent
 from analyzer.cli import main
 from analyzer.errors import UsageError
+from analyzer.records import Callback, Filter, Origin, Processor, Records
+from analyzer.sources import callbacks_seen
 
 ARM64 = "dmp/rizinorg_rizin-testbins__triage_arm64.dmp"
 #: places inside functions
@@ -266,3 +269,36 @@ def test_processors_of_a_real_minidump(shared_sample: Callable[[str], Path]) -> 
     assert not [f for f in records["findings"] if f.rule == "callback-executing"]
     crash = [f for f in records["frames"] if f.stack_of == "crash context"]
     assert [f.symbol for f in crash] == ["amdppm+0x334c"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "confidence", "started"),
+    [
+        ("Dump_Start", "certain", ["likely", "yes", None]),  # in list order
+        ("Dump_Write", "likely", ["likely", "likely", "likely"]),  # all of them before any write
+        ("Dump_Start", "guess", [None, None, None]),
+    ],
+)
+def test_what_a_running_callback_says_of_the_others(
+    inside: str, confidence: str, started: list[str | None]
+) -> None:
+    """Of three filters in crashdmp's list the second is running; the hibernation stack is not."""
+    names, unknown = ["a.sys", "b.sys", "c.sys"], Absent("not-recorded")
+    held = Records()
+    for stack, place, name in [*(("crash", n, f) for n, f in enumerate(names)), ("hiber", 0, "d")]:
+        held.add(make(Filter, filter=name, stack=stack, ring_index=place))
+        for callback in ("Dump_Start", "Dump_Write"):
+            row = make(Callback, filter=name, stack=stack, callback=callback, routine=0x1000)
+            held.add(row._replace(was_called=unknown))
+    origin = Origin("a.dmp", "stack", confidence)
+    held.add(make(Processor, processor=1, filter="b.sys", callback=inside)._replace(origin=origin))
+    callbacks_seen.settle(held)
+    told = {
+        (c.filter, c.callback): None if isinstance(c.was_called, Absent) else c.was_called
+        for c in held["callbacks"]
+    }
+    assert [told[name, "Dump_Start"] for name in names] == started
+    running = "yes" if confidence != "guess" else None
+    assert told["b.sys", inside] == running
+    assert told["a.sys", "Dump_Write"] is None
+    assert told["d", "Dump_Start"] is None
