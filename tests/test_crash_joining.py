@@ -216,3 +216,15 @@ def test_words_of_a_distance(tmp_path: Path, when: str, words: str) -> None:
     (tmp_path / "DumpStack.log").write_bytes(cases.log(cases.logs.kernel(), cases.CRASH))
     (row,) = (r for r in analyzer.open(tmp_path).records["crashes"] if r.tells == "event 41")
     assert f"logged {words} the crash time of DumpStack.log" in row.why
+
+
+def test_words_of_events_beside_each_other(tmp_path: Path) -> None:
+    """Where no file of the crash itself is there, the events are told by their distance."""
+    log = cases.EventLog().power("2026-03-01T10:20:31", cases.CRASH)
+    log.reporting("2026-03-01T10:20:33", cases.CRASH, r"C:\Windows\MEMORY.DMP")
+    (tmp_path / "e.xml").write_bytes(log.xml())
+    rows = {row.tells: row.why for row in analyzer.open(tmp_path).records["crashes"]}
+    assert rows == {
+        "event 41": "the event states the bugcheck",
+        "event 1001": "code and parameters agree; logged 2 seconds after event 41 of e.xml",
+    }

@@ -14,6 +14,7 @@ from typing import Any
 import etw_writer as w
 import fake_pykd
 import generator_cases as cases
+import numpy as np
 import pytest
 from conftest import make, shared_sample
 from fake_machine import Call, FakeMachine
@@ -28,6 +29,7 @@ from analyzer.absence import is_absent
 from analyzer.cli import main
 from analyzer.dumpfile import paging
 from analyzer.etw import findings, providers
+from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.trace import Trace
 from analyzer.layouts.crashdmp import node_layouts
 from analyzer.layouts.modules import KLDR
@@ -85,6 +87,31 @@ def test_time_after_which_a_call_never_returned(watched: int, rule: str, tmp_pat
     call, end = (next(f for f in made if f.get("fact") == kind) for kind in ("call", "end"))
     call["back"], end["host"] = "0x1000", call["host"] + watched
     assert rules(analyzer.open(write(tmp_path / "c.jsonl", made))) == [rule]
+
+
+def test_what_is_said_of_long_calls(tmp_path: Path) -> None:
+    """Times in their units: ms of an outlier, seconds of a slow call and of one that is open."""
+    usual = [(10 * MS, 0)] * 8
+    case = analyzer.open(write(tmp_path / "a.jsonl", facts([*usual, (69_305_000, 0)], cost=QUIET)))
+    assert said(case, "callback-slow-outlier") == (
+        "Call 8 of Dump_Start of dump_x.sys took at least 69.305 ms; the other 8 calls took 10.000 "
+        "ms at most in the median."
+    )
+    slow = facts([*usual, (1500 * MS, 0), (2500 * MS, 0)], cost=QUIET)
+    assert said(analyzer.open(write(tmp_path / "b.jsonl", slow)), "callback-slow") == (
+        "2 of 10 calls of Dump_Start of dump_x.sys took more than 1 s; the longest at least 2.500 "
+        "s (call 9)."
+    )
+    short = facts([(150_000, 0), (250_000, 0)], cost=(100_000, 200_000, 300_000))
+    assert said(analyzer.open(write(tmp_path / "c.jsonl", short)), "duration-below-noise") == (
+        "2 of 2 calls of Dump_Start of dump_x.sys were shorter than the debugger's own noise; they "
+        "took at most 0.150 ms."
+    )
+    made = list(facts([(None, 0)]))
+    call, end = (next(f for f in made if f.get("fact") == kind) for kind in ("call", "end"))
+    call["back"], end["host"] = "0x1000", call["host"] + 2500 * MS
+    open_case = analyzer.open(write(tmp_path / "d.jsonl", made))
+    assert "did not return in the 2.5 s that" in said(open_case, "callback-never-returned")
 
 
 @pytest.mark.parametrize(("others", "stands_out"), [(7, False), (8, True)])
@@ -266,6 +293,39 @@ def test_time_within_which_restarts_are_one_start(
 
 
 # -- traces ----------------------------------------------------------------------------------------
+
+
+EPOCH = 116_444_736_000_000_000  # FILETIME of 1970-01-01
+
+
+@pytest.mark.parametrize(
+    ("kind", "frequency"), [(2, 10_000_000), (1, 10_000_000), (1, 3_000_000), (3, 2_400_000_000)]
+)
+def test_times_that_fit(kind: int, frequency: int) -> None:
+    """From 1970 to what 63 bits of nanoseconds hold, for one time stamp as for many."""
+    start = 133_485_408_000_000_000  # FILETIME of 2024-01-01
+    clock = Clock.of(kind, frequency, frequency // 1_000_000, start, 5_000_000)
+    last = EPOCH + ((1 << 63) - 1) // 100
+    wanted = [EPOCH - 1, EPOCH, start, last, last + 1]
+    stamps = wanted if kind == 2 else [
+        5_000_000 - (start - time) * frequency // 10_000_000 for time in wanted
+    ]  # fmt: skip
+    stamps = [ts for ts in stamps if abs(ts) < 1 << 63] + [-(1 << 63)]
+    one_by_one = [clock.ns(ts) for ts in stamps]
+    for ts, told in zip(stamps, one_by_one):
+        exact = ts if kind == 2 else start + (ts - 5_000_000) * 10_000_000 // frequency
+        fits = EPOCH <= exact <= last and ts != -(1 << 63)
+        assert (told if fits else is_absent(told)) == ((exact - EPOCH) * 100 if fits else True)
+    many = clock.ns_array(np.array(stamps, np.int64)).tolist()
+    assert many == [NO_TIME if is_absent(told) else told for told in one_by_one]
+
+
+@pytest.mark.parametrize(("mhz", "is_known"), [(0, False), (899_999, True), (900_000, False)])
+def test_frequencies_that_can_be(mhz: int, is_known: bool) -> None:
+    """Below 900 GHz."""
+    clock = Clock.of(3, 1, mhz, 133_485_408_000_000_000, 0)
+    assert is_absent(clock.duration_ns(1)) is not is_known
+    assert is_absent(clock.ns(1)) is not is_known
 
 
 @pytest.mark.parametrize(("late", "touches"), [(0, False), (1, True)])
