@@ -9,11 +9,16 @@ from analyzer.etw import layouts
 from analyzer.etw.index import Providers
 
 
+@pytest.mark.parametrize("shared", [None, 0, 1])
 @pytest.mark.parametrize("different", [1, 5, 300, 5000])
-def test_providers_are_told_apart_however_many_share_a_place_in_the_cache(different: int) -> None:
-    """Numbers stand for the GUIDs given, for few, for many, and for those with one hash."""
+def test_providers_are_told_apart_however_many_share_a_place_in_the_cache(
+    different: int, shared: int | None
+) -> None:
+    """Few, many, and those with one hash; also where one half of all GUIDs is the same."""
     rng = np.random.default_rng(different)
     guids = rng.integers(0, 1 << 63, (60_000, 2)).astype(np.uint64)
+    if shared is not None:
+        guids[:, shared] = guids[0, shared]
     mixed = ((guids[:, 1] >> np.uint64(7)) ^ guids[:, 0]) * np.uint64(0x9E3779B97F4A7C15)
     alike = guids[mixed >> np.uint64(52) == mixed[0] >> np.uint64(52)][:5]
     for some in (guids[:different], alike):

@@ -45,6 +45,8 @@ def _x86_length(code: bytes, is_64: bool) -> int | None:
     if opcode in _WITH_MODRM:
         if opcode == 0x63 and not is_64:  # ARPL there
             return None
+        if opcode in (0xC6, 0xC7) and code[at + 1] & 0x38:  # XABORT and XBEGIN jump
+            return None
         return at + 1 + _operand(code, at + 1) + _WITH_MODRM[opcode]
     if opcode in _PLAIN:
         size = 8 if wide and 0xB8 <= opcode <= 0xBF else _PLAIN[opcode]
