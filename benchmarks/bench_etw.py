@@ -183,6 +183,13 @@ def child(mode: str, path: str, warm: str) -> None:
 
     A tiny trace is read first: the pages of numpy's code that are touched then are no trace's.
     """
+    if mode == "scan":
+        scan = [sys.executable, "-m", "analyzer", "scan", path, "--output", path + ".set"]
+        subprocess.run([*scan, "--jobs", "1"], check=True, stdout=subprocess.DEVNULL)
+        workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(json.dumps({"peak_mib": workers.ru_maxrss / 1024}))
+        return
+
     import pandas  # noqa: F401  imports are not the reader's
 
     from analyzer.cli import main
@@ -287,10 +294,18 @@ def measure(folder: Path, quick: bool) -> Part:
     walk, notes = native_walk(folder), NOTES
     if not walk:
         notes += "- The C walk is left out: it needs gcc, and there is none here.\n"
+    rows = []
+    for megabytes in (3, 4) if quick else (30, 300):
+        case = folder / f"case-{megabytes}.etl"
+        grow(base_trace(), case, megabytes)
+        peak = measured("scan", case, folder)["peak_mib"]
+        text = f"memory of a process that scans a trace of {case.stat().st_size / 1e6:.0f} MB"
+        rows.append(limit(text, peak, "MiB", 250))
+        case.unlink()
     generated, compressed = folder / "generated.etl", folder / "compressed.etl"
     buffers = 8 if quick else 48
     grow(base_trace(0, buffers), generated, 4 if quick else 300)
-    rows = plain(generated, "a generated trace", walk, quick, folder)
+    rows += plain(generated, "a generated trace", walk, quick, folder)
     rows += showing(generated, "that trace", quick, folder)
     grow(base_trace(w.XPRESS, buffers), compressed, 1 if quick else 15)
     rows += packed(compressed, quick)
@@ -317,6 +332,7 @@ NOTES = """\
 - dissect.etl and etl-parser hand out events as they stand in the file, without a table or an order.
 - The C walk is `benchmarks/walk.c`, compiled with gcc -O2: the same columns, in file order.
 - Each run of both opens and maps the file, which is in the page cache, and fills new memory.
+- Of a scan by one worker, the process that takes most.
 - Memory of an index is the peak beyond that of reading a tiny trace, with the pages of the mapped
   file.
 """

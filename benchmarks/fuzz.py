@@ -1,7 +1,7 @@
 """Damages dumps at random and tells what became of them: ``python benchmarks/fuzz.py [options]``.
 
 For each dump: 200 cuts, 2,000 copies with flipped bits, 2,000 with hostile words at places that
-matter. Each copy must end in a result or in one of the package's own errors, within two seconds
+matter. Each copy must end in a result or in one of the package's own errors, within six seconds
 and 300 MiB of private memory. Files that do not are kept in ``--keep``; the exit code then is 1.
 """
 
@@ -18,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "sample-traces")]
 
-from fuzzing import SECONDS, Damage, Tally, bit_flips, cuts, hostile_words, places  # noqa: E402
+from fuzzing import Damage, Tally, bit_flips, cuts, hostile_words, places  # noqa: E402
 from generator import ARCHS, DUMP_TYPES, VARIANTS, Spec, build  # noqa: E402
 
+SECONDS = 6.0  #: what one copy may take
 KERNEL_DUMPS = (b"PAGEDU64", b"PAGEDUMP")
 
 

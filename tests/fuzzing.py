@@ -1,7 +1,7 @@
 """Damaged copies of a file (cuts, bit flips, hostile words where they hurt), and what must hold.
 
 Invariant: the same seed gives the same damage on every Python and platform; `examine` lets no
-exception but the package's own pass, and bounds time and private memory.
+exception but the package's own pass, ends a hang, and bounds private memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.layouts import mindumpdef
 from analyzer.records import TABLES
 
-SECONDS = 6.0  #: what one damaged file may take
+HANG = 60.0  #: processor seconds after which a file is said to hang; what it needs is one or two
 PRIVATE = 300 << 20  #: private memory it may take, in bytes
 HOSTILE = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1, 1 << 40)
 
@@ -135,35 +135,32 @@ def examine(path: Path) -> str:
     return "result"
 
 
-class SlowError(Exception):
-    """A file took too long; the traceback tells where."""
+class HangError(Exception):
+    """A file took all the time there is; the traceback tells where."""
 
 
 @contextlib.contextmanager
-def bounded(seconds: float = 10 * SECONDS, memory: int = PRIVATE) -> Iterator[None]:
-    """Ends what takes too long, and what asks for more private memory than ``memory`` beyond now.
-
-    A hang ends after ten times the allowed time, so that a busy machine is no fault.
-    """
+def bounded(hang: float = HANG, memory: int = PRIVATE) -> Iterator[None]:
+    """Ends a hang, and what asks for more private memory than ``memory`` beyond that of now."""
     if os.name == "nt":
         yield
         return
     import resource
 
     def stop(*_: Any) -> None:
-        raise SlowError(f"more than {seconds} s")
+        raise HangError(f"more than {hang} s")
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     used = private_bytes()
     if used:
         resource.setrlimit(resource.RLIMIT_DATA, (used + memory, hard))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_PROF, hang)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from pathlib import Path
 
 import pytest
 from conftest import shared_sample
+from counting import calls
 
 import analyzer
 from analyzer.absence import Absent
@@ -523,18 +523,19 @@ def test_lines_are_out_before_the_call_returns(tmp_path):
     writer.close()
 
 
-def load_time(tmp_path, calls):
-    """Processor seconds to load a capture of so many calls."""
-    path = write(tmp_path / "big.jsonl", facts((5000 + n % 100, 0) for n in range(calls)))
-    begun = time.process_time()
-    records = capture_file.collect(path)
-    assert len(records["callbacks"]) == calls + 4  # and the four callbacks that were not called
-    return time.process_time() - begun
+def load_calls(tmp_path, count):
+    """Calls of functions that it takes to load a capture of so many calls."""
+    path = write(tmp_path / "big.jsonl", facts((5000 + n % 100, 0) for n in range(count)))
+    loaded = []
+    work = calls(lambda: loaded.append(capture_file.collect(path)))
+    assert len(loaded[0]["callbacks"]) == count + 4  # and the four callbacks that were not called
+    return work
 
 
-def test_many_calls_load_fast(tmp_path):
-    """Fifty thousand calls; the bound leaves room for a slow and busy machine."""
-    assert load_time(tmp_path, 50_000) < 10
+def test_many_calls_cost_in_proportion(tmp_path):
+    """Four times the calls are four times the work."""
+    load_calls(tmp_path, 10)  # imports, caches
+    assert load_calls(tmp_path, 8_000) < 4.2 * load_calls(tmp_path, 2_000)
 
 
 def test_two_unnamed_filters_keep_their_own(capsys):
