@@ -118,11 +118,27 @@ def test_every_problem_is_in_the_answer() -> None:
 def test_what_is_wrong_with_a_filter_is_typed() -> None:
     """The fields that findings speak of carry the severity; those of the sound filter none."""
     sound, broken = analyzer.open(SAMPLE_TRACES / "broken-x64-worst.dmp").answer.filters
-    assert dict(sound.wrong) == {}
+    assert (dict(sound.wrong), sound.faults) == ({}, ())
     assert not sound.is_off
     assert dict(broken.wrong) == {"state": "error", "status": "error", "extension": "error"}
     assert broken.is_off
     assert {fault.severity for fault in broken.faults} == {"error", "warning"}
+
+
+def test_what_is_wrong_with_a_nameless_filter_stays_with_it() -> None:
+    """Of two filters without a name the one whose sectors cannot be is marked."""
+    from analyzer import checks
+    from analyzer.case import Case
+
+    made = Records()
+    for number, sector in enumerate((512, 513)):
+        origin = records.Origin("a.dmp", "list walk", address=0x1000 * number)
+        made.add(
+            make(records.Extension, stack="crash", extension=0x1000 * number, origin=origin,
+                 bytes_per_sector=sector)
+        )  # fmt: skip
+    made.add(*checks.run(made))
+    assert [dict(one.wrong) for one in Case(made).answer.filters] == [{}, {"extension": "error"}]
 
 
 def test_a_slow_call_marks_its_duration() -> None:

@@ -206,7 +206,7 @@ def test_a_call_slower_than_the_baseline_is_marked(view: View) -> None:
 #: words of some cells that stand on two lines; a code may break after an underscore
 TORN = """(() => {
   const torn = [];
-  for (const cell of document.querySelectorAll(".verdict td, .calls td")) {
+  for (const cell of document.querySelectorAll(".verdict td, .calls td, .calls th")) {
     const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
       for (const word of texts.currentNode.data.matchAll(/[^\\s_]+_?/g)) {

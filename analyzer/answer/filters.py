@@ -72,6 +72,7 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
     """One row per filter and crash: in call order, the newest crash first."""
     found = _collect(records, index)
     faults = _faults(records, index)
+    nameless = faults.pop((None, ""), [])
     holed = {f.origin.source for f in records["findings"] if f.rule == "capture-calls-missing"}
     bounds = _bounds(records, index)
     last = -1
@@ -83,7 +84,7 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
     return [
         _verdict(
             one,
-            _of_stack(faults.get((crash, name), ()), one.stack),
+            _own(faults.get((crash, name), ()), nameless, one),
             bounds.get(crash),
             records,
             holed,
@@ -173,7 +174,7 @@ def _registered_as(setting: Any) -> int:
 
 
 def _faults(records: Records, index: Index) -> dict[tuple[int | None, str], list[Finding]]:
-    """Errors and warnings by the filter that they are of."""
+    """Errors and warnings by crash and filter; under "" those that a row without a name has."""
     only = _only(index)
     machines = {s.path for s in records["sources"] if s.kind in REGISTRIES}
     found: dict[tuple[int | None, str], list[Finding]] = {}
@@ -183,12 +184,16 @@ def _faults(records: Records, index: Index) -> dict[tuple[int | None, str], list
         if f.severity in ("error", "warning") and name:
             number = only if f.origin.source in machines else index.of(f.origin)
             found.setdefault((number, name), []).append(f)
+            found.setdefault((None, ""), []).extend([] if named else [f])
     return found
 
 
-def _of_stack(faults: Sequence[Finding], stack: str) -> list[Finding]:
-    """Without those of the filter's copy in the other stack."""
-    return [f for f in faults if f.facts.get("stack") in (None, stack)]
+def _own(faults: Sequence[Finding], nameless: Sequence[Finding], one: Rows) -> list[Finding]:
+    """Without those of the filter's copy in the other stack; of a nameless one, by its place."""
+    if _name(one) == UNNAMED:
+        places = {row.origin for row in one.all()}
+        faults = [f for f in nameless if f.origin in places]
+    return [f for f in faults if f.facts.get("stack") in (None, one.stack)]
 
 
 def _bounds(records: Records, index: Index) -> dict[int | None, Any]:
