@@ -1,42 +1,57 @@
 """The whole tool on a Windows Python: the same bytes as here, and places that only Windows has.
 
-The Windows CPython 3.13 with the Windows wheels of numpy, pandas, matplotlib and jinja2, under
-Wine. evtx does not load there (a library that Wine 8 lacks), so event logs are left out.
+The Windows CPython 3.13 and 3.9 with the Windows wheels of numpy, pandas, matplotlib, jinja2, evtx
+and pyarrow, under Wine.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE_TRACES
+from conftest import SAMPLE_TRACES, shared_names, shared_sample
 from wine import session
-from wine.provision import HERE, REPOSITORY, windows_path
+from wine.provision import HERE, REPOSITORY, own_python, windows_path
 
 pytestmark = pytest.mark.live
+SCRIPT = HERE / "tool.py"
 
 
-def test_equal_bytes(tmp_path: Path) -> None:
-    """Commands times samples: reports of all formats, tables, figures, redacted results."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    script = HERE / "tool.py"
+@pytest.mark.parametrize("minor", [13, 9])
+def test_equal_bytes(minor: int, tmp_path: Path) -> None:
+    """Commands times samples: reports of all formats, tables, figures, exports, a data set."""
+    wine = session.provided(minor)
+    with session.needed():
+        python, _ = own_python(minor, "import matplotlib, evtx, pyarrow", "what the tests install")
+    logs, here = tmp_path / "logs", tmp_path / "here"
+    for folder in (logs, here, tmp_path / "work"):
+        folder.mkdir()
+    for name in shared_names("evtx/*.evtx"):
+        shutil.copy(shared_sample(name), logs)
     ours = subprocess.Popen(
-        [sys.executable, str(script), str(SAMPLE_TRACES), str(here)],
+        [python, str(SCRIPT), *map(str, (SAMPLE_TRACES, logs, tmp_path / "work", here))],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    wine = session.provided(13)
-    words = [windows_path(SAMPLE_TRACES), windows_path(there)]
-    output = session.twice(lambda: session.python(wine, script, words, limit=240))
-    assert output.endswith("done\n"), output
-    assert ours.wait(120) == 0
+
+    def run() -> Path:
+        folder = tmp_path / f"{time.monotonic_ns()}"
+        places = [folder / "work", folder / "there"]
+        for place in places:
+            place.mkdir(parents=True)
+        words = map(windows_path, (SAMPLE_TRACES, logs, *places))
+        output = session.python(wine, SCRIPT, list(words), limit=400)
+        assert output.endswith("done\n"), output
+        return places[1]
+
+    there = session.twice(run)
+    assert ours.wait(240) == 0
     names = sorted(path.name for path in here.iterdir())
-    assert len(names) > 500
+    assert len(names) > 600
     assert sorted(path.name for path in there.iterdir()) == names
     differ = [n for n in names if (here / n).read_bytes() != (there / n).read_bytes()]
     assert differ == []

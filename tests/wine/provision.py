@@ -6,12 +6,13 @@ Invariant: what is there and complete is kept, so a second call takes no time; e
 limit; what is missing is named in :class:`MissingPartError`. Nothing of Microsoft's or of a wheel
 leaves the git-ignored cache folder. Parts: Wine and compilers from Debian (installed by
 ``.ci/run``), the pykd wheel and the Windows CPython core (in the panda3d wheel) from PyPI, the
-standard libraries of a CPython 3.9 and 3.13 of this machine, three small programs of ours (``c/``).
+standard libraries of a CPython 3.9 and 3.13 of this machine, small programs of ours (``c/``).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ REPOSITORY = HERE.parent.parent
 #: .venv*/ is ignored by git
 CACHE = Path(os.environ.get("DUMPSTART_WINE") or REPOSITORY / ".venv-test" / "wine")
 PROGRAMS = ("wine", "wineserver", "taskset", "x86_64-w64-mingw32-gcc")
-#: Wine has stubs of these; the real ones must win
-NATIVE = "dbgeng,dbghelp,dbgmodel,symsrv,srcsrv,msdia140,mscoree=n"
+#: Wine has stubs of these; the real ones must win (pyarrow asks for a dbghelp where none is)
+NATIVE = "dbgeng,dbgmodel,symsrv,srcsrv,msdia140,mscoree=n;dbghelp=n,b"
 LEFT_OUT = {
     *("__pycache__ ensurepip idlelib lib-dynload lib2to3 site-packages test tests".split()),
     *("tkinter turtledemo config-3.9 config-3.13-x86_64-linux-gnu".split()),
@@ -174,32 +175,60 @@ def windows_python(wine: Wine) -> None:
 
 def standard_library(minor: int) -> Path:
     """The .py files of a CPython (the wheels lack them; the patch level does not matter)."""
-    candidates = [os.environ.get(f"DUMPSTART_PYTHON3{minor}"), shutil.which(f"python3.{minor}")]
+    _, told = own_python(minor, "import os; print(os.__file__)", "its standard library")
+    return Path(told).parent
+
+
+def own_python(minor: int, script: str, why: str) -> tuple[str, str]:
+    """A CPython of this machine in which a script succeeds, and what that prints."""
+    candidates = [
+        os.environ.get(f"DUMPSTART_PYTHON3{minor}"),
+        str(REPOSITORY / ".venv-test" / f"py3.{minor}" / "bin" / "python"),  # of tests/run.py
+        shutil.which(f"python3.{minor}"),
+    ]
     if sys.version_info[:2] == (3, minor):
         candidates.insert(0, sys.executable)
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     candidates += sorted(map(str, versions.glob(f"3.{minor}.*/bin/python")), reverse=True)
-    check = f"import os, sys; assert sys.version_info[:2] == (3, {minor}); print(os.__file__)"
+    check = f"import sys; assert sys.version_info[:2] == (3, {minor})\n{script}"
     for python in filter(None, candidates):
-        told = subprocess.run(
-            [python, "-c", check], capture_output=True, text=True, timeout=30, check=False
-        )
-        if told.returncode == 0:
-            return Path(told.stdout.strip()).parent
-    raise MissingPartError(
-        f"not installed: a CPython 3.{minor}, whose standard library the Windows Python needs"
-    )
+        if Path(python).exists():
+            told = subprocess.run(
+                [python, "-c", check], capture_output=True, text=True, timeout=60, check=False
+            )
+            if told.returncode == 0:
+                return python, told.stdout.strip()
+    raise MissingPartError(f"not installed: a CPython 3.{minor} with {why}")
 
 
 def own_programs(wine: Wine) -> None:
     """Compiles ``c/``."""
     programs = [("python.c", wine.python.name, ["-municode", f"-DMINOR={wine.minor}"])]
+    programs.append(("bcryptprimitives.c", "bcryptprimitives.dll", ["-shared"]))
     if wine.minor == 9:
         programs += [("mscoree.c", "mscoree.dll", ["-shared"]), ("kd.c", wine.host.name, [])]
     for source, target, options in programs:
         compiler = ["x86_64-w64-mingw32-gcc", "-O1", "-s", "-Wall", "-Wextra", "-Werror"]
         compiler += ["-Wno-cast-function-type", *options, str(HERE / "c" / source)]
-        run([*compiler, "-o", str(wine.python.parent / target)], limit=60)
+        libraries = ["-ladvapi32"]  # behind the source that needs it
+        run([*compiler, "-o", str(wine.python.parent / target), *libraries], limit=60)
+    stable_interface(wine)
+
+
+def stable_interface(wine: Wine) -> None:
+    """Makes python3.dll, which the wheel's core lacks: each name leads to that of the core."""
+    home, core = wine.python.parent, f"python3{wine.minor}"
+    shown = subprocess.run(
+        ["x86_64-w64-mingw32-objdump", "-p", str(home / f"{core}.dll")],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    names = re.findall(r"\] (?:.* )?(_?Py\w+)$", shown.stdout, re.M)
+    definitions, empty = home / "python3.def", home / "python3.c"
+    lines = (f"  {name} = {core}.{name}\n" for name in names)
+    definitions.write_text("LIBRARY python3.dll\nEXPORTS\n" + "".join(lines))
+    empty.write_text("extern int unused;\n")
+    compiler = ["x86_64-w64-mingw32-gcc", "-shared", "-nostdlib", "-s", "-Wl,--entry=0"]
+    run([*compiler, str(empty), str(definitions), "-o", str(home / "python3.dll")], limit=60)
 
 
 def make_prefix(wine: Wine) -> None:

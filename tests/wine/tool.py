@@ -1,14 +1,19 @@
-"""Runs the tool's commands on the shipped samples: ``tool.py SAMPLES OUT``.
+"""Runs the tool's commands on the shipped samples: ``tool.py SAMPLES LOGS WORK OUT``.
 
 Runs in the Windows Python and in this one; each command's output becomes a file of OUT, so that
-both can be compared byte by byte. A command that fails leaves its message in its file.
+both can be compared byte by byte. A command that fails leaves its message in its file. LOGS holds
+event logs, WORK is an empty folder for what needs one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
+import json
 import os
+import re
+import shutil
 import sys
 import traceback
 
@@ -31,15 +36,17 @@ DRAWN = ("run-01.jsonl", "run-09.jsonl")
 FIGURES = ("timeline", "durations", "statuses", "latency")
 
 
-def samples(root: str) -> list[tuple[str, str]]:
-    """(folder, name) of the shipped samples."""
-    found = []
-    for folder in (os.path.join(root, name) for name in FOLDERS):
-        for name in sorted(os.listdir(folder)):
-            is_sample = name.endswith((".dmp", ".jsonl", ".log", ".reg", ".etl", ".zip"))
-            if is_sample:
-                found.append((folder, name))
-    return found
+KINDS = (".dmp", ".jsonl", ".log", ".reg", ".etl", ".evtx", ".zip")
+
+
+def samples(root: str, logs: str) -> list[tuple[str, str]]:
+    """(folder, name) of the shipped samples and of the event logs."""
+    return [
+        (folder, name)
+        for folder in (*(os.path.join(root, name) for name in FOLDERS), logs)
+        for name in sorted(os.listdir(folder))
+        if name.endswith(KINDS)
+    ]
 
 
 def run(arguments: list[str]) -> bytes:
@@ -70,14 +77,50 @@ def figures(path: str) -> dict[str, bytes]:
     return found
 
 
-def main(root: str, out: str) -> None:
+def exported(name: str) -> dict[str, bytes]:
+    """What ``export`` makes of a dump or trace of this folder, and what it prints."""
+    found = {}
+    for kind, output in (("slice", "made.dmp"), ("etl", "made.etl")):
+        printed = run(["export", f"--{kind}", name, "--output", output])
+        data = b""
+        if os.path.exists(output):
+            with open(output, "rb") as file:
+                data = file.read()
+            os.remove(output)
+        found[kind] = data + printed
+    return found
+
+
+def scanned() -> dict[str, bytes]:
+    """The data set of this folder: what is printed, each table's rows, the study of them."""
+    import pyarrow.parquet
+
+    def plain(data: bytes) -> bytes:  # without what paths and speed differ in
+        return re.sub(rb"\(\d+/s\)", b"", re.sub(rb"\\+", b"/", data))
+
+    found = {"scan": plain(run(["scan", ".", "--output", "../fleet", "--jobs", "1"]))}
+    for table in sorted(os.listdir("../fleet")):
+        rows = b""
+        for path in sorted(glob.glob(os.path.join("..", "fleet", table, "*.parquet"))):
+            for row in pyarrow.parquet.read_table(path).to_pylist():
+                rows += plain(json.dumps(row, default=str).encode()) + b"\n"
+        if rows:
+            found[f"table-{table}"] = rows
+    found["population"] = plain(run(["population", "../fleet"]))
+    return found
+
+
+def main(root: str, logs: str, work: str, out: str) -> None:
     """Runs all commands on all samples, each from its own folder: paths are no difference then."""
 
     def keep(name: str, data: bytes) -> None:
         with open(os.path.join(out, name), "wb") as file:
             file.write(data)
 
-    for folder, name in samples(root):
+    cases = os.path.join(work, "cases")
+    os.mkdir(cases)
+    for folder, name in samples(root, logs):
+        shutil.copy(os.path.join(folder, name), cases)
         os.chdir(folder)
         for title, words in COMMANDS.items():
             arguments = [name if word == "SAMPLE" else word for word in words]
@@ -85,10 +128,18 @@ def main(root: str, out: str) -> None:
         if name in DRAWN:
             for title, data in figures(name).items():
                 keep(f"figure-{title}__{name}", data)
+    os.chdir(os.path.join(root, "traces"))
     keep("explain", run(["explain"]))
     keep("wildcard", run(["analyze", "*.etl"]))
+    os.chdir(cases)
+    for name in sorted(os.listdir(cases)):
+        if name.endswith((".dmp", ".etl")):
+            for title, data in exported(name).items():
+                keep(f"export-{title}__{name}", data)
+    for title, data in scanned().items():
+        keep(title, data)
     print("done")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])
