@@ -245,10 +245,10 @@ def test_the_frequency_in_a_log(tmp_path):
 
 def test_another_image_is_not_watched():
     """The time stamp is compared; where it differs the breakpoint is taken back, and told."""
-    lines = list(script.write([START], "x64", stamps={"dump_x": 0x5F000001}))
+    lines = list(script.write([START], "x64", stamps={"dump_x": 0xEF000001}))
     at = next(n for n, line in enumerate(lines) if line.startswith("bp71"))
     assert lines[at + 1] == (
-        ".catch { .if (dwo(dump_x+dwo(dump_x+0x3c)+8) != 0x5f000001) { bc 71; "
+        ".catch { .if (dwo(dump_x+dwo(dump_x+0x3c)+8) != 0`ef000001) { bc 71; "
         ".echo dumpstart:1 disarmed id=1 why=another_image_lies_there } }"
     )
 

@@ -121,14 +121,15 @@ def _armed(number: int, routine: Routine) -> Iterator[str]:
 def _checked(number: int, routine: Routine, stamps: Mapping[str, int]) -> Iterator[str]:
     """Takes the breakpoint back where another image lies: its offset would be anywhere in that.
 
-    A module that is not loaded yet cannot be looked at: its breakpoint waits, as told.
+    A module that is not loaded yet cannot be looked at: its breakpoint waits, as told. The engine
+    extends the sign of a 32-bit number, but not of one with a grave accent (DbgEng 10.0.15063).
     """
     module, plus, _ = routine.expression.partition("+")
     stamp = stamps.get(module.lower())
     if plus and stamp is not None:
         stale = f"{TAG}disarmed id={number:x} why=another_image_lies_there"
         yield (
-            f".catch {{ .if (dwo({module}+dwo({module}+0x3c)+8) != {stamp:#x}) "
+            f".catch {{ .if (dwo({module}+dwo({module}+0x3c)+8) != 0`{stamp:08x}) "
             f"{{ bc {_FIRST_ID + number}; .echo {stale} }} }}"
         )
 
