@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..absence import Absent
-from . import manifests, mof, providers, schemas, tracelogging
+from . import providers, tracelogging
 from .layouts import (
     COMPACT32,
     COMPACT64,
@@ -26,6 +27,7 @@ from .layouts import (
     FULL64,
     INSTANCE32,
     INSTANCE64,
+    MANIFEST_EVENT,
     MESSAGE,
     PERFINFO32,
     PERFINFO64,
@@ -36,8 +38,10 @@ from .layouts import (
 from .payload import Decoded, Schema, decode
 from .schema_fit import misfit
 
+# What the saved events of a dump never need is loaded by the first event that does: a minidump is
+# read in the time that these modules take.
 if TYPE_CHECKING:
-    from . import wpp
+    from . import manifests, schemas, wpp
 
 _NARROW = {SYSTEM32, COMPACT32, FULL32, INSTANCE32, PERFINFO32, EVENT32}
 MOST_ITEMS = 64  #: extended items of an event
@@ -123,14 +127,21 @@ class Decoder:
         self._given: dict[tuple[str, int, int], Schema] = {}
         self._names: dict[str, str] = {}
         for path in manifest_files:
+            from . import manifests
+
             self._add(manifests.load(path), self._given)
         self._streamed: dict[tuple[str, int, int], Schema] = {}
         self._embedded: dict[tuple[str, int, int], Schema] = {}
         self._classic: dict[tuple[str, int, int], Schema] = {}
         self._maps: schemas.Maps = {}
         self._late: list[bytes] = []
-        self._assembler = manifests.Assembler()
         self._seen = 0
+
+    @cached_property
+    def _assembler(self) -> manifests.Assembler:
+        from .manifests import Assembler
+
+        return Assembler()
 
     def _add(
         self, found: Iterable[manifests.Provider], into: dict[tuple[str, int, int], Schema]
@@ -144,6 +155,8 @@ class Decoder:
 
     def learn_schema(self, opcode: int, data: bytes) -> None:
         """One event of the embedded-schema provider; maps are needed before events."""
+        from . import schemas
+
         if opcode == schemas.OPCODE_MAP:
             found = schemas.parse_map(data)
             if found is not None:
@@ -163,6 +176,8 @@ class Decoder:
 
     def settle(self) -> None:
         """Call after the last ``learn``: builds the schemas."""
+        from . import schemas
+
         for blob in self._late:
             found = schemas.parse_event(blob, self._maps)
             if found is None:
@@ -200,7 +215,11 @@ class Decoder:
     def provider_name(self, guid: str) -> str:
         """The name of a provider, as far as known."""
         known = self._names.get(guid) or providers.NAMES.get(guid, "")
-        return known or ("Windows Kernel" if mof.group_of(guid) is not None else "")
+        if known:
+            return known
+        from . import mof
+
+        return "Windows Kernel" if mof.group_of(guid) is not None else ""
 
     def describe(
         self, parts: Parts, guid: str, number: int, version: int, opcode: int
@@ -226,6 +245,8 @@ class Decoder:
             key = (guid, number, version)
             schema = schema or next((one[key] for one in known if key in one), None)
             return schema or providers.schema(*key)
+        from . import mof, schemas
+
         if parts.kind == MESSAGE or guid == schemas.GUID:
             return None
         if guid and (guid, opcode, version) in self._classic:
@@ -264,7 +285,7 @@ class Decoder:
                     label, guid, entry.schema.name, entry, providers.error_log_text(entry),
                     "built in",
                 )  # fmt: skip
-        if number == manifests.MANIFEST_EVENT and parts.data[:1] == b"\x01":
+        if number == MANIFEST_EVENT and parts.data[:1] == b"\x01":
             size = len(parts.data)
             return Described(
                 self.provider_name(guid), guid, "ManifestData", None,
@@ -273,6 +294,8 @@ class Decoder:
         return self._unknown(parts, guid, f"event {number}", "its manifest (--manifest)")
 
     def _classic_event(self, parts: Parts, guid: str, version: int, opcode: int) -> Described:
+        from . import mof, schemas
+
         if guid == schemas.GUID:
             what = "map" if opcode == schemas.OPCODE_MAP else "schema"
             return Described(
@@ -288,6 +311,8 @@ class Decoder:
         return self._unknown(parts, guid, f"opcode {opcode}", "its MOF class")
 
     def _kernel(self, parts: Parts, group: int, opcode: int, version: int, guid: str) -> Described:
+        from . import mof
+
         name = mof.event_name(group, opcode)
         guid = guid or (mof.GROUPS[group].guid if group in mof.GROUPS else "")
         if group == 0 and opcode == 0:

@@ -31,11 +31,11 @@ from .layouts import (
     EXT_EVENT_SCHEMA_TL,
     INSTANCE32,
     INSTANCE64,
+    MANIFEST_EVENT,
     MESSAGE,
     PERFINFO32,
     PERFINFO64,
 )
-from .manifests import MANIFEST_EVENT
 from .trace import Trace
 
 Array = Any

@@ -24,6 +24,7 @@ DUMP_BLOCK = struct.Struct("<IIIIQQ")
 DUMP_SESSION_SIGNATURE, DUMP_SESSION = 0x01EBAFE1, struct.Struct("<6I3Q")
 
 BUFFER_HEADER_SIZE = 0x48
+MANIFEST_EVENT = 0xFFFE  # id of an event that carries a part of an EventSource manifest
 END_OF_BUFFER = 0xFFFFFFFF  # fills the unused tail of a buffer
 
 # WMI_BUFFER_HEADER.BufferFlag

@@ -12,18 +12,10 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from . import payload
-from .payload import Field, Schema
+from .payload import IN_TYPES, Field, Schema
 
 MAX_BYTES = 16 << 20
-MANIFEST_EVENT = 0xFFFE
 
-IN_TYPES = {
-    "UnicodeString": 1, "AnsiString": 2, "Int8": 3, "UInt8": 4, "Int16": 5, "UInt16": 6,
-    "Int32": 7, "UInt32": 8, "Int64": 9, "UInt64": 10, "Float": 11, "Double": 12, "Boolean": 13,
-    "Binary": 14, "GUID": 15, "Pointer": 16, "FILETIME": 17, "SYSTEMTIME": 18, "SID": 19,
-    "HexInt32": 20, "HexInt64": 21, "CountedUnicodeString": 22, "CountedAnsiString": 23,
-    "CountedBinary": 25,
-}  # fmt: skip
 OUT_TYPES = {
     "PID": "pid", "TID": "tid", "Port": "port", "IPv4": "ipv4", "IPv6": "ipv6",
     "SocketAddress": "socketaddress", "NTSTATUS": "ntstatus", "Win32Error": "win32",

@@ -21,6 +21,14 @@ FLOAT, DOUBLE, BOOLEAN, BINARY, GUID, POINTER, FILETIME, SYSTEMTIME, SID = range
 HEX32, HEX64, COUNTED_UNICODE, COUNTED_ANSI, STRUCT, COUNTED_BINARY = range(20, 26)
 REVERSED_UNICODE, REVERSED_ANSI, REST_UNICODE, REST_ANSI = 302, 303, 304, 305
 UNICODE_CHAR, ANSI_CHAR, SIZE_T, HEX_DUMP, WBEM_SID = 306, 307, 308, 309, 310
+#: the kinds as manifests spell them
+IN_TYPES = {
+    "UnicodeString": 1, "AnsiString": 2, "Int8": 3, "UInt8": 4, "Int16": 5, "UInt16": 6,
+    "Int32": 7, "UInt32": 8, "Int64": 9, "UInt64": 10, "Float": 11, "Double": 12, "Boolean": 13,
+    "Binary": 14, "GUID": 15, "Pointer": 16, "FILETIME": 17, "SYSTEMTIME": 18, "SID": 19,
+    "HexInt32": 20, "HexInt64": 21, "CountedUnicodeString": 22, "CountedAnsiString": 23,
+    "CountedBinary": 25,
+}  # fmt: skip
 BOOLEAN8 = 1000  #: ours: a BOOLEAN of one byte (MOF structures)
 _ALIAS = {300: COUNTED_UNICODE, 301: COUNTED_ANSI}
 

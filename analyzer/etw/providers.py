@@ -13,8 +13,7 @@ from functools import cache
 
 from ..names import events, locations, ntstatus
 from . import payload as p
-from .manifests import IN_TYPES
-from .payload import Decoded, Field, Schema
+from .payload import IN_TYPES, Decoded, Field, Schema
 from .reader import Reader, ShortError
 
 CRASHDUMP = events.GUIDS[events.CRASHDUMP]

@@ -19,8 +19,13 @@ from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
-from .layouts import EVENT32, EVENT64, EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING, SYSTEM64
-from .manifests import MANIFEST_EVENT
+from .layouts import (
+    EVENT32,
+    EVENT64,
+    EVENT_TRACE_NO_PER_PROCESSOR_BUFFERING,
+    MANIFEST_EVENT,
+    SYSTEM64,
+)
 from .schemas import GUID as SCHEMA_GUID
 from .session import Session, parse_log_header, read_session
 from .stated_counts import sequence_gaps
