@@ -43,7 +43,7 @@ def work(path: Path) -> tuple[int, int]:
     return count, len(out.getvalue())
 
 
-@pytest.mark.parametrize("name", [*CAPTURES, "etl_resync", "blank_lines"])
+@pytest.mark.parametrize("name", [*CAPTURES, "etl_resync", "log_bt", "blank_lines"])
 def test_cost_grows_with_the_input(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,9 +78,17 @@ def run(records: Records) -> list[Finding]:
     Within a severity, what several sources say together leads, then the sources' own reports.
     """
     anomalies = list(records.anomalies)
+    reported = {
+        (one.rule, one.origin.source, subject)
+        for one in anomalies
+        for subject in (one.subject, machine.WHOLE_DUMP)
+    }
     for seen in by_source(records):
-        for check in CHECKS:
-            anomalies += [a for a in check(seen) if not _is_reported(a, records.anomalies)]
+        for check in CHECKS:  # but what the source itself reported
+            anomalies += [
+                one for one in check(seen)
+                if (one.rule, one.origin.source, one.subject) not in reported
+            ]  # fmt: skip
     anomalies += dry_runs.across(records)
     if len(records["sources"]) > 1:
         from . import case, snapshots  # a lone file starts faster without them
@@ -108,16 +116,6 @@ def explain(rule_id: str) -> str:
 def rules_page() -> str:
     """All rules as the Markdown page ``docs/rules.md``."""
     return page(RULES)
-
-
-def _is_reported(anomaly: Anomaly, by_sources: Iterable[Anomaly]) -> bool:
-    """True when the source itself reported the same thing."""
-    return any(
-        anomaly.rule == other.rule
-        and anomaly.origin.source == other.origin.source
-        and anomaly.subject in (other.subject, machine.WHOLE_DUMP)
-        for other in by_sources
-    )
 
 
 def finding(anomaly: Anomaly) -> Finding:
