@@ -21,6 +21,8 @@ from analyzer.cli import main
 CAPTURES = ("cap_machine", "cap_late", "cap_open", "cap_stop", "cap_modarm", "cap_nodes",
             "cap_armed_calls")  # fmt: skip
 
+OTHERS = ("etl_resync", "log_bt", "xml_starts", "xml_contra", "blank_lines")
+
 
 def costly(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """An input of make_costly.py."""
@@ -43,7 +45,7 @@ def work(path: Path) -> tuple[int, int]:
     return count, len(out.getvalue())
 
 
-@pytest.mark.parametrize("name", [*CAPTURES, "etl_resync", "log_bt", "blank_lines"])
+@pytest.mark.parametrize("name", [*CAPTURES, *OTHERS])
 def test_cost_grows_with_the_input(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

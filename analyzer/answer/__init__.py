@@ -29,7 +29,7 @@ def answer_of(records: Records) -> Answer:
     index = Index(records["crashes"])
     numbers = index.numbers()
     is_only = len(numbers) == 1
-    blamed = [culprit.of_crash(records, index, number, is_only) for number in reversed(numbers)]
+    blamed = culprit.of_crashes(records, index)
     if not is_only:
         blamed.append(culprit.of_machine(records["findings"]))
     culprits = [one for one in blamed if one is not None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..records import Finding, Records
+from ..records import Crash, Finding, Records
 from .crash_loading import LOADING, near
 from .crashes import FAILED, SMALLER, WRITTEN, Index
 
@@ -73,14 +73,23 @@ class Culprit(NamedTuple):
     role: str  #: "Most probable cause", ...
 
 
-def of_crash(records: Records, index: Index, number: int, is_only: bool) -> Culprit | None:
-    """The culprit of one crash; ``is_only``: what is of no crash of its own may be of this one."""
-    rows = index.by_number[number]
-    findings = [
-        f
-        for f in records["findings"]
-        if index.of(f.origin) == number or (is_only and is_of_machine(f))
+def of_crashes(records: Records, index: Index) -> list[Culprit | None]:
+    """The culprit of each crash, the newest first."""
+    numbers = index.numbers()
+    findings: dict[int, list[Finding]] = {number: [] for number in numbers}
+    for finding in records["findings"]:
+        number = index.of(finding.origin)
+        if number is None and len(numbers) == 1 and is_of_machine(finding):
+            (number,) = numbers  # what is of no crash of its own may be of the only one
+        if number in findings:
+            findings[number].append(finding)
+    return [
+        _of_crash(records, findings[number], index.by_number[number])
+        for number in reversed(numbers)
     ]
+
+
+def _of_crash(records: Records, findings: list[Finding], rows: list[Crash]) -> Culprit | None:
     loading = near(records, findings, rows)
     outcomes = {row.outcome for row in rows}
     is_well = FAILED not in outcomes and not outcomes.isdisjoint((WRITTEN, SMALLER))
