@@ -148,6 +148,7 @@ def rows(folder: Path) -> dict[str, str]:
 def costs(source: Path, each: int) -> list[dict[str, Any]]:
     """What one case of each kind costs, in one process and without writing."""
     from analyzer.population import places
+    from analyzer.population.columns import unpacked
     from analyzer.population.scan import Job, analyse
 
     files = sorted(path for path in source.rglob("*") if path.is_file())
@@ -158,8 +159,9 @@ def costs(source: Path, each: int) -> list[dict[str, Any]]:
         start = time.process_time()
         known = [places.identity(place) for place in taken]
         between = time.process_time()
-        tables = analyse([Job(p, *told) for p, told in zip(taken, known)], False)
+        pieces = analyse([Job(p, *told) for p, told in zip(taken, known)], False)
         end = time.process_time()
+        tables = [table for packed in pieces.values() for table in unpacked(packed)]
         count = len(taken)
         if not count:  # of a rare kind there may be none among few
             continue
@@ -167,8 +169,8 @@ def costs(source: Path, each: int) -> list[dict[str, Any]]:
             "kind": name,
             "ms": (end - between) / count * 1000,
             "identity_ms": (between - start) / count * 1000,
-            "rows": sum(len(table) for table in tables.values()) / count,
-            "kb": sum(table.nbytes for table in tables.values()) / count / 1000,
+            "rows": sum(len(table) for table in tables) / count,
+            "kb": sum(table.nbytes for table in tables) / count / 1000,
         })  # fmt: skip
     return found
 
