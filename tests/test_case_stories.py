@@ -93,7 +93,7 @@ TOLD = {
         ("the dump (if there is one)",),
     ),
     "driver-stuck": Told(
-        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC and left no complete dump: "
+        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC and left no finished dump: "
         "DumpStack.log breaks off after 'Calling badnic secondary callback' and event 161 says "
         "that "
         "creating the dump failed (System.xml).",
@@ -111,7 +111,7 @@ TOLD = {
         ("the dump (if there is one)",),
     ),
     "write-stalled": Told(
-        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC and left no complete dump: "
+        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC and left no finished dump: "
         "DumpStack.log breaks off after 'Dumping physical memory to disk:  35%' and event 161 says "
         "that creating the dump failed (System.xml).",
         (
@@ -132,7 +132,7 @@ TOLD = {
         ),
     ),
     "progress-0x46": Told(
-        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC and left no complete dump: "
+        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC and left no finished dump: "
         "DumpStack.log breaks off after 'Progress 0x00000046: dump complete callbacks called, dump "
         "is being closed' and event 161 says that creating the dump failed (System.xml).",
         (
@@ -210,7 +210,7 @@ TOLD = {
     ),
     "two-crashes": Told(
         "2 crashes between 2024-03-05 14:07:09 UTC and 2026-03-04 17:45:10 UTC, with 2 different "
-        "bugchecks; 1 left no complete dump.",
+        "bugchecks; 1 left no finished dump.",
         (
             (
                 f"crash 1: 2024-03-05 14:07:09 UTC, {CODE}: dump written (030524-5515-01.dmp and "
@@ -219,7 +219,7 @@ TOLD = {
             (
                 "The newest: the machine crashed with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE) "
                 "on "
-                "2026-03-04 17:45:10 UTC and left no complete dump: DumpStack.log breaks off after "
+                "2026-03-04 17:45:10 UTC and left no finished dump: DumpStack.log breaks off after "
                 "'Calling badnic secondary callback'"
             ),
             "the secondary callback of badnic",
@@ -331,7 +331,7 @@ def test_dump_and_log_of_one_crash_are_certain(tmp_path: Path) -> None:
         (
             "driver-stuck.log",
             (
-                "The machine crashed with {} and left no complete dump: driver-stuck.log breaks "
+                "The machine crashed with {} and left no finished dump: driver-stuck.log breaks "
                 "off after 'Calling badnic secondary callback'."
             ),
         ),
@@ -484,7 +484,7 @@ def test_an_event_161_alone_is_a_crash_of_unknown_bugcheck(tmp_path: Path) -> No
     events = generator_cases.EventLog().volmgr("2026-03-01T18:00:00", 161, 0x5001, 0xC0000001)
     case = opened(tmp_path, {"e.xml": events.xml()})
     assert sentences(case.records)[0] == (
-        "The machine crashed before 2026-03-01 18:00:00 UTC and left no complete dump: event 161 "
+        "The machine crashed before 2026-03-01 18:00:00 UTC and left no finished dump: event 161 "
         "says that creating the dump failed (e.xml)."
     )
 

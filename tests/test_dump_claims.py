@@ -344,7 +344,7 @@ def test_a_dump_has_one_verdict_alone_and_beside_others(
         dump.write_bytes(fault("minidump-26100-header-last-line.dmp").read_bytes())
     _, alone = analyze(capsys, dump)
     _, beside = analyze(capsys, dump, fault("crash-control-small-dump.reg"))
-    verdict = "left no complete dump"
+    verdict = "left no finished dump"
     if at != "writer":  # the last line alone does not prove that something is missing
         verdict = "so whether it was written whole is not known"
     for said in (alone["said"], beside["said"]):

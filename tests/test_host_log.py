@@ -92,7 +92,7 @@ def test_a_panic_beside_event_41_is_one_crash(tmp_path: Path) -> None:
     said = sentences(case.records)
     assert said[0] == (
         "The machine crashed with bugcheck 0xD1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL) on 2026-03-01 "
-        "10:20:30 UTC and left no complete dump: by win11.log the guest told its host of the "
+        "10:20:30 UTC and left no finished dump: by win11.log the guest told its host of the "
         "bugcheck, which ended the guest then, before a dump could be written."
     )
     assert any(s.startswith("Why there is no dump: the host ended the guest") for s in said)

@@ -64,7 +64,7 @@ def test_a_joined_debugger_gives_the_whole_capture(tmp_path: Path) -> None:
     calls = len(SCENARIOS["failing"].calls)
     done = session.twice(lambda: join("failing", tmp_path, "--calls", str(calls)))
     case = analyzer.open(str(done.path))
-    assert "What went wrong: Dump_Start of dump_beta.sys" in " ".join(done.output.split())
+    assert "One thing that went wrong: Dump_Start of dump_beta.sys" in " ".join(done.output.split())
     expect.calls("failing", case)
     expect.findings("failing", case)
     expect.runs_on("failing", done.report)

@@ -141,7 +141,7 @@ def _outcome(records: Records, index: Index, number: int, names: Mapping[str, st
         return f", and {_written(records, good, names)}"
     if bad:
         pieces = [_piece(records, row, names) for row in (bad + cut)[:3]]
-        return f" and left no complete dump: {fmt.listed(pieces)}"
+        return f" and left no finished dump: {fmt.listed(pieces)}"
     foreign = [row for row in cut if "dump-not-by-windows" in _rules(records, row)]
     if foreign:
         return f"; {_piece(records, foreign[0], names)} that Windows did not write itself"

@@ -106,7 +106,16 @@ def _worst(records: Records) -> Iterator[str]:
         for finding in records["findings"]:
             is_start = finding.facts.get("callback") == "Dump_Start"
             if finding.rule == rule and not (is_start and rule == "filter-callback-failed"):
-                yield fmt.sentence(finding.text, 500)
+                text = fmt.sentence(finding.text, 500)
+                calls = [
+                    c
+                    for c in records["callbacks"]
+                    if c.callback == finding.facts.get("callback") and c.filter == finding.subject
+                ]
+                failed = sum(observed.is_failed(c) for c in calls)
+                if 0 < failed < len(calls):
+                    text = f"{text.rstrip('.')} in {failed:,} of {len(calls):,} calls."
+                yield text
                 return
 
 
@@ -153,7 +162,7 @@ def _several(index: Index, numbers: Sequence[int]) -> str:
     unknown = codes.count(crash.UNKNOWN)
     if unknown:
         text += f", and {unknown} without a known one" if known else ", none with a known bugcheck"
-    return text + (f"; {failed} left no complete dump." if failed else ".")
+    return text + (f"; {failed} left no finished dump." if failed else ".")
 
 
 def _no_crash(

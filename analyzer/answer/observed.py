@@ -42,7 +42,7 @@ def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]
     runs = {c.origin.source for c in starts}
     if len(runs) >= _ENOUGH_RUNS:
         return [_runs(by_filter, runs, coarse), *_outliers(by_filter, names)]
-    failed = {name: rows for name, rows in by_filter.items() if any(map(_failed, rows))}
+    failed = {name: rows for name, rows in by_filter.items() if any(map(is_failed, rows))}
     good = {name: rows for name, rows in by_filter.items() if name not in failed}
     said = [_returned(name, rows, coarse) for name, rows in list(failed.items())[:2]]
     if len(failed) > 2:
@@ -52,12 +52,13 @@ def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]
     return said
 
 
-def _failed(call: Any) -> bool:
+def is_failed(call: Any) -> bool:
+    """True for a call whose status is known and is a failure."""
     return not is_absent(call.status) and ntstatus.is_failure(int(call.status) & 0xFFFFFFFF)
 
 
 def _returned(name: str, rows: Sequence[Any], coarse: Container[str]) -> str:
-    bad = [row for row in rows if _failed(row)]
+    bad = [row for row in rows if is_failed(row)]
     status = fmt.code(bad[0], "status")
     times = f" in {len(bad)} of {len(rows)} calls" if len(rows) > 1 else ""
     time = took(bad, coarse)
@@ -75,13 +76,13 @@ def _all_good(by_filter: Mapping[str, Sequence[Any]], coarse: Container[str]) ->
     each = " each" if len(rows) > 1 and len(statuses) == 1 else ""
     time = took(rows, coarse)
     text = f"Dump_Start of {who}{each} returned {fmt.listed(sorted(statuses))}"
-    text += f" and took {time}" if time else ""
+    text += (f"; they took {time}" if each else f" and took {time}") if time else ""
     return text + (f"; {fmt.counted(len(open_rows), 'call')} did not return." if open_rows else ".")
 
 
 def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str], coarse: Container[str]) -> str:
     rows = [row for some in by_filter.values() for row in some]
-    failed = [row for row in rows if _failed(row)]
+    failed = [row for row in rows if is_failed(row)]
     text = f"{len(runs)} runs with {fmt.counted(len(rows), 'call')} of Dump_Start"
     if failed:
         sources = {row.origin.source for row in failed}

@@ -14,7 +14,7 @@ from .crash_loading import LOADING, near
 from .crashes import FAILED, SMALLER, WRITTEN, Index
 
 _CAUSE = "Most probable cause"
-_WRONG = "What went wrong"  #: where it did not cost the dump
+_WRONG = "One thing that went wrong"  #: where it did not cost the dump
 #: rule -> what it is called; the first rule that was broken is the culprit
 _RANKED: dict[str, str] = {
     "host-ended-guest": "Why there is no dump",
