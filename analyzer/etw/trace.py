@@ -351,9 +351,8 @@ class Trace:
         lows = np.minimum.reduceat(offset[order], first).astype(np.int64)
         highs = np.maximum.reduceat((offset.astype(np.int64) + size)[order], first)
         pieces, bases, at = [], np.zeros(len(numbers), np.int64), 0
-        for k, (number, low, high) in enumerate(
-            zip(numbers.tolist(), lows.tolist(), highs.tolist())
-        ):
+        spans = zip(numbers.tolist(), lows.tolist(), highs.tolist())
+        for k, (number, low, high) in enumerate(spans):
             bases[k] = at - low
             pieces.append(self.event_bytes(number, low, high - low).ljust(high - low, b"\0"))
             at += high - low
@@ -397,6 +396,5 @@ class Trace:
 
 def _has_events(buffers: Buffers) -> bool:
     """True when at least one of the first buffers holds an event."""
-    for block in blocks(buffers, None, limit=1 << 20):
-        return len(walk(block).slots) > 0
-    return False
+    first = next(blocks(buffers, None, limit=1 << 20), None)
+    return first is not None and len(walk(first).slots) > 0
