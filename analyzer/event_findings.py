@@ -82,7 +82,8 @@ def _evidence(name: str, decoded: Decoded) -> tuple[Evidence, ...]:
     lines = [Evidence("event", name)]
     if decoded.packet:
         place = decoded.packet.location
-        lines.append(Evidence("location", place, "Code", locations.name(place)))
+        if place != decoded.progress:  # else it repeats the stage, which stands below
+            lines.append(Evidence("location", place, "Code", locations.name(place)))
     if decoded.status is not None:
         lines.append(Evidence("status", decoded.status, "Code", ntstatus.name(decoded.status)))
     if decoded.progress is not None:

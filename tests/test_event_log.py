@@ -234,6 +234,8 @@ def test_volmgr_161_as_published(tmp_path: Path) -> None:
         "callbacks called, dump is being closed"
     )
     assert rules(records) == ["event-dump-failed"]
+    (failed,) = (a for a in records.anomalies if a.rule == "event-dump-failed")
+    assert [e.label for e in failed.evidence] == ["event", "status", "BugCheckProgress"]
 
 
 def test_volmgr_161_with_progress_text(tmp_path: Path) -> None:
