@@ -54,8 +54,7 @@ TOLD = {
     ),
     "filter-disabled": Told(
         f"The machine crashed with {CODE} in badnic+0x1234 on 2024-03-05 14:07:09 UTC, and a "
-        "bitmap "
-        "kernel dump was written.",
+        "kernel bitmap dump was written.",
         (
             "Dump_Start of dump_acmeflt.sys returned STATUS_UNSUCCESSFUL (0xc0000001).",
             "2 of 2 dump_acmeflt.sys switched off called STATUS_UNSUCCESSFUL",
@@ -99,10 +98,9 @@ TOLD = {
         "creating the dump failed (System.xml).",
         (
             (
-                "Most probable cause: DumpStack.log ends with the call of badnic, which never "
-                "returned, "
-                "and System.xml has event 161 (dump failed) of the same crash: the crash path most "
-                "probably died or hung in the secondary callback of badnic."
+                "Most probable cause: the crash path probably died or hung in the secondary "
+                "callback of badnic: DumpStack.log ends with its call, and System.xml has event "
+                "161 (dump failed) of the same crash."
             ),
             "registered dumpfve.sys",
             "Dump_Start of every loaded filter had likely returned within 1.5 s of the bugcheck",
@@ -162,13 +160,11 @@ TOLD = {
     ),
     "leftover-filter": Told(
         f"The machine crashed with {CODE} in badnic+0x1234 on 2024-03-05 14:07:09 UTC, and a "
-        "bitmap "
-        "kernel dump was written.",
+        "kernel bitmap dump was written.",
         (
             (
-                "The 2 dump filters dump_dumpfve.sys and dump_acmeflt.sys were on, and Dump_Start "
-                "of "
-                "each was likely called."
+                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were on, and Dump_Start "
+                "of each was likely called."
             ),
             "registered, not loaded oldvendor.sys",
             (
@@ -182,13 +178,11 @@ TOLD = {
     ),
     "healthy": Told(
         f"The machine crashed with {CODE} in badnic+0x1234 on 2024-03-05 14:07:09 UTC, and a "
-        "bitmap "
-        "kernel dump was written.",
+        "kernel bitmap dump was written.",
         (
             (
-                "The 2 dump filters dump_dumpfve.sys and dump_acmeflt.sys were on, and Dump_Start "
-                "of "
-                "each was likely called."
+                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were on, and Dump_Start "
+                "of each was likely called."
             ),
             "at most 1.5 s, all filters",
             "No error and no warning.",
@@ -196,14 +190,13 @@ TOLD = {
         (),
     ),
     "contradictory": Told(
-        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC; whether it left a dump is "
-        "contradictory: DumpStack.log ends with a completed dump but event 161 says that creating "
-        "the dump failed (System.xml).",
+        f"The machine crashed with {CODE} on 2026-03-01 10:20:30 UTC; the evidence disagrees on "
+        "whether a dump was written: DumpStack.log ends with a completed dump, but event 161 says "
+        "that creating the dump failed (System.xml).",
         (
             (
-                "The sources contradict each other: DumpStack.log says that the dump of crash 1 "
-                "was "
-                "written (dump log), System.xml says that it failed (event 161)."
+                "DumpStack.log says that the dump of crash 1 was written (dump log), but "
+                "System.xml says that it failed (event 161)."
             ),
         ),
         ("case-outcome-contradictory", "event-dump-failed"),
@@ -499,7 +492,7 @@ def test_events_of_a_csv_export_go_to_the_only_crash_as_a_guess(tmp_path: Path) 
     (row,) = [row for row in case.records["crashes"] if row.tells == "event 161"]
     assert (row.crash, row.origin.confidence, row.outcome) == (1, "guess", "failed")
     assert row.why == "it has neither time nor bugcheck; this is the only crash in the inputs"
-    assert "is contradictory: a.log ends with a completed dump" in sentences(case.records)[0]
+    assert "a dump was written: a.log ends with a completed dump" in sentences(case.records)[0]
 
 
 def test_a_log_of_endless_restarts_is_grouped_to_its_end(tmp_path: Path) -> None:
@@ -684,7 +677,7 @@ def test_161_and_162_in_the_same_second(tmp_path: Path) -> None:
         events.volmgr("2026-03-01T10:22:30", number, 0x53, 0xC0000001, "0x53")
     case = opened(tmp_path, {"e.xml": events.xml()})
     assert serious(case) == ["event-dump-failed", "event-dump-outcome-contradictory"]
-    assert "is contradictory: event 162 says that" in sentences(case.records)[0]
+    assert "a dump was written: event 162 says that" in sentences(case.records)[0]
     assert "were logged 0 s apart" in " ".join(sentences(case.records))
 
 

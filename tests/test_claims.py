@@ -297,7 +297,7 @@ def test_a_dump_that_was_given_is_not_said_to_be_missing(case: Any) -> None:
     """An encrypted dump is a memory dump; it does not show the filters."""
     dump, _ = cases.dump("encrypted")
     said = case(MEMORY__DMP=dump, CrashControl__reg=cases.registry(["dumpfve.sys"])).answer
-    assert "a bitmap kernel dump was written, but its memory is encrypted." in said
+    assert "a kernel bitmap dump was written, but its memory is encrypted." in said
     assert "the dump (if there is one)" not in said
     assert "the state of each filter or its FILTER_EXTENSION" in said
 
@@ -428,7 +428,7 @@ def test_a_dump_that_is_cut_is_told_beside_the_event(case: Any) -> None:
     """That the file is there, and is not whole, is part of the outcome."""
     log = events().volmgr(START + "1:40", 161, 0x5001, FAILED)
     said = case(MEMORY__DMP=DUMP[:150_000], System__xml=log.xml()).answer
-    assert "MEMORY.DMP is a bitmap kernel dump, but the file is cut short" in said
+    assert "MEMORY.DMP is a kernel bitmap dump, but the file is cut short" in said
 
 
 def test_a_live_dump_among_the_files_is_named_as_that(case: Any) -> None:

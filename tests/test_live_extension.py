@@ -99,7 +99,7 @@ def test_the_answer_on_an_open_dump_is_that_of_its_file(console, sample):
     """Every command begins with what `dumpstart analyze` says of the same file."""
     run, _ = console(is_dump=True)
     told = answer(write(analyzer.open(sample("healthy-x64-kernel.dmp")).records, "text"))
-    assert "a bitmap kernel dump was written" in told
+    assert "a kernel bitmap dump was written" in told
     assert answer(run("report")) == told
     assert answer(run("")) == told
 

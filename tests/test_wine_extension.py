@@ -199,7 +199,7 @@ def test_a_synthetic_dump(sample: Find, tmp_path: Path) -> None:
     assert len(own["fields"]) == 32  # two filters
     assert len(own["stack"]) == 4
     assert told == own
-    assert "a bitmap kernel dump was written" in " ".join(own["answer"])
+    assert "a kernel bitmap dump was written" in " ".join(own["answer"])
     # the engine reads time stamps from image headers, which this dump leaves out
     assert "module-copy-differs" not in report
 

@@ -83,7 +83,7 @@ def _is_event(row: Crash) -> bool:
 
 
 def dump_kind(machine: Machine) -> str:
-    """The type of a dump in words, "bitmap kernel dump"."""
+    """The type of a dump in words, "kernel bitmap dump"."""
     kind = fmt.field(machine, "dump_type_name", "") or "kernel dump"
     kind, bracket, rest = kind.partition(" (")
     return (kind if "dump" in kind.lower() else f"{kind} dump") + bracket + rest
@@ -136,7 +136,7 @@ def _outcome(records: Records, index: Index, number: int, names: Mapping[str, st
     cut = [row for row in rows if row.tells == "kernel dump" and not row.outcome]
     if good and bad:
         pieces = [_piece(records, rows[0], names) for rows in (good, bad)]
-        return f"; whether it left a dump is contradictory: {' but '.join(pieces)}"
+        return f"; the evidence disagrees on whether a dump was written: {', but '.join(pieces)}"
     if good:
         return f", and {_written(records, good, names)}"
     if bad:

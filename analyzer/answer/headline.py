@@ -47,6 +47,8 @@ _LOSSES = ("event-log-incomplete", "event-log-damaged")
 _INCOMPLETE = {*PARTIAL, "dump-stack-missing"}
 #: what a call that was seen is blamed for, the worst first
 _OF_CALLS = ("callback-never-returned", "filter-callback-failed", "callback-slower-than-baseline")
+#: the sentence on the crash has said it
+_CONTRADICTORY = ("case-outcome-contradictory", "event-dump-outcome-contradictory")
 _NOTHING = "This input shows no crash, no dump and no crash dump filter."
 
 
@@ -83,6 +85,8 @@ def _main(
         else:
             yield crash.sentence(records, index, numbers[0], names)
         outcomes = {row.outcome for row in rows}
+        if FAILED in outcomes and not outcomes.isdisjoint(_GOOD):
+            culprits = [c for c in culprits if c.finding.rule not in _CONTRADICTORY]
         leads = bool(culprits) and culprits[0].finding.rule in LEADING
         if leads or (culprits and (FAILED in outcomes or outcomes.isdisjoint(_GOOD))):
             yield _blame(culprits[0])
@@ -334,7 +338,8 @@ def _ran(of_crash: Sequence[FilterVerdict]) -> str:
     if any(f.position.isdigit() for f in of_crash):
         return f"{fmt.counted(count, 'dump filter')} found: {who}; the list may hold more."
     verb = "was" if count == 1 else "were"
-    text = f"{noun} {who} {verb} {'on' if states == {'on'} else 'loaded'}"
+    subject = f"Both dump filters, {who}," if count == 2 else f"{noun} {who}"
+    text = f"{subject} {verb} {'on' if states == {'on'} else 'loaded'}"
     if is_loaded:
         guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
         guess = guess[:-1] if guess and count == 1 else guess

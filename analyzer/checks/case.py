@@ -55,10 +55,9 @@ def _stuck(seen: CaseSeen) -> Iterator[Anomaly]:
         if second.origin.confidence != "guess":
             words += " of the same crash"
         text = (
-            f"{called(anomaly.origin.source)} ends with the call of {anomaly.subject}, which never "
-            f"returned, and {called(second.origin.source)} {words}: the "
-            f"crash path most probably died or hung in the secondary callback of "
-            f"{anomaly.subject}."
+            f"The crash path probably died or hung in the secondary callback of {anomaly.subject}: "
+            f"{called(anomaly.origin.source)} ends with its call, and "
+            f"{called(second.origin.source)} {words}."
         )
         yield joined(
             "case-driver-stuck",
@@ -258,7 +257,7 @@ def _contradictory(seen: CaseSeen) -> Iterator[Anomaly]:
             yield joined(
                 "case-outcome-contradictory",
                 f"{called(one.origin.source)} says that the dump of crash {number} was written "
-                f"({one.tells}), {called(other.origin.source)} says that it failed "
+                f"({one.tells}), but {called(other.origin.source)} says that it failed "
                 f"({other.tells}).",
                 one.origin,
                 f"crash {number}",

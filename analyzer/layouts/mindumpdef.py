@@ -39,8 +39,8 @@ DUMP_TYPES = {
     2: "summary",
     3: "header only",
     4: "triage (minidump)",
-    5: "bitmap full",
-    6: "bitmap kernel",
+    5: "full bitmap",
+    6: "kernel bitmap",
     7: "automatic",
     8: "range kernel",  # 8 to 10 are not in the SDK: written by current debuggers
     9: "range kernel and user",
