@@ -233,7 +233,7 @@ def test_a_dump_log_is_read_as_it_was_pasted(mark: str, run: Run) -> None:
     assert code == 0
     assert text.startswith(
         "The machine crashed with bugcheck 0x3B (SYSTEM_SERVICE_EXCEPTION) on 2024-05-07 11:34:49 "
-        "UTC, and a dump was written: DumpStack.txt ends with a completed dump."
+        "UTC, and a dump was written: DumpStack.txt records a completed dump."
     )
 
 

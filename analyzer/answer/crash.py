@@ -229,9 +229,9 @@ def _debugger_piece(row: Crash, source: str, machine: Machine | None) -> str:
 
 def _log_piece(records: Records, row: Crash, source: str) -> str:
     if row.outcome == WRITTEN:
-        return f"{source} ends with a completed dump"
+        return f"{source} records a completed dump"
     if row.outcome == SMALLER:
-        return f"{source} ends with a completed dump of a smaller kind"
+        return f"{source} records a completed dump of a smaller kind"
     if row.outcome != FAILED:
         return f"{source} does not show how the dump ended"
     steps: list[Any] = [s for s in records["stages"] if s.origin.source == row.origin.source]

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
-from ..checks.crashes import EVENT_LOGS
+from ..checks.crashes import EVENT_LOGS, SMALLER, WRITTEN
 from ..records import Callback, Records
 from .model import Step
 
@@ -39,7 +39,9 @@ def steps(records: Records) -> Iterator[Step]:
         yield Step(f"Before the next crash, switch on DumpStack.log{_ELEVATED}", command)
     wanted = []
     if DUMP not in kinds and records["crashes"]:
-        wanted.append("the dump (if there is one)")
+        is_written = any(row.outcome in (WRITTEN, SMALLER) for row in records["crashes"])
+        is_there = "it is still there" if is_written else "there is one"
+        wanted.append(f"the dump (if {is_there})")
     elif DUMP in kinds and not has_nodes(records) and _are_minidumps(records):
         wanted.append("MEMORY.DMP (if there is one)")
     if LOG not in kinds and records["crashes"] and "registry-log-disabled" not in rules:
