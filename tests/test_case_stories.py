@@ -57,7 +57,7 @@ TOLD = {
         "kernel bitmap dump was written.",
         (
             "Dump_Start of dump_acmeflt.sys returned STATUS_UNSUCCESSFUL (0xc0000001).",
-            "2 of 2 dump_acmeflt.sys switched off called STATUS_UNSUCCESSFUL",
+            "2 of 2 dump_acmeflt.sys switched off likely called STATUS_UNSUCCESSFUL",
             (
                 "MEMORY.DMP shows that the filter dump_acmeflt.sys was switched off after a "
                 "failure (by a state word whose place is inferred on this Windows), and "

@@ -124,7 +124,10 @@ def _worst(records: Records) -> Iterator[str]:
 
 
 def _blame(culprit: Culprit) -> str:
-    return f"{culprit.role}: {_lower(fmt.sentence(culprit.finding.text, 500))}"
+    role = culprit.role
+    if culprit.finding.origin.confidence != "certain":
+        role = role.replace("One thing that went", "One thing that likely went")
+    return f"{role}: {_lower(fmt.sentence(culprit.finding.text, 500))}"
 
 
 def _lower(text: str) -> str:
@@ -317,8 +320,8 @@ def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str
         return
     if all(f.position.startswith("registered") for f in of_crash):
         who = fmt.listed(f.filter for f in of_crash[:5])
-        are = "is" if len(of_crash) == 1 else "are"
-        yield f"{who} {are} registered as dump filter{'' if len(of_crash) == 1 else 's'}."
+        what = "is registered as a dump filter"
+        yield f"{who} {what if len(of_crash) == 1 else 'are registered as dump filters'}."
         return
     seen = [f for f in of_crash if not f.position.startswith("registered")]
     if all(f.filter == UNNAMED for f in seen):

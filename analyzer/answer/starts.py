@@ -64,6 +64,8 @@ def start_of(
         ran = "entered, no return seen"
     elif count > 1:
         ran += f" {count}x"
+    if ran == "called" and first.origin.confidence != "certain":
+        ran = "likely called"
     status = statuses(best) or (failing if is_inferred else "")
     ran_rows = [call for _, call in seen if call.was_called == first.was_called]
     took = span_of(ran_rows, coarse)
