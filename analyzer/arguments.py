@@ -78,15 +78,20 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
 
 
+_OF_NO_COMMAND = ("-h", "-?", "--help", "--version")
+
+
 def words(argv: Sequence[str]) -> list[str]:
-    """The arguments with ``analyze`` before a file that stands where a command would.
+    """The arguments with ``analyze`` before a file or an option that stands where a command would.
 
     A word that is neither a file nor a command is refused, with the command that looks like it.
     """
     given = list(argv)
     first = given[0] if given else ""
-    if not first or first.startswith("-") or first in COMMANDS:
+    if not first or first in (*COMMANDS, *_OF_NO_COMMAND):
         return given
+    if first.startswith("-"):
+        return ["analyze", *given]
     looks_like_a_path = any(mark in first for mark in "./\\*?:")
     if os.path.lexists(first) or looks_like_a_path:
         return ["analyze", *given]

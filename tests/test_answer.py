@@ -98,7 +98,7 @@ def test_a_slower_start_is_in_the_headline() -> None:
     runs = SAMPLE_TRACES / "captures"
     answer = analyzer.open(runs / "run-09.jsonl", baseline=[runs / "run-01.jsonl"]).answer
     assert answer.headline[1] == (
-        "Dump_Start of dump_acmeflt.sys took 9.620 ms; in the baseline it took 2.761 ms."
+        "Dump_Start of dump_acmeflt.sys took 9.62 ms; in the baseline it took 2.761 ms."
     )
 
 
@@ -203,5 +203,49 @@ def test_crashes_are_told_apart_in_the_filters() -> None:
 
     answer = analyzer.open(SAMPLE_TRACES / "cases" / "two-crashes.zip").answer
     (filters,) = (s for s in sections.of_answer(answer) if s.key == "filters")
-    assert filters.blocks[0].text == "Crash 1, crash stack:"
+    assert [b.text for b in filters.blocks if getattr(b, "text", "").endswith("stack:")] == [
+        "Crash 2, crash stack:",
+        "Crash 1, crash stack:",
+    ]
+    registered = {one.filter: one.position for one in answer.filters if one.crash == 2}
+    assert registered == {"dumpfve.sys": "registered", "acmeflt.sys": "registered"}
     assert any("By DumpStack.log (crash 2), Dump_Start" in text for text in answer.remarks)
+
+
+def test_a_row_is_as_sure_as_its_record() -> None:
+    """What lies at an inferred place is likely in every table, each with its own reason."""
+    case = analyzer.open(SAMPLE_TRACES / "broken-x64-worst.dmp")
+    first, second = case.answer.filters
+    assert (first.state, second.state) == ("likely on", "likely off")
+    starts = [c for c in case.records["callbacks"] if c.callback == "Dump_Start"]
+    assert {str(c.was_called) for c in starts} == {"likely"}
+    text = " ".join(case.report().split())
+    assert f"Dump_Start of {first.filter} likely called: the dump had begun" in text
+    assert f"Dump_Start of {second.filter} likely called: crashdmp keeps it as the last" in text
+
+
+def test_a_proven_place_needs_no_hedge() -> None:
+    """The state word of 32-bit Windows 7 is known from its code."""
+    for name, states in (
+        ("healthy-x86-windows7-full.dmp", {"on"}),
+        ("broken-x86-windows7-filter-failed.dmp", {"on", "off"}),
+    ):
+        verdicts = analyzer.open(SAMPLE_TRACES / name).answer.filters
+        assert {one.state for one in verdicts} == states
+
+
+def test_an_option_may_stand_before_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """``dumpstart -v FILE`` is ``dumpstart analyze -v FILE``."""
+    path = str(SAMPLE_TRACES / "healthy-x64-kernel.dmp")
+    assert main(["-v", path]) == 0
+    said = capsys.readouterr().out
+    assert main(["analyze", path, "-v"]) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_a_limit_without_filters_has_a_title(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a dump log says of all filters does not hang below the headline."""
+    assert main([str(SAMPLE_TRACES / "logs" / "healthy-kernel.log")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("  By healthy-kernel.log"))
+    assert lines[at - 1] == "Crash dump filters"

@@ -56,8 +56,8 @@ TOLD = {
         f"The machine crashed with {CODE} in badnic+0x1234 on 2024-03-05 14:07:09 UTC, and a "
         "kernel bitmap dump was written.",
         (
-            "Dump_Start of dump_acmeflt.sys returned STATUS_UNSUCCESSFUL (0xc0000001).",
-            "2 of 2 dump_acmeflt.sys switched off likely called STATUS_UNSUCCESSFUL",
+            "Dump_Start of dump_acmeflt.sys likely returned STATUS_UNSUCCESSFUL (0xc0000001).",
+            "2 of 2 dump_acmeflt.sys likely off likely called STATUS_UNSUCCESSFUL",
             (
                 "MEMORY.DMP shows that the filter dump_acmeflt.sys was switched off after a "
                 "failure (by a state word whose place is inferred on this Windows), and "
@@ -98,7 +98,7 @@ TOLD = {
         "creating the dump failed (System.xml).",
         (
             (
-                "Most probable cause: the crash path probably died or hung in the secondary "
+                "Most probable cause: the crash path died or hung in the secondary "
                 "callback of badnic: DumpStack.log ends with its call, and System.xml has event "
                 "161 (dump failed) of the same crash."
             ),
@@ -163,7 +163,7 @@ TOLD = {
         "kernel bitmap dump was written.",
         (
             (
-                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were on, and Dump_Start "
+                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were likely on, and Dump_Start "
                 "of each was likely called."
             ),
             "registered, not loaded oldvendor.sys",
@@ -181,7 +181,7 @@ TOLD = {
         "kernel bitmap dump was written.",
         (
             (
-                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were on, and Dump_Start "
+                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were likely on, and Dump_Start "
                 "of each was likely called."
             ),
             "at most 1.5 s, all filters",

@@ -110,7 +110,7 @@ def test_failed_slow_and_repeated_calls() -> None:
     assert [(c.call, c.status) for c in calls(records)] == [(0, 0xC00000A3), (1, 0)]
     assert rules(records) == ["etw-callback-slow"]
     assert found(records) == [
-        ("etw-callback-slow", "Dump_Start of dump_acme.sys took 2.000 s."),
+        ("etw-callback-slow", "Dump_Start of dump_acme.sys took 2 s."),
         ("filter-callback-failed",
          "Dump_Start of dump_acme.sys returned 0xc00000a3 (STATUS_DEVICE_NOT_READY)."),
     ]  # fmt: skip

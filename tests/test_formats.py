@@ -167,7 +167,7 @@ def test_wrong_values_are_bold() -> None:
     """The state and the status of the filter that failed, and what is wrong below its row."""
     report = case_of("broken-x64-worst.dmp").report("markdown")
     (row,) = (line for line in report.splitlines() if line.startswith("| 2 of 2"))
-    assert re.findall(r"\*\*(.*?)\*\*", row) == ["switched off", "STATUS_UNSUCCESSFUL"]
+    assert re.findall(r"\*\*(.*?)\*\*", row) == ["likely off", "STATUS_UNSUCCESSFUL"]
     assert "WRONG: **A filter was given no device**" in report
 
 

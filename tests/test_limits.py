@@ -94,18 +94,18 @@ def test_what_is_said_of_long_calls(tmp_path: Path) -> None:
     usual = [(10 * MS, 0)] * 8
     case = analyzer.open(write(tmp_path / "a.jsonl", facts([*usual, (69_305_000, 0)], cost=QUIET)))
     assert said(case, "callback-slow-outlier") == (
-        "Call 8 of Dump_Start of dump_x.sys took at least 69.305 ms; the other 8 calls took 10.000 "
-        "ms at most in the median."
+        "Call 8 of Dump_Start of dump_x.sys took at least 69.31 ms; the other 8 calls took 10 ms "
+        "at most in the median."
     )
     slow = facts([*usual, (1500 * MS, 0), (2500 * MS, 0)], cost=QUIET)
     assert said(analyzer.open(write(tmp_path / "b.jsonl", slow)), "callback-slow") == (
-        "2 of 10 calls of Dump_Start of dump_x.sys took more than 1 s; the longest at least 2.500 "
+        "2 of 10 calls of Dump_Start of dump_x.sys took more than 1 s; the longest at least 2.5 "
         "s (call 9)."
     )
     short = facts([(150_000, 0), (250_000, 0)], cost=(100_000, 200_000, 300_000))
     assert said(analyzer.open(write(tmp_path / "c.jsonl", short)), "duration-below-noise") == (
         "2 of 2 calls of Dump_Start of dump_x.sys were shorter than the debugger's own noise; they "
-        "took at most 0.150 ms."
+        "took at most 150 us."
     )
     made = list(facts([(None, 0)]))
     call, end = (next(f for f in made if f.get("fact") == kind) for kind in ("call", "end"))

@@ -249,7 +249,7 @@ def test_wrong_cells_are_coloured() -> None:
     case = analyzer.open(SAMPLE_TRACES / "broken-x64-worst.dmp")
     coloured = case.report(colour=True)
     assert (
-        "\x1b[31mswitched off\x1b[0m  likely called  \x1b[31mSTATUS_UNSUCCESSFUL\x1b[0m" in coloured
+        "\x1b[31mlikely off\x1b[0m  likely called  \x1b[31mSTATUS_UNSUCCESSFUL\x1b[0m" in coloured
     )
     assert re.sub("\x1b\\[[0-9]*m", "", coloured) == case.report()
 

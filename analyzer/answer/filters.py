@@ -13,7 +13,7 @@ from .. import formatting as fmt
 from ..absence import first_present, is_absent
 from ..checks import RULES
 from ..checks.crashes import Index
-from ..checks.machine import is_live
+from ..checks.machine import is_live, knows_filter_state
 from ..checks.rule import SEVERITIES
 from ..names import drivers
 from ..names.drivers import plain_name
@@ -140,12 +140,15 @@ def _collect(records: Records, index: Index) -> dict[tuple[int | None, str, str]
             of(crash_of(row), (plain_name(row.filter), "")).processors.append(row)
     for row in records.tables.get("dry_runs", ()):
         of(crash_of(row), filter_key(row)).dry_runs.append(row)
+    told = {crash for crash, _, stack in found if stack == "crash"}
     for row in records["settings"]:
         if str(row.name).lower().startswith(_REGISTERED):
-            for place in [p for p in found if p[1:] == (plain_name(row.value), "crash")] or [
-                (only, plain_name(row.value), "crash")
-            ]:
-                of(place[0], place[1:]).settings.append(row)
+            key = (plain_name(row.value), "crash")
+            places = {place[0] for place in found if place[1:] == key}
+            if not places or only not in told:
+                places.add(only)  # of the newest crash nothing tells more
+            for crash in places:
+                of(crash, key).settings.append(row)
     return found
 
 
@@ -214,13 +217,15 @@ def _verdict(
     coarse = of_a_coarse_clock(records)
     start = start_of(one, bound, live, coarse, len(records["sources"]) > 1)
     is_off = _is_off(one)
+    is_proven = all(knows_filter_state(records["machine"], f.origin.source) for f in one.filters)
+    likely = "" if is_proven else "likely "
     return FilterVerdict(
         filter=name,
         product=driver.owner if driver is not None and is_filter else "",
         stack=one.stack,
         crash=one.crash,
         position=_position(one, records),
-        state="" if is_off is None else "switched off" if is_off else "on",
+        state="" if is_off is None else likely + ("off" if is_off else "on"),
         is_off=is_off is True,
         dump_start=start.ran,
         is_inferred=start.is_inferred,
@@ -281,8 +286,8 @@ def _encrypts(driver: Any, is_off: bool | None) -> str:
     if not driver.encrypts:
         return "does not encrypt"
     if is_off:
-        return "encrypted nothing once it was switched off"
-    return "encrypts if the volume is"
+        return "encrypts nothing once it is off"
+    return "encrypts if in use"
 
 
 def _wrong(faults: Sequence[Finding]) -> Mapping[str, str]:

@@ -127,7 +127,10 @@ def _blame(culprit: Culprit) -> str:
     role = culprit.role
     if culprit.finding.origin.confidence != "certain":
         role = role.replace("One thing that went", "One thing that likely went")
-    return f"{role}: {_lower(fmt.sentence(culprit.finding.text, 500))}"
+    text = fmt.sentence(culprit.finding.text, 500)
+    if "probable" in role:  # once is enough
+        text = text.replace(" probably ", " ", 1)
+    return f"{role}: {_lower(text)}"
 
 
 def _lower(text: str) -> str:
@@ -315,7 +318,8 @@ def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str
     if off:
         who = fmt.listed(f.filter for f in off[:3])
         rest = [f.filter for f in of_crash if f not in off]
-        text = f"{who} {'was' if len(off) == 1 else 'were'} switched off after a failure"
+        likely = " likely" if any(f.state.startswith("likely") for f in off) else ""
+        text = f"{who} {'was' if len(off) == 1 else 'were'}{likely} switched off after a failure"
         yield text + (f"; {fmt.listed(rest[:4])} stayed on." if rest else ".")
         return
     if all(f.position.startswith("registered") for f in of_crash):
@@ -328,21 +332,22 @@ def _filters(records: Records, filters: Sequence[FilterVerdict]) -> Iterator[str
         none = next(_none(records), "The input does not name the filters.").rstrip(".")
         yield f"{none}, but crashdmp's list of filters is not empty."
     else:
-        yield _ran(seen)
+        yield _ran(seen, " of the crash stack" if len(of_crash) < len(filters) else "")
 
 
-def _ran(of_crash: Sequence[FilterVerdict]) -> str:
+def _ran(of_crash: Sequence[FilterVerdict], where: str) -> str:
     of_crash = [f for f in of_crash if f.filter != UNNAMED] or of_crash
     count = len(of_crash)
     who = fmt.some([f.filter for f in of_crash], 5)
-    noun = "The dump filter" if count == 1 else f"The {count} dump filters"
+    noun = f"The {'' if count == 1 else f'{count} '}dump filter{'s' if count > 1 else ''}{where}"
     states = {f.state for f in of_crash}
     is_loaded = all(f.position == "loaded" for f in of_crash)
     if any(f.position.isdigit() for f in of_crash):
         return f"{fmt.counted(count, 'dump filter')} found: {who}; the list may hold more."
     verb = "was" if count == 1 else "were"
-    subject = f"Both dump filters, {who}," if count == 2 else f"{noun} {who}"
-    text = f"{subject} {verb} {'on' if states == {'on'} else 'loaded'}"
+    subject = f"Both dump filters{where}, {who}," if count == 2 else f"{noun} {who}"
+    state = states.pop() if len(states) == 1 else ""
+    text = f"{subject} {verb} {state if state.endswith('on') else 'loaded'}"
     if is_loaded:
         guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
         guess = guess[:-1] if guess and count == 1 else guess

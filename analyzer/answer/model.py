@@ -23,8 +23,8 @@ class FilterVerdict(NamedTuple):
     stack: str  #: crash, hibernation or ""
     crash: "int | None"  #: the crash that this is of; None where there is none
     position: str  #: "1 of 2" in call order, "loaded", "registered", "not loaded", ...
-    state: str  #: on, switched off, or "" where nothing tells
-    is_off: bool  #: True when it is known to be switched off
+    state: str  #: on, off, likely on, likely off, or "" where nothing tells
+    is_off: bool  #: True when its state says that it was switched off
     dump_start: str  #: called, likely called, not called, executing, ...; "" where nothing tells
     is_inferred: bool  #: True when Dump_Start was likely called, and no source saw the call
     status: str  #: what it returned, in words; "" where nothing tells

@@ -62,7 +62,10 @@ def _returned(name: str, rows: Sequence[Any], coarse: Container[str]) -> str:
     status = fmt.code(bad[0], "status")
     times = f" in {len(bad)} of {len(rows)} calls" if len(rows) > 1 else ""
     time = took(bad, coarse)
-    return f"Dump_Start of {name} returned {status}{times}{f' after {time}' if time else ''}."
+    likely = "likely " if all(row.was_called == "likely" for row in bad) else ""
+    return (
+        f"Dump_Start of {name} {likely}returned {status}{times}{f' after {time}' if time else ''}."
+    )
 
 
 def _all_good(by_filter: Mapping[str, Sequence[Any]], coarse: Container[str]) -> str:

@@ -64,8 +64,6 @@ def start_of(
         ran = "entered, no return seen"
     elif count > 1:
         ran += f" {count}x"
-    if ran == "called" and first.origin.confidence != "certain":
-        ran = "likely called"
     status = statuses(best) or (failing if is_inferred else "")
     ran_rows = [call for _, call in seen if call.was_called == first.was_called]
     took = span_of(ran_rows, coarse)
@@ -94,6 +92,8 @@ def statuses(lines: Sequence[Any]) -> str:
 
 
 def _by(calls: Sequence[Any], several: bool) -> str:
+    if calls[0].was_called == "likely" and not is_absent(calls[0].status):
+        return "crashdmp keeps it as the last routine that failed"
     if calls[0].was_called == "likely":
         return "the dump had begun, and crashdmp starts its filters before that"
     if not several:

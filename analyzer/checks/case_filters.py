@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 
 from ..absence import is_absent
 from ..files import called
-from ..layouts.crashdmp import knows_state
 from ..names import drivers, ntstatus
 from ..names.drivers import IN_BOX
 from ..records import Anomaly, Evidence, Module, Setting
 from . import rules_case
 from .case_seen import CaseSeen, in_words, joined, leading, listed, setting
 from .crashes import SMALLER, WRITTEN
+from .machine import knows_filter_state
 
 _LOAD_FILTERS = 0x2005
 #: OBJECT_NAME_NOT_FOUND, OBJECT_PATH_NOT_FOUND, NO_SUCH_FILE
@@ -175,8 +175,7 @@ def _disabled(seen: CaseSeen) -> Iterator[Anomaly]:
 
 def _how_sure(seen: CaseSeen, anomaly: Anomaly) -> str:
     """Only on 32-bit Windows 7 it is proven where the state of a filter lies."""
-    rows = [m for m in seen.records["machine"] if m.origin.source == anomaly.origin.source]
-    proven = any(knows_state(m.build, m.architecture) for m in rows)
+    proven = knows_filter_state(seen.records["machine"], anomaly.origin.source)
     return "" if proven else " (by a state word whose place is inferred on this Windows)"
 
 

@@ -6,8 +6,9 @@ crash dump whose module list was read to its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from ..layouts.crashdmp import knows_state
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Machine
 from .evidence import PARTIAL, SourceRecords, broken, known
@@ -46,6 +47,12 @@ def check(seen: SourceRecords) -> Iterator[Anomaly]:
 def is_live(machine: Machine) -> bool:
     """True for a dump of a running system."""
     return bugchecks.is_of_running_system(machine.attributes, machine.bugcheck)
+
+
+def knows_filter_state(machines: Iterable[Machine], source: str) -> bool:
+    """True where it is proven which word of a node is the state of a filter."""
+    of_source = (m for m in machines if m.origin.source == source)
+    return any(knows_state(m.build, m.architecture) for m in of_source)
 
 
 def is_crash(seen: SourceRecords) -> bool:

@@ -224,7 +224,7 @@ def _callbacks(
         elif routine == failure.routine and isinstance(failure.status, int):
             how = f"{owner.origin.how}; status from crashdmp's last failing routine"
             row = row._replace(
-                was_called="yes",
+                was_called="yes" if failure.confidence == "certain" else "likely",
                 status=failure.status,
                 status_name=ntstatus.name(failure.status),
                 origin=owner.origin._replace(how=how, confidence=failure.confidence),

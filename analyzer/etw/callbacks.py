@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..absence import Absent
 from ..errors import InputError
 from ..names import ntstatus
+from ..names.units import duration as in_words
 from ..records import Anomaly, Callback, Event, Evidence, Origin
 from . import providers
 from .clock import Clock
@@ -288,7 +289,7 @@ def _record(
         if isinstance(duration, int) and duration > SLOW_NS:
             anomalies.append(
                 Anomaly(
-                    "etw-callback-slow", f"{_label(some)} took {duration / 1e9:.3f} s.", origin,
+                    "etw-callback-slow", f"{_label(some)} took {in_words(duration)}.", origin,
                     some.filter, (Evidence("duration_ns", duration, "Duration"),),
                     {"callback": some.callback},
                 )

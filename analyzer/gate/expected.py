@@ -16,11 +16,11 @@ from ..checks.case_seen import CaseSeen
 from ..checks.crashes import FAILED, SMALLER, WRITTEN, Index
 from ..checks.dump_filters import CALLBACKS
 from ..checks.evidence import evidence_of, known
+from ..checks.machine import knows_filter_state
 from ..checks.rules_gate import FAILED as NOT_MET
 from ..checks.rules_gate import MET
 from ..errors import UsageError
 from ..files import called
-from ..layouts.crashdmp import knows_state
 from ..names import bugchecks, ntstatus
 from ..names.drivers import plain_name
 from ..records import Anomaly, Evidence, Origin, Records
@@ -258,8 +258,7 @@ def _state(seen: _Newest, name: str, disabled: bool) -> Outcome:
     text = f"It was {word}, by {called(row.origin.source)}"
     if row.origin.confidence != "certain":
         text += f" ({row.origin.confidence})"
-    machines = [m for m in seen.records["machine"] if m.origin.source == row.origin.source]
-    if not any(knows_state(m.build, m.architecture) for m in machines):
+    if not knows_filter_state(seen.records["machine"], row.origin.source):
         text += "; the place of its state word is inferred on this Windows"
     return Outcome(YES if states == {disabled} else NO, f"{text}.", evidence)
 

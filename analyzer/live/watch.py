@@ -16,6 +16,7 @@ from ..absence import Absent
 from ..layouts.crashdmp import node_layouts
 from ..layouts.ntdddump import WINDOWS_8
 from ..names import bugchecks
+from ..names.units import duration
 from ..sources.capture_format import DRIVER_ENTRY, Fact, hexadecimal
 from . import arguments
 from .calibrate import Calibration
@@ -251,7 +252,7 @@ class Watch:
         if wanted.slow_ns is not None and call.clock is not None:
             took = self.calibration.least(call.clock, clock, self.hz)
             if took >= wanted.slow_ns:
-                return f"{where} took at least {took / 1e6:.3f} ms"
+                return f"{where} took at least {duration(took)}"
         return ""
 
     def _returning(self, back: int, sp: int | Absent) -> Open | None:

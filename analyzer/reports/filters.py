@@ -11,8 +11,8 @@ from typing import Any
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
 from ..answer.calls import grouped
+from ..checks.machine import knows_filter_state
 from ..formatting import clean, field, fields
-from ..layouts.crashdmp import knows_state
 from ..records import Filter, Records
 from .blocks import Block, Heading, Paragraph, Table
 from .extension import Member, members
@@ -26,7 +26,8 @@ MOST_FILTERS = 50
 
 def state_remark(records: Records) -> str:
     """How sure the place of a filter's state is; "" where it is proven."""
-    is_proven = all(knows_state(m.build, m.architecture) for m in records["machine"])
+    machines = records["machine"]
+    is_proven = all(knows_filter_state(machines, f.origin.source) for f in records["filters"])
     return "" if is_proven else "by a word whose place is inferred on this Windows"
 
 
@@ -79,7 +80,7 @@ def facts(one: Filter, remark: str) -> list[tuple[str, str]]:
 
 def state(one: Filter) -> str:
     """The state of a filter in the words of the answer; "" where it is not known."""
-    return "" if is_absent(one.is_disabled) else "switched off" if one.is_disabled else "on"
+    return "" if is_absent(one.is_disabled) else "off" if one.is_disabled else "on"
 
 
 def _position(one: Filter) -> list[str]:

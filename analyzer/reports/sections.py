@@ -17,7 +17,7 @@ MOST_PROBLEMS = 5
 _NOTHING = "-"
 #: columns of the verdicts: title, field, whether it is shown even when no filter fills it
 _COLUMNS = (
-    ("", "position", True),
+    ("in stack", "position", True),
     ("filter", "filter", True),
     ("state", "state", False),
     ("Dump_Start", "dump_start", True),
@@ -34,7 +34,7 @@ def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
     if answer.filters:
         yield Section("filters", "Crash dump filters", [*_filters(answer), *more])
     elif more:
-        yield Section("remarks", "", more)
+        yield Section("filters", "Crash dump filters", more)
     if answer.problems:
         yield Section("problems", "What is wrong", list(_problems(answer, most)))
     if answer.steps:
@@ -59,9 +59,13 @@ def _filters(answer: Answer) -> Iterator[Block]:
             of = "of no certain crash, " if crash is None else f"crash {crash}, "
             yield Paragraph(fmt.capital(f"{of if is_told else ''}{stack} stack:"))
         yield verdict_table(rows)
-    inferred = dict.fromkeys(one.evidence for one in answer.filters if one.is_inferred)
-    for why in inferred:
-        yield Paragraph(f"Likely called: {why}.")
+    inferred: dict[str, dict[str, None]] = {}
+    for one in answer.filters:
+        if one.is_inferred:
+            inferred.setdefault(one.evidence, {})[one.filter] = None
+    for why, names in inferred.items():
+        of = f"Dump_Start of {fmt.some(list(names))} likely" if len(inferred) > 1 else "Likely"
+        yield Paragraph(f"{of} called: {why}.")
 
 
 def verdict_table(rows: list[FilterVerdict]) -> Table:

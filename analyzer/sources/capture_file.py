@@ -11,6 +11,7 @@ from itertools import islice
 
 from ..errors import InputError
 from ..files import reason
+from ..names.units import duration
 from ..records import Anomaly, Callback, Evidence, Origin, Records
 from . import capture_timing as timing
 from .capture_format import read
@@ -56,7 +57,7 @@ def _bound(some: timing.Statistics, word: str, ns: float) -> str:
     """One side of what the clocks leave open, which a thousandth is not worth naming."""
     median = f" (median of {some.count} calls)" if some.count > 1 else ""
     is_exact = some.high - some.low <= some.high / 1000
-    return f"{'' if is_exact else f'{word} '}{ns / 1e6:.3f} ms{median}"
+    return f"{'' if is_exact else f'{word} '}{duration(ns)}{median}"
 
 
 def compare(path: str, records: Records, baseline: str) -> list[Anomaly]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..names.units import duration
 from ..records import Anomaly, Callback, Evidence, Origin
 from . import capture_timing as timing
 
@@ -125,14 +126,14 @@ def _slow(
     over = sum(shortest > timing.LIMIT_NS for shortest, _ in spans)
     if over:
         text = f"{over} of {len(rows)} calls of {name} took more than 1 s; the longest at "
-        text += f"least {low / 1e9:.3f} s (call {call})."
+        text += f"least {duration(low)} (call {call})."
         facts = {"callback": routine.callback}
         yield Anomaly("callback-slow", text, origin, subject, evidence, facts)
     else:
         others = timing.statistics(spans[:longest] + spans[longest + 1 :])
         if others is not None and timing.stands_out(low, others):
-            text = f"Call {call} of {name} took at least {low / 1e6:.3f} ms; the "
-            text += f"other {others.count} calls took {others.high / 1e6:.3f} ms at most "
+            text = f"Call {call} of {name} took at least {duration(low)}; the "
+            text += f"other {others.count} calls took {duration(others.high)} at most "
             text += "in the median."
             yield Anomaly("callback-slow-outlier", text, origin, subject, evidence)
     below: list[Any] = [
@@ -147,5 +148,5 @@ def _slow(
         yield Anomaly("duration-paused", text, origin, subject)
     if below and clocks.is_calibrated:
         text = f"{len(below)} of {len(rows)} calls of {name} were shorter than the debugger's own "
-        text += f"noise; they took at most {max(below) / 1e6:.3f} ms."
+        text += f"noise; they took at most {duration(max(below))}."
         yield Anomaly("duration-below-noise", text, origin, subject)
