@@ -37,7 +37,8 @@ PARTS = ("checks", "sources", "dumpfile", "dumpstack", "etw", "live")
 #: tests of what is not in these parts, of other programs, or of the tree itself
 LEFT_OUT = (
     "notebooks benchmarks browser layers packaging scan_dask plots fuzz_dump costs imports html "
-    "dryrun_drivers symbols snapshot_formats snapshot_specimens perfetto readme oracles_generator"
+    "dryrun_drivers symbols snapshot_formats snapshot_specimens perfetto readme oracles_generator "
+    "population scan"  # their threads and the measuring wait for each other
 )
 #: run lines of a part in other processes, where nothing is measured
 ELSEWHERE = {"live": ("kd_ntoseye", "kd_debuggers", "live_process", "dryrun_live")}

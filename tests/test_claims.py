@@ -239,7 +239,7 @@ def test_no_call_is_open_in_a_live_dump(case: Any) -> None:
     """A running system calls no Dump_Start for its dump: that is known, not undetermined."""
     dump, _ = cases.dump("live-dump")
     said = case(live__dmp=dump).answer
-    assert "dump_dumpfve.sys on not called" in said
+    assert "dump_dumpfve.sys likely on not called" in said
     assert "likely" not in said
 
 
@@ -262,7 +262,7 @@ def test_two_dumps_of_a_crash_do_not_contradict_each_other(case: Any) -> None:
     """What the memory dump tells of Dump_Start is not undetermined because of the minidump."""
     said = case(MEMORY__DMP=DUMP, mini__dmp=MINIDUMP, DumpStack__log=LOG).answer
     assert "Dump_Start of each was likely called" in said
-    assert "dump_acmeflt.sys on likely called" in said
+    assert "dump_acmeflt.sys likely on likely called" in said
 
 
 def test_calls_of_a_capture_are_told_as_those_of_the_capture(case: Any) -> None:
