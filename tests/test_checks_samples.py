@@ -74,7 +74,7 @@ def test_variant_gives_its_findings(name, tmp_path):
         (
             ("acmeflt",),
             "1 filter module",
-            "By its list of modules, the dump stack held dump_dumpfve.sys.",
+            "By the list of modules, the dump stack held dump_dumpfve.sys.",
         ),
         (
             ("acmeflt", "dumpfve"),

@@ -351,7 +351,7 @@ def _ran(of_crash: Sequence[FilterVerdict], where: str) -> str:
     if is_loaded:
         guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
         guess = guess[:-1] if guess and count == 1 else guess
-        text = f"By its list of modules, the dump stack held {who}{guess}"
+        text = f"By the list of modules, the dump stack held {who}{guess}"
     if all(f.is_inferred for f in of_crash):
         each = "its Dump_Start" if count == 1 else "Dump_Start of each"
         text += f", and {each} was likely called"
