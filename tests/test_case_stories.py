@@ -57,7 +57,7 @@ TOLD = {
         "kernel bitmap dump was written.",
         (
             "Dump_Start of dump_acmeflt.sys likely returned STATUS_UNSUCCESSFUL (0xc0000001).",
-            "2 of 2 dump_acmeflt.sys likely off likely called STATUS_UNSUCCESSFUL",
+            "2 of 2 dump_acmeflt.sys likely off likely returned STATUS_UNSUCCESSFUL",
             (
                 "MEMORY.DMP shows that the filter dump_acmeflt.sys was switched off after a "
                 "failure (by a state word whose place is inferred on this Windows), and "
@@ -99,8 +99,7 @@ TOLD = {
         (
             (
                 "Most probable cause: the crash path died or hung in the secondary "
-                "callback of badnic: DumpStack.log ends with its call, and System.xml has event "
-                "161 (dump failed) of the same crash."
+                "callback of badnic."
             ),
             "registered dumpfve.sys",
             "Dump_Start of every loaded filter had likely returned within 1.5 s of the bugcheck",
@@ -163,8 +162,8 @@ TOLD = {
         "kernel bitmap dump was written.",
         (
             (
-                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were likely on, and Dump_Start "
-                "of each was likely called."
+                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were likely on, and "
+                "Dump_Start of each was likely called."
             ),
             "registered, not loaded oldvendor.sys",
             (
@@ -181,8 +180,8 @@ TOLD = {
         "kernel bitmap dump was written.",
         (
             (
-                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were likely on, and Dump_Start "
-                "of each was likely called."
+                "Both dump filters, dump_dumpfve.sys and dump_acmeflt.sys, were likely on, and "
+                "Dump_Start of each was likely called."
             ),
             "at most 1.5 s, all filters",
             "No error and no warning.",

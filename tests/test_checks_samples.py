@@ -74,7 +74,7 @@ def test_variant_gives_its_findings(name, tmp_path):
         (
             ("acmeflt",),
             "1 filter module",
-            "By the list of modules, the dump stack held dump_dumpfve.sys.",
+            "According to the module list, the dump stack contained dump_dumpfve.sys.",
         ),
         (
             ("acmeflt", "dumpfve"),

@@ -240,7 +240,7 @@ def test_no_call_is_open_in_a_live_dump(case: Any) -> None:
     dump, _ = cases.dump("live-dump")
     said = case(live__dmp=dump).answer
     assert "dump_dumpfve.sys likely on not called" in said
-    assert "likely" not in said
+    assert "likely called" not in said
 
 
 def test_a_live_dump_does_not_tell_of_a_crash(case: Any) -> None:
@@ -299,7 +299,7 @@ def test_a_dump_that_was_given_is_not_said_to_be_missing(case: Any) -> None:
     said = case(MEMORY__DMP=dump, CrashControl__reg=cases.registry(["dumpfve.sys"])).answer
     assert "a kernel bitmap dump was written, but its memory is encrypted." in said
     assert "the dump (if there is one)" not in said
-    assert "the state of each filter or its FILTER_EXTENSION" in said
+    assert "the state of each filter or the FILTER_EXTENSION" in said
 
 
 def test_a_minidump_leaves_the_memory_dump_to_be_collected(case: Any) -> None:
@@ -308,7 +308,7 @@ def test_a_minidump_leaves_the_memory_dump_to_be_collected(case: Any) -> None:
     registry = cases.registry(["dumpfve.sys", "acmeflt.sys"], "acmeflt")
     files = {"mini__dmp": MINIDUMP, "DumpStack__log": log, "c__reg": registry}
     said = case(**files, System__xml=events().xml()).answer
-    assert "the state of each filter or its FILTER_EXTENSION" in said
+    assert "the state of each filter or the FILTER_EXTENSION" in said
     assert "MEMORY.DMP (if there is one)" in said
 
 

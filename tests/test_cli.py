@@ -121,7 +121,7 @@ def test_analyze_of_the_real_x64_minidump(run: Callable[..., Outcome]) -> None:
     # Oracle: samples/INDEX.md and facts on this file: one filter in the list, 512-byte sectors.
     assert "build 19041" in text
     assert "0x1000007E (SYSTEM_THREAD_EXCEPTION_NOT_HANDLED_M)" in text
-    assert "By the list of modules, the dump stack held dump_dumpfve.sys." in text
+    assert "According to the module list, the dump stack contained dump_dumpfve.sys." in text
     assert "1 TB disk, GPT, 512-byte sectors (reconstructed)" in text
     assert "This input does not show what Dump_Start returned, how long it took," in text
     assert "reconstructed" in text

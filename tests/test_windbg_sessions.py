@@ -134,7 +134,7 @@ def test_module_lists_without_banner(shared_sample: Shared, name: str, capsys: A
     )
     code, text = shown(capsys, "analyze", str(path))
     assert code == 0
-    assert "By the list of modules, the dump stack held dump_dumpfve.sys" in text
+    assert "According to the module list, the dump stack contained dump_dumpfve.sys" in text
 
 
 @pytest.mark.parametrize("command", ["lmvm nt", "lm m nt", "lm m n*"])

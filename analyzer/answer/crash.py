@@ -93,9 +93,14 @@ def _one(kind: str) -> str:
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
-def but(rules: set[str]) -> str:
-    """What limits a dump with these findings, in words that follow "but"; "" for a whole one."""
-    return fmt.listed(text for rule, text in _BUT.items() if rule in rules)
+def _but(records: Records, row: Crash, machine: Machine | None) -> str:
+    """What limits the dump of a row, in words that follow a sentence; "" for a whole one."""
+    rules = _rules(records, row)
+    said = {rule: text for rule, text in _BUT.items() if rule in rules}
+    status = fmt.code(machine, "writer_status") if "writer-status-failed" in said else None
+    if status:
+        said["writer-status-failed"] = f"its writer reports {status}"
+    return f", but {fmt.listed(said.values())}" if said else ""
 
 
 def _crash(records: Records, rows: Sequence[Crash]) -> str:
@@ -167,8 +172,7 @@ def _written(records: Records, good: Sequence[Crash], names: Mapping[str, str]) 
         machine = _machine_of(records, first)
         kind = dump_kind(machine) if machine is not None else "kernel dump"
         less = " (smaller than asked for)" if _is_smaller(good) else ""
-        limits = but(_rules(records, first))
-        return f"{_one(kind)} was written{less}" + (f", but {limits}" if limits else "")
+        return f"{_one(kind)} was written{less}{_but(records, first, machine)}"
     pieces = [_piece(records, row, names) for row in good[:2]]
     less = "a smaller dump than asked for" if _is_smaller(good) else "a dump"
     return f"{less} was written: {fmt.listed(pieces)}"
@@ -198,8 +202,7 @@ def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
     if row.tells == "kernel dump":
         machine = _machine_of(records, row)
         kind = dump_kind(machine) if machine is not None else "kernel dump"
-        limits = but(_rules(records, row))
-        return f"{source} is {_one(kind)}" + (f", but {limits}" if limits else "")
+        return f"{source} is {_one(kind)}{_but(records, row, machine)}"
     if row.tells == "dump log":
         return _log_piece(records, row, source)
     if row.tells == "host log":

@@ -18,12 +18,12 @@ from ..checks.rule import SEVERITIES
 from ..names import drivers
 from ..names.drivers import plain_name
 from ..records import Finding, Records
-from .calls import grouped, of_a_coarse_clock
+from .calls import of_a_coarse_clock
 from .calls import took as span_of
 from .extensions import in_one_line
 from .model import FilterVerdict, Remark
 from .next_steps import REGISTRIES
-from .starts import last_failure, start_of, statuses
+from .starts import last_failure, start_of
 
 MOST_FILTERS = 64
 _MOST_REMARKS = 4
@@ -316,19 +316,22 @@ def _remarks(
 
     ``holed``: sources that lack calls, so that what is counted in them are the least there were.
     """
-    others = [p for p in one.calls if p[1].callback != "Dump_Start" and p[1].was_called == "yes"]
-    by_callback: dict[str, list[Any]] = {}
-    for line in grouped(others):
-        by_callback.setdefault(fmt.field(line.first, "callback"), []).append(line)
-    for callback, lines in list(by_callback.items())[:_MOST_REMARKS]:
-        count = sum(line.calls for line in lines)
-        took = span_of((call for _, call in others if call.callback == callback), coarse)
-        status = statuses(lines) or "no return seen"
-        least = "at least " if any(r.first.origin.source in holed for r in lines) else ""
-        text = f"{callback}: {least}{fmt.counted(count, 'call')}, {status}"
+    by_callback: dict[str, dict[str, list[Any]]] = {}
+    for _, call in one.calls:
+        if call.callback != "Dump_Start" and call.was_called == "yes":
+            of = by_callback.setdefault(fmt.field(call, "callback"), {})
+            status = fmt.fields(call, "status_name") or fmt.field(call, "status", "no return seen")
+            of.setdefault(status, []).append(call)
+    for callback, by_status in list(by_callback.items())[:_MOST_REMARKS]:
+        parts = []
+        for status, calls in sorted(by_status.items(), key=lambda item: not item[1][0].status):
+            least = "at least " if any(call.origin.source in holed for call in calls) else ""
+            took = span_of(calls, coarse)
+            parts.append(f"{least}{fmt.counted(len(calls), 'call')}, {status}")
+            parts[-1] += f", {took}" if took else ""
         about = [f for f in faults if f.facts.get("callback") == callback and f.rule in _OF_CALLS]
         worst = min((str(f.severity) for f in about), key=SEVERITIES.index, default="")
-        yield Remark(text + (f", {took}" if took else ""), worst)
+        yield Remark(f"{callback}: {'; '.join(parts)}", worst)
     for processor in one.processors:
         if processor.callback != "Dump_Start" and not is_absent(processor.callback):
             where = fmt.field(processor, "processor")

@@ -128,8 +128,8 @@ def _blame(culprit: Culprit) -> str:
     if culprit.finding.origin.confidence != "certain":
         role = role.replace("One thing that went", "One thing that likely went")
     text = fmt.sentence(culprit.finding.text, 500)
-    if "probable" in role:  # once is enough
-        text = text.replace(" probably ", " ", 1)
+    if "probable" in role:  # once is enough; what is wrong has the evidence
+        text = text.replace(" probably ", " ", 1).partition(": ")[0].rstrip(".") + "."
     return f"{role}: {_lower(text)}"
 
 
@@ -351,7 +351,7 @@ def _ran(of_crash: Sequence[FilterVerdict], where: str) -> str:
     if is_loaded:
         guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
         guess = guess[:-1] if guess and count == 1 else guess
-        text = f"By the list of modules, the dump stack held {who}{guess}"
+        text = f"According to the module list, the dump stack contained {who}{guess}"
     if all(f.is_inferred for f in of_crash):
         each = "its Dump_Start" if count == 1 else "Dump_Start of each"
         text += f", and {each} was likely called"

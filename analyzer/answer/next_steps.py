@@ -82,10 +82,12 @@ def unknown(records: Records) -> str:
 
 def _unread(records: Records) -> Iterator[str]:
     """What a filter's node and extension would tell, where neither was read."""
+    if not records["modules"] and not records["filters"]:
+        yield "which filters were loaded"
     if not any(not is_absent(f.is_disabled) for f in records["filters"]):
         yield "the state of each filter"
     if not any(e.is_reconstructed is not True for e in records["extensions"]):
-        yield "its FILTER_EXTENSION"
+        yield "the FILTER_EXTENSION that it was given"
 
 
 def kinds_of(records: Records) -> set[Any]:

@@ -78,6 +78,8 @@ def _all_good(by_filter: Mapping[str, Sequence[Any]], coarse: Container[str]) ->
                 if not is_absent(r.status)}  # fmt: skip
     each = " each" if len(rows) > 1 and len(statuses) == 1 else ""
     time = took(rows, coarse)
+    if len(rows) == 2 and " to " in time:
+        time = fmt.listed(took([row], coarse) for row in rows)
     text = f"Dump_Start of {who}{each} returned {fmt.listed(sorted(statuses))}"
     text += (f"; they took {time}" if each else f" and took {time}") if time else ""
     return text + (f"; {fmt.counted(len(open_rows), 'call')} did not return." if open_rows else ".")

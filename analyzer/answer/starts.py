@@ -65,6 +65,7 @@ def start_of(
     elif count > 1:
         ran += f" {count}x"
     status = statuses(best) or (failing if is_inferred else "")
+    ran = "likely returned" if status and ran == "likely called" else ran
     ran_rows = [call for _, call in seen if call.was_called == first.was_called]
     took = span_of(ran_rows, coarse)
     evidence = _by(ran_rows, several)
@@ -93,7 +94,7 @@ def statuses(lines: Sequence[Any]) -> str:
 
 def _by(calls: Sequence[Any], several: bool) -> str:
     if calls[0].was_called == "likely" and not is_absent(calls[0].status):
-        return "crashdmp keeps it as the last routine that failed"
+        return "a record in crashdmp, likely that of the last failing routine, names it"
     if calls[0].was_called == "likely":
         return "the dump had begun, and crashdmp starts its filters before that"
     if not several:

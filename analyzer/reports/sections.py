@@ -57,15 +57,19 @@ def _filters(answer: Answer) -> Iterator[Block]:
     for (crash, stack), rows in groups.items():
         if is_told or len(groups) > 1:
             of = "of no certain crash, " if crash is None else f"crash {crash}, "
-            yield Paragraph(fmt.capital(f"{of if is_told else ''}{stack} stack:"))
+            where = fmt.capital(f"{of if is_told else ''}{stack} stack:")
+            if is_told and all(one.position.startswith("registered") for one in rows):
+                where = "Registered (tied to none of the crashes):"
+            yield Paragraph(where)
         yield verdict_table(rows)
     inferred: dict[str, dict[str, None]] = {}
     for one in answer.filters:
         if one.is_inferred:
             inferred.setdefault(one.evidence, {})[one.filter] = None
     for why, names in inferred.items():
-        of = f"Dump_Start of {fmt.some(list(names))} likely" if len(inferred) > 1 else "Likely"
-        yield Paragraph(f"{of} called: {why}.")
+        said = next(one.dump_start for one in answer.filters if one.evidence == why)
+        of = f"Dump_Start of {fmt.some(list(names))} {said}" if len(inferred) > 1 else said
+        yield Paragraph(f"{fmt.capital(of)}: {why}.")
 
 
 def verdict_table(rows: list[FilterVerdict]) -> Table:
