@@ -16,6 +16,7 @@ import pytest
 from conftest import shared_sample
 from counting import calls
 
+import analyzer
 from analyzer.cli import main
 
 CAPTURES = ("cap_machine", "cap_late", "cap_open", "cap_stop", "cap_modarm", "cap_nodes",
@@ -64,3 +65,17 @@ def test_cost_grows_with_the_input(
         counts.append(work(path))
     for nothing, some, more in zip(*counts):
         assert more - nothing <= 4.6 * max(some - nothing, 100)
+
+
+def test_thousands_of_extensions_are_a_dozen_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A debugger's log may show one again and again; the table has them all."""
+    path = tmp_path / "x.txt"
+    path.write_bytes(costly("log_bt", 412, monkeypatch))
+    case = analyzer.open(path)
+    page = case.report("html")
+    assert page.count("data-extension=") == 12
+    assert "400 more in the table extensions" in page
+    assert "400 more; 'dumpstart show extensions' lists them" in case.report(details=True)
+    assert len(case.extensions) == 412

@@ -30,8 +30,8 @@ def remarks(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
     made = [e for e in records["extensions"] if e.is_reconstructed is True]
     if any(plain_name(e.filter) not in read for e in made):
         yield (
-            "Reconstructed: rebuilt from the context that crashdmp fills it from; the "
-            "FILTER_EXTENSION that the filter was given was not read."
+            "Reconstructed: the filter's own FILTER_EXTENSION was not read; these values come from "
+            "the dump stack context, from which crashdmp fills it."
         )
 
 
@@ -95,6 +95,6 @@ def _bounds(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
         of = f" (crash {number})" if number is not None and len(index.by_number) > 1 else ""
         yield (
             f"By {where}{of}, Dump_Start of every loaded filter had likely returned within "
-            f"{longest} of the bugcheck; that time also covers drawing the bugcheck screen, "
-            "triage data and the dump port driver."
+            f"{longest} of the bugcheck; that time also covers the freeze of the "
+            "processors, the bugcheck screen, triage data and the dump port driver."
         )

@@ -22,6 +22,7 @@ from .sections import pairs
 
 _MOST_CALLS = 100  # lines of calls that are alike
 MOST_FILTERS = 50
+MOST_EXTENSIONS = 12  # of one filter
 
 
 def state_remark(records: Records) -> str:
@@ -53,8 +54,11 @@ def blocks(records: Records) -> Iterator[Block]:
             names = ("is_disabled", "last_failing_status", "major_version", "max_pages_per_write",
                      "flags")  # fmt: skip
             yield from missing([one], names, 1)
-        for _, extension in group.extensions:
+        for _, extension in group.extensions[:MOST_EXTENSIONS]:
             yield from _extension(extension, size)
+        if len(group.extensions) > MOST_EXTENSIONS:
+            left = len(group.extensions) - MOST_EXTENSIONS
+            yield Paragraph(f"{left:,} more; 'dumpstart show extensions' lists them.", 1)
         yield from _callbacks(group.callbacks)
     if len(groups) > MOST_FILTERS:
         text = f"{len(groups) - MOST_FILTERS} more filters; 'dumpstart show filters' lists them."

@@ -205,6 +205,9 @@ def _filters(records: Records, marked: Marks) -> Iterator[dict[str, Any]]:
     for group in by_filter(records)[: filters.MOST_FILTERS]:
         alike = grouped(group.callbacks)
         row: Any = group.filters[0][1] if group.filters else None
+        # a debugger's log may show one thousands of times; those that findings are about come first
+        shown = sorted(group.extensions, key=lambda e: ("extensions", e[0]) not in marked.noted)
+        shown = shown[: filters.MOST_EXTENSIONS]
         about = [f"{group.stack} stack"] if group.stack else []
         about += [clean(called(group.source), 60)] if len(records["sources"]) > 1 else []
         yield {
@@ -217,7 +220,8 @@ def _filters(records: Records, marked: Marks) -> Iterator[dict[str, Any]]:
             else [pair for pair in filters.facts(row, remark) if pair[1]],
             "missing": [] if row is None else _missing([row]),
             "row": row_id("filters", group.filters[0][0]) if group.filters else "",
-            "extensions": [_extension(records, n, e, marked) for n, e in group.extensions],
+            "extensions": [_extension(records, n, e, marked) for n, e in shown],
+            "extensions_left": len(group.extensions) - len(shown),
             "callbacks": [_call(one, marked) for one in alike[:MOST_CALLS]],
             "calls_left": sum(one.calls for one in alike[MOST_CALLS:]),
             "calls_missing": _missing(
