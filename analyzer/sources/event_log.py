@@ -246,6 +246,7 @@ def _is_before(error: RawEvent, restarts: list[int]) -> bool:
 def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
     """One row per bugcheck that the log names; 41 and 1001 of one crash give one row."""
     other = Absent("not-recorded", "an event log does not record it", "a kernel dump")
+    wide = Absent("out-of-range", "more than 32 bits")
     known: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
     # 1001 first: it is the one that was written for the crash
     for one in sorted(kept, key=lambda one: one.raw.event_id == 41):
@@ -260,8 +261,8 @@ def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
         code, *numbers = one.decoded.bugcheck
         fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
         fields.update(
-            bugcheck=code if code < 1 << 32 else Absent("out-of-range", "more than 32 bits"),
-            bugcheck_name=bugchecks.name(code),
+            bugcheck=code if code < 1 << 32 else wide,
+            bugcheck_name=bugchecks.name(code) if code < 1 << 32 else wide,
             system_time=Absent(
                 "not-recorded", "the event was logged after the restart", "the dump or its log"
             ),

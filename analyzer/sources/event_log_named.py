@@ -62,6 +62,8 @@ def time_of(text: str) -> Any:
     stamp = _JSON_DATE.fullmatch(text)
     if stamp:
         return _in_range(int(stamp[1]) * 10**6, text)
+    if not text:
+        return Absent("not-recorded", "the event has no time")
     match = _ISO.fullmatch(text)
     if not match or not match[4]:
         return Absent(

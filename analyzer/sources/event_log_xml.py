@@ -144,7 +144,8 @@ def parse(text: str, offset: int | None) -> RawEvent | None:
 def _utc(text: str) -> str:
     """SystemTime is UTC, also where its Z was left out."""
     text = text.strip()
-    return text if text.endswith("Z") or re.search(r"[+-]\d\d:\d\d$", text) else text + "Z"
+    has_zone = text.endswith("Z") or re.search(r"[+-]\d\d:\d\d$", text)
+    return text if has_zone or not text else text + "Z"
 
 
 def _local(element: Any) -> str:

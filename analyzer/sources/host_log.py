@@ -203,9 +203,10 @@ def _machine(panic: _Panic, origin: Origin) -> Machine:
     code, *parameters = panic.arguments
     fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
     untimed = Absent("not-recorded", "the line has no time with its zone")
+    wide = Absent("out-of-range", "more than 32 bits")
     fields.update(
-        bugcheck=code if code < 1 << 32 else Absent("out-of-range", "more than 32 bits"),
-        bugcheck_name=bugchecks.name(code),
+        bugcheck=code if code < 1 << 32 else wide,
+        bugcheck_name=bugchecks.name(code) if code < 1 << 32 else wide,
         system_time=panic.time if panic.time is not None else untimed,
         origin=origin,
     )
