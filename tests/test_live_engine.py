@@ -163,3 +163,130 @@ def test_what_a_connection_means(text: str, expected: tuple[str, bool]) -> None:
 def test_secrets_are_not_shown(text: str, shown: str) -> None:
     """Neither key nor password."""
     assert connection.secretless(text) == shown
+
+
+#: names of winerror.h, and what somebody reads who attaches a debugger
+RESULTS = {
+    "E_NOTIMPL": "the engine cannot do that here",
+    "E_NOINTERFACE": "the engine does not have that interface",
+    "E_FAIL": "the engine gives no reason",
+    "E_UNEXPECTED": "the engine is not in a state for that",
+    "RPC_E_INVALIDMETHOD": "that cannot be done through a remote debugger",
+    "RPC_E_DISCONNECTED": "the other debugger is gone",
+    "EVENT_E_INTERNALEXCEPTION": "the command failed",
+    "HRESULT_FROM_WIN32(ERROR_FILE_NOT_FOUND)": "no such file or port",
+    "HRESULT_FROM_WIN32(ERROR_PATH_NOT_FOUND)": "no such path",
+    "E_ACCESSDENIED": "access is denied: run elevated, and see whether another debugger holds it",
+    "E_HANDLE": "the connection is not open",
+    "E_OUTOFMEMORY": "not enough memory",
+    "HRESULT_FROM_WIN32(ERROR_SHARING_VIOLATION)": "something else holds it open",
+    "E_INVALIDARG": "an argument is malformed",
+    "HRESULT_FROM_WIN32(ERROR_INVALID_NAME)": "the name is malformed",
+    "HRESULT_FROM_WIN32(ERROR_SEM_TIMEOUT)": "the time is up",
+    "HRESULT_FROM_WIN32(RPC_S_SERVER_UNAVAILABLE)": "no debugger answers there",
+    "HRESULT_FROM_WIN32(WSAETIMEDOUT)": "no debugger answers there in time",
+    "HRESULT_FROM_WIN32(WSAECONNREFUSED)": "no debugger listens there",
+    "HRESULT_FROM_WIN32(WSAHOST_NOT_FOUND)": "there is no machine of that name",
+}
+
+
+def test_results_mean_what_the_header_calls_them() -> None:
+    """Each number that has words has the name of winerror.h that they are for."""
+    numbers = {words: number for number, words in com._MEANINGS.items()}
+    assert set(numbers) == set(RESULTS.values())
+    checks = [
+        f'_Static_assert((unsigned)({name}) == {numbers[words]:#x}u, "{words}");'
+        for name, words in RESULTS.items()
+    ]
+    head = "#undef HRESULT_FROM_WIN32\n#define HRESULT_FROM_WIN32(x) (0x80070000 | (x))\n"
+    compiled(head + "\n".join(checks) + "\n", "-fsyntax-only", "-Werror")
+    for name, words in RESULTS.items():
+        assert com.words(numbers[words]) == f"{words} (HRESULT {numbers[words]:#010x})", name
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (0x80070522, "1314 no (HRESULT 0x80070522)"),
+        (0x80040111, "-2147221231 no (HRESULT 0x80040111)"),
+        (0x8007FFFF, "65535 no (HRESULT 0x8007ffff)"),
+        (0x80080007, "HRESULT 0x80080007"),
+        (0xC0000022, "-1073741790 no (HRESULT 0xc0000022)"),
+        (0xD0000022, "STATUS_ACCESS_DENIED (HRESULT 0xd0000022)"),
+        (1, "-4294967295 no (HRESULT 0x00000001)"),
+    ],
+)
+def test_results_that_windows_has_words_for(
+    result: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an error of Windows the low half is the number; no words where Windows has none."""
+
+    def told(code: int) -> str:
+        return "<no description>" if code == 0x80080007 - (1 << 32) else f"{code} \r\n no. "
+
+    monkeypatch.setattr(com.ctypes, "FormatError", told, raising=False)
+    assert com.words(result) == com.words(result - (1 << 32)) == words
+
+
+def test_which_engines_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest kit of both folders, the Store's, pykd's, Windows' own; each once."""
+    for name in ("ProgramFiles", "ProgramFiles(x86)", "SYSTEMROOT"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv(engine.VARIABLE, raising=False)
+    monkeypatch.setenv("PROCESSOR_ARCHITECTURE", "arm64")
+    monkeypatch.setattr(engine.sys, "path", [str(tmp_path / "lib"), str(tmp_path / "lib")])
+    monkeypatch.setattr(engine, "_store_folders", lambda: [str(tmp_path / "store")])
+    wanted = [
+        (tmp_path / "ProgramFiles(x86)/Windows Kits/11/Debuggers/arm64", "Windows kit"),
+        (tmp_path / "ProgramFiles(x86)/Windows Kits/10/Debuggers/arm64", "Windows kit"),
+        (tmp_path / "ProgramFiles/Windows Kits/11/Debuggers/arm64", "Windows kit"),
+        (tmp_path / "store/arm64", "WinDbg of the Store"),
+        (tmp_path / "lib/pykd", "package pykd"),
+        (tmp_path / "SYSTEMROOT/System32", "part of Windows"),
+    ]
+    for folder, _ in reversed(wanted):
+        library(folder, (1, 2, 3, 4))
+    library(tmp_path / "ProgramFiles/Windows Kits/20/Debuggers/arm64", (1, 2, 3, 4))
+    expected = [(str(folder / "dbgeng.dll"), origin) for folder, origin in wanted]
+    assert list(engine.candidates()) == expected
+    monkeypatch.setenv("PROCESSOR_ARCHITECTURE", "AMD64")
+    assert engine.kinds() == ("x64", "amd64")
+    assert list(engine.candidates()) == expected[4:]
+    monkeypatch.delenv("PROCESSOR_ARCHITECTURE")
+    assert engine.kinds() == ("x64", "amd64")
+    monkeypatch.setattr(engine.struct, "calcsize", lambda _: 4)
+    assert engine.kinds() == ("x86", "x86")
+
+
+def test_engines_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that was tried, with the reason; where none is found, what to install."""
+    path = library(tmp_path / "x", (10, 0, 1, 2))
+    asked = []
+
+    def load(name: str, winmode: int) -> object:
+        asked.append((name, winmode))
+        if len(asked) == 1:
+            raise OSError("no luck")
+        return object()
+
+    monkeypatch.setattr(engine.ctypes, "WinDLL", load, raising=False)
+    for words in ("Windows says: no luck", "it is no DbgEng"):
+        with pytest.raises(SessionError) as caught:
+            engine.load(str(path))
+        assert str(caught.value) == f"the debugger's engine cannot be loaded: {path}: {words}."
+    assert asked == [(str(path), 8)] * 2
+    monkeypatch.setattr(engine, "_known", lambda: iter(()))
+    monkeypatch.delenv(engine.VARIABLE, raising=False)
+    with pytest.raises(SessionError, match=r"no debugger engine was found: install WinDbg"):
+        engine.load()
+    text = str(engine.Engine(None, str(path), "as named"))
+    assert text == f"{path} (DbgEng 10.0.1.2, as named)"
+
+
+def test_the_last_version_of_a_library_counts(tmp_path: Path) -> None:
+    """Its resources stand at its end; the last 16 bytes may be one."""
+    mark = struct.pack("<IIII", 0xFEEF04BD, 0, 0x0001FFFF, 0x80000002)
+    old = struct.pack("<IIII", 0xFEEF04BD, 0, 7, 7)
+    (tmp_path / "x.dll").write_bytes(old + b"ab" + mark)
+    assert engine.version(str(tmp_path / "x.dll")) == "1.65535.32768.2"
+    assert engine.version(str(tmp_path / "y.dll")) == ""
