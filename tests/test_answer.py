@@ -246,4 +246,4 @@ def test_a_limit_without_filters_has_a_title(capsys: pytest.CaptureFixture[str])
     assert main([str(SAMPLE_TRACES / "logs" / "healthy-kernel.log")]) == 0
     lines = capsys.readouterr().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("  By healthy-kernel.log"))
-    assert lines[at - 1] == "Crash dump filters"
+    assert lines[at - 1] == "Remarks"

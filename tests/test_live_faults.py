@@ -58,7 +58,7 @@ def test_a_filters_state_is_read_again(console, dump):
     machine.go()
     machine.patch(node + 0xA8, b"\1\0\0\0")  # as crashdmp does behind the return
     assert "filter-disabled" in run("report")
-    assert "switched off" in run("filters")
+    assert "likely off" in run("filters")
 
 
 def test_a_capture_that_is_cut_in_a_call_is_no_proof(world, dump, tmp_path):

@@ -260,7 +260,8 @@ def environment(folder: Path) -> dict[str, str]:
 #: writes a report whose source hands out a piece and then waits, as a slow disk does
 SLOW = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one below nohup this
 from analyzer import outputs
 def pieces():
     yield "new " * 100_000

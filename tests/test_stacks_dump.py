@@ -105,7 +105,7 @@ def test_the_finding_and_the_answer(inside: Inside, capsys: pytest.CaptureFixtur
     main(["analyze", str(inside.dump)])
     answer = " ".join(capsys.readouterr().out.split())
     assert answer.startswith(text)
-    assert "dump_alpha.sys on executing (processor 0)" in answer
+    assert "dump_alpha.sys likely on executing (processor 0)" in answer
     (call,) = [
         c for c in case.records["callbacks"]
         if (c.filter, c.callback) == ("dump_alpha.sys", "Dump_Start")

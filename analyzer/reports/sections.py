@@ -34,7 +34,7 @@ def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
     if answer.filters:
         yield Section("filters", "Crash dump filters", [*_filters(answer), *more])
     elif more:
-        yield Section("filters", "Crash dump filters", more)
+        yield Section("remarks", "Remarks" if answer.remarks else "", more)
     if answer.problems:
         yield Section("problems", "What is wrong", list(_problems(answer, most)))
     if answer.steps:
