@@ -65,7 +65,7 @@ class Written(NamedTuple):
 
     @property
     def iso(self) -> str:
-        """As SystemTime and wevtutil write it."""
+        """As SystemTime has it."""
         return f"{self.time:%Y-%m-%dT%H:%M:%S.%f}0Z"
 
 
@@ -136,10 +136,11 @@ def copied(events: list[Written], language: Language, newline: str, with_xml: bo
 
 
 def wevtutil(events: list[Written], language: Language, newline: str) -> str:
-    """``wevtutil qe System /f:text``."""
+    """``wevtutil qe System /f:text``: the time is local, though it ends with Z."""
     lines: list[str] = []
     for number, e in enumerate(events):
-        values = ("System", e.provider, e.iso, str(e.event_id), "N/A", language.levels[e.level],
+        wall = f"{e.time + timedelta(hours=2):%Y-%m-%dT%H:%M:%S.%f}0Z"
+        values = ("System", e.provider, wall, str(e.event_id), "N/A", language.levels[e.level],
                   "N/A", "Classic", "N/A", "N/A", "HOST1", "")  # fmt: skip
         labels = ("Log Name", "Source", "Date", "Event ID", "Task", "Level", "Opcode", "Keyword",
                   "User", "User Name", "Computer", "Description")  # fmt: skip
@@ -291,7 +292,7 @@ FORMS: dict[str, Form] = {
         lambda e, lang, nl: copied(e, lang, nl, True), _LINES, True, True, has_message=False
     ),
     "friendly": Form(friendly, _LINES, True, True, has_message=False),
-    "wevtutil": Form(wevtutil, _LINES, True, False),
+    "wevtutil": Form(wevtutil, _LINES, False, False),
     "table": Form(table, _LINES, False, False, is_cut=True, encoding="utf-16"),
     "list": Form(listed, _LINES, False, False, encoding="utf-16"),
     "powershell-csv": Form(powershell_csv, (",", ";"), False, False),

@@ -66,9 +66,9 @@ def _of_fields(fields: list[str], message: list[str]) -> RawEvent | None:
     if len(fields) <= _LEVEL:
         return None
     words = " ".join(line.strip() for line in [*fields[_W_DESCRIPTION:], *message] if line.strip())
-    return from_fields(
-        fields[_SOURCE], fields[_ID], fields[_DATE], fields[_LEVEL], words, fields[_LOG]
-    )
+    # the time on the wall, whatever the Z says: beside Sysmon's own UtcTime it is off by the zone
+    date = fields[_DATE].replace("T", " ").partition(".")[0].removesuffix("Z")
+    return from_fields(fields[_SOURCE], fields[_ID], date, fields[_LEVEL], words, fields[_LOG])
 
 
 # -- Event Viewer's "Copy details as text" -------------------------------------------------------
