@@ -32,21 +32,21 @@ def scan_chunks(
     seen: set[int] = set()
     candidates = 0
     needles = _needles(target, stack_modules)
+    longest = largest_node(target.pointer_size)
     for address, data in chunks:
         for tail in tails(target, stack_modules, address, data):
             if len(rings) >= MAX_FOUND:
                 target.stopped(f"the search for dump stack contexts ended after {MAX_FOUND}")
                 break
-            if tail.routines or tail.flink != tail.head:
-                how = "found by content in memory"
-                rings += [follow(target, stack_modules, tail.head, tail, tail.stack, how)]
+            how = "found by content in memory"
+            rings.append(follow(target, stack_modules, tail.head, tail, tail.stack, how))
         for anchor, is_partition in _anchors(target.pointer_size, needles, address, data):
             candidates += 1
             if candidates > MAX_CANDIDATES or len(nodes) >= MAX_FOUND:
                 target.stopped(f"the search for filter nodes ended after {candidates:,} places")
                 return nodes, rings
-            base = max(0, anchor - 0x100)
-            window = data[base : anchor + 0x100 + largest_node(target.pointer_size)]
+            base = max(0, anchor - longest)
+            window = data[base : anchor + longest]
             hit = in_bytes(target, stack_modules, window, anchor - base, is_partition)
             if hit is None:
                 continue

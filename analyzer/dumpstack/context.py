@@ -32,6 +32,8 @@ from ..target import Target, module_at
 from .nodes import at_link
 from .roles import FILTER
 
+#: how much of an image is looked at
+IMAGE_LENGTH = 1 << 24
 #: how much of Context is looked at (0x750 bytes lie between Context and ContextCopy on 22000)
 CONTEXT_LENGTH = 0x750
 #: how far into a stack context the geometry may lie (0x1C8 bytes in all on Windows 7 x64, grown
@@ -61,7 +63,7 @@ def image_words(target: Target, module: Module) -> Iterator[tuple[int, tuple[int
         return
     width = target.pointer_size
     code = "Q" if width == 8 else "I"
-    for address, data in target.chunks(module.base, min(module.size, 1 << 24)):
+    for address, data in target.chunks(module.base, min(module.size, IMAGE_LENGTH)):
         skip = -address % width
         count = (len(data) - skip) // width
         if count > 0:
@@ -73,7 +75,7 @@ def find_contexts(target: Target, crashdmp: Module) -> list[int]:
     if not isinstance(crashdmp.base, int) or not isinstance(crashdmp.size, int):
         return []
     found = []
-    for address, data in target.chunks(crashdmp.base, min(crashdmp.size, 1 << 24)):
+    for address, data in target.chunks(crashdmp.base, min(crashdmp.size, IMAGE_LENGTH)):
         at = data.find(CONTEXT_SIGNATURE)
         while at >= 0:
             flag = data[at + 4 : at + 5]

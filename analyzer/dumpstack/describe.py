@@ -18,7 +18,7 @@ from ..names import drivers, ntstatus
 from ..records import Callback, Extension, Filter, Module, Origin, Structure
 from ..target import ModuleMap, Target, module_at
 from .context import Tail
-from .nodes import Node
+from .nodes import NOT_KNOWN, Node
 from .roles import FILTER
 from .walk import Ring, filter_module
 
@@ -127,7 +127,7 @@ def _filter(ring: Ring, node: Node, owner: _Owner, failing: tuple[Any, Any, Any]
     routines = {member: routine for member, _, routine in node.callbacks()}
     older = Absent("not-applicable", f"the {node.layout.name} layout has no such member")
     cut = Absent("not-in-dump", "the node is cut before its state word")
-    if node.layout.state < 0:
+    if node.layout.state == NOT_KNOWN:
         why = f"the link stands at {node.layout.link:#x}, where no known layout has it"
         cut = Absent("unknown-layout", f"{why}; so the place of the state word is not known")
     routine, status, status_name = failing

@@ -44,7 +44,7 @@ def find(
     for address, read_from in _candidates(bugcheck, parameters, exception, instruction, loaded):
         module = module_at(loaded, address)
         if module is not None:
-            name = module.name or ""
+            name = "" if module.name is None else module.name
             at = name if isinstance(name, Absent) else symbol(loaded, address)
             return Fault(address, at, name, read_from)
         if read_from != "context record":

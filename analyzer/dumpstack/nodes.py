@@ -31,6 +31,8 @@ ENOUGH = 12
 ENOUGH_ELSEWHERE = 16
 #: how far behind the start of such a node its link is looked for
 LINK_WITHIN = 0x180
+#: the offset of a member in such a node
+NOT_KNOWN = -1
 _VERSIONS = (b"\1\0\0\0\0\0\0\0", b"\2\0\0\0\0\0\0\0")
 
 
@@ -54,7 +56,7 @@ class Node(NamedTuple):
         return self.layout.extension_class.from_buffer_copy(self.data, self.layout.extension)
 
     def _word(self, offset: int, size: int) -> int | None:
-        raw = self.data[offset : offset + size] if offset >= 0 else b""
+        raw = self.data[offset : offset + size] if offset != NOT_KNOWN else b""
         return int.from_bytes(raw, "little") if len(raw) == size else None
 
     @property
@@ -102,32 +104,32 @@ def score(target: Target, modules: Sequence[Module], layout: NodeLayout, data: b
     init = layout.init_class.from_buffer_copy(data)
     if init.MajorVersion not in (1, 2) or init.MinorVersion != 0:
         return 0
-    total = 3
     extension = layout.extension_class.from_buffer_copy(data, layout.extension)
     routines = [int(getattr(init, name)) for name, _ in CALLBACKS if hasattr(init, name)]
     present = [routine for routine in routines if routine]
-    inside = [routine for routine in present if module_at(modules, routine)]
-    total += 4 if inside else 0
+    sector, partition = extension.Geometry.BytesPerSector, extension.PartitionInfo
+    newer = hasattr(extension, "Size")
+    signs = [
+        (4, any(module_at(modules, routine) for routine in present)),
+        (1, init.DumpData == extension.DumpData),
+        (1, init.DumpData == extension.DumpData != 0),
+        (2, extension.DumpType in (1, 2)),
+        (2, 512 <= sector <= 65536 and not sector & (sector - 1)),
+        (2, partition.SizeOfPartitionInfo == PARTITION_INFO_SIZE),
+        (1, 0 <= partition.PartitionStyle <= 2),
+        (1, target.is_kernel_pointer(extension.DeviceObject)),
+        (1, 1 <= init.MaxPagesPerWrite <= 0x10000),
+        (1, init.Flags <= 3),
+        (1, isinstance(target.build, int) and newer == (target.build >= WINDOWS_8)),
+    ]
+    if newer:
+        fits = extension.Size == FILTER_EXTENSION_SIZE_V2[layout.pointer_size]
+        signs += [(2, fits), (-1, not fits)]
     # A callback outside its module is a fault worth finding; a small number there is another
     # layout.
     low = 0x8000_0000 if layout.pointer_size == 4 else 0xFF00_0000_0000_0000
-    total -= 4 * sum(routine < low for routine in present)
-    if init.DumpData == extension.DumpData:
-        total += 2 if init.DumpData else 1
-    total += 2 if extension.DumpType in (1, 2) else 0
-    sector = extension.Geometry.BytesPerSector
-    total += 2 if 512 <= sector <= 65536 and not sector & (sector - 1) else 0
-    total += 2 if extension.PartitionInfo.SizeOfPartitionInfo == PARTITION_INFO_SIZE else 0
-    total += 1 if 0 <= extension.PartitionInfo.PartitionStyle <= 2 else 0
-    total += 1 if target.is_kernel_pointer(extension.DeviceObject) else 0
-    total += 1 if 1 <= init.MaxPagesPerWrite <= 0x10000 else 0
-    total += 1 if init.Flags <= 3 else 0
-    newer = hasattr(extension, "Size")
-    if newer:
-        total += 2 if extension.Size == FILTER_EXTENSION_SIZE_V2[layout.pointer_size] else -1
-    if isinstance(target.build, int):
-        total += 1 if newer == (target.build >= WINDOWS_8) else 0
-    return total
+    signs += [(-4, routine < low) for routine in present]
+    return 3 + sum(points for points, holds in signs if holds)
 
 
 def at_link(target: Target, modules: Sequence[Module], link: int) -> Node | Absent:
@@ -175,9 +177,8 @@ def _link_elsewhere(target: Target, modules: Sequence[Module], link: int) -> Nod
             if best is None or points > best.score:
                 shape = layout._replace(
                     link=distance,
-                    state=-1,
-                    stack_context=-1,
-                    driver_entry=-1,
+                    state=NOT_KNOWN,
+                    stack_context=NOT_KNOWN,
                     size=distance + 2 * width,
                     confidence="guess",
                 )
@@ -203,10 +204,9 @@ def at_address(
     """Reads a node of one layout at an address, whatever its score."""
     data = target.read(address, layout.size)
     if isinstance(data, Absent):  # what lies behind the link may be missing, padding above all
-        for start, piece in target.chunks(address, layout.size):
-            if start == address and len(piece) >= least_length(layout):
-                data = piece
-            break
+        start, piece = next(target.chunks(address, layout.size), (address, b""))
+        if start == address and len(piece) >= least_length(layout):
+            data = piece
     if isinstance(data, Absent):
         return data
     return Node(
