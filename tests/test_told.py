@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import told
 
+from analyzer.sources.event_log_evtx import is_proven
+
 CASES = [
     pytest.param(case, id=f"{path.stem}-{number}")
     for path in sorted(told.FOLDER.glob("*.txt"))
@@ -17,4 +19,6 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_an_input_is_told_as_its_file_says(tmp_path: Path, case: told.Told) -> None:
     """Every record with all of its fields, every finding with its evidence, in their order."""
+    if case.name.endswith(".evtx") and not is_proven():
+        pytest.skip("an older evtx is not given damaged chunks")
     assert told.told_of(case.name, case.text, tmp_path) == case.lines

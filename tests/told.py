@@ -1,6 +1,7 @@
 """Small inputs with all that is told of them: the files of tests/told, read and compared whole.
 
 A file holds cases, one after the other: "##### NAME", the input, "=====", then one line a record.
+What is no text stands in made_inputs.py under its name.
 ``python tests/told.py`` writes what is told anew; the difference is to be read line by line.
 """
 
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from made_inputs import MADE
 
 from analyzer import sources
 from analyzer.absence import Absent
@@ -41,7 +44,7 @@ def cases(path: Path) -> Iterator[Told]:
 def told_of(name: str, text: str, folder: Path) -> list[str]:
     """All that is told of an input that lies in this folder under this name."""
     path = folder / name
-    path.write_bytes(text.encode())
+    path.write_bytes(MADE[name]() if name in MADE else text.encode())
     try:
         records = sources.collect(str(path))
     except AnalyzerError as error:
@@ -75,7 +78,7 @@ def _names(names: list[str]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Absent):
-        return f"?{value.reason}: {value}"
+        return f"?{value.reason}: {value.detail}"
     if isinstance(value, Origin):
         place = "" if value.file_offset is None else f" +{value.file_offset}"
         place += "" if value.address is None else f" @{value.address:#x}"

@@ -201,7 +201,7 @@ def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Ac
         packed = bool(flags & ETW_BUFFER_FLAG_COMPRESSED)
         follows = at + bs
         sane = BUFFER_HEADER_SIZE <= bs <= MAX_BUFFER and kind <= 15 and flags < 0x100
-        if sane and not (follows >= size or _plausible(data, follows, logger)):
+        if sane and not (follows == size or _plausible(data, follows, logger)):
             # The next header is off: is this size wrong, or that header?
             sane = bs == nominal or packed or not _plausible(data, at + nominal, logger)
             if sane and packed and not _plausible(data, follows, None):
