@@ -306,23 +306,22 @@ def _dry_run(say: Callable[[str, str | None], None]) -> None:
 
 def _callbacks(records: Records) -> Iterator[str]:
     """The routines of each filter, how often each was called, its last status."""
-    found: dict[tuple[str, str, str], list[Any]] = {}
+    found: dict[tuple[str, str], dict[str, list[Any]]] = {}
     for row in records["callbacks"]:
-        key = (str(row.filter or "an unnamed filter"), str(row.stack or ""), str(row.callback))
-        found.setdefault(key, []).append(row)
-    before = None
-    for (name, which, callback), rows in found.items():
-        if (name, which) != before:
-            yield f"{name} ({which} stack)" if which else name
-            before = name, which
-        calls = [row for row in rows if isinstance(row.call, int)]
-        what = "" if not State.facts else "not called"
-        if calls:
-            status = calls[-1].status_name
-            last = f", last {status}" if isinstance(status, str) else ""
-            what = f"called {len(calls)} time{'' if len(calls) == 1 else 's'}{last}"
-        where = rows[0].symbol if isinstance(rows[0].symbol, str) else "-"
-        yield f"  {callback:<17}  {where:<28}  {what}".rstrip()
+        key = str(row.filter or "an unnamed filter"), str(row.stack or "")
+        routines = found.setdefault(key, {})
+        routines.setdefault(str(row.callback), []).append(row)
+    for (name, which), routines in found.items():
+        yield f"{name} ({which} stack)" if which else name
+        for callback, rows in routines.items():
+            calls = [row for row in rows if isinstance(row.call, int)]
+            what = "" if not State.facts else "not called"
+            if calls:
+                status = calls[-1].status_name
+                last = f", last {status}" if isinstance(status, str) else ""
+                what = f"called {len(calls)} time{'' if len(calls) == 1 else 's'}{last}"
+            where = rows[0].symbol if isinstance(rows[0].symbol, str) else "-"
+            yield f"  {callback:<17}  {where:<28}  {what}".rstrip()
 
 
 def _show(command: str, say: Callable[[str, str | None], None]) -> None:
