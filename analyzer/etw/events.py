@@ -284,24 +284,27 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     in_memory = trace.addresses is not None
     where = trace.addresses[cols["buffer"]] + cols["offset"].astype("u8") if in_memory else at
     lacks = {
-        "time": time == NO_TIME, "provider": provider == None,  # noqa: E711  elementwise
-        "provider_id": provider_id == None,  # noqa: E711
+        "provider": provider == None, "provider_id": provider_id == None,  # noqa: E711  elementwise
         "version": message, "channel": ~modern, "level": message, "opcode": message,
         "task": ~modern, "keyword": ~modern, "processor": np.full(n, trace.no_processor),
         "process_id": no_ids, "thread_id": no_ids,
     }  # fmt: skip
-    why = {"time": _NO_TIME_AT_ALL, "provider": _NO_PROVIDER, "provider_id": _NO_PROVIDER,
-           "processor": _NO_CPU, "process_id": _NO_THREAD, "thread_id": _NO_THREAD}  # fmt: skip
-    told = len(lacks)
+    reasons = {"provider": _NO_PROVIDER, "provider_id": _NO_PROVIDER, "processor": _NO_CPU,
+               "process_id": _NO_THREAD, "thread_id": _NO_THREAD}  # fmt: skip
+    is_untimed = cols["ts"] == NO_TIME
+    told = [
+        ("time", is_untimed, _NO_TIME_AT_ALL),
+        ("time", (time == NO_TIME) & ~is_untimed, _BAD_TIME),
+        *((label, missing, reasons.get(label, _ONLY_MODERN)) for label, missing in lacks.items()),
+    ]
     lacks["file_offset"], lacks["at_address"] = np.full(n, in_memory), np.full(n, not in_memory)
     code = np.zeros(n, np.int64)
-    for bit, missing in enumerate([*lacks.values()][:told]):
+    for bit, (_, missing, _) in enumerate(told):
         code |= missing.astype(np.int64) << bit
     unique, inverse = np.unique(code, return_inverse=True)
     lines = []
     for value in unique.tolist():
-        held = [f"{label}: {why.get(label, _ONLY_MODERN)}" for bit, label in enumerate(lacks)
-                if bit < told and value >> bit & 1]  # fmt: skip
+        held = [f"{label}: {why}" for bit, (label, _, why) in enumerate(told) if value >> bit & 1]
         lines.append("; ".join([*held, f"name: {_NOT_ASKED}", f"text: {_NOT_ASKED}"]))
 
     def words(values: Any) -> Any:

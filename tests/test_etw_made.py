@@ -1,0 +1,300 @@
+"""Made traces in every way to ask for their events: alone, as frames, filtered, exported."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import etw_writer as w
+import numpy as np
+import pytest
+from conftest import make
+from made_inputs import BASE, MADE, PROVIDER
+from test_etw_batch import assert_same_alone
+
+from analyzer import tables
+from analyzer.absence import Absent
+from analyzer.etw import export, integrity, session, stated_counts, wanted
+from analyzer.etw.clock import NO_TIME, Clock
+from analyzer.etw.events import EventTable
+from analyzer.etw.trace import Trace
+from analyzer.records import Event
+
+TRACES = [name for name in MADE if name.endswith(".etl")]
+NOT_THE_SAME = "name text channel task not_determined provider provider_id".split()
+REASON = re.compile(r"(?:time|version|level|opcode|keyword|processor|process_id|thread_id): [^;]*")
+each_trace = pytest.mark.parametrize("name", TRACES)
+
+
+def opened(name: str) -> Trace:
+    """A made trace."""
+    return Trace.of_bytes(MADE[name](), name)
+
+
+@each_trace
+def test_events_are_the_same_alone(name: str) -> None:
+    """Each event decoded by itself, and all of them together."""
+    trace = opened(name)
+    assert assert_same_alone(trace) == len(trace) == len(trace.index())
+
+
+@each_trace
+def test_the_frame_without_payloads_is_the_whole_one(name: str) -> None:
+    """Every column but name and text, what is not determined included; and that of the records."""
+    import pandas as pd
+
+    events = EventTable([opened(name)])
+    full, quick = events.frame(text=True), events.frame(text=False)
+    if name != "system-time.etl":  # two buffers of it begin and end at equal times
+        pd.testing.assert_frame_equal(full, tables.frame("events", list(events.rows())))
+    same = [column for column in full.columns if column not in NOT_THE_SAME]
+    pd.testing.assert_frame_equal(full[same], quick[same])
+    for column in ("provider", "provider_id"):
+        known = full[column].notna()
+        assert (full[column][known] == quick[column][known]).all()
+    for frame in (full, quick):
+        texts = frame["not_determined"].fillna("").tolist()
+        frame["reasons"] = [sorted(set(REASON.findall(text))) for text in texts]
+    assert full["reasons"].tolist() == quick["reasons"].tolist()
+
+
+@each_trace
+def test_every_byte_is_in_one_sum_and_an_export_keeps_the_events(name: str) -> None:
+    """Times, kinds, processors and payloads; the new file has no damage and one size of buffer."""
+    trace = opened(name)
+    before = list(EventTable([trace]).rows())
+    assert trace.account.bytes_accounted == trace.account.bytes_total
+    raw = b"".join(export.pieces(trace))
+    again = Trace.of_bytes(raw)
+    after = list(EventTable([again]).rows())
+    keep = len(after) - len(before)  # a session without its header gets one
+    assert keep in (0, 1)
+    shown = [
+        [(e.time, e.provider, e.event_id, e.opcode, e.name, e.text, e.processor, e.thread_id)
+         for e in events if e.name != "EventTrace/Header"]
+        for events in (before, after)
+    ]  # fmt: skip
+    if trace.clock.known:
+        assert shown[0] == shown[1]
+    size = struct.unpack_from("<I", raw)[0]
+    assert size % 1024 == 0
+    assert len(raw) == size * len(again.buffers.table)
+    assert again.account.bytes_skipped <= trace.account.bytes_skipped
+    assert again.session.buffer_size == size
+    assert again.session.buffers_written == len(again.buffers.table)
+    assert not again.session.compressed
+    assert (again.buffers.table["kind"].tolist()[0], set(again.buffers.table["kind"][1:])) in (
+        (4, {0}), (4, set()),
+    )  # fmt: skip
+
+
+@each_trace
+def test_times_span_what_the_rows_have(name: str) -> None:
+    """The span of a table is its first and last time; untimed traces have none."""
+    trace = opened(name)
+    times = [event.time for event in EventTable([trace]).rows() if isinstance(event.time, int)]
+    found = EventTable([trace]).span()
+    if trace.clock.known and name != "system-time.etl":
+        assert found == (min(times), max(times))
+    else:
+        assert found is None
+
+
+def event(time: Any, provider: Any = "P", ident: int = 7) -> Event:
+    """A record of no trace."""
+    made: Event = make(Event, time=time, provider=provider, provider_id="g", event_id=ident)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("conditions", "rows"),
+    [
+        ({}, [0, 1, 2, 3, 4]),
+        ({"provider": "p"}, [0, 1, 2, 4]), ({"provider": "G"}, [0, 1, 2, 3, 4]),
+        ({"provider": "x"}, []), ({"ids": (7,)}, [0, 1, 2, 4]), ({"ids": (8, 9)}, [3]),
+        ({"ids": ()}, []), ({"since": 20}, [1, 2, 3]), ({"until": 20}, [0, 1]),
+        ({"since": 20, "until": 29}, [1]), ({"since": 21, "until": 29}, []),
+        ({"since": 41}, []), ({"until": 9}, []), ({"until": 10}, [0]), ({"since": 40}, [3]),
+    ],
+)  # fmt: skip
+def test_conditions_on_single_records(conditions: dict[str, Any], rows: list[int]) -> None:
+    """Times are inclusive; an event without a time has none of a span."""
+    events = [event(10), event(20), event(30), event(40, "Q", 8), event(Absent("unset"))]
+    asked = wanted.Wanted(**conditions)
+    assert [k for k, one in enumerate(events) if wanted.holds(asked, one)] == rows
+    table = EventTable([], events).where(**conditions)
+    assert (len(table), bool(table)) == (len(rows), bool(rows))
+
+
+def test_tables_are_joined_in_the_order_of_time() -> None:
+    """Two traces and records; an event without a time is the first."""
+    one, two = opened("sound.etl"), opened("headers.etl")
+    records = [event(1704067200100000500), event(Absent("unset")), event(5)]
+    table = EventTable([one]).joined(EventTable([two], records[:1])).joined(records[1:])
+    times = [e.time if isinstance(e.time, int) else 0 for e in table]
+    known = [t for t in times if t]
+    assert known == sorted(known)
+    assert len(times) == len(table) == len(one) + len(two) + 3
+    assert times[:2] == [0, 5]
+    assert len(table.frame()) == len(table)
+    assert sum(len(columns[0]) for columns in table.batches()) == len(table)
+    assert table.single == records[1:] + records[:1]
+    assert not EventTable([])
+    assert EventTable([]).span() is None
+    assert EventTable([], [event(5), event(9)]).span() == (5, 9)
+    assert EventTable([], [event(5), event(Absent("unset"))]).span() is None
+
+
+# -- clocks ----------------------------------------------------------------------------------------
+
+QPC, SYSTEM, CYCLES = 1, 2, 3
+EPOCH = 116_444_736_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "qpc", "mhz", "clock"),
+    [
+        (QPC, 10, 3, Clock(QPC, 10, 100, 7)), (SYSTEM, 10, 3, Clock(SYSTEM, 10_000_000, 0, 0)),
+        (CYCLES, 10, 3, Clock(CYCLES, 3_000_000, 100, 7)), (QPC, 0, 3, Clock(QPC, 0, 100, 7)),
+        (QPC, -1, 3, Clock(QPC, 0, 100, 7)), (QPC, 1, 3, Clock(QPC, 1, 100, 7)),
+        (QPC, 900_000_000_000, 3, Clock(QPC, 0, 100, 7)),
+        (QPC, 899_999_999_999, 3, Clock(QPC, 899_999_999_999, 100, 7)),
+    ],
+)  # fmt: skip
+def test_the_clock_of_a_header(kind: int, qpc: int, mhz: int, clock: Clock) -> None:
+    """A frequency that no machine has counts as none."""
+    assert Clock.of(kind, qpc, mhz, 100, 7) == clock
+    assert clock.known is (clock.frequency > 0)
+
+
+@pytest.mark.parametrize(
+    ("clock", "ts", "ns"),
+    [
+        (Clock(QPC, 1000, EPOCH, 5), 5, 0), (Clock(QPC, 1000, EPOCH, 5), 6, 1_000_000),
+        (Clock(QPC, 1000, EPOCH, 5), 4, None), (Clock(QPC, 3, EPOCH, 0), 1, 333_333_300),
+        (Clock(QPC, 3, EPOCH + 10**7, 0), -1, 666_666_600), (Clock(QPC, 0, EPOCH, 0), 1, None),
+        (Clock(QPC, 10_000_000, EPOCH, 0), 7, 700), (Clock(QPC, 10_000_000, -1, 0), EPOCH, None),
+        (Clock(QPC, 10_000_000, 1 << 62, 0), 0, None), (Clock(QPC, 1000, 0, 0), 0, None),
+        (Clock(SYSTEM, 10_000_000, 0, 0), EPOCH + 3, 300), (Clock(QPC, 1000, EPOCH, 0), NO_TIME,
+                                                            None),
+        (Clock(QPC, 1000, EPOCH, 0), 1000 * 9_223_372_036, 9_223_372_036 * 10**9),
+        (Clock(QPC, 1000, EPOCH, 0), 1000 * 9_223_372_037, None),
+        (Clock(QPC, 10, EPOCH, 0), (1 << 63) - 1, None),
+    ],
+)  # fmt: skip
+def test_a_tick_as_time(clock: Clock, ts: int, ns: int | None) -> None:
+    """Alone and among many; rounded down to 100 ns, None outside 1970 to 2262."""
+    one = clock.ns(ts)
+    assert (one if isinstance(one, int) else None) == ns
+    many = clock.ns_array(np.array([ts, ts], np.int64)).tolist()
+    assert many == [NO_TIME if ns is None else ns] * 2
+
+
+def test_spans_of_a_clock() -> None:
+    """Ticks as ns, rounded down; none without a frequency."""
+    assert Clock(QPC, 3, EPOCH, 0).duration_ns(2) == 666_666_666
+    assert isinstance(Clock(QPC, 0, EPOCH, 0).duration_ns(2), Absent)
+
+
+# -- sessions --------------------------------------------------------------------------------------
+
+#: evntrace.h, EVENT_TRACE_*_MODE
+MODES = {
+    0x1: "sequential", 0x2: "circular", 0x4: "append", 0x8: "newfile", 0x100: "real time",
+    0x400: "buffering", 0x800: "private", 0x1000: "added header", 0x10000: "relogged",
+    0x20000: "private in-process", 0x2000000: "system logger", 0x4000000: "compressed",
+    0x8000000: "independent session", 0x10000000: "no per-processor buffering",
+    0x80000000: "added to triage dumps",
+}  # fmt: skip
+
+
+def test_modes_of_a_session() -> None:
+    """Each bit has its word; a bit without one is not told."""
+    for bit in range(32):
+        told = session.UNKNOWN._replace(mode=1 << bit)
+        assert told.mode_text == MODES.get(1 << bit, "none")
+        assert told.compressed is (1 << bit == 0x4000000)
+    assert session.UNKNOWN._replace(mode=0x101).mode_text == "sequential, real time"
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_header_field_by_field(narrow: bool) -> None:
+    """What the writer put into the header of a session."""
+    made = w.Writer(narrow=narrow, mode=0x401, events_lost=5, buffers_lost=6, mhz=7, logger_id=9)
+    made.add(w.event(PROVIDER, 1, BASE))
+    raw = made.build()
+    told = session.read_session(raw)
+    assert told == session.Session(
+        name="synthetic", logger_id=9, mode=0x401,
+        clock=Clock(QPC, 10_000_000, w.FILETIME_2024, 1_000_000), buffer_size=8192,
+        pointer_size=4 if narrow else 8, build=19041, processors=4, start_time=w.FILETIME_2024,
+        end_time=w.FILETIME_2024 + 600_000_000, boot_time=w.FILETIME_2024 - 10**9, events_lost=5,
+        buffers_lost=6, buffers_written=2, file_name="C:\\x.etl", version="10.0.1.5",
+        bias_minutes=0, has_header=True,
+    )  # fmt: skip
+    event_at, size = 0x48, struct.unpack_from("<H", raw, 0x4C)[0]
+    assert session.is_log_header(raw[event_at : event_at + size])
+    least = 0x20 + (0x110 if narrow else 0x118)
+    assert session.parse_log_header(raw[event_at : event_at + least], 9) is not None
+    assert session.parse_log_header(raw[event_at : event_at + least - 1], 9) is None
+    for at, value in ((2, 3), (3, 0x90), (6, 1), (7, 1)):
+        other = bytearray(raw[event_at : event_at + size])
+        other[at] = value
+        assert session.parse_log_header(bytes(other), 9) is None
+    short = session.read_session(raw[: 0x48 + 7])
+    assert short == session.UNKNOWN
+    assert session.read_session(raw[:0x48] + bytes(8)) == session.UNKNOWN._replace(logger_id=9)
+
+
+# -- counts and losses -----------------------------------------------------------------------------
+
+
+def test_losses_by_the_buffers_that_say_so() -> None:
+    """From the buffer before on that processor was flushed until this one was."""
+    writer = w.Writer(finalise=False)
+    for k, cpu in enumerate((0, 1, 0)):
+        writer.add(w.event(PROVIDER, k, BASE + 100 * k), w.event(PROVIDER, k, BASE + 100 * k + 9),
+                   cpu=cpu, flags=2 if k == 2 else 0)  # fmt: skip
+    trace = Trace.of_bytes(writer.build())
+    assert integrity.lost_spans(trace) == [(BASE + 9, BASE + 209)]
+    raw = bytearray(writer.build())
+    struct.pack_into("<q", raw, 3 * 8192 + 0x18, 9)
+    assert integrity.lost_spans(Trace.of_bytes(bytes(raw))) == [
+        (BASE + 9, BASE + 209), (BASE + 109, BASE + 209),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gaps"),
+    [([], []), ([5], []), ([5, 6, 7], []), ([5, 7], [(0, 5, 1)]), ([7, 5, 5, 11], [(0, 5, 1),
+                                                                                   (0, 7, 3)])],
+)  # fmt: skip
+def test_gaps_between_numbers_of_buffers(numbers: list[int], gaps: list[Any]) -> None:
+    """Whatever their order; the number before the gap and how many are missing."""
+    table = np.zeros(len(numbers), [("sequence", "i8"), ("cpu", "u2")])
+    table["sequence"] = numbers
+    assert stated_counts.sequence_gaps(table) == gaps
+
+
+@pytest.mark.parametrize(
+    ("mode", "written", "found", "lacks"),
+    [(1, 6, 6, 0), (1, 6, 5, 1), (1, 6, 7, 0), (2, 6, 5, 0), (8, 6, 5, 0), (9, 6, 5, 0),
+     (1, 0, 0, 0), (4, 6, 1, 5)],
+)  # fmt: skip
+def test_buffers_that_the_header_counts(mode: int, written: int, found: int, lacks: int) -> None:
+    """Not of circular sessions nor of those with many files, whose count is of another file."""
+    told = session.UNKNOWN._replace(mode=mode, buffers_written=written)
+    assert stated_counts.lacking(told, [None] * found) == lacks
+
+
+def test_an_export_chooses_its_session(tmp_path: Path) -> None:
+    """By name or number, whatever the case; the only one without either."""
+    one = opened("sound.etl")
+    assert export.choose([one], None, "x") is one
+    assert export.choose([one], "SYNTHETIC", "x") is one
+    assert export.choose([one], "7", "x") is one
+    path = tmp_path / "out.etl"
+    assert export.write(one, str(path)) == len(one)
+    assert len(path.read_bytes()) == 6 * 8192
