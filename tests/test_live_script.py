@@ -6,15 +6,17 @@ What these tests do not prove: that an engine accepts the script. The tests mark
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from conftest import SAMPLE_TRACES, make
 
 import analyzer
+from analyzer import __version__
 from analyzer.cli import main
 from analyzer.errors import UsageError
 from analyzer.live import routines, script
-from analyzer.live.options import parse_stop_on
+from analyzer.live.options import StopOn, parse_stop_on
 from analyzer.live.routines import Routine, Writes
 from analyzer.records import Callback
 from analyzer.sources.capture_format import TAG
@@ -267,3 +269,99 @@ def test_a_script_that_stops_where_it_hurts(wanted):
         assert "gc" not in back
     with pytest.raises(UsageError, match="how long"):
         list(script.write([START], "x64", stop_on=parse_stop_on("slow=5")))
+
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "writes", "hertz", "stop_on", "log"),
+    [
+        ("x64", Writes(3, 0), None, StopOn(), "x.log"),
+        ("x86", Writes(1 << 62, 0), 5, StopOn(failure=True), "d x.log"),
+        ("arm64", Writes(0, 0), None, StopOn(every=True), "x.log"),
+    ],
+)
+def test_whole_scripts(architecture, writes, hertz, stop_on, log):
+    """Each line as it was read through; their statements ran on a real engine (docs/live.md)."""
+    routines = [
+        Routine("Dump_Start", "dump_x+0x10", "dump_x.sys", "crash"),
+        Routine("Dump_Write", "dump_x!W", None, None),
+    ]
+    lines = script.write(routines, architecture, log, writes, hertz, {"dump_x": 0x5F}, stop_on)
+    text = "".join(line + "\n" for line in lines).replace(__version__, "VERSION")
+    assert text == (SCRIPTS / f"{architecture}.txt").read_text(encoding="ascii")
+
+
+def numbered(count, callback="Dump_Start"):
+    """So many routines."""
+    return [Routine(callback, f"dump_x+{n:#x}", "dump_x.sys", "crash") for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("routines", "options", "says"),
+    [
+        (numbered(31), {}, ("31 callbacks are too many: a kernel debugger holds 32 breakpoints; "
+         "use --writes off, or name those that matter with --callback")),
+        (numbered(21, "Dump_Write"), {"writes": Writes(5, 0)},
+         "calls of 21 routines cannot be counted, only of 20; use --writes off or --writes all"),
+        ([], {}, "there is no callback to watch; name one with --callback"),
+        (numbered(1), {"log": " "}, "' ' cannot be the name of a log"),
+        (numbered(1), {"log": "a;b"}, "'a;b' cannot be the name of a log"),
+        (numbered(1), {"writes": Writes(1, 1)},
+         "a script cannot know which calls are the last: give first:N, all or off"),
+        (numbered(1), {"stop_on": StopOn(slow_ns=1)},
+         "a script cannot know how long a call took: give failure or return"),
+    ],
+)  # fmt: skip
+def test_scripts_that_cannot_be(routines, options, says):
+    """One sentence each; one less is a script."""
+    with pytest.raises(UsageError) as caught:
+        list(script.write(routines, "x64", **options))
+    assert str(caught.value) == says
+    if len(routines) > 1:
+        assert (
+            sum(line.startswith("bp") for line in script.write(routines[1:], "x64", **options)) > 1
+        )
+
+
+def test_the_architecture_of_a_script(capsys, sample):
+    """That of the dump; another one is refused; without either it cannot be made."""
+    dump = str(sample("healthy-x64-kernel.dmp"))
+    assert main(["script", dump]) == 0
+    told = capsys.readouterr().out
+    assert "target=x64" in told
+    assert ".expr /s masm" in told
+    assert main(["script", dump, "--architecture", "x64"]) == 0
+    assert capsys.readouterr().out == told
+    for words, says in (
+        ([dump, "--architecture", "x86"], "--architecture is x86, but what was given is of x64"),
+        (["--callback", "x+1"], "give --architecture, or a dump of the machine"),
+    ):
+        assert main(["script", *words]) == 2
+        assert capsys.readouterr().err == f"dumpstart: {says}\n"
+    assert main(["script", "--callback", "x+1", "--architecture", "arm64", "--tsc-hz", "1"]) == 0
+    assert ".echo dumpstart:1 clock hz=1 how=given" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "x", str(1 << 63), "1.5", ""])
+def test_frequencies_that_cannot_be(word, capsys):
+    """A number from 1 that fits."""
+    assert main(["script", "--callback", "x+1", "--architecture", "x64", f"--tsc-hz={word}"]) == 2
+    assert "--tsc-hz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "fits"),
+    [
+        ("--tsc-hz=1", True), (f"--tsc-hz={(1 << 63) - 1}", True), ("--timeout=0.5", True),
+        ("--timeout=1e7", True), ("--timeout=1.1e7", False), ("--timeout=0", False),
+        ("--calls=1", True), ("--calls=0", False),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_capture(option, fits, tmp_path, capsys):
+    """In their limits; a capture of nothing is what is then refused."""
+    output = tmp_path / "there.jsonl"
+    output.write_text("x")
+    assert main(["capture", "com:port=com1", "--output", str(output), option]) == 2
+    assert ("is there already" in capsys.readouterr().err) is fits
