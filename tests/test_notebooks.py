@@ -47,7 +47,7 @@ CONCLUSIONS = {
         "2 of 2 extensions are reconstructed",
     ],
     "04-etw-around-a-crash": [
-        "each returned STATUS_SUCCESS; they took 900 us to 3.1 ms",
+        "each returned STATUS_SUCCESS; they took 900 us and 3.1 ms",
         "Dump_Write of acmeflt.sys returned STATUS_IO_DEVICE_ERROR after",
         "103 times the median of the 39 that succeeded",
     ],

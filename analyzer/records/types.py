@@ -184,7 +184,7 @@ class Callback(NamedTuple):
     routine: Address
     symbol: Text  #: module+0x offset
     call: Number  #: 0-based number of the call; None where the source knows no single calls
-    was_called: Text  #: yes, no; absent when not determined
+    was_called: Text  #: yes, likely, no; absent when not determined
     processor: Number
     entry_time: Time
     entry_clock: Big
