@@ -178,7 +178,7 @@ def test_bad_values_look_bad(view: View) -> None:
     assert all("wrong" in byte.get_attribute("class") for byte in device)
     assert device[0].value_of_css_property("color").replace("a(", "(").replace(", 1)", ")") == error
     cells = view.all(".verdict tr:not(.below) td.bad")
-    assert [cell.text for cell in cells] == ["switched off", "STATUS_UNSUCCESSFUL"]
+    assert [cell.text for cell in cells] == ["likely off", "STATUS_UNSUCCESSFUL"]
     plain = view.one("body").value_of_css_property("color")
     assert {cell.value_of_css_property("color") == plain for cell in cells} == {False}
     lines = [line.text for line in view.all(".verdict .below div.bad")]
