@@ -20,8 +20,9 @@ from analyzer.absence import Absent
 from analyzer.errors import AnalyzerError
 from analyzer.records import Evidence, Origin, Records
 
-#: columns that are the same for every input of a kind
-_SAME = ("can_tell", "cannot_tell", "channel", "processor", "architecture")
+#: what is the same for every input of a kind
+_SAME = {"Source": ("cannot_tell", "architecture"), "Event": ("channel", "processor"),
+         "Stage": ("time",)}  # fmt: skip
 FOLDER = Path(__file__).resolve().parent / "told"
 
 
@@ -59,17 +60,16 @@ def lines_of(records: Records) -> list[str]:
 
 
 def _line(record: Any) -> str:
-    cells = [
-        f"{name}={_shown(value)}"
-        for name, value in zip(record._fields, record)
-        if value not in (None, (), {}, "") and not (name in _SAME[:2] or isinstance(value, Absent))
-    ]
-    why: dict[str, list[str]] = {}
+    kind = type(record).__name__
+    cells, why = [], dict[str, list[str]]()
     for name, value in zip(record._fields, record):
-        if isinstance(value, Absent) and name not in _SAME:
-            why.setdefault(_shown(value), []).append(name)
+        if isinstance(value, Absent):
+            if name not in _SAME.get(kind, ()):
+                why.setdefault(_shown(value), []).append(name)
+        elif value not in (None, (), {}, "") and name != "cannot_tell":
+            cells.append(f"{name}={_shown(value)}")
     cells += [f"{_names(names)}={reason}" for reason, names in why.items()]
-    return f"{type(record).__name__} " + " | ".join(cells)
+    return f"{kind} " + " | ".join(cells)
 
 
 def _names(names: list[str]) -> str:

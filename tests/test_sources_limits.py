@@ -1,0 +1,261 @@
+"""Limits and rare branches of the sources, where a whole input would say too much."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make
+
+from analyzer import sources
+from analyzer.absence import Absent
+from analyzer.records import Callback, Filter, Origin, Processor, Records
+from analyzer.sources import callbacks_seen, capture_timing
+from analyzer.sources.capture_timing import Frequency, Noise, Statistics
+from analyzer.sources.dumpstack_log_text import LogText, decode
+
+# -- calls of a capture ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls", [100, 101, 102])
+def test_a_hundred_findings_of_a_kind_are_told_one_by_one(tmp_path: Path, calls: int) -> None:
+    """The rest as a number; calls inside calls have a limit of their own."""
+    facts: list[dict[str, Any]] = [
+        {"dumpstart": "capture", "schema": 1},
+        {"fact": "armed", "id": 1, "filter": "a.sys", "callback": "Dump_Start"},
+        *({"fact": "call", "n": n, "id": 1, "cpu": 0} for n in range(calls)), {"fact": "end"},
+    ]  # fmt: skip
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(fact) + "\n" for fact in facts))
+    told = [a.text for a in sources.collect(str(path)).anomalies]
+    open_ones = [text for text in told if "has no return in the capture" in text]
+    nested = [text for text in told if "had not returned on the same processor" in text]
+    assert (len(open_ones), len(nested)) == (100, min(calls - 1, 100))
+    rest = f"{calls - 100} more calls of a.sys are as the calls told one by one; the callbacks "
+    assert [text for text in told if "more calls of" in text] == (
+        [f"{rest}table has them all."] if calls > 100 else []
+    )
+    assert ("1 more calls were entered inside another." in told) is (calls == 102)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "noise", "told"),
+    [
+        (5, None, (None, 0, 5_000_000)),
+        (5, Noise(1, 2, 5, 3), (None, 0, 4_000_000)), (0, Noise(1, 2, 5, 3), (None, 0, 0)),
+        (6, Noise(1, 2, 5, 3), (4_000_000, 1_000_000, 5_000_000)),
+        (100, Noise(0, 0, 0, 1), (100_000_000, 100_000_000, 100_000_000)),
+    ],
+)  # fmt: skip
+def test_a_duration_stands_out_of_the_noise(ticks: int, noise: Any, told: Any) -> None:
+    """At 1000 Hz, in ns: the value, and its bounds by the least and the most noise."""
+    found = capture_timing.span(ticks, noise, Frequency(1000, 1000, 1000, "h"))
+    assert tuple(v if isinstance(v, int) else None for v in found) == told
+
+
+def test_bounds_follow_the_frequency() -> None:
+    """The lower bound by the fastest clock, the upper by the slowest."""
+    clock = Frequency(1000, 500, 2000, "h")
+    found = capture_timing.span(10, Noise(0, 0, 0, 1), clock)
+    assert found == (10_000_000, 5_000_000, 20_000_000)
+
+
+def test_noise_and_statistics() -> None:
+    """Negative samples are none; medians; the deviation in units of a normal distribution."""
+    assert capture_timing.noise_of([]) is None
+    assert capture_timing.noise_of([-1]) is None
+    assert capture_timing.noise_of([7, -1, 0, 4]) == Noise(0, 4, 7, 3)
+    assert capture_timing.statistics([]) is None
+    spans = [(0, 10), (10, 30), (20, 60), (1000, 3000)]
+    # middles 5, 20, 40, 2000: median 30; deviations 25, 10, 10, 1970: median 17.5 x 1.4826
+    assert capture_timing.statistics(spans) == Statistics(4, 15, 45, 25)
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("low", "others", "is_out"),
+    [
+        (2 * MS + 1, Statistics(8, 0, MS, 0), True), (2 * MS, Statistics(8, 0, MS, 0), False),
+        (2 * MS + 1, Statistics(7, 0, MS, 0), False), (10 * MS + 1, Statistics(9, 0, 5 * MS, 0),
+                                                       True),
+        (10 * MS, Statistics(9, 0, 5 * MS, 0), False), (9 * MS + 1, Statistics(8, 0, MS, MS), True),
+        (9 * MS, Statistics(8, 0, MS, MS), False),
+    ],
+)  # fmt: skip
+def test_what_stands_out(low: int, others: Statistics, is_out: bool) -> None:
+    """Of eight others at least, by eight deviations, by as much again, by a millisecond."""
+    assert capture_timing.stands_out(low, others) is is_out
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "is_slower"),
+    [
+        ((2 * MS + 1, 0), (MS, 0), True), ((2 * MS, 0), (MS, 0), False),
+        ((15 * MS + 1, 0), (10 * MS, 0), True), ((15 * MS, 0), (10 * MS, 0), False),
+        ((7 * MS + 1, 0), (MS, 2 * MS), True), ((7 * MS, 0), (MS, 2 * MS), False),
+        ((7 * MS, 2 * MS), (MS, 0), False), ((7 * MS + 1, 2 * MS), (MS, 0), True),
+    ],
+)  # fmt: skip
+def test_what_is_slower_than_a_baseline(now: Any, before: Any, is_slower: bool) -> None:
+    """By three deviations of either, by half as much again, by a millisecond."""
+    here = Statistics(1, now[0], 10**12, now[1])
+    assert capture_timing.is_slower(here, Statistics(1, 0, before[0], before[1])) is is_slower
+
+
+# -- what a processor inside a callback proves -----------------------------------------------------
+
+OPEN = Absent("not-recorded", "a dump holds no record of calls")
+
+
+def held(inside: str, callback: Any = "Dump_Start", sure: str = "certain") -> list[Any]:
+    """``was_called`` of the callbacks of three filters when a processor is inside one of them."""
+    out = Records()
+    for place, name in enumerate("abc"):
+        out.add(make(Filter, filter=name, stack="crash", ring_index=place))
+        for which in ("Dump_Start", "Dump_Finish", "Dump_Write"):
+            out.add(make(Callback, filter=name, stack="crash", callback=which, routine=1,
+                         was_called=OPEN))  # fmt: skip
+    out.add(make(Callback, filter="h", stack="hibernation", callback="Dump_Start", routine=1,
+                 was_called=OPEN))  # fmt: skip
+    origin = Origin("d", "chain", sure)
+    out.add(make(Processor, processor=2, filter=inside, callback=callback, origin=origin))
+    callbacks_seen.settle(out)
+    return [row.was_called or "?" for row in out["callbacks"]]
+
+
+def test_filters_before_the_one_that_runs_were_started() -> None:
+    """In list order for Dump_Start; all of them once anything else is called."""
+    none = ["?"] * 10
+    assert held("b") == ["likely", "?", "?", "yes", "?", "?", "?", "?", "?", "?"]
+    assert held("a") == ["yes", *none[1:]]
+    for callback, at in (("Dump_Finish", 4), ("Dump_Write", 5)):
+        told = ["likely", "?", "?"] * 3 + ["?"]
+        told[at] = "yes"
+        assert held("b", callback) == told
+    assert held("b", sure="guess") == none
+    assert held("b", callback=OPEN) == none
+    assert held("h") == none
+    assert held("nobody") == none
+
+
+def test_what_was_known_stays_known() -> None:
+    """A routine that is not registered was not called; what is told is kept, with its reason."""
+    out = Records()
+    out.add(make(Filter, filter="a", stack="crash", ring_index=0))
+    rows = [("Dump_Start", 0, OPEN), ("Dump_Start", 1, "no"), ("Dump_Write", 1, OPEN)]
+    for which, routine, called in rows:
+        out.add(make(Callback, filter="a", stack="crash", callback=which, routine=routine,
+                     was_called=called, status=1, origin=Origin("d", "node")))  # fmt: skip
+    out.add(make(Processor, processor=2, filter="a", callback="Dump_Write",
+                 origin=Origin("d", "chain")))  # fmt: skip
+    callbacks_seen.settle(out)
+    told = [(c.was_called or "?", c.origin.how, c.status or "?") for c in out["callbacks"]]
+    running = "processor 2 was inside it; chain"
+    assert told == [("?", "node", 1), ("no", "node", 1), ("yes", running, "?")]
+    assert isinstance(out["callbacks"][2].duration_ns, Absent)
+
+
+# -- the container of DumpStack.log ----------------------------------------------------------------
+
+FIRST = "Dump stack initialized at UTC: 2026/03/01 10:20:30, local time: x.\r\n"
+
+
+def log(
+    text: str = FIRST, stated: int | None = None, size: int | None = None, behind: bytes = b"",
+    version: bytes = b"00010000", start: bytes = b"\r\n",
+) -> LogText:  # fmt: skip
+    """A log with this text; the length word is right unless it is stated."""
+    body = start + text.encode("latin-1")
+    end = 0x20 + len(body)
+    head = b"DLOGFILE" + version + b"DUMP" + struct.pack("<I", end if stated is None else stated)
+    data = (head + bytes(8) + body + behind).ljust(size or 0, b"\0")
+    found = decode(data, len(data))
+    assert found is not None
+    return found
+
+
+def test_a_log_as_windows_writes_it() -> None:
+    """Version, length, room; lines with their places."""
+    end = 0x22 + len(FIRST)
+    whole = log(size=0x3000)
+    assert whole == LogText(
+        encoding="8-bit", version="1.0", line_ends="CRLF", stated_end=end, is_end_confirmed=True,
+        is_cut=False, is_unclosed=False, is_limited=False, original_end=end, room=0x3000 - end,
+        lines=[(0x22, FIRST.rstrip(), True)], leftover=[],
+    )  # fmt: skip
+    assert log(version=b"00020013").version == "2.13"
+    assert log(version=b"0002001x").version == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({"stated": 0x3000, "size": 0x3000}, {"is_unclosed": True, "is_end_confirmed": False}),
+        ({"stated": 0x3000}, {"is_cut": True, "is_unclosed": False, "room": None}),
+        ({"stated": 0x1F, "size": 0x3000}, {"stated_end": None, "is_end_confirmed": False}),
+        ({"stated": 0x20, "size": 0x3000}, {"stated_end": 0x20, "is_cut": False}),
+        ({"stated": 1 << 20, "size": 0x3000}, {"stated_end": 1 << 20, "is_cut": False}),
+        ({"stated": (1 << 20) + 1}, {"stated_end": None, "is_cut": False}),
+        ({"size": 0x11000}, {"is_limited": False, "room": 0x11000 - 0x22 - len(FIRST)}),
+        ({"text": FIRST + "x" * 0x10000, "size": 0x11000}, {"is_limited": True}),
+        ({"text": FIRST.replace("\r\n", "\n"), "start": b"\n"},
+         {"line_ends": "LF", "is_end_confirmed": False}),
+        ({"text": FIRST.replace("\r\n", "\r"), "start": b"\r"}, {"line_ends": "CR"}),
+        ({"text": FIRST + "a\nb\r\n"}, {"line_ends": "mixed"}),
+        ({"text": FIRST + "a"}, {"line_ends": "CRLF", "is_end_confirmed": True}),
+    ],
+)  # fmt: skip
+def test_lengths_and_line_ends(made: dict[str, Any], told: dict[str, Any]) -> None:
+    """The length word against the text, and what the file's size says."""
+    found = log(**made)._asdict()
+    assert {name: found[name] for name in told} == told
+
+
+def test_what_stands_behind_the_end_is_left_over() -> None:
+    """Behind the stated end, and behind the zeros."""
+    end = 0x22 + len(FIRST)
+    old = log(FIRST + "old\r\n", stated=end, size=0x3000)
+    assert [(line.text, line.offset) for line in old.leftover] == [("old", end)]
+    assert (old.original_end, [line.text for line in old.lines]) == (end, [FIRST.rstrip()])
+    zeros = log(behind=bytes(5) + b"older\r\n\r\n \nmore", size=0x3000)
+    assert [(x.text, x.offset) for x in zeros.leftover] == [("older", end + 5), ("more", end + 16)]
+
+
+@pytest.mark.parametrize("left", [127, 128])
+def test_a_rewritten_copy_that_is_nearly_full(left: int) -> None:
+    """It has lost its filler: only a text just below a known size says that it was full."""
+    text = FIRST.replace("\r\n", "\n")
+    lines = 0x2000 - 0x22 - len(FIRST) - left
+    found = log(text + "y" * (lines - 2) + "\n")
+    assert found.room == (left if left < 128 else None)
+    assert found.original_end == 0x2000 - left
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        (FIRST.encode(), "8-bit"), (b"\xef\xbb\xbf" + FIRST.encode(), "UTF-8"),
+        ("é ".encode() + FIRST.encode(), "UTF-8"), (b"\xe9 " + FIRST.encode(), "8-bit"),
+        (b"\xff\xfe" + FIRST.encode("utf-16-le"), "UTF-16"),
+        (b"\xfe\xff" + FIRST.encode("utf-16-be"), "UTF-16"),
+        (FIRST.encode("utf-16-le"), "UTF-16"), (FIRST.encode("utf-16-be"), "UTF-16"),
+    ],
+)  # fmt: skip
+def test_encodings_of_a_copy(data: bytes, encoding: str) -> None:
+    """With a mark, or by what the bytes are; the text is the same."""
+    found = decode(data, len(data))
+    assert found is not None
+    assert (found.encoding, found.version, found.stated_end) == (encoding, "", None)
+    assert found.lines[0].text.endswith(FIRST.rstrip())
+    mark = {b"\xff\xfe": 2, b"\xfe\xff": 2, b"\xef\xbb": 3}.get(data[:2], 0)
+    assert found.lines[0].offset == mark
+
+
+def test_other_texts_are_no_log() -> None:
+    """Without its mark and its words."""
+    assert decode(b"plain text", 10) is None
