@@ -204,7 +204,7 @@ class Writer:
 
 def ts_of(one: bytes) -> int:
     """The timestamp of an event made here."""
-    if one[3] == 0x90:
+    if one[3] == 0x90 or len(one) < 24:
         return 0
     return int(struct.unpack_from("<q", one, 8 if one[2] in (0x10, 0x11) else 16)[0])
 

@@ -58,8 +58,21 @@ def headers() -> bytes:
                 keyword=1 << 40, pid=0xFFFFFFFE, tid=77),
         w.event(PROVIDER, 18, t + 100, b"e32", narrow=True, items=((1, bytes(16)), (5, b"abc"))),
         w.event(PROVIDER, 18, t + 101, b""), w.event(PROVIDER, 17, t + 102, b"xy", version=1),
+        w.event(PROVIDER, 19, t + 103, b"65", items=((1, b""),) * 65), going_on(t + 104),
     ]  # fmt: skip
+    for kind, least in ((0x0B, 0x48), (0x0B, 0x38), (0x15, 0x38)):
+        one_more = bytearray(w.instance(PROVIDER, 12, t + 105)[:least] + b"i!" * (least > 0x40))
+        struct.pack_into("<HB", one_more, 0, len(one_more), kind)
+        two.append(bytes(one_more))
+    one += [struct.pack("<HBB", 8, kind, 0xC0) + b"1234" for kind in (12, 13, 14)]
     return trace(one, two)
+
+
+def going_on(ts: int) -> bytes:
+    """An event whose last extended item says that another follows, where seven bytes do."""
+    event = bytearray(w.event(PROVIDER, 20, ts, b"1234567", items=((1, b"x"),)))
+    struct.pack_into("<H", event, 0x50 + 4, 1)
+    return bytes(event)
 
 
 def narrow() -> bytes:
@@ -355,6 +368,10 @@ def requests() -> bytes:
         )
     ]
     events += [storport(t + 20, 5, 1, level=1), storport(t + 21, 5, 4, level=3)]
+    events += [storport(t + 22, 5, 1, level=4), storport(t + 23, 5, 1, level=0)]
+    events += [w.event(STORPORT, number, t + 24 + k, struct.pack("<QQB", took, 1, 0x28), version=2)
+               for k, (number, took) in enumerate(((200, SECOND), (201, SECOND), (202, SECOND),
+                                                   (200, SECOND - 1)))]  # fmt: skip
     events += [
         disk(t + 30 + 2 * k + late, hook, SECOND - 1 + late)
         for k, hook in enumerate((0x010A, 0x010B, 0x010E, 0x010C))
@@ -388,10 +405,20 @@ def crashes() -> bytes:
         w.event(CRASHDUMP, 3, t + 2 * five, made(10_000), version=1),
         w.event(CRASHDUMP, 3, t + 2 * five + 1, made(10_001), version=1),
         w.event(CRASHDUMP, 3, t + 2 * five + 2, made(0)[:9], version=1),
+        w.event(CRASHDUMP, 3, t + 2 * five + 3, made(2_500_000), version=1),
+        w.event(KERNEL_IO, 1304, t + 2 * five + 4, tid=9),
+        w.event(KERNEL_IO, 1305, t + 2 * five + 2000 * SECOND, bytes(4), tid=9),
         w.event(POWER, 41, t + 3 * five, dirty(0x7E), version=2),
         w.event(POWER, 41, t + 3 * five + 1, dirty(0), version=2),
     ]  # fmt: skip
     return trace(events, buffer_size=16384)
+
+
+def late() -> bytes:
+    """Four megabytes of other events, of two kinds, before the first that is of the dump path."""
+    buffers = [[w.event(PROVIDER, 1, BASE + k)] for k in range(70)]
+    buffers[40].append(w.perfinfo(0x0F2E, BASE + 40))
+    return trace(*buffers, [w.event(KERNEL_IO, 1304, BASE + 100)], buffer_size=65536)
 
 
 def storage() -> bytes:
@@ -526,7 +553,7 @@ MADE: dict[str, Callable[[], bytes]] = {
     "system-time.etl": system_time, "no-clock.etl": no_clock, "kernel.etl": kernel,
     "classes.etl": classes, "embedded.etl": embedded, "tracelogging.etl": tracelogging,
     "calls.etl": calls, "calls-and-losses.etl": calls_and_losses, "requests.etl": requests,
-    "crashes.etl": crashes, "storage.etl": storage, "repeated.etl": repeated,
+    "crashes.etl": crashes, "late.etl": late, "storage.etl": storage, "repeated.etl": repeated,
     "appended.etl": appended,
     "sound.etl": damaged(), "zeroed-header.etl": damaged((2 * BUFFER, "Q", 0)),
     "size.etl": damaged((2 * BUFFER, "I", 0x12345)),

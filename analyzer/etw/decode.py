@@ -17,6 +17,7 @@ from . import providers, tracelogging
 from .layouts import (
     COMPACT32,
     COMPACT64,
+    ERROR,
     EVENT32,
     EVENT64,
     EVENT_HEADER_FLAG_EXTENDED_INFO,
@@ -33,6 +34,8 @@ from .layouts import (
     PERFINFO64,
     SYSTEM32,
     SYSTEM64,
+    TIMED,
+    WNODE,
     message_layout,
 )
 from .payload import Decoded, Schema, decode
@@ -231,6 +234,8 @@ class Decoder:
             return self._message(parts, guid, number)
         if guid:
             return self._classic_event(parts, guid, version, opcode)
+        if parts.kind in (TIMED, ERROR, WNODE):
+            return self._unknown(parts, "", f"header type {parts.kind}", "its provider")
         return self._kernel(parts, number >> 8, opcode, version, "")
 
     def schema_of(
