@@ -104,7 +104,7 @@ def note_nameless(dump: KernelDump, found: list[Module], where: str) -> None:
         dump.file.note(
             "modules-incomplete",
             f"{where} has {len(found)} modules, and {names} of {len(nameless)} cannot be read "
-            f"({nameless[0].name}): which drivers they are is not known.",
+            f"({nameless[0].name}): which drivers they are is not known",
             subject="names of modules",
             offset=known_offset(nameless[0].origin),
         )

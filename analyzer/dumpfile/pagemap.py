@@ -19,6 +19,8 @@ from ..files import FileBytes
 PAGE = 0x1000
 #: far above any real range table (65,527 ranges seen); bounds the memory of a hostile one
 MAX_RANGES = 1 << 21
+#: words of a bitmap that are counted at once: machines have terabytes of memory
+STEP = 1 << 20
 Ints = npt.NDArray[np.int64]
 
 
@@ -68,7 +70,7 @@ class BitmapMap:
         self.words, self.bits, self.first = words, bits, first
         self.before = np.zeros(len(words) + 1, np.int64)
         self.highest = -1
-        step = 1 << 20  # bounded temporaries for machines with terabytes of memory
+        step = STEP
         total, runs, carry = 0, 0, np.uint64(0)
         one, top = np.uint64(1), np.uint64(63)
         for at in range(0, len(words), step):
