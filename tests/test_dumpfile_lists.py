@@ -448,7 +448,7 @@ def test_what_the_writer_says_at_the_end(tmp_path: Path) -> None:
     assert told(words=(0,) * 100) == (line, 2861, ())
     assert told(words=(7, 0x45474150)) == (line, 2861, ())
     for bad in (b"", b"  ", b"Progress 0x4", b"Progress \x07 0x42", b"Progress 0x4\xe4",
-                b"PAGEPAGEPAGEPAGE"):  # fmt: skip
+                b"PAGEPAGE of no line"):  # fmt: skip
         assert told(bad) == (none, none, ())
     assert told(b"PAGE of a longer line")[0] == "PAGE of a longer line"
     assert told(b"  Progress 0x42 \0x")[0] == line
@@ -648,7 +648,7 @@ def test_a_list_of_modules_that_breaks() -> None:
     head = mine.head
     text_ = f"The head of nt's module list at {head:#x} cannot be read: nothing at {head:#x}."
     assert told(mine.dump) == [(subject, text_)]
-    for flags, count in ((0x100, 0), (0x301, 0), (0x200, 1)):
+    for flags, count in ((0x100, 0), (0x301, 0), (0x200, 1), (0x8FF, 1)):
         mine = Modules(0)
         mine.dump.memory.pages.clear()
         mine.dump.file.fields["Attributes"] = flags
@@ -780,6 +780,92 @@ def test_most_unloaded_drivers_and_longest_name() -> None:
     assert len(names) == 50
     cut = Absent("out-of-range", "the name states 1025 characters")
     assert names[:3] == ["x" * 1024, cut, "xxxx"]
+
+
+# ---- what every dump has ------------------------------------------------------------------------
+def test_debugger_data() -> None:
+    """Whole, or the part before the structure offsets; with its tag."""
+    dump = Dump()
+    unset = Absent("not-recorded", "this kind of file has no such field")
+    assert dump.debugger_data() == dump.build_lab() == unset
+    for size in (0x340, 0x298):
+        dump = Dump()
+        dump.debugger(size, KernBase=7)
+        at = POOL[8] + 0x40000 - size
+        found = dump.debugger_data()
+        assert isinstance(found, bytes)
+        assert (len(found), found[0x18]) == (size, 7)
+        dump.memory.write(at + 0x10, b"KDBX")
+        text = f"no KDBG tag at {at:#x}; the block may be encoded"
+        assert dump.debugger_data() == Absent("not-found", text)
+    dump = Dump()
+    dump.debugger(0x290)
+    assert dump.debugger_data() == Absent("not-mapped", f"nothing at {POOL[8] + 0x40000:#x}")
+
+
+@WIDTHS
+def test_text_of_the_build(width: int) -> None:
+    """Up to its zero, and only what can be shown."""
+    dump, at = Dump(width), POOL[width] + 0x1000
+    high = 0xFFFFFFFF00000000 if width == 4 else 0
+    dump.debugger(NtBuildLab=high | at)
+    assert dump.build_lab() == Absent("not-mapped", f"nothing at {at:#x}")
+    none = Absent("out-of-range", "NtBuildLab is no text")
+    for text, found in (
+        (b"19041.vb\0x", "19041.vb"), (b"\0", none), (b"a\x07", none), (b"x" * 99, "x" * 64),
+    ):  # fmt: skip
+        dump.memory.write(at, text + b"\0")
+        assert dump.build_lab() == found
+
+
+@pytest.mark.parametrize("kind", [0, 3, 7, 11])
+def test_dumps_without_memory(kind: int, tmp_path: Path) -> None:
+    """A header alone says its type; a type that no file should state is told."""
+    data = bytes(header(8, DumpType=kind)) + bytes(16)
+    (tmp_path / "a.dmp").write_bytes(data)
+    dump = open_dump(str(tmp_path / "a.dmp"))
+    names = {3: "header only", 7: "automatic"}
+    assert dump.subtype() == names.get(kind, Absent("out-of-range", f"dump type {kind}"))
+    named = (
+        " (automatic, a setting that no file should state)" if kind == 7 else ", which is unknown"
+    )
+    offset = mindumpdef.DumpHeader64.fields["DumpType"].offset
+    text = f"The header states dump type {kind}{named}; no memory is read."
+    wanted = [] if kind == 3 else [("dump-map-inconsistent", text, offset)]
+    assert notes(dump) == wanted
+    assert (dump.modules(), dump.unloaded(), dump.stacks()) == ((), (), ())
+    assert dump.file_offset(0x1000) is None
+    assert dump.file_field("DumpType") == offset
+    gone = Absent("not-in-dump", "this dump holds no memory", "a kernel or complete dump")
+    assert dump.read(0x1000, 4) == gone
+
+
+def test_tagged_data_of_a_dump(tmp_path: Path) -> None:
+    """What is wrong with it, and the blocks of one tag."""
+    data = bytes(header(8, DumpType=3)) + b"DumpBlob" + struct.pack("<II", 16, 0)
+    for number, text in ((1, b"one"), (2, b"two"), (1, b"three")):
+        data += struct.pack("<I16sIII", 0x20, bytes([number]) * 16, len(text), 0, 0) + text
+
+    def told(start: int, size: int | None = None) -> tuple[Any, list[tuple[str, str, Any]]]:
+        (tmp_path / "a.dmp").write_bytes(data[:size])
+        dump = open_dump(str(tmp_path / "a.dmp"))
+        dump.read_secondary(start)
+        notes = [(one.rule, one.text, one.origin.file_offset) for one in dump.file.anomalies]
+        return dump, notes
+
+    dump, found = told(0x2000)
+    assert (found, dump.secondary_start) == ([], 0x2000)
+    guid = "01010101-0101-0101-0101-010101010101"
+    assert [bytes(held) for _, held in dump.tag_data(guid)] == [b"one", b"three"]
+    end = len(data)
+    text = f"The file ends at {end:,} bytes, before any secondary data (expected at {end:#x})."
+    dump, found = told(end)
+    assert found == [("secondary-data-missing", text, end)]
+    assert dump.secondary_start == Absent("not-found", "no DumpBlob")
+    text = "The secondary data does not start with DumpBlob."
+    assert told(0x2001)[1] == [("secondary-data-missing", text, 0x2001)]
+    (note,) = told(0x2000, -1)[1]
+    assert (note[0], note[2]) == ("secondary-data-damaged", end - 0x25)
 
 
 # ---- processors ---------------------------------------------------------------------------------

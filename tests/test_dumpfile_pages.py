@@ -216,6 +216,67 @@ def test_reads_across_pages(tmp_path: Path) -> None:
     assert (0x7006, 0) in seen
 
 
+def with_list(
+    tmp_path: Path, levels: list[bytes], last: bytes, width: int = 8, **values: Any
+) -> tuple[str, Any, bool]:
+    """(scheme, architecture, is the list read) of a dump with tables in frames 1, 2, ..."""
+    pages = [*levels, last]
+    body = bitmap(BASE[width], range(1, 1 + len(pages))).ljust(PAGE, b"\0") + b"".join(pages)
+    dump = opened(tmp_path, bytes(header(width, 6, DirectoryTableBase=0x1000, **values)) + body)
+    return dump.walker.scheme.name, dump.architecture, isinstance(dump.modules(), list)
+
+
+def test_scheme_under_which_the_list_of_modules_reads(tmp_path: Path) -> None:
+    """Not the header but the tables say how many levels there are, and which kind."""
+    ends = struct.pack("<QQ", ADDRESS, ADDRESS).ljust(PAGE, b"\0")
+    four = [tables((256, 0x2003)), tables((0, 0x3003)), tables((0, 0x4003)), tables((0, 0x5003))]
+    five = [tables((511, 0x2003)), tables((256, 0x3003)), tables((0, 0x4003)),
+            tables((0, 0x5003)), tables((0, 0x6003))]  # fmt: skip
+    mine = {"PsLoadedModuleList": ADDRESS}
+
+    def found(levels: list[bytes], last: bytes = ends, **values: Any) -> tuple[str, Any]:
+        return with_list(tmp_path, levels, last, **{**mine, **values})[:2]
+
+    assert found(four) == ("x64", "x64")
+    assert found(five) == ("x64-la57", "x64-la57")
+    for ring in ((ADDRESS, ADDRESS + 8), (ADDRESS, ADDRESS - 8), (8, ADDRESS)):
+        broken = struct.pack("<QQ", *ring).ljust(PAGE, b"\0")
+        assert found(five, broken) == found(four, broken) == ("x64", "x64")
+    assert found(five, PsLoadedModuleList=0x4547415045474150) == ("x64", "x64")
+    assert found(four, MachineImageType=0xAA64) == ("arm64", "arm64")
+    name, architecture = found(four, MachineImageType=0)
+    assert (name, isinstance(architecture, Absent)) == ("x64", True)
+    leaf = [*four[:2], tables((0, 0x4003)), tables((0, 0x5003))]
+    leaf[1] = tables((0, 0x3083))  # a table to ARM64, a large page to x64
+    assert found(leaf, MachineImageType=0)[0] == "arm64"
+    high, ends = 0x80000000, struct.pack("<II", 0x80000000, 0x80000000).ljust(PAGE, b"\0")
+    pae = [tables((2, 0x2001)), tables((0, 0x3003)), tables((0, 0x4003))]
+    plain = [struct.pack("<I", 0x2003).rjust(0x804, b"\0").ljust(PAGE, b"\0"),
+             struct.pack("<I", 0x3003).ljust(PAGE, b"\0")]  # fmt: skip
+    for is_pae in (0, 1, 0x50):
+        for levels, name in ((pae, "x86-pae"), (plain, "x86")):
+            values = {"PaeEnabled": is_pae, "PsLoadedModuleList": high}
+            assert with_list(tmp_path, levels, ends, 4, **values)[:2] == (name, name)
+    values = {"PsLoadedModuleList": high, "MachineImageType": 1}
+    for levels, name in ((pae, "x86-pae"), (plain, "x86")):
+        assert with_list(tmp_path, levels, ends, 4, **values)[0] == name
+
+
+def test_a_map_that_is_cut(tmp_path: Path) -> None:
+    """What it does not name may be meant: it is cut with the file, not left out."""
+    dump = mapped(tmp_path, b"a" * PAGE, frames=[5, 99])
+    data = bytearray((tmp_path / "a.dmp").read_bytes())
+    at = ADDRESS + PAGE
+    assert dump.read(at, 1).reason == "not-in-dump"
+    struct.pack_into("<Q", data, 0x2000 + 0x30, 1 << 30)  # bits, for which there is no room
+    dump = opened(tmp_path, bytes(data))
+    assert dump.read(at, 1) == Absent("file-cut", f"the file ends before its map has {at:#x}")
+    assert dump.left_out(at) is None
+    assert dump.read(ADDRESS, 1) == b"a"
+    text = f"The file ends at {len(data):,} bytes, before any secondary data."
+    assert text in [one.text for one in dump.file.anomalies]
+
+
 def test_reads_at_the_end_of_a_cut_file(tmp_path: Path) -> None:
     """What is there of the last page is read."""
     size = 0x8000 + 0x100

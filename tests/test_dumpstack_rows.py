@@ -213,6 +213,13 @@ def test_a_node_without_a_head_or_a_module() -> None:
     assert (found.filters[0].filter, found.filters[0].stack) == (none, None)
     assert (found.extensions[0].node, found.extensions[0].extension) == (lost, lost)
     assert [row.was_called for row in found.callbacks[:5]] == ["no"] * 5
+    other = stack.modules[0].base
+    assert isinstance(other, int)
+    lent = node._replace(data=stack.node_bytes(0, DumpStart=other, DumpWrite=other, DumpFinish=0))
+    assert rows(stack, ring._replace(nodes=(lent,))).filters[0].filter == none
+    gone = [one._replace(loaded=False) for one in stack.modules]
+    found = describe.describe(stack.memory, gone, [ring], NOTHING, "")
+    assert [row.filter for row in found.filters] == [none]
     ring = stack.ring()._replace(members=None, least=7)
     text = "the list of filters could not be walked to its end; at least 7"
     assert describe.ring_count(ring) == Absent("not-found", text)
@@ -416,8 +423,10 @@ def test_why_a_role_was_taken() -> None:
         tables = {names[1]: frozenset({port})}
         found = told(*names[:3], imports=lambda m: tables.get(str(m.name), frozenset()))  # noqa: B023
         assert found == [first, imported, left]
-    found = told(*names[:3], imports=lambda _: frozenset({"ntoskrnl"}))
-    assert found == [first, left, left]
+    for name in ("ntoskrnl", "stornvme", "dumpfve"):
+        found = told(*names[:3], imports=lambda _: frozenset({name}))  # noqa: B023
+        assert found == [first, left, left]
+    assert told("dump_stornv.sys") == [left]  # only the unloaded list cuts names
 
 
 def test_unloaded_copies_have_the_role_of_the_loaded_one() -> None:
@@ -497,6 +506,11 @@ def test_import_tables(width: int) -> None:
     for new, is_read in ((0xFF0, True), (0x1000, False)):
         found = imports.imported(memory, image(memory, [b"a.exe"], new, 0x1800))
         assert found == (frozenset({"a"}) if is_read else Absent("out-of-range"))
+    memory = Memory(width)
+    row = image(memory, [b"a.sys"])
+    assert isinstance(row.base, int)
+    memory.write(row.base + 0x400 + 40, struct.pack("<5I", 1, 2, 3, 0x3F00, 5))  # behind its end
+    assert imports.imported(memory, row) == {"a"}
     memory = Memory(width)
     empty = Absent("not-found", "the import table is empty or was discarded")
     assert imports.imported(memory, image(memory, [])) == empty

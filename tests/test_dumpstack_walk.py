@@ -308,6 +308,13 @@ def test_nodes_that_lead_to_no_head() -> None:
         ("crash", lost, [mine.address] * 2, (), "", None, 2, how),
         ("hibernation", lost, [other.address], (), "", None, 1, how),
     ]
+    stack.join([stack.head, stack.links[0]])
+    (ringed,) = nodes_at(stack, 0)
+    assert from_nodes(stack, dump, other, ringed) == [
+        ("crash", stack.head, [ringed.address], (), "", 1, 1, how),
+        ("hibernation", lost, [other.address], (), "", None, 1, how),
+    ]
+    stack.memory.put(stack.links[0], stack.links[0], stack.links[0])
     unplaced = mine._replace(address=Absent("not-found"))
     assert from_nodes(stack, dump, unplaced)[0][1:] == (
         lost, [unplaced.address], (), "", None, 1, how
