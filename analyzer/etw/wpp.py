@@ -101,9 +101,9 @@ def _printf(spec: str, shown: str, value: Any) -> str:
     elif letter == "o":
         text = f"{value & 0xFFFFFFFFFFFFFFFF:o}"
     else:
-        return shown if not shown.startswith("0x") else str(value)
-    text = text.rjust(int(width or 0), "0" if "0" in flags else " ")
-    return "0x" + text if "#" in flags or letter == "p" else text
+        text = str(value) if shown.startswith("0x") else shown
+    text = text.zfill(int(width or 0)) if "0" in flags else text.rjust(int(width or 0))
+    return "0x" + text if letter == "p" or ("#" in flags and letter in "xX") else text
 
 
 def parse(text: str) -> dict[tuple[str, int], Message]:
