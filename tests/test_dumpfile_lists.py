@@ -13,6 +13,8 @@ from analyzer.absence import Absent
 from analyzer.dumpfile import contexts, loaded, open_dump, processors
 from analyzer.dumpfile.header import MachineFile
 from analyzer.dumpfile.kernel import KernelDump, StackRegion
+from analyzer.dumpfile.secondary import Block
+from analyzer.dumpfile.writer import other_writer
 from analyzer.errors import InputError
 from analyzer.layouts import mindumpdef
 from analyzer.layouts.context import CONTEXTS
@@ -520,7 +522,7 @@ def test_shortest_file(tmp_path: Path) -> None:
 class Dump(KernelDump):
     """A dump whose memory is written by hand."""
 
-    def __init__(self, width: int = 8, build: int = 19041, **fields: Any) -> None:
+    def __init__(self, width: int = 8, build: Any = 19041, **fields: Any) -> None:
         file = MachineFile("memory")
         file.pointer_size = width
         file.architecture = "x64" if width == 8 else "x86"
@@ -816,6 +818,59 @@ def test_text_of_the_build(width: int) -> None:
     ):  # fmt: skip
         dump.memory.write(at, text + b"\0")
         assert dump.build_lab() == found
+
+
+TOLD = {"Comment": b"", "DumpType": 6, "BugCheckCode": 0xD1, "Attributes": 0}
+SLICE = b"dumpstart slice type=%s"
+
+
+@pytest.mark.parametrize(
+    ("changes", "writer"),
+    [
+        ({}, "a debugger, a hypervisor or a tool"),
+        ({"MinorVersion": 9600}, "a debugger, a hypervisor or a tool"),
+        ({"MinorVersion": 9599}, ""),
+        ({"MinorVersion": Absent("unset")}, ""),
+        ({"DumpType": Absent("unset")}, ""),
+        ({"DumpType": 99}, ""),
+        ({"DumpType": 1}, "a debugger, a hypervisor or a tool"),
+        ({"Attributes": 0x10}, ""),
+        ({"BugCheckCode": 0x161}, ""),
+        ({"BugCheckCode": 0x4D415454},
+         "a tool that takes memory of a running machine (bugcheck code 'MATT')"),
+        ({"BugCheckCode": 0x4D415454, "MinorVersion": 1},
+         "a tool that takes memory of a running machine (bugcheck code 'MATT')"),
+        ({"Comment": b"Hello from elf2dmp!\0"},
+         "elf2dmp, of a memory snapshot of a virtual machine"),
+        ({"Comment": b"x Hello from elf2dmp!"}, "a debugger, a hypervisor or a tool"),
+        ({"Comment": Absent("unset")}, "a debugger, a hypervisor or a tool"),
+        ({"Comment": SLICE % b"0 pages=1/0"}, "dumpstart, of a memory snapshot"),
+        ({"Comment": SLICE % b"6 pages=1/2"}, "a debugger, a hypervisor or a tool"),
+        ({"Comment": SLICE % b"6 pages=1/2 redacted"}, "a debugger, a hypervisor or a tool"),
+        ({"Comment": SLICE % b"6 pages=1/2 cut"}, ""),
+        ({"Comment": SLICE % b"6 pages=1/2 pages-only"}, ""),
+    ],
+)  # fmt: skip
+def test_who_wrote_a_dump(changes: dict[str, Any], writer: str) -> None:
+    """Another than Windows only by its mark, or where crashdmp's own block is missing."""
+    assert other_writer(Dump(**{**TOLD, **changes})) == writer
+
+
+def test_a_damaged_dump_may_have_lost_what_tells_its_writer() -> None:
+    """Nothing is said of it, nor of one with a block of Windows; other oddities do not count."""
+    for rule, is_told in (
+        ("dump-file-cut", False), ("triage-marker-missing", False),
+        ("dump-map-inconsistent", False), ("dump-bitmap-count-mismatch", False),
+        ("secondary-data-damaged", False), ("header-field-unset", False),
+        ("modules-incomplete", True), ("secondary-data-missing", True),
+    ):  # fmt: skip
+        dump = Dump(**TOLD)
+        dump.file.note("modules-incomplete", "something")
+        dump.file.note(rule, "something else")
+        assert bool(other_writer(dump)) is is_told
+    dump = Dump(**TOLD)
+    dump.tags = [Block("x", 0, 0, 0)]
+    assert other_writer(dump) == ""
 
 
 @pytest.mark.parametrize("kind", [0, 3, 7, 11])
