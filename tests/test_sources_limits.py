@@ -259,3 +259,57 @@ def test_encodings_of_a_copy(data: bytes, encoding: str) -> None:
 def test_other_texts_are_no_log() -> None:
     """Without its mark and its words."""
     assert decode(b"plain text", 10) is None
+
+
+# -- what a file is, by its first bytes ------------------------------------------------------------
+
+
+def changed(head: bytes, *changes: tuple[int, bytes]) -> bytes:
+    """The bytes with some of them replaced."""
+    out = bytearray(head)
+    for at, data in changes:
+        out[at : at + len(data)] = data
+    return bytes(out)
+
+
+ETL = changed(bytes(0x68), (0, b"\x68"), (0x36, b"\4"), (0x4A, b"\2\xc0"))
+ELF = changed(bytes(64), (0, b"\x7fELF"), (16, b"\4"))
+STATE = changed(bytes(64), (0, b"\xd2\xbe\xd2\xbe"), (8, b"\1"), (12, b"a"))
+RAW, TEXT = "no file of a known kind", "a text file of no known kind"
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (ETL, "etl"), (ETL[:-1], RAW), (changed(ETL, (0, b"\x67")), RAW),
+        (changed(ETL, (0, b"\0\0\0\x10")), "etl"), (changed(ETL, (0, b"\1\0\0\x10")), RAW),
+        (changed(ETL, (0x36, b"\5")), RAW), (changed(ETL, (0x36, b"\3")), RAW),
+        (changed(ETL, (0x37, b"\1")), RAW), (changed(ETL, (0x4A, b"\1")), "etl"),
+        (changed(ETL, (0x4A, b"\3")), RAW), (changed(ETL, (0x4A, b"\0")), RAW),
+        (changed(ETL, (0x4B, b"\xc1")), "etl"), (changed(ETL, (0x4B, b"\x80")), RAW),
+        (changed(ETL, (0x4E, b"\1")), RAW), (changed(ETL, (0x4F, b"\1")), RAW),
+        (ELF, "memory snapshot"), (changed(ELF, (16, b"\3")), "an ELF program"),
+        (changed(ELF, (17, b"\1")), "an ELF program"),
+        (STATE, "memory snapshot"), (changed(STATE, (0, b"\xd3\xbe\xd3\xbe")), "memory snapshot"),
+        (changed(STATE, (0, b"\xd4\xbe\xd3\xbe")), RAW), (changed(STATE, (8, b"\0")), RAW),
+        (changed(STATE, (8, b"\xff\x0f")), "memory snapshot"),
+        (changed(STATE, (8, b"\0\x10")), RAW), (changed(STATE, (12, b" ")), RAW),
+        (b"regf" + bytes(0x1C), "registry hive"),
+        *[(b"regf" + bytes(0x18) + bytes([n, 0, 0, 0]),
+           "a registry transaction log" if n in (1, 2, 6) else "registry hive")
+          for n in (0, 1, 2, 3, 5, 6, 7)],
+        (b"regf" + bytes(0x18) + b"\1\0\0\1", "registry hive"),
+        (b"a" * 19 + b"\x01" + b"a", TEXT), (b"a" * 18 + b"\x01" + b"a", RAW),
+        (b"a b\tc\r\n", TEXT), ("aé".encode() * 9, TEXT), (b"a\0b", RAW),
+        ("\ufeffwide".encode("utf-16-le"), TEXT), ("\ufeffwide".encode("utf-16-be"), TEXT),
+        ("wide".encode("utf-16-le"), RAW), ("wider".encode("utf-16-le"), TEXT),
+        (b"\0" * 9, "a zero-filled file (its first 64 KB at least)"), (b"", "an empty file"),
+        (b"\0" * 9 + b"\1", RAW),
+        (b'{"dumpstart": 1}', "capture"), (b'\xef\xbb\xbf{"dumpstart": 1}\nx', "capture"),
+        ('\ufeff{"dumpstart": 1}'.encode("utf-16"), "capture"), (b'{"x": 1}\n"dumpstart"', TEXT),
+        (b' {"dumpstart": 1}', TEXT),
+    ],
+)  # fmt: skip
+def test_what_a_file_is(head: bytes, name: str) -> None:
+    """Each byte that recognition looks at, one off."""
+    assert sources.kind_of(head).name == name
