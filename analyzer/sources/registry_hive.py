@@ -146,8 +146,7 @@ def _value(data: FileBytes, at: int, only: tuple[str, ...]) -> RegValue | None:
         if size > min(-cell_size - 4, LARGEST_VALUE):
             raise ValueError(f"size {size} of {name[:40]!r} does not fit its cell")
         raw = data[_BASE + where + 4 : _BASE + where + 4 + size]
-    kind, content = decode(code, raw, "utf-16-le")
-    return RegValue(name, kind, content, f"registry value at {at:#x}")
+    return RegValue(name, decode(code, raw, "utf-16-le"), f"registry value at {at:#x}")
 
 
 def _children(registry: Registry, node: Any, most: int) -> Iterator[tuple[str, Any]]:

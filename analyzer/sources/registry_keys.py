@@ -24,7 +24,6 @@ class RegValue(NamedTuple):
     """One value: text, int, list of texts, or bytes."""
 
     name: str
-    type: str  #: REG_SZ, REG_DWORD, ...
     data: Any
     where: str  #: "registry value", "line 12 of the export"
 

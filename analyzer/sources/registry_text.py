@@ -29,10 +29,6 @@ _PS_PATH = re.compile(r"^[> \t]*PSPath\s*: ", re.M)
 _LISTED = re.compile(r"(\w{1,64})\s*: (.*)")
 #: what stands in front of a line in a post
 _QUOTE = " \t>"
-_TYPES = {
-    0: "REG_NONE", 1: "REG_SZ", 2: "REG_EXPAND_SZ", 3: "REG_BINARY", 4: "REG_DWORD",
-    5: "REG_DWORD_BIG_ENDIAN", 6: "REG_LINK", 7: "REG_MULTI_SZ", 0xB: "REG_QWORD",
-}  # fmt: skip
 
 
 def is_shown(text: str) -> bool:
@@ -116,12 +112,11 @@ def _read_shown(registry: Registry, file: Any) -> None:
                 if value is None:
                     registry.damage.append(f"line {number}: data of {queried[1][:40]!r}")
                 else:
-                    key.values.append(RegValue(queried[1], queried[2], value, where))
+                    key.values.append(RegValue(queried[1], value, where))
         elif one is not None and one[1] == "PSPath":
             key = _key(registry, f"[{one[2].rpartition('::')[2]}]", number)
             for name, text in listed if key is not None else ():
-                kind, data = _listed(text)
-                key.values.append(RegValue(name, kind, data, where))  # type: ignore[union-attr]
+                key.values.append(RegValue(name, _listed(text), where))  # type: ignore[union-attr]
                 if text.endswith(("...}", "\u2026}")):
                     registry.damage.append(f"line {number}: the list of {name!r} is cut off")
             key, listed = None, []
@@ -141,14 +136,14 @@ def _queried(kind: str, text: str) -> Any:
     return [part for part in text.split("\\0") if part] if kind == "REG_MULTI_SZ" else text
 
 
-def _listed(text: str) -> tuple[str, Any]:
-    """(type, data) of a property: a number, a list in braces, or text."""
+def _listed(text: str) -> Any:
+    """The data of a property: a number, a list in braces, or text."""
     if text.isdecimal():
-        return "REG_DWORD", int(text)
+        return int(text)
     if text.startswith("{") and text.endswith("}"):
         parts = (part.strip(" .\u2026") for part in text[1:-1].split(","))
-        return "REG_MULTI_SZ", [part for part in parts if part]
-    return "REG_SZ", text
+        return [part for part in parts if part]
+    return text
 
 
 def _key(registry: Registry, line: str, number: int) -> KeyValues | None:
@@ -168,32 +163,30 @@ def _value(registry: Registry, key: KeyValues, line: str, number: int, is_ansi: 
     if not match:
         registry.damage.append(f"line {number}: not a value")
         return
+    if match[3].strip() == "-":
+        return  # the file deletes this value
     name = _unescape(match[1]) if match[1] is not None else "(default)"
     try:
-        kind, data = _data(match[3], is_ansi)
+        data = _data(match[3].strip(), is_ansi)
     except ValueError:
         registry.damage.append(f"line {number}: data of {name[:40]!r} cannot be read")
         return
-    if kind:
-        key.values.append(RegValue(name, kind, data, f"line {number} of the export"))
+    key.values.append(RegValue(name, data, f"line {number} of the export"))
 
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
-def _data(text: str, is_ansi: bool) -> tuple[str, Any]:
-    """(type, data); type "" for a value that the file deletes."""
-    text = text.strip()
-    if text == "-":
-        return "", None
+def _data(text: str, is_ansi: bool) -> Any:
+    """The data of a value; raises ValueError when they cannot be read."""
     if len(text) >= 2 and text[0] == text[-1] == '"':
-        return "REG_SZ", _unescape(text[1:-1])
+        return _unescape(text[1:-1])
     if text.lower().startswith("dword:"):
         number = int(text[6:], 16)
         if not 0 <= number < 1 << 32:
             raise ValueError(text)
-        return "REG_DWORD", number
+        return number
     match = _HEX.fullmatch(text)
     if not match:
         raise ValueError(text)
@@ -202,13 +195,12 @@ def _data(text: str, is_ansi: bool) -> tuple[str, Any]:
     return decode(code, raw, "cp1252" if is_ansi else "utf-16-le")
 
 
-def decode(code: int, raw: bytes, encoding: str) -> tuple[str, Any]:
-    """(type name, data) of raw bytes by their registry type."""
-    kind = _TYPES.get(code, f"REG_TYPE_{code:#x}")
+def decode(code: int, raw: bytes, encoding: str) -> Any:
+    """The data of raw bytes by their registry type."""
     if code in (1, 2, 6):
-        return kind, raw.decode(encoding, "replace").split("\0")[0]
+        return raw.decode(encoding, "replace").split("\0")[0]
     if code == 7:
-        return kind, [part for part in raw.decode(encoding, "replace").split("\0") if part]
+        return [part for part in raw.decode(encoding, "replace").split("\0") if part]
     if (code == 4 and len(raw) == 4) or (code == 0xB and len(raw) == 8):
-        return kind, int.from_bytes(raw, "little")
-    return kind, raw
+        return int.from_bytes(raw, "little")
+    return raw
