@@ -1011,6 +1011,23 @@ def test_sleep() -> None:
         assert [text for _, _, text in found] == ([says] if says else [])
 
 
+def test_many_images_of_a_hibernation_stack() -> None:
+    """Four are named, and three filters of each stack."""
+    rows = [
+        row(Module, name=f"{stack[0]}{n}", loaded=True, stack=stack, role="dump filter")
+        for stack in ("hibernation", "crash")
+        for n in range(9)
+    ]
+    (seen,) = by_source(of(dump(), row(Machine, bugcheck=0xD1, attributes=0), *rows))
+    (found,) = crash_place.check(seen)
+    assert found.text == (
+        "The hibernation stack is loaded (h0, h1, h2, h3), as it is while a machine hibernates, "
+        "shuts down for a fast startup, or wakes up. What it writes goes through h0 and h1 and h2; "
+        "a crash dump goes through c0 and c1 and c2."
+    )
+    assert [e.value for e in found.evidence] == [f"h{n}" for n in range(8)]
+
+
 # -- rules -----------------------------------------------------------------------------------------
 
 
@@ -1162,6 +1179,9 @@ def test_each_start_tells_of_one_crash() -> None:
     assert [[number for number, *_ in group] for group in found] == [[0, 2], [1]]
     found = grouped(crash(0), start_of(0))
     assert found[0][1][2] == "logged 0 seconds after the crash time of a.dmp; it names no bugcheck"
+    two = crash(0), start_of(100 * S), crash(300 * S, 0x50), start_of(500 * S, 162)
+    found = grouped(*two, boots=(90 * S, 490 * S))  # each start by itself
+    assert [[number for number, *_ in group] for group in found] == [[0, 1], [2, 3]]
     boots = (50 * S, 600 * S)
     found = grouped(crash(0), start_of(60 * S), start_of(610 * S, 162), boots=boots)
     assert [[number for number, *_ in group] for group in found] == [[0, 1], [2]]

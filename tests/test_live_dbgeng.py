@@ -170,7 +170,7 @@ def test_events(engine: Any) -> None:
 
 def test_a_reboot_takes_the_breakpoints_along(engine: Any) -> None:
     """The engine would set them again where anything may lie in the next boot."""
-    one = engine(Exception_(), Call(HERE))
+    one = engine(Exception_(), Exception_(), Call(HERE))
     session = attached()
     session.add_breakpoint(HERE, lambda _: STOP)
     told: list[str] = []
@@ -181,6 +181,8 @@ def test_a_reboot_takes_the_breakpoints_along(engine: Any) -> None:
     assert session.resume(5).kind == "exception"
     assert one.points == {}
     assert one.log.count(("Reload", "")) == 2
+    assert session.resume(5).kind == "exception"
+    assert one.log.count(("Reload", "")) == 2  # once a boot
     assert session.resume(5).kind == "ended"
 
 

@@ -156,7 +156,8 @@ def test_which_call_returns(architecture: str, popped: int, returns: bool) -> No
 @pytest.mark.parametrize(
     ("above", "cpu", "is_lost"),
     [
-        (0, 0, True), (8, 0, True), (0xFFFF, 0, True), (0x10000, 0, False), (-8, 0, False),
+        (0, 0, True), (8, 0, True), (0xFFFF, 0, True), (0x10000, 0, False), (0x10008, 0, False),
+        (-8, 0, False),
         (-1, 0, False), (8, 1, False),
     ],
 )  # fmt: skip
@@ -417,3 +418,16 @@ def test_who_is_told_of_what() -> None:
         ("entry", 0x77), "stop",
     ]  # fmt: skip
     assert world.watch.extensions == {EXTENSION, EXTENSION + 0x100}
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_the_end_of_a_watch(is_gone: bool) -> None:
+    """Breakpoints are taken out of a target that is there, and forgotten with one that is gone."""
+    world = World()
+    assert (world.watch.ended, world.watch.first_bytes) == (False, 0)
+    world.arm()
+    world.enter()
+    world.watch.end(is_gone)
+    assert world.watch.ended
+    assert len(world.watch.points) == 0
+    assert sorted(world.session.removed) == ([] if is_gone else [START, BACK])
