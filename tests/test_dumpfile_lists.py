@@ -725,6 +725,13 @@ def test_time_stamps_of_old_builds() -> None:
     text = "the PE header is stated 0x1001 bytes into the image"
     assert stamp_of(0x1001) == Absent("out-of-range", text)
     assert loaded.image_time_stamp(dump, 0x7000) == Absent("not-mapped", "nothing at 0x7000")
+    edge = 0x900000
+    dump.memory.write(edge - 0x40, bytes(0x40))
+    none = Absent("not-found", f"no MZ image at {edge - 0x40:#x}")
+    assert loaded.image_time_stamp(dump, edge - 0x40) == none
+    dump.memory.write(edge - 0x80, b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x74))
+    dump.memory.write(edge - 12, struct.pack("<4sII", b"PE\0\0", 0, 0x4321))
+    assert loaded.image_time_stamp(dump, edge - 0x80) == 0x4321
     origin = Origin("memory", "x")
     none = Absent("not-recorded", "no time stamp of the image")
     for stamp, size, key in ((0, 0x5000, "000000005000"), (1, 0, none), (none, 5, none)):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..absence import Absent
 from ..dumpstack.nodes import Node, at_address, in_bytes, score
+from ..dumpstack.walk import largest_node
 from ..layouts.crashdmp import NodeLayout, node_layouts
 from ..layouts.ntdddump import CALLBACKS
 from ..records import Module
@@ -127,12 +128,13 @@ def _collect(
 ) -> list[Node]:
     nodes: list[Node] = []
     seen: set[int] = set()
+    longest = largest_node(dump.pointer_size)
     for count, place in enumerate(places):
         if count >= MAX_CANDIDATES or len(nodes) >= MAX_NODES:
             dump.stopped(f"the search for filter nodes ended after {count:,} places")
             break
-        base = max(dump.first_page, place - 0x100)
-        window = dump.file.data[base : place + 0x200]
+        base = max(dump.first_page, place - longest)
+        window = dump.file.data[base : place + longest]
         hit = in_bytes(dump, stack_modules, window, place - base, is_partition)
         if hit is None or base + hit[1] in seen:
             continue
