@@ -395,6 +395,9 @@ def test_unloaded_drivers_of_a_minidump(width: int, tmp_path: Path) -> None:
     assert str(found[-1].name).startswith("longer\0")
     assert len(str(found[-1].name)) == 12
     many = unloaded_entry(width, "a", 0x1000, 0x2000) * 52
+    for count in (1, 2, 50):
+        mini.set(UnloadedDriversOffset=mini.put(0x400, struct.pack(form, count) + many))
+        assert len(mini.open().unloaded()) == count
     for count in (50, 51):
         mini.set(UnloadedDriversOffset=mini.put(0x400, struct.pack(form, count) + many))
         assert len(mini.open().unloaded()) == 50

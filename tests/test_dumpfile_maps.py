@@ -645,6 +645,8 @@ def test_pages_that_were_touched() -> None:
     assert numbers([(first, first + 1)], of=cut) == [7, 3, 4, 5]
     assert numbers([], of=held([(7, 2), (3, 3)], first + 2 * PAGE)) == [3, 4, 5]
     assert numbers([], of=held([(7, 2), (3, 3)], 0x80)) == order
+    lowest = held([(0, 2)], first + 2 * PAGE)
+    assert slicing._frames(lowest, [(first, first + 1)], set()) == [(0, first)]
     overlapping = held([(7, 2), (8, 1)], first + 3 * PAGE)
     found = slicing._frames(overlapping, [(0, 1 << 20)], set())
     assert found == [(7, first), (8, first + 2 * PAGE)]
