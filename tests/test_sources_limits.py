@@ -16,6 +16,7 @@ from analyzer.records import Callback, Filter, Origin, Processor, Records
 from analyzer.sources import callbacks_seen, capture_timing
 from analyzer.sources.capture_timing import Frequency, Noise, Statistics
 from analyzer.sources.dumpstack_log_text import LogText, decode
+from analyzer.sources.event_log_table import separator_of
 
 # -- calls of a capture ----------------------------------------------------------------------------
 
@@ -313,3 +314,9 @@ RAW, TEXT = "no file of a known kind", "a text file of no known kind"
 def test_what_a_file_is(head: bytes, name: str) -> None:
     """Each byte that recognition looks at, one off."""
     assert sources.kind_of(head).name == name
+
+
+@pytest.mark.parametrize(("blank", "found"), [(0, ","), (11, ","), (12, None)])
+def test_lines_in_which_columns_are_looked_for(blank: int, found: str | None) -> None:
+    """The first twelve of a file."""
+    assert separator_of("\n" * blank + "ProviderName,Id") == found
