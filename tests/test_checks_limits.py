@@ -913,6 +913,7 @@ def test_several_snapshots_and_machines() -> None:
     rows = [look(name, time, IN, STACK) for name, time in (("a", 3), ("b", 1), ("c", 2))]
     rows.insert(1, look("z", 2, IN, STACK, base=0x9000))
     rows.append(look("y", 3, IN, STACK, base=0x9000))
+    rows.insert(0, look("w", 3, IN, STACK, base=0x7000))  # alone
     found = [one.text.split(",")[0] for one in snapshots.check(of(*chain.from_iterable(rows)))]
     head = "Processor 0 was inside Dump_Write of f.sys in"
     assert found == [

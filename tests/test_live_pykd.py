@@ -63,10 +63,10 @@ def test_architectures(pykd: Any, mode: str, pointer: int, architecture: str, wi
     """The processor, or what its pointers tell; a register is as wide as a pointer."""
     one = pykd()
     one.getCPUMode, one.ptrSize = lambda: mode, lambda: pointer
-    one.reg = lambda name: 0x99AABBCCDDEEFF00 if name == "a" else one.nothing
+    one.reg = lambda name: 0x99AABBCDDDEEFF00 if name == "a" else one.nothing
     session = attached()
     assert (session.architecture, session.pointer_size) == (architecture, width)
-    assert session.register("a") == (0x99AABBCCDDEEFF00 if width == 8 else 0xDDEEFF00)
+    assert session.register("a") == (0x99AABBCDDDEEFF00 if width == 8 else 0xDDEEFF00)
     absent = Absent("not-found", "the register b cannot be read")
     assert session.register("b") == absent
 
@@ -372,3 +372,16 @@ def test_a_break_in_that_is_lost(pykd: Any, lost: int, monkeypatch: pytest.Monke
     assert len(asked) == 1 + lost
     threading.Timer(0.05, session.interrupt).start()
     assert session.resume(60).kind == "interrupt"
+
+
+def test_what_happens_while_a_breakpoint_is_hit(pykd: Any) -> None:
+    """The prompt that comes with it is ours; a module without a size has none."""
+    one = pykd(Call(HERE))
+    session, told = pykd_target.inside(), list[str]()
+    session.on("stand", told.append)
+    session.add_breakpoint(HERE, lambda _: session._handler.onExecutionStatusChange("Break"))
+    assert session.resume(5).kind == "ended"
+    assert told == []
+    some = one.getModulesList()[0]
+    some.size = raising(one.DbgException("no"))
+    assert session._module(3, some)[1:4] == (some.begin(), some.begin(), 0)
