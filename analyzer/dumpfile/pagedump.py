@@ -206,7 +206,7 @@ class PageDump(KernelDump):
     def _is_filler(self, page: int) -> bool:
         """True when nothing but a filler word stands in the whole page at a file offset."""
         data = self.file.data[page : page + PAGE]
-        return len(data) == PAGE and any(data == word * (PAGE // 4) for word in _FILLERS)
+        return any(data == word * (PAGE // 4) for word in _FILLERS)
 
     # -- lists ---------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class _Halves:
     def judge(self, record: Any, request: Request) -> Request:
         """The request without the times that are another one's."""
         start = record.StartTime
-        follows = (record.StackSpecific, start) in self.ends and start != 0
+        follows = (record.StackSpecific, start) in self.ends  # whose times are never 0
         if _function(record) in _BOOKKEEPING and not record.EndTime:
             if record.OperationStatus or record.OperationError:
                 return request  # with its queue tag: open indeed
