@@ -694,7 +694,7 @@ def test_names_of_modules() -> None:
         Absent("out-of-range", "the name states 1025 characters"), Absent("not-found", "empty"),
     ]  # fmt: skip
     text = (
-        "Nt's module list has 7 modules, and the names of 4 cannot be read (nothing at 0x1000): "
+        "The module list of nt has 7 modules, and the names of 4 cannot be read (nothing at 0x1000): "
         "which drivers they are is not known."
     )
     assert told(mine.dump) == [("names of modules", text)]
@@ -702,7 +702,7 @@ def test_names_of_modules() -> None:
     mine.name(mine.entries[0], base, "", 0x400)
     assert mine.found() == [Absent("not-found", "empty")]
     assert told(mine.dump)[0][1].startswith(
-        "Nt's module list has 1 modules, and the name of 1 cannot be read (empty)"
+        "The module list of nt has 1 modules, and the name of 1 cannot be read (empty)"
     )
 
 

@@ -92,7 +92,7 @@ def loaded_modules(dump: KernelDump) -> list[Module]:
             subject="PsLoadedModuleList",
         )
     found = [_module(dump, address, data, order) for order, (address, data) in enumerate(entries)]
-    note_nameless(dump, found, "nt's module list")
+    note_nameless(dump, found, "the module list of nt")
     return found
 
 
