@@ -694,8 +694,8 @@ def test_names_of_modules() -> None:
         Absent("out-of-range", "the name states 1025 characters"), Absent("not-found", "empty"),
     ]  # fmt: skip
     text = (
-        "The module list of nt has 7 modules, and the names of 4 cannot be read (nothing at 0x1000): "
-        "which drivers they are is not known."
+        "The module list of nt has 7 modules, and the names of 4 cannot be read (nothing at "
+        "0x1000): which drivers they are is not known."
     )
     assert told(mine.dump) == [("names of modules", text)]
     mine = Modules(1)
