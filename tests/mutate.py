@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -175,6 +176,13 @@ class Tests:
         for name in bad:
             del self._took[name]
 
+    def _naming(self, path: str) -> set[str]:
+        """The files of tests that name the module."""
+        parent, _, name = path.removesuffix(".py").replace("/", ".").rpartition(".")
+        word = re.compile(rf"\b{parent}\.{name}\b|from {parent} import [^\n]*\b{name}\b")
+        files = sorted((self._tree / "tests").glob("test_*.py"))
+        return {f"tests/{one.name}" for one in files if word.search(one.read_text("utf-8"))}
+
     def of(self, mutant: Mutant) -> list[list[str]]:
         """The tests that run the statement, in three rounds: near ones, one of each file, the rest.
 
@@ -188,10 +196,14 @@ class Tests:
             lines = range(1, 1 + max(by_line, default=0))
         names = {name for line in lines for name in by_line.get(line, ())}
         tests = {name.rpartition("|")[0] for name in names} & set(self._took)
+        naming = self._naming(mutant.path)
+        if not _in_function(module, mutant.start[0]):  # a table may be read, and no line be run
+            tests |= {test for test in self._took if test.partition("::")[0] in naming}
         by_file: dict[str, list[str]] = {}
         for test in sorted(tests, key=lambda test: self._took[test]):
             by_file.setdefault(test.partition("::")[0], []).append(test)
-        files = sorted(by_file.values(), key=len, reverse=True)
+        order = sorted(by_file, key=lambda name: (name in naming, len(by_file[name])), reverse=True)
+        files = [by_file[name] for name in order]
         near = [test for some in files[:3] for test in some[:10]]
         wide = [test for some in files[3:11] for test in some[:3]]
         if not tests:

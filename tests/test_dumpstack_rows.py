@@ -477,7 +477,7 @@ def test_what_a_copy_is_compared_with() -> None:
 # ---- import tables ------------------------------------------------------------------------------
 def image(memory: Memory, names: list[bytes], new: int = 0x80, table: int = 0x400) -> Module:
     """An image with an import table, written by hand after the PE/COFF specification."""
-    base = POOL[memory.pointer_size] + 0x100000
+    base = POOL[memory.pointer_size] + 0x102000  # shares a bit with the places of the names
     memory.write(base, bytes(0x4000))
     memory.write(base + 0x3C, struct.pack("<I", new))
     magic, entry = (0x20B, 0x78) if memory.pointer_size == 8 else (0x10B, 0x68)

@@ -14,6 +14,7 @@ from said import sentences
 import analyzer
 from analyzer import sources
 from analyzer.errors import AnalyzerError
+from analyzer.sources import host_log
 
 # the shapes are those of kubevirt's test of its line parser and of QEMU's QMP reference
 START = "2026-03-01 07:00:00.000+0000: starting up libvirt version: 10.0.0, qemu version: 8.2.2\n"
@@ -126,3 +127,14 @@ def test_any_bytes_end_in_records_or_our_error(tmp_path: Path) -> None:
             sources.collect(str(path))
         except AnalyzerError:
             continue
+
+
+def test_panics_beyond_the_most_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them, not only the first that is left out; the end of the log is read."""
+    monkeypatch.setattr(host_log, "MOST_PANICS", 2)
+    later = PANIC.replace("10:20", "10:2{}")
+    records = read(tmp_path, START + "".join(later.format(minute) for minute in range(5)))
+    (text,) = [a.text for a in records.anomalies if "panics were read" in a.text]
+    assert text == "Only the first 2 panics were read; 3 more were counted."

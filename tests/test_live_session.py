@@ -422,7 +422,13 @@ def test_what_the_worker_tells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("words", "heard"),
-    [(["go\n", "stop\n", "go\n"], ["go", "stop"]), ([""], ["stop"]), (["x\n"], ["stop"])],
+    [
+        (["go\n", "stop\n", "go\n"], ["go", "stop"]),
+        ([""], ["stop"]),
+        (["x\n"], ["stop"]),
+        ([OSError("gone")], ["stop"]),
+        ([ValueError("closed")], ["stop"]),
+    ],
 )
 def test_what_the_worker_hears(words: Any, heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go as often as it is said; anything else, and the end of the pipe, is the end."""
@@ -436,7 +442,14 @@ def test_what_the_worker_hears(words: Any, heard: Any, monkeypatch: pytest.Monke
             done.append("go")
 
     lines = iter(words)
-    monkeypatch.setattr(worker.sys, "stdin", type("In", (), {"readline": lambda _: next(lines)})())
+
+    def readline(_: Any) -> str:
+        line = next(lines)
+        if isinstance(line, Exception):
+            raise line
+        return str(line)
+
+    monkeypatch.setattr(worker.sys, "stdin", type("In", (), {"readline": readline})())
     worker._listen(Job())  # type: ignore[arg-type]
     assert done == heard
 

@@ -84,14 +84,14 @@ def collect(path: str) -> Records:
 
 def _panics(path: str) -> tuple[list[_Panic], int]:
     found: list[_Panic] = []
-    left_out = 0
+    kept = left_out = 0
     for number, offset, line in _lines(path):
         if _STARTED.search(line):
             found.append(_Panic((), None, offset, number))  # a mark: what follows is another run
             continue
         panic = _panic_of(line, number, offset)
         if panic is not None:
-            if len(found) >= MOST_PANICS:
+            if kept >= MOST_PANICS:
                 left_out += 1
                 continue
             if not panic.arguments and found and found[-1].time is not None:
@@ -100,6 +100,7 @@ def _panics(path: str) -> tuple[list[_Panic], int]:
                 found[-1] = found[-1]._replace(is_dump_to_follow=more)
                 continue
             found.append(panic)
+            kept += 1
         if found and (found[-1].time is not None or found[-1].arguments):
             ended = _ending(line)
             if ended and not found[-1].ended_by:
