@@ -247,3 +247,12 @@ def test_a_limit_without_filters_has_a_title(capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("  By healthy-kernel.log"))
     assert lines[at - 1] == "Remarks"
+
+
+def test_a_cause_is_told_whole() -> None:
+    """What follows a colon may be the cause itself: only one sentence that is known ends there."""
+    answer = analyzer.open(SAMPLE_TRACES / "cases" / "filter-file-missing.zip").answer
+    assert "loading the dump filters failed" in answer.headline[1]
+    assert "its driver file is most probably missing" in answer.headline[1]
+    stuck = analyzer.open(SAMPLE_TRACES / "cases" / "driver-stuck.zip").answer.headline[1]
+    assert stuck.endswith("died or hung in the secondary callback of badnic.")

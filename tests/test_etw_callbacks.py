@@ -378,7 +378,7 @@ def test_dump_file_creation_and_early_dump_failures() -> None:
 )  # fmt: skip
 def test_volmgr_entries_give_the_event_logs_rules(code: int, rule: str) -> None:
     """volmgr's classic entries mean the same in a trace as in the System log."""
-    from test_etw_payload import io_error
+    from made_inputs import io_error
 
     data = io_error("volmgr", code, 0x2005, 0xC0000034, [])
     records = told([w.event(providers.IO_ERROR_LOG, 0, BASE, data, prop=4)])
@@ -390,7 +390,7 @@ def test_volmgr_entries_give_the_event_logs_rules(code: int, rule: str) -> None:
 
 def test_previous_crash_storage_errors_and_slow_requests() -> None:
     """Kernel-Power 41, driver errors, and requests of a second or more are told."""
-    from test_etw_payload import io_error
+    from made_inputs import io_error
 
     dirty = struct.pack("<IQQQQIQI", 0x7E, 1, 2, 3, 4, 0, 0, 0)
     disk = io_error("disk", 0xC0040007, 0, 0xC000009C, ["\\Device\\Harddisk0\\DR0"])

@@ -7,6 +7,7 @@ import struct
 import etw_writer as w
 import pytest
 from conftest import shared_sample
+from made_inputs import io_error
 
 from analyzer.errors import InputError
 from analyzer.etw import manifests, payload, providers, schemas, tracelogging, wpp
@@ -360,17 +361,6 @@ def test_unknown_version_of_a_built_in_event_is_not_guessed() -> None:
     """A version without a known layout stays undecoded."""
     row = decoded(w.event(providers.CRASHDUMP, 3, 2_000_000, bytes(40), version=9))[0]
     assert row.described.fields is None
-
-
-def io_error(source: str, code: int, location: int, status: int, strings: list[str]) -> bytes:
-    """Payload of a classic I/O error log entry."""
-    packet = bytes(0x0C) + struct.pack("<III", code, location, status) + bytes(0x10)
-    name = w.utf16(source)
-    return (
-        struct.pack("<QIH", w.FILETIME_2024, code, len(name) // 2) + name + struct.pack("<H", 0)
-        + struct.pack("<H", len(strings)) + b"".join(map(w.utf16, strings))
-        + struct.pack("<I", len(packet)) + packet
-    )  # fmt: skip
 
 
 def test_classic_io_error_entry_of_volmgr() -> None:

@@ -19,9 +19,9 @@ import pytest
 from conftest import make, shared_sample
 from fake_machine import Call, FakeMachine
 from generator import Spec, build
+from made_inputs import io_error
 from test_capture_file import NODE, facts, write
 from test_etw_callbacks import BASE, TICK, back, entry
-from test_etw_payload import io_error
 from test_live_capture import ACME, captured, routine
 
 import analyzer

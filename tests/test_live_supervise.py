@@ -114,7 +114,7 @@ def test_a_worker_that_dies(worker: Any) -> None:
     one.watch()
     with pytest.raises(SessionError) as caught:
         one.result()
-    assert str(caught.value) == "the debugger's process ended with 3: ."
+    assert str(caught.value) == "the debugger's process ended with 3."
     one = worker("sys.stderr.write('x' * 5000 + '\\n'); sys.exit(3)")
     one.watch()
     assert one._printed == b"x" * 3999 + b"\n"

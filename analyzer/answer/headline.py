@@ -128,8 +128,8 @@ def _blame(culprit: Culprit) -> str:
     if culprit.finding.origin.confidence != "certain":
         role = role.replace("One thing that went", "One thing that likely went")
     text = fmt.sentence(culprit.finding.text, 500)
-    if "probable" in role:  # once is enough; what is wrong has the evidence
-        text = text.replace(" probably ", " ", 1).partition(": ")[0].rstrip(".") + "."
+    if culprit.finding.rule == "case-driver-stuck":  # what is wrong has the evidence
+        text = text.partition(": ")[0].replace(" probably ", " ", 1) + "."
     return f"{role}: {_lower(text)}"
 
 

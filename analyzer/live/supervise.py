@@ -168,7 +168,8 @@ class Supervised:
         if "done" not in self.told and self._stopping is None:
             last = self._printed.decode("utf-8", "replace").strip().splitlines()[-1:]
             code = self._process.returncode
-            raise SessionError(f"the debugger's process ended with {code}: {' '.join(last)}.")
+            told = "".join(f": {line}" for line in last)
+            raise SessionError(f"the debugger's process ended with {code}{told}.")
         return self.told
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
 from ..answer.calls import grouped
-from ..checks.machine import knows_filter_state
 from ..formatting import clean, field, fields
+from ..layouts.crashdmp import knows_state
 from ..records import Filter, Records
 from .blocks import Block, Heading, Paragraph, Table
 from .extension import Member, members
@@ -28,7 +28,8 @@ MOST_EXTENSIONS = 12  # of one filter
 def state_remark(records: Records) -> str:
     """How sure the place of a filter's state is; "" where it is proven."""
     machines = records["machine"]
-    is_proven = all(knows_filter_state(machines, f.origin.source) for f in records["filters"])
+    proven = {m.origin.source for m in machines if knows_state(m.build, m.architecture)}
+    is_proven = all(f.origin.source in proven for f in records["filters"])
     return "" if is_proven else "by a word whose place is inferred on this Windows"
 
 
