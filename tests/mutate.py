@@ -317,6 +317,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=11, help="of the sample (default 11)")
     parser.add_argument("--count", type=int, default=50, help="faults of each part (default 50)")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="default: all")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--folder", type=Path, required=True, help="for copies and results; kept")
     options = parser.parse_args()
@@ -324,7 +325,7 @@ def main() -> int:
     if not (folder / "coverage").exists():
         measure(folder, options.jobs)
     tree, log = (folder / "tree").resolve(), folder / f"seed-{options.seed}.jsonl"
-    samples = [sampled(tree, part, options.seed, options.count) for part in PARTS]
+    samples = [sampled(tree, part, options.seed, options.count) for part in options.parts]
     work = [one for some in zip(*samples) for one in some if one not in _done(log)]
     with ProcessPoolExecutor(options.jobs) as pool:
         shares = [work[number :: options.jobs] for number in range(options.jobs)]

@@ -348,6 +348,7 @@ def test_one_budget_for_all_archives_of_a_run(tmp_path: Path) -> None:
     found.close()
 
 
+@pytest.mark.slow
 def test_a_bomb_in_an_archive_in_an_archive_is_not_unpacked() -> None:
     """108 KB that hold 66 GB: no member alone grows too far, all together do."""
     found = gather([shared_sample("../faults/nested-bomb.zip")])

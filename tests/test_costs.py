@@ -52,7 +52,7 @@ def test_cost_grows_with_the_input(
 ) -> None:
     """From n to 4 n: at most 4.6 times the work and the output, beyond what an empty one costs."""
     counts = []
-    small = 150 if name == "cap_nodes" else 400
+    small = 50 if name == "cap_nodes" else 150
     for n in (1, small, 4 * small):
         if name == "blank_lines":
             head, rest = costly("cap_open", 1, monkeypatch).split(b"\n", 1)

@@ -201,6 +201,7 @@ def writes(architecture: str, name: str) -> dict[tuple[Any, Any], DryRun]:
     return {(row.dump_type, row.shape): row for row in rows if row.callback == "Dump_Write"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("architecture", dry.ARCHITECTURES)
 def test_the_shapes_of_windows_11_find_the_wrong_dump_writes(architecture: str, name: str) -> None:
@@ -299,6 +300,7 @@ def test_100_000_instructions_take_less_than_half_a_second() -> None:
     assert peak <= 150 * 1024  # KiB; it was 39 MiB
 
 
+@pytest.mark.slow
 def test_random_code_harms_nobody() -> None:
     """2,000 pages of random bytes: each ends with one of the outcomes, the parent lives."""
     import random

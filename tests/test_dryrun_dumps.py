@@ -82,6 +82,7 @@ def test_the_dump_of_a_real_engine(shared_sample: Any, capsys: Any) -> None:
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PAGE_DUMPS, "dbgeng_written_full.dmp"])
 def test_a_slice_with_code_gives_the_same(
     name: str, sample: Any, shared_sample: Any, tmp_path: Path, capsys: Any

@@ -179,6 +179,7 @@ def test_text_that_people_send_is_read(name: str) -> None:
 # -- damage ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", forms.FORMS)
 def test_any_bytes_end_in_records_or_our_error(tmp_path: Path, name: str) -> None:
     """Cut at 60 places, 120 times damaged."""
@@ -213,6 +214,7 @@ COSTLY: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTLY)
 def test_cost_grows_with_the_size_and_no_faster(tmp_path: Path, name: str) -> None:
     """Four times as much more takes at most 4.6 times as much more work.

@@ -468,6 +468,7 @@ def test_evtx_cut_at_60_places(shared_sample: Shared, tmp_path: Path) -> None:
         damage(tmp_path / "a.evtx", data[: len(data) * place // 60])
 
 
+@pytest.mark.slow
 def test_evtx_bit_flips(shared_sample: Shared, tmp_path: Path) -> None:
     """500 copies of one real chunk with bits flipped anywhere, headers included."""
     data = shared_sample("evtx/log2timeline_plaso__System~2.evtx").read_bytes()

@@ -95,6 +95,7 @@ def test_notebooks_are_stored_stripped(path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path: Path) -> None:
     """Every cell runs without a warning, each figure shows, the conclusion is in words."""

@@ -128,6 +128,7 @@ TOLD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
 def test_perfetto_counts_the_rows_of_every_sample(
     perfetto_itself: trace_processor.TraceProcessor, name: str

@@ -81,6 +81,7 @@ def test_planted_causes_are_the_findings(studied):
     assert all(row.is_worse for row in studied.differences)
 
 
+@pytest.mark.slow
 def test_chance_is_not_found():
     """Of 100 populations without a cause at most three give any finding."""
     wrong = [seed for seed in range(100) if study.Study(made(seed)).differences]

@@ -376,6 +376,7 @@ def test_command(dumps, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["done_before"] == 7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills by signal")
 def test_killed_and_resumed_equals_undisturbed(tmp_path):
     """Killed three times at odd moments and started again: the rows are those of one run."""
@@ -465,6 +466,7 @@ HANGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", sorted(HANGS))
 def test_a_case_that_hangs_costs_its_limit(how, dumps, tmp_path, monkeypatch):
     """It is listed as failed, with why; all other cases are analysed."""
@@ -491,6 +493,7 @@ def test_a_case_that_hangs_costs_its_limit(how, dumps, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_a_stopped_scan_says_so_and_leaves_nothing_unpacked(number, tmp_path, sample):

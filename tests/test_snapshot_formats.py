@@ -246,6 +246,7 @@ def mutated(data: bytes, count: int, seed: int) -> Any:
         yield bytes(out[: source.randrange(len(out))] if source.random() < 0.2 else out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["elf", "kdump", "flattened", "virtualbox", "vmware"])
 def test_any_bytes_give_records_or_an_error(
     kind: str, machine: Any, specimen: Specimen, tmp_path: Path
