@@ -95,6 +95,7 @@ def attached():
 
 
 @pytest.mark.live
+@pytest.mark.skipif("DUMPSTART_TARGET" not in os.environ, reason="needs a target: DUMPSTART_TARGET")
 def test_attached(attached):
     """What a real target must do, in one session, because attaching takes long."""
     assert isinstance(attached.read(0x10, 4), Absent)
