@@ -111,6 +111,7 @@ def test_a_dry_run_always_ends(number: signal.Signals | None, tmp_path: Path) ->
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         os.kill(emulators[0], signal.SIGSTOP)
+        time.sleep(0.3)  # the parent knows of it by then: what stands still heeds no closed pipe
         if number:
             began = time.monotonic()
             process.send_signal(number)
