@@ -224,11 +224,12 @@ def _repair(
         if k == len(cand):
             damage.append(Damage(lane, at * 8, end, 0))
             return kept, end - start * 8
-        chain = 0
-        j = k
-        while j < len(cand) and ends_well[j] and chain < 1 << 16:
-            chain += 1
-            j = bisect_left(cand, nexts[j], j + 1)
+        chain, j, ahead = 1, k, nexts[k]
+        while chain < 1 << 16:
+            j = bisect_left(cand, ahead, j + 1)
+            if j == len(cand) or cand[j] != ahead:
+                break  # the end of the buffer: what looks like an event behind it is none
+            chain, ahead = chain + 1, nexts[j]
         damage.append(Damage(lane, at * 8, cand[k] * 8, chain))
         at = cand[k]
 
