@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
 
@@ -158,3 +159,26 @@ def test_random_memory_has_no_sessions_and_ends() -> None:
                          for k in range(50)})  # fmt: skip
     for trace in sessions(memory, memory.runs()):
         sum(1 for _ in EventTable([trace]).rows())
+
+
+def test_damage_to_a_session_is_told_as_before() -> None:
+    """Words of headers, links and context changed in 120 ways; a digest of what is found then."""
+    rng, whole = random.Random(9), hashlib.sha256()
+    words = [page * PAGE + at for page in machine().pages for at in range(0, 0x48, 4)]
+    words += [CONTEXT + at for at in (0xD8, 0x98, 0x9C, 0xA0, 0x140, 0x328, 0x800)]
+    for distance in (0x60, 0x88):
+        pages = machine(distance=distance).pages
+        for _ in range(60):
+            memory = Memory()
+            memory.pages = {page: bytearray(data) for page, data in pages.items()}
+            for _ in range(rng.randrange(1, 3)):
+                at = words[rng.randrange(len(words))]
+                (old,) = struct.unpack("<I", memory.read(at, 4))  # type: ignore[arg-type]
+                values = (0, 1, 0xFFFFFFFF, old + 1, old - 1, old + 8, old ^ 1 << rng.randrange(32))
+                memory.put(at, struct.pack("<I", values[rng.randrange(7)] & 0xFFFFFFFF))
+            for trace in sessions(memory, memory.runs()):
+                rows = [(row.time, row.processor, row.origin) for row in EventTable([trace]).rows()]
+                told = f"{trace.session} {len(trace)} {trace.account.notes} {rows}"
+                whole.update(told.encode())
+            whole.update(b".")
+    assert whole.hexdigest()[:8] == "76cb3ab2"
