@@ -15,12 +15,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import fuzzing
 import told
 from conftest import REPOSITORY  # makes the generators importable
 from made_inputs import MADE
 
 # isort: split
 import generator_cases
+from generator import Spec, build
 from generator.variants import VARIANTS
 
 import analyzer
@@ -29,8 +31,15 @@ from analyzer.errors import AnalyzerError
 DIGESTS = REPOSITORY / "tests" / "damaged.json"
 KNOWN: dict[str, str] = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {}
 SHIPPED = ("minidump*.dmp", "broken-x64-cut.dmp", "captures/run-09.jsonl", "logs/*.log")
+#: every dump type and architecture; words change where a reader follows them
+WORDS = "/words"
+SPECS = (
+    Spec("x64", 1, "win8", "worst"), Spec("x86", 1, "vista"), Spec("x86-pae", 2, "vista"),
+    Spec("x64", 4, "newest", "node-in-blocks"), Spec("arm64", 5, "newest", "worst"),
+    Spec("x64", 6, "win8", "nodes-only"), Spec("arm64", 9, "win8"), Spec("x64", 10, "win8"),
+)  # fmt: skip
 #: how many copies of each input, by the end of its name; of others 12
-COPIES = {".etl": 50, ".evtx": 30, ".dmp": 40, ".jsonl": 30, "generated": 4}
+COPIES = {".etl": 50, ".evtx": 30, ".dmp": 40, ".jsonl": 30, "generated": 4, "words": 25}
 _WORDS = "0 1 -1 7 0x40 0xffff 99999 STATUS_SUCCESS 0xc0000185 2024-03-05T14:07:09Z , : | \t".split(
     " "
 )
@@ -52,6 +61,8 @@ def inputs() -> dict[str, dict[str, bytes]]:
         kind = variant.types[-1]
         if variant.applies("x64", kind, "newest"):
             found[f"{name}/generated"] = {"x.dmp": generator_cases.dump(name, kind)[0]}
+    for spec in SPECS:
+        found["-".join(map(str, spec[:4])) + WORDS] = {"x.dmp": build(spec).data}
     return found
 
 
@@ -59,7 +70,16 @@ def copies(name: str, files: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """(file, its bytes with damage): the same on every machine."""
     source = random.Random(name)
     end = name.rpartition("/")[2]
-    for _ in range(COPIES.get(end, COPIES.get(Path(end).suffix, 12))):
+    count = COPIES.get(end, COPIES.get(Path(end).suffix, 12))
+    if name.endswith(WORDS):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "x.dmp"
+            path.write_bytes(files["x.dmp"])
+            where = fuzzing.places(path)
+        for damage in fuzzing.hostile_words(files["x.dmp"], where, count, source):
+            yield "x.dmp", damage.data
+        return
+    for _ in range(count):
         one = sorted(files)[source.randrange(len(files))]
         is_text = b"\0" not in files[one][:4096]
         yield one, _text(files[one], source) if is_text else _binary(files[one], source)
