@@ -42,11 +42,6 @@ class StopOn(NamedTuple):
     every: bool = False
     slow_ns: int | None = None
 
-    @property
-    def is_never(self) -> bool:
-        """True when the target is never left standing."""
-        return not (self.failure or self.every or self.slow_ns is not None)
-
 
 def parse_stop_on(text: str) -> StopOn:
     """``failure``, ``slow=MS``, both joined by a comma, ``return`` or ``never``."""

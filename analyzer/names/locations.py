@@ -18,8 +18,6 @@ LOCATIONS: dict[int, str] = {
     0x2007: "sending the usage notification",
     0x5001: "writing through the dump port driver",
 }
-#: locations proven on a Windows newer than 7
-CONFIRMED = (0x2005,)
 
 #: volmgr event id -> meaning
 VOLMGR: dict[int, str] = {

@@ -13,7 +13,6 @@ from .. import formatting as fmt
 from ..absence import Absent, is_absent
 from ..records import Frame, Processor, Records
 
-TITLE = "Processors and call stacks"
 #: processors that are listed, stacks that are shown, frames of each
 _PROCESSORS, _STACKS, _FRAMES = 16, 6, 24
 

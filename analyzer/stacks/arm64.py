@@ -6,8 +6,6 @@ behind a call in a module. Source: Microsoft's "ARM64 exception handling".
 
 from __future__ import annotations
 
-import struct
-
 from ..absence import Absent
 from ..symbols.images import Function, Image, Images
 from .arm64_codes import Codes, Op, packed, unpacked
@@ -120,12 +118,3 @@ def _undo(images: Images, frame: dict[str, int], ops: list[Op]) -> Caller | Abse
     back = plain(frame["lr"])
     kept = {name: value for name, value in frame.items() if name in _KEPT}
     return Caller({**kept, "pc": back}, "unwind data", switches=is_switched)
-
-
-def pointer_pair(images: Images, address: int) -> tuple[int, int] | None:
-    """A frame record: (the outer record, return address), None when it cannot be read."""
-    data = images.target.read(address, 16)
-    if isinstance(data, Absent):
-        return None
-    outer, back = struct.unpack("<QQ", data)
-    return outer, plain(back)

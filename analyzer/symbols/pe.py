@@ -16,7 +16,6 @@ from ..layouts import guids
 #: reads of an image by offset: exactly the bytes asked for, or why not
 Read = Callable[[int, int], Union[bytes, Absent]]
 
-MACHINES = {0x014C: "x86", 0x8664: "x64", 0xAA64: "arm64"}
 _EXCEPTION, _DEBUG = 3, 6
 _CODEVIEW = 2
 MAX_DEBUG_ENTRIES = 64
