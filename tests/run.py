@@ -1,8 +1,10 @@
-"""Passes the tests: ``python tests/run.py [--wheel] [--no-lint] [pytest options]``.
+"""Passes the tests: ``python tests/run.py [--wheel] [--again] [--no-lint] [pytest options]``.
 
 It makes a fresh environment under ``.venv-test/``, installs the package and what the tests need,
 runs the static checks and then pytest. With ``--wheel`` it builds the wheel, installs that and
 runs a copy of the tests in a folder without ``analyzer/``: only what was packaged can be imported.
+``--again`` takes the environment that the last run with this Python made and installs the package
+alone.
 Any Python from 3.9 on may start it; standard library only, because nothing is installed yet.
 """
 
@@ -45,14 +47,15 @@ def main() -> int:
     """Runs everything; returns the exit code of the first step that failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wheel", action="store_true", help="test the built wheel")
+    parser.add_argument("--again", action="store_true", help="in the environment that is there")
     parser.add_argument("--no-lint", action="store_true", help="leave the static checks out")
     options, pytest_options = parser.parse_known_args()
 
-    name = "py{}.{}".format(*sys.version_info) + ("-wheel" if options.wheel else "")
-    folder = ROOT / ".venv-test" / name
+    folder = ROOT / ".venv-test" / "py{}.{}".format(*sys.version_info)
     say(f"environment {folder} with Python {sys.version.split()[0]}")
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
+    if not options.again:
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
     scripts = folder / ("Scripts" if os.name == "nt" else "bin")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environment["PATH"] = str(scripts) + os.pathsep + environment.get("PATH", "")
@@ -74,8 +77,8 @@ def main() -> int:
     if not options.no_lint and not lint:
         say("static checks left out: they need Python {}.{}".format(*LINT_NEEDS))
     groups = ["--group", "test"] + (["--group", "lint"] if lint else [])
-    if pip("install", "--quiet", "--upgrade", "pip>=25.1"):  # the first that knows --group
-        return 1
+    if not options.again and pip("install", "--quiet", "--upgrade", "pip>=25.1"):
+        return 1  # the first that knows --group
     with tempfile.TemporaryDirectory(prefix="dumpstart-") as temporary:
         package, where = ["--editable", "." + EXTRAS], ROOT
         if options.wheel:
@@ -86,7 +89,9 @@ def main() -> int:
             for path in TESTED:
                 copy(ROOT / path, where / path)
             environment["DUMPSTART_WHEEL"] = str(wheel)
-        if pip("install", "--quiet", *package, *groups):
+        if options.again:
+            package = ["--force-reinstall", "--no-deps", *package]
+        if pip("install", "--quiet", *package, *([] if options.again else groups)):
             return 1
         failed = [" ".join(check) for check in CHECKS if lint and run(*check)]
         cores = ("-n", "auto", "--dist", "worksteal")  # "-n 0" after these takes it back
