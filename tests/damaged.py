@@ -1,4 +1,4 @@
-"""Small inputs, each damaged in many ways, with a digest of all that is told of each copy.
+"""Small inputs, damaged in many ways or mixed with others, with a digest of all that is told.
 
 The digests lie in tests/damaged.json and say that something changed, not what is right.
 After a change that was meant: ``python tests/damaged.py`` writes them again and says which changed.
@@ -38,11 +38,19 @@ SPECS = (
     Spec("x64", 4, "newest", "node-in-blocks"), Spec("arm64", 5, "newest", "worst"),
     Spec("x64", 6, "win8", "nodes-only"), Spec("arm64", 9, "win8"), Spec("x64", 10, "win8"),
 )  # fmt: skip
+#: so many cases of two to four inputs that have nothing to do with each other; bytes of the largest
+MIXED, SMALL = 200, 20_000
 #: how many copies of each input, by the end of its name; of others 12
-COPIES = {".etl": 50, ".evtx": 30, ".dmp": 40, ".jsonl": 30, "generated": 4, "words": 25}
-_WORDS = "0 1 -1 7 0x40 0xffff 99999 STATUS_SUCCESS 0xc0000185 2024-03-05T14:07:09Z , : | \t".split(
-    " "
-)
+COPIES = {
+    ".etl": 50,
+    ".evtx": 30,
+    ".dmp": 40,
+    ".jsonl": 30,
+    "generated": 4,
+    "words": 25,
+    "mixed": 2,
+}
+_WORDS = "0 1 -1 7 0x40 0xffff 99999 STATUS_SUCCESS 0xc0000185 2024-03-05T14:07:09Z , : | \t"
 
 
 def inputs() -> dict[str, dict[str, bytes]]:
@@ -63,6 +71,19 @@ def inputs() -> dict[str, dict[str, bytes]]:
             found[f"{name}/generated"] = {"x.dmp": generator_cases.dump(name, kind)[0]}
     for spec in SPECS:
         found["-".join(map(str, spec[:4])) + WORDS] = {"x.dmp": build(spec).data}
+    small = {
+        name: files
+        for name, files in found.items()
+        if sum(map(len, files.values())) < SMALL and not name.endswith(".etl")
+    }
+    for number in range(MIXED):  # by digests, so that a new input changes few of them
+        chosen = sorted(
+            small, key=lambda name: hashlib.sha256(f"{number} {name}".encode()).digest()
+        )
+        files = {}
+        for place, name in enumerate(chosen[: 2 + number % 3]):
+            files.update({f"{place}/{file}": data for file, data in small[name].items()})
+        found[f"{number}/mixed"] = files
     return found
 
 
@@ -79,6 +100,8 @@ def copies(name: str, files: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
         for damage in fuzzing.hostile_words(files["x.dmp"], where, count, source):
             yield "x.dmp", damage.data
         return
+    if end == "mixed":
+        yield min(files), files[min(files)]  # as they are
     for _ in range(count):
         one = sorted(files)[source.randrange(len(files))]
         is_text = b"\0" not in files[one][:4096]
@@ -97,17 +120,9 @@ def _binary(data: bytes, source: random.Random) -> bytes:
             if any(out[max(0, at - 8) : at + size]):
                 break
         old = int.from_bytes(out[at : at + size], "little")
-        value = (
-            0,
-            1,
-            -1,
-            old + 1,
-            old - 1,
-            old + 8,
-            old * 2,
-            old ^ 1 << source.randrange(8 * size),
-        )
-        number = value[source.randrange(len(value))] & (1 << 8 * size) - 1
+        flipped = old ^ 1 << source.randrange(8 * size)
+        values = (0, 1, -1, old + 1, old - 1, old + 8, old * 2, flipped)
+        number = values[source.randrange(len(values))] & (1 << 8 * size) - 1
         out[at : at + size] = number.to_bytes(size, "little")
     return bytes(out)
 
@@ -125,7 +140,8 @@ def _text(data: bytes, source: random.Random) -> bytes:
             lines[at] = lines[at][: source.randrange(len(lines[at]) + 1)]
         else:
             words = lines[at].split(b" ")
-            other = _WORDS[source.randrange(len(_WORDS))].encode()
+            others = _WORDS.encode().split(b" ")
+            other = others[source.randrange(len(others))]
             words[source.randrange(len(words))] = other
             lines[at] = b" ".join(words)
     return b"\n".join(lines)
