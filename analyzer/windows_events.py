@@ -47,6 +47,8 @@ class RawEvent(NamedTuple):
         """What is known of it."""
         if self.key == events.PROBLEM and not self._is_blue_screen:
             return None
+        if self.key == events.HYPERV and not guest_bugcheck(self):
+            return None
         return events.EVENTS.get((self.key, self.event_id))
 
     @property
@@ -109,6 +111,8 @@ def decode(event: RawEvent) -> Decoded:
         return _error_reporting(event)
     if key == events.PROBLEM:
         return _problem(event)
+    if key == events.HYPERV:
+        return _guest(event)
     if key == events.CLEARING:  # who did it is of no use here
         return Decoded(dict(event.data).get("Channel", ""))
     status = _status(event)
@@ -176,10 +180,15 @@ def _dirty(event: RawEvent) -> Decoded:
     """Kernel-Power 41: the bugcheck, and what was going on when the machine ended."""
     values = {name: number_of(text) for name, text in _named(event).items()}
     code = values.get("BugcheckCode")
+    if code is not None and -(1 << 31) <= code < 0:  # exports of signed numbers
+        code += 1 << 32
     words: list[str] = []
     bugcheck: tuple[int, ...] = ()
-    if code:
-        numbers = [values.get(f"BugcheckParameter{n}") or 0 for n in range(1, 5)]
+    numbers = [values.get(f"BugcheckParameter{n}") or 0 for n in range(1, 5)]
+    if code and not 0 < code < 1 << 32:  # the field has 32 bits: the value is of something else
+        stated = ", ".join(f"{number:#x}" for number in numbers)
+        words.append(f"BugcheckCode {code:#x}, which is no bugcheck code, with {stated}")
+    elif code:
         bugcheck = (code, *numbers)
         words.append(_bugcheck_words(code, numbers))
     elif code == 0:
@@ -253,6 +262,8 @@ def _unexpected(event: RawEvent) -> Decoded:
 _PROGRESS = r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})(?![0-9A-Fa-f]|\.{2,3}|\u2026)"
 _BUGCHECK = r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)"
 _DUMP_PATH = r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.(?i:dmp)\b"
+_MINIDUMP = r"\b\d{6}-\d{1,9}-\d{2}\.dmp\b"  #: a list of files may leave out the folder
+_ERROR_CODE = r"\b[^\W\d]+ ?[0-4] ?: ?(0x[0-9A-Fa-f]{1,16})\b"
 _SIGNATURE = r"\b(P[1-5]|BCCode|BCP[1-4]):\s*([0-9A-Fa-f]{1,16})\b"
 _REPORT = r"\b([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{6}-\d{1,9}-\d{2})\b(?!\.dmp)"
 
@@ -275,6 +286,26 @@ def _error_reporting(event: RawEvent) -> Decoded:
     return Decoded("; ".join(words), bugcheck=(code, *numbers), dump_path=path, report_id=report)
 
 
+def _guest(event: RawEvent) -> Decoded:
+    """The crash of a virtual machine, which the host names."""
+    bugcheck = guest_bugcheck(event)
+    quoted = re.match(r"'([^'\n]{1,100})'", event.message)
+    name = dict(event.data).get("VmName", quoted[1] if quoted else "")
+    words = _bugcheck_words(bugcheck[0], bugcheck[1:]) if bugcheck else event.message
+    return Decoded(f"virtual machine {name}; {words}" if name else words, bugcheck=bugcheck)
+
+
+def guest_bugcheck(event: RawEvent) -> tuple[int, ...]:
+    """Code and parameters that a guest of Hyper-V told; () where they are not those of Windows."""
+    named = [text for name, text in event.data if re.fullmatch(r"VmErrorCode[0-4]", name)]
+    stated = named or re.findall(_ERROR_CODE, event.message)
+    numbers = [number_of(text) for text in stated]
+    known = tuple(number for number in numbers if number is not None)
+    if len(stated) != 5 or len(known) != 5 or bugchecks.is_foreign(*known[:2]):
+        return ()
+    return known
+
+
 def _problem(event: RawEvent) -> Decoded:
     """The signature of a problem report: numbers in hexadecimal without a mark."""
     values = _named(event) or dict(re.findall(_SIGNATURE, event.message))
@@ -282,7 +313,7 @@ def _problem(event: RawEvent) -> Decoded:
         found = [number_of(f"0x{values.get(name, '')}") for name in row]
         known = [number for number in found if number is not None]
         if len(known) == len(row):
-            path = re.search(_DUMP_PATH, event.message)
+            path = re.search(_DUMP_PATH, event.message) or re.search(_MINIDUMP, event.message)
             words = _bugcheck_words(known[0], known[1:])
             return Decoded(words, bugcheck=tuple(known), dump_path=path[0] if path else "")
     return Decoded(event.message)

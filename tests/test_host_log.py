@@ -13,6 +13,8 @@ from said import sentences
 
 import analyzer
 from analyzer import sources
+from analyzer.absence import is_absent
+from analyzer.cli import main
 from analyzer.errors import AnalyzerError
 from analyzer.sources import host_log
 
@@ -97,6 +99,49 @@ def test_a_panic_beside_event_41_is_one_crash(tmp_path: Path) -> None:
         "bugcheck, which ended the guest then, before a dump could be written."
     )
     assert any(s.startswith("Why there is no dump: the host ended the guest") for s in said)
+
+
+VMWARE = "".join(
+    f"2026-03-01T10:20:30.123Z Wa(03) vcpu-0 - WinBSOD: Synthetic MSR[0x4000010{n}] {value}\n"
+    "2026-03-01T10:20:30.123Z Wa(03)+ vcpu-0 -\n"
+    for n, value in enumerate(("0xd1", "0x28", "0x2", "0x0", "0xfffff80312345678"))
+)
+
+
+def test_vmware_writes_each_number_on_a_line(tmp_path: Path) -> None:
+    """The code comes first; a parameter whose line is missing is not 0."""
+    began = "2026-03-01T07:00:00.000Z In(05) vmx - Log for VMware ESX pid=1 version=7.0.3\n"
+    (row,) = read(tmp_path, began + VMWARE)["machine"]
+    assert (row.bugcheck, row.parameter1, row.system_time) == (0xD1, 0x28, NS)
+    assert row.parameter4 == 0xFFFFF80312345678
+    (row,) = read(tmp_path, "".join(VMWARE.splitlines(True)[:4]) + began + VMWARE[-120:])["machine"]
+    assert (row.bugcheck, row.parameter1) == (0xD1, 0x28)
+    assert is_absent(row.parameter2)
+
+
+LINUX = ("0xb", "0x810000060a5d0000", "0xffffffffa1234567", "0x0", "0xffffb2a4c0b3be10")
+
+
+@pytest.mark.parametrize("numbers", [LINUX, ("0x0", "0x0", "0x0", "0x123000", "0x1000")])
+def test_a_panic_of_linux_is_no_bugcheck(
+    tmp_path: Path, capsys: Any, numbers: tuple[str, ...]
+) -> None:
+    """It uses the registers of Hyper-V too: its error, 0 for none, and its own identity."""
+    stated = ", ".join(f"arg{n}='{value}'" for n, value in enumerate(numbers, 1))
+    path = tmp_path / "debian.log"
+    path.write_text(f"{START}2026-03-01 10:20:30.123+0000: panic hyper-v: {stated}\n{CRASHED}")
+    assert main(["analyze", str(path), "-v"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith("The guest told its host of a crash that is no bugcheck of Windows")
+    assert "machine crashed" not in shown
+
+
+def test_a_crash_without_a_bugcheck_is_a_crash(tmp_path: Path, capsys: Any) -> None:
+    """The first sentence tells what the log holds."""
+    path = tmp_path / "win11.log"
+    path.write_text(qmp("GUEST_CRASHLOADED", action="run"))
+    assert main(["analyze", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("The guest told its host of a crash, without the")
 
 
 def test_two_panics_keep_their_own_ends(tmp_path: Path) -> None:

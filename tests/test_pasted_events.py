@@ -172,6 +172,38 @@ P6: 10_0_19041
 """,
         "0x133 (DPC_WATCHDOG_VIOLATION); whether a dump was written is not known: event 1001",
     ),
+    "problem report with its files": (
+        """Event Name: BlueScreen
+
+Problem signature:
+P1: 133
+P2: 1
+P3: 1e00
+P4: fffff8034a2fa320
+P5: 0
+P6: 10_0_19041
+
+Attached files:
+C:\\Windows\\Minidump\\051223-21808-01.dmp
+""",
+        "0x133 (DPC_WATCHDOG_VIOLATION), and a dump was written: event 1001 says that a dump was",
+    ),
+    "Reliability Monitor": (
+        """Problemsignatur
+Problemereignisname:\tBlueScreen
+Code:\t133
+Parameter 1:\t1
+Parameter 2:\t1e00
+Parameter 3:\tfffff8034a2fa320
+Parameter 4:\t0
+Betriebsystemversion:\t10_0_19045
+
+Dateien zur Beschreibung des Problems
+051223-21808-01.dmp
+sysdata.xml
+""",
+        "0x133 (DPC_WATCHDOG_VIOLATION), and a dump was written: event 1001 says that a dump was",
+    ),
     "problem report of 7": (
         """Problem signature:
   Problem Event Name:\tBlueScreen
@@ -198,6 +230,38 @@ def test_what_is_left_of_an_event_is_read(text: str, says: str, run: Run) -> Non
     code, shown = run(text)
     assert code == 0
     assert shown.startswith(f"The machine crashed with bugcheck {says}")
+
+
+def test_a_number_of_more_than_32_bits_is_no_bugcheck(run: Run) -> None:
+    """The field of event 41 has 32 bits; the event is one of a restart all the same."""
+    _, shown = run(XML.replace(">26<", ">4294967322<"), "-v")
+    assert "machine crashed" not in shown
+    assert "MEMORY_MANAGEMENT" not in shown
+    _, shown = run(XML.replace(">26<", ">-1073741286<"))
+    assert shown.startswith("The machine crashed with bugcheck 0xC000021A (STATUS_SYSTEM_PROCESS_")
+
+
+HYPERV = COPIED.replace("Microsoft-Windows-WER-SystemErrorReporting", "Hyper-V-Worker").replace(
+    "Event ID:      1001", "Event ID:      18590"
+)
+HYPERV = HYPERV.replace("Log Name:      System", "Log Name: Microsoft-Windows-Hyper-V-Worker-Admin")
+
+
+def test_the_host_of_a_guest_tells_of_its_crash(run: Run) -> None:
+    """Hyper-V logs what Windows in a virtual machine told it; of Linux that is no bugcheck."""
+    codes = ("0xD1", "0x28", "0x2", "0x0", "0xFFFFF80312345678")
+    told = ", ".join(f"ErrorCode{n}: {value}" for n, value in enumerate(codes))
+    said = f"'VM 1' has encountered a fatal error. It reported: {told}."
+    code, shown = run(HYPERV.replace(SENTENCE, said), "-v")
+    assert code == 0
+    assert shown.startswith(
+        "The machine crashed with bugcheck 0xD1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL) before 5/6/2023 "
+        "10:11:12 AM (local time); whether a dump was written is not known: by paste.txt the "
+        "guest told its host of the bugcheck."
+    )
+    assert "the System event log" in shown
+    linux = said.replace("0xD1", "0x0").replace("0x28", "0x8100000606570000")
+    assert run(HYPERV.replace(SENTENCE, linux))[1].startswith("This is the Microsoft-Windows-Hyp")
 
 
 def test_a_stop_screen_is_not_an_event(run: Run) -> None:

@@ -76,7 +76,8 @@ def _main(
         yield _several(index, numbers)
         told = [bool(crash.when(index.by_number[number])) for number in numbers]
         which = "The newest" if all(told) else "The newest of known time"
-        which = which if told[-1] else "One of them"
+        last = [crash.time_of(index.by_number[number]) for number in numbers[-2:]]
+        which = which if told[-1] and last[0] != last[1] else "One of them"
         yield f"{which}: {_lower(crash.sentence(records, index, numbers[-1], names))}"
     elif numbers:
         rows = index.by_number[numbers[0]]
@@ -161,18 +162,19 @@ def _several(index: Index, numbers: Sequence[int]) -> str:
             span = f", {len(times)} of them{span}"
     codes = [crash.bugcheck(index.by_number[number]) for number in numbers]
     text = f"{len(numbers)} crashes{span}"
-    if len(set(codes)) == 1 and crash.UNKNOWN not in codes:
-        return f"{text}, all with {codes[0]}."
     failed = sum(
         any(row.outcome == FAILED for row in index.by_number[number]) for number in numbers
     )
+    lost = f"; {failed} left no finished dump." if failed else "."
+    if len(set(codes)) == 1 and crash.UNKNOWN not in codes:
+        return f"{text}, all with {codes[0]}{lost}"
     known = len({*codes} - {crash.UNKNOWN})
     if known:
         text += f", with {known} different bugchecks" if known > 1 else ", with one bugcheck"
     unknown = codes.count(crash.UNKNOWN)
     if unknown:
         text += f", and {unknown} without a known one" if known else ", none with a known bugcheck"
-    return text + (f"; {failed} left no finished dump." if failed else ".")
+    return text + lost
 
 
 def _no_crash(
@@ -191,6 +193,9 @@ def _no_crash(
             yield f"{name} is a kernel dump that names no bugcheck."
         elif machine is not None and source.kind == "WinDbg log":
             yield from _debugged(name, source, machine)
+    panics = [f for f in records["findings"] if f.rule == "host-guest-panicked"]
+    if panics:  # a crash without a bugcheck is in no table
+        yield fmt.sentence(panics[-1].text, 500)
     restarts = _restarts(records, names)
     instead = list(_instead(records, names, bool(restarts)))
     if restarts or instead:

@@ -128,6 +128,11 @@ def _piece(tells: str, outcome: str | None, row: Machine) -> Piece:
 def _of_clue(clue: Clue) -> Piece:
     code, *numbers = clue.bugcheck or (None,)
     parameters = tuple(value & 0xFFFFFFFFFFFFFFFF for value in numbers) or None
+    if clue.tells == events.GUEST:  # told by the host's clock, when it was
+        return Piece(
+            HOST_LOG, None, code, parameters, clue.time, True, None, (None, None), clue.origin,
+            local_time=clue.local_time, local="" if clue.time is not None else clue.local,
+        )  # fmt: skip
     return Piece(
         f"event {clue.event_id}", clue.outcome or None, code, parameters, clue.time, False, None,
         (None, None), clue.origin, names=names_of(clue.dump_path, clue.report_id),
@@ -176,7 +181,7 @@ class Index:
             self.by_number.setdefault(number, []).append(row)
             self._places.setdefault(origin_key(origin), set()).add(number)
             self._sources.setdefault(origin.source, set()).add(number)
-            if str(row.tells).startswith("event "):
+            if str(row.tells).startswith("event ") or row.tells == HOST_LOG:
                 self._many.add(origin.source)
 
     def numbers(self) -> list[int]:

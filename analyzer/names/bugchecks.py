@@ -212,6 +212,15 @@ def is_of_running_system(attributes: Any, bugcheck: Any) -> bool:
     return isinstance(bugcheck, int) and bugcheck & ~MINIDUMP_VARIANT in _NO_CRASH
 
 
+def is_foreign(code: int, first: int) -> bool:
+    """True when what a guest told its hypervisor of a crash is not of Windows.
+
+    Linux and FreeBSD put the error there, which can be 0, and their own identity beside it (bit 63
+    for open source, 1 for Linux, 2 for FreeBSD, the version, a build of 0).
+    """
+    return code == 0 or code >= 1 << 32 or (first >> 48 in (0x8100, 0x8200) and not first & 0xFFFF)
+
+
 def code_parameter(code: int) -> int | None:
     """The number of the parameter that is an address of code; None where none is."""
     return _CODE_PARAMETER.get(code & 0xFFFFFFFF & ~MINIDUMP_VARIANT)

@@ -25,6 +25,7 @@ KERNEL_BOOT = "microsoft-windows-kernel-boot"
 KERNEL_GENERAL = "microsoft-windows-kernel-general"
 CRASHDUMP = "microsoft-windows-crashdump"
 STORPORT = "microsoft-windows-storport"
+HYPERV = "microsoft-windows-hyper-v-worker"  #: of the host of virtual machines
 
 #: provider -> its GUID; classic event sources have none
 GUIDS: dict[str, str] = {
@@ -36,6 +37,7 @@ GUIDS: dict[str, str] = {
     KERNEL_GENERAL: "a68ca8b7-004f-d7b6-a698-07e2de0f1f5d",
     CRASHDUMP: "ecdaacfa-6fe9-477c-b5f0-85b76f8f50aa",
     STORPORT: "c4636a1e-7986-4646-bf10-7bc3b4a76e8e",
+    HYPERV: "51ddfa29-d5c8-4803-be4b-2ecb715570fe",
 }
 #: classic entries of drivers in traces; an entry names its source
 IO_ERROR_LOG = "2d9f3a42-01d4-4733-97f7-041e8021dc84"
@@ -46,7 +48,7 @@ SPELLED: dict[str, str] = {
     KERNEL_IO: "Microsoft-Windows-Kernel-IO", KERNEL_BOOT: "Microsoft-Windows-Kernel-Boot",
     KERNEL_GENERAL: "Microsoft-Windows-Kernel-General", CRASHDUMP: "Microsoft-Windows-Crashdump",
     STORPORT: "Microsoft-Windows-StorPort", PROBLEM: "Windows Error Reporting",
-    CLEARING: "Microsoft-Windows-Eventlog",
+    CLEARING: "Microsoft-Windows-Eventlog", HYPERV: "Microsoft-Windows-Hyper-V-Worker",
 }  # fmt: skip
 #: other names: of older Windows, and those that Event Viewer's list shows
 _ALIASES: dict[str, str] = {
@@ -61,6 +63,7 @@ ALWAYS, BY_STATUS = "always", "by status"  #: when an event is a fault: by its N
 #: what an event says of the machine
 RESTART = "restart"  #: it started, and had not been shut down
 REPORT = "report"  #: what became of the dump of the crash before this start
+GUEST = "guest"  #: a guest of it told of its own crash, at that moment
 BOOT, SHUTDOWN, SLEEP, RESUME = "boot", "shutdown", "sleep", "resume"
 
 
@@ -194,6 +197,7 @@ EVENTS[PROBLEM, 1001] = KnownEvent(
     "the crash was reported as a problem", tells=REPORT,
     fields=("Bucket", "BucketType", "EventName", "Response", "CabId", "P1", "P2", "P3", "P4", "P5"),
 )  # fmt: skip
+EVENTS[HYPERV, 18590] = KnownEvent("a virtual machine told its host of a bugcheck", tells=GUEST)
 EVENTS[WER, 1003] = KnownEvent("the shutdown settings could not be read from the registry")
 EVENTS[WER, 1019] = KnownEvent("a driver is suspected", fields=("SuspectedDriver",))
 

@@ -6,10 +6,11 @@ what stands under which title.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from .. import formatting as fmt
-from ..answer import Answer, FilterVerdict
+from ..answer import Answer, FilterVerdict, Problem
 from .blocks import Below, Block, Command, Entry, Pairs, Paragraph, Section, Table
 
 #: problems that are shown with their text; the rest are titles
@@ -125,7 +126,14 @@ def _problems(answer: Answer, most: int) -> Iterator[Block]:
         )
     rest = answer.problems[most:]
     if rest:
-        yield Paragraph(f"And {len(rest)} more: {'. '.join(p.title for p in rest)}.")
+        # nothing was shown that these would be more than, where the lines allow no entry
+        begun = f"And {len(rest)} more" if most else _counted(rest)
+        yield Paragraph(f"{begun}: {'. '.join(p.title for p in rest)}.")
+
+
+def _counted(problems: Sequence[Problem]) -> str:
+    kinds = Counter(p.severity for p in problems)
+    return fmt.listed(fmt.counted(count, severity) for severity, count in sorted(kinds.items()))
 
 
 def _steps(answer: Answer) -> Iterator[Block]:

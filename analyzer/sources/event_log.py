@@ -136,7 +136,7 @@ def _records(
         event_findings.storage_findings([(e.raw, e.origin) for e in errors], len(restarts), before)
     )
     damage = list(_damage(path, counts))
-    records.anomalies.extend(() if kept else _of_no_use(path, coverage, bool(damage)))
+    records.anomalies.extend(_of_no_use(path, coverage, bool(damage), bool(kept)))
     records.anomalies.extend(_left_out(path, total, len(found), len(held)))
     records.anomalies.extend(damage)
     return records
@@ -263,14 +263,20 @@ def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
         fields.update(
             bugcheck=code if code < 1 << 32 else wide,
             bugcheck_name=bugchecks.name(code) if code < 1 << 32 else wide,
-            system_time=Absent(
-                "not-recorded", "the event was logged after the restart", "the dump or its log"
-            ),
+            system_time=_crash_time(one),
             origin=one.origin,
         )
         for n, value in enumerate(numbers, 1):
             fields[f"parameter{n}"] = value & 0xFFFFFFFFFFFFFFFF
         yield Machine(**fields)
+
+
+def _crash_time(one: _Kept) -> Any:
+    """A guest tells its host at once; what a start logs was later."""
+    if one.raw.key == events.HYPERV:
+        return one.raw.time
+    reason = "the event was logged after the restart"
+    return Absent("not-recorded", reason, "the dump or its log")
 
 
 def _source(
@@ -294,7 +300,9 @@ def _source(
     )
 
 
-def _of_no_use(path: str, coverage: _Coverage, is_damaged: bool) -> Iterator[Anomaly]:
+def _of_no_use(
+    path: str, coverage: _Coverage, is_damaged: bool, has_events: bool
+) -> Iterator[Anomaly]:
     """Crashes and dumps are logged in the System log and in that of Kernel-Dump."""
     names = list(coverage.channels)
     if not coverage.count and not is_damaged:
@@ -302,10 +310,13 @@ def _of_no_use(path: str, coverage: _Coverage, is_damaged: bool) -> Iterator[Ano
         yield Anomaly("event-log-empty", text, Origin(path, "whole file"))
     if not names or any(_is_of_crashes(name) for name in names):
         return
+    so = "so this file does not tell whether there was one"
+    if has_events:
+        so = "so this file tells of them only in part"
     yield Anomaly(
         "event-log-other-channel",
         f"This is the {coverage.words}. Crashes, restarts and failed dumps are logged in the "
-        "System log, so this file does not tell whether there was one.",
+        f"System log, {so}.",
         Origin(path, "channel of the records"),
         names[0],
         tuple(Evidence("channel", name) for name in names[:6]),

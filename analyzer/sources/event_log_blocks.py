@@ -294,10 +294,20 @@ _FIELDS = "|".join(events.EVENTS[events.KERNEL_POWER, 41].fields)
 _FIELD = re.compile(
     rf"\b({_FIELDS})\b[\"'\s>:=]{{1,20}}(0x[0-9a-f]{{1,16}}|\d{{1,20}}|\w{{1,8}})", re.I
 )
-#: what Windows shows of a problem report, of later systems and of 7
+#: what Windows shows of a problem report, of later systems and of 7, with the first file after it
 _SIGNATURES = (
-    re.compile(r"\bBlueScreen\b[^\0]{1,400}?(?=\bP1: )[^\0]{1,200}?\bP5: *\w+"),
+    re.compile(
+        r"\bBlueScreen\b[^\0]{1,400}?(?=\bP1: )[^\0]{1,200}?\bP5: *\w+"
+        r"(?:(?:(?!\bP1:)[^\0]){1,800}?\.dmp\b)?"
+    ),
     re.compile(r"\bBCCode:[^\0]{1,60}?\bBCP1:[^\0]{1,200}?\bBCP4:\s*\w+(?:[^\0]{1,400}?\.dmp\b)?"),
+)
+#: the same in Reliability Monitor, in any language: "Code: 1a", "Parameter 1: ...", files
+_RELIABILITY = re.compile(
+    r"\bBlueScreen\s*\n[^:\n]{1,40}:\s*([0-9a-f]{1,8})\s*\n"
+    + "".join(rf"[^:\n]{{1,40}}\b{n}\s?:\s*([0-9a-f]{{1,16}})\s*\n" for n in range(1, 5))
+    + r"(?:(?:(?!\bBlueScreen\b|\bLiveKernelEvent\b)[^\0]){1,800}?\.dmp\b)?",
+    re.I,
 )
 _CREATED = re.compile(r"SystemTime\W{1,6}(\d{4}-\d\d-\d\dT[\d:.]{8,20}Z)")
 #: Windows' sentence in any language: code, parameters and the file of the dump
@@ -310,7 +320,8 @@ _SENTENCE = re.compile(
 
 def is_left(text: str) -> bool:
     """True for the data of an event 41, the sentence of a 1001 or a problem's signature alone."""
-    return "BugcheckParameter1" in text or any(p.search(text) for p in (_SENTENCE, *_SIGNATURES))
+    patterns = (_SENTENCE, _RELIABILITY, *_SIGNATURES)
+    return "BugcheckParameter1" in text or any(p.search(text) for p in patterns)
 
 
 def left(file: Any) -> Iterator[RawEvent]:
@@ -336,6 +347,12 @@ def left(file: Any) -> Iterator[RawEvent]:
     for match in (m for pattern in _SIGNATURES for m in pattern.finditer(text)):
         provider = events.SPELLED[events.PROBLEM]
         yield RawEvent(provider, event_id=1001, message=f"BlueScreen {match[0]}", time=untold)
+    for match in _RELIABILITY.finditer(text):
+        named = [(f"P{n}", value) for n, value in enumerate(match.groups(), 1)]
+        yield RawEvent(
+            events.SPELLED[events.PROBLEM], event_id=1001, message=match[0],
+            data=named, time=untold,
+        )  # fmt: skip
 
 
 def _lines(file: Any) -> Iterator[str]:

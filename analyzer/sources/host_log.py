@@ -1,8 +1,9 @@
-"""The log of a virtual machine's host (libvirt, QEMU) -> the bugchecks that its guest reported.
+"""The log of a virtual machine's host (libvirt, QEMU, VMware) -> the bugchecks of its guest.
 
 Windows tells the hypervisor the code and the parameters of a bugcheck before it writes a dump;
-libvirt writes them as ``panic hyper-v: arg1='0x...'``, QMP as the event GUEST_PANICKED. A guest
-whose host ends it at that moment, which is QEMU's default, never writes a dump.
+libvirt writes them as ``panic hyper-v: arg1='0x...'``, QMP as the event GUEST_PANICKED, VMware as
+a line ``WinBSOD: Synthetic MSR[0x4000010n] 0x...`` for each number. A guest whose host ends it at
+that moment, which is QEMU's default, never writes a dump. Linux uses the same registers.
 
 Invariant: that the host ended the guest is said only where the log says it after the panic and
 before the next start. Standard library only.
@@ -32,7 +33,8 @@ MOST_PANICS = 10_000
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?([+-]\d\d:?\d\d|Z)")
 _PANIC = re.compile(r"\bpanic hyper-v: (.*)")
 _ARGUMENT = re.compile(r"\barg([1-5])='?(0[xX][0-9a-fA-F]{1,16}|\d{1,20})")
-_STARTED = re.compile(r"\bstarting up libvirt version\b")
+_VMWARE = re.compile(r"\bWinBSOD: Synthetic MSR\[0x4000010([0-4])\] (0[xX][0-9a-fA-F]{1,16})\b")
+_STARTED = re.compile(r"\bstarting up libvirt version\b|\bLog for VMware ")
 #: "destroyed" is what somebody did later, with a dump written or not
 _ENDED = re.compile(r"\bshutting down, reason=(crashed)\b")
 _QMP = re.compile(r'"event"\s*:\s*"(GUEST_PANICKED|GUEST_CRASHLOADED|SHUTDOWN|RESET|STOP)"')
@@ -42,18 +44,28 @@ _ENDING_ACTIONS = ("poweroff", "shutdown", "exit-failure")
 class _Panic(NamedTuple):
     """One panic of the guest, as the log tells it."""
 
-    arguments: tuple[int, ...]  #: code and four parameters; () when it is only told that it was
+    #: code and four parameters, None for one that is not there; () when it is only told that it was
+    arguments: tuple[int | None, ...]
     time: int | None
     offset: int
     line: int
     is_dump_to_follow: bool = False  #: the guest said that it has a dump to write
     ended_by: str = ""  #: the words by which the host ended it
 
+    @property
+    def code(self) -> int | None:
+        """The bugcheck; None when it is not told, or of another system than Windows."""
+        if not self.arguments or self.arguments[0] is None:
+            return None
+        code = self.arguments[0]
+        return None if bugchecks.is_foreign(code, self.arguments[1] or 0) else code
+
 
 def is_host_log(text: str) -> bool:
     """True for the log of a guest, or for QMP events, that can hold a panic."""
     return bool(
         _PANIC.search(text)
+        or _VMWARE.search(text)
         or _STARTED.search(text)
         or re.search(r'"GUEST_(PANICK|CRASHLOAD)', text)
     )
@@ -70,11 +82,11 @@ def collect(path: str) -> Records:
     records.add(_source(path, size, len(panics)))
     for panic in panics:
         origin = Origin(path, f"line {panic.line}", file_offset=panic.offset)
-        if panic.arguments:
-            records.add(_machine(panic, origin))
+        if panic.code is not None:
+            records.add(_machine(panic, panic.code, origin))
         else:
             records.add(_unnamed(panic, origin))
-        if panic.ended_by:
+        if panic.ended_by and (panic.code is not None or not panic.arguments):
             records.add(_ended(panic, origin))
     if left_out:
         text = f"Only the first {MOST_PANICS:,} panics were read; {left_out:,} more were counted."
@@ -88,6 +100,13 @@ def _panics(path: str) -> tuple[list[_Panic], int]:
     for number, offset, line in _lines(path):
         if _STARTED.search(line):
             found.append(_Panic((), None, offset, number))  # a mark: what follows is another run
+            continue
+        vmware = _VMWARE.search(line)
+        if vmware and vmware[1] != "0":  # the code came first, each parameter has its own line
+            if found and found[-1].arguments and found[-1].arguments[int(vmware[1])] is None:
+                values = list(found[-1].arguments)
+                values[int(vmware[1])] = int(vmware[2], 16)
+                found[-1] = found[-1]._replace(arguments=tuple(values))
             continue
         panic = _panic_of(line, number, offset)
         if panic is not None:
@@ -124,25 +143,30 @@ def _lines(path: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _panic_of(line: str, number: int, offset: int) -> _Panic | None:
+    match = _VMWARE.search(line)
+    if match:
+        nothing: list[None] = [None] * 4
+        return _Panic((int(match[2], 16), *nothing), _time(line[: match.start()]), offset, number)
     match = _PANIC.search(line)
     if match:
         found = _ARGUMENT.findall(match[1])
         given = {int(k): int(v, 16 if v[:2] in ("0x", "0X") else 10) for k, v in found}
         if 1 not in given:
             return None
-        arguments = tuple(given.get(n, 0) & (1 << 64) - 1 for n in range(1, 6))
-        return _Panic(arguments, _time(line[: match.start()]), offset, number)
+        values = (given.get(n) for n in range(1, 6))
+        stated = tuple(None if value is None else value & (1 << 64) - 1 for value in values)
+        return _Panic(stated, _time(line[: match.start()]), offset, number)
     event = _qmp(line)
     if event is None or event["event"] not in ("GUEST_PANICKED", "GUEST_CRASHLOADED"):
         return None
     data = event.get("data")
     data = data if isinstance(data, dict) else {}
     info = data.get("info")
-    arguments = ()
+    arguments: tuple[int | None, ...] = ()
     if isinstance(info, dict) and info.get("type") == "hyper-v":
-        values = [info.get(f"arg{n}") for n in range(1, 6)]
-        if all(isinstance(value, int) and 0 <= value < 1 << 64 for value in values):
-            arguments = tuple(int(value) for value in values if value is not None)
+        told = [info.get(f"arg{n}") for n in range(1, 6)]
+        if all(isinstance(value, int) and 0 <= value < 1 << 64 for value in told):
+            arguments = tuple(told)
     ended = ""
     if data.get("action") in _ENDING_ACTIONS:
         ended = f"the action {data['action']}"
@@ -199,24 +223,24 @@ def _time(text: str) -> int | None:
     return seconds * 10**9 + int((match[3] or "0").ljust(9, "0")) if seconds >= 0 else None
 
 
-def _machine(panic: _Panic, origin: Origin) -> Machine:
+def _machine(panic: _Panic, code: int, origin: Origin) -> Machine:
     other = Absent("not-recorded", "a host does not record it", "a kernel dump")
-    code, *parameters = panic.arguments
     fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
     untimed = Absent("not-recorded", "the line has no time with its zone")
-    wide = Absent("out-of-range", "more than 32 bits")
+    left_out = Absent("not-recorded", "the line of the log does not have it")
     fields.update(
-        bugcheck=code if code < 1 << 32 else wide,
-        bugcheck_name=bugchecks.name(code) if code < 1 << 32 else wide,
+        bugcheck=code,
+        bugcheck_name=bugchecks.name(code),
         system_time=panic.time if panic.time is not None else untimed,
         origin=origin,
     )
-    fields.update({f"parameter{n}": value for n, value in enumerate(parameters, 1)})
+    for n, value in enumerate(panic.arguments[1:], 1):
+        fields[f"parameter{n}"] = left_out if value is None else value
     return Machine(**fields)
 
 
 def _ended(panic: _Panic, origin: Origin) -> Anomaly:
-    code = f" of bugcheck {panic.arguments[0]:#x}" if panic.arguments else ""
+    code = "" if panic.code is None else f" of bugcheck {panic.code:#x}"
     return Anomaly(
         "host-ended-guest",
         f"The host ended the guest at its panic{code} ({panic.ended_by}), so the guest had no time "
@@ -224,7 +248,7 @@ def _ended(panic: _Panic, origin: Origin) -> Anomaly:
         origin,
         "host",
         (
-            Evidence("bugcheck", panic.arguments[0] if panic.arguments else None, "Code"),
+            Evidence("bugcheck", panic.code, "Code"),
             Evidence("ended by", panic.ended_by),
         ),
         {"ended": True},
@@ -232,6 +256,16 @@ def _ended(panic: _Panic, origin: Origin) -> Anomaly:
 
 
 def _unnamed(panic: _Panic, origin: Origin) -> Anomaly:
+    if panic.arguments:
+        stated = ", ".join("?" if value is None else f"{value:#x}" for value in panic.arguments)
+        return Anomaly(
+            "host-guest-panicked",
+            f"The guest told its host of a crash that is no bugcheck of Windows ({stated}): Linux "
+            "and others use the same way.",
+            origin,
+            "host",
+            (Evidence("time", panic.time, "Time"),),
+        )
     follows = "it has a dump to write" if panic.is_dump_to_follow else "it writes no dump"
     event = "GUEST_CRASHLOADED" if panic.is_dump_to_follow else "GUEST_PANICKED"
     return Anomaly(
