@@ -331,7 +331,8 @@ def test_dump_and_log_of_one_crash_are_certain(tmp_path: Path) -> None:
             "full.log",
             (
                 "The machine crashed with {}; whether a dump was written is not known: "
-                "full.log does not show how the dump ended."
+                "full.log does not show how the dump ended, only that it came to 'Calling "
+                "driver34.sys secondary callback'."
             ),
         ),
     ],

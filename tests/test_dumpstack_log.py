@@ -424,7 +424,51 @@ def test_log_without_its_start_is_known_by_its_lines() -> None:
     stages = [row.stage for row in records["stages"]]
     assert "dump-completed" in stages
     assert "dump-start-upper-bound" not in stages  # its first time is not the log's first
-    assert rules(records) == ["log-header-damaged", "log-line-unrecognised"]
+    assert rules(records) == ["log-header-damaged", "log-excerpt"]
+
+
+POST = (
+    "Hi all, what does this mean?\n\n```\nDump stack initialized at UTC: 2026/03/01 10:20:30, "
+    "local time: 2026/03/01 11:20:30.\n#BugCheckCode 0x00000000000000D1\nProgress 0x00000042\nElapsed "
+    "BugCheck duration 00001500ms\n{}```\nDid it fail?\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        ("", "POST does not show how the dump ended, only that it came to 'Progress 0x00000042"),
+        ("Dump completed successfully.\n", "POST records a completed dump."),
+    ],
+)
+def test_a_log_in_a_post_ends_where_it_was_copied(
+    end: str, says: str, tmp_path: Path, capsys: Any
+) -> None:
+    """Words of a person are no lines of the log, and the last line copied need not be its last."""
+    path = tmp_path / "POST"
+    path.write_text(POST.format(end))
+    assert main(["analyze", str(path), "-v"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert says in shown
+    assert "The log stands in another text, of which 4 lines were left out" in shown
+
+
+def test_numbered_lines_are_read(tmp_path: Path, capsys: Any) -> None:
+    """An editor, cat -n or findstr /n puts a number in front."""
+    lines = swapped("healthy-kernel.log")
+    for form in ("{:5}  {}", "{}:{}", "C:\\DumpStack.log:{}:{}"):
+        path = tmp_path / "numbered.txt"
+        path.write_text("\n".join(form.format(n, line) for n, line in enumerate(lines, 1)) + "\n")
+        assert main(["analyze", str(path)]) == 0
+        assert "numbered.txt records a completed dump." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_text_about_the_log_is_none(tmp_path: Path, capsys: Any) -> None:
+    """Words that the log has too do not make one."""
+    path = tmp_path / "README"
+    path.write_text("DumpStack.log begins with 'Dump stack initialized at UTC' and a time.\n")
+    assert main(["analyze", str(path)]) == 2
+    assert "no known kind" in capsys.readouterr().err
 
 
 def test_unknown_line_is_kept() -> None:

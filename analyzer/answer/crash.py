@@ -235,8 +235,9 @@ def _log_piece(records: Records, row: Crash, source: str) -> str:
         return f"{source} records a completed dump"
     if row.outcome == SMALLER:
         return f"{source} records a completed dump of a smaller kind"
-    if row.outcome != FAILED:
-        return f"{source} does not show how the dump ended"
     steps: list[Any] = [s for s in records["stages"] if s.origin.source == row.origin.source]
     step = fmt.field(steps[-1], "text", "").rstrip(".") if steps else ""
+    if row.outcome != FAILED:
+        so_far = f", only that it came to '{step}'" if step else ""
+        return f"{source} does not show how the dump ended{so_far}"
     return f"{source} breaks off after '{step}'" if step else f"{source} breaks off"

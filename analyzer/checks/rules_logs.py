@@ -127,6 +127,14 @@ _LOG = (
         "Copy the file again from the root of the page file's volume (it is hidden).",
     ),
     Rule(
+        "log-excerpt",
+        "info",
+        "The log is part of another text",
+        "A log that has lost its header stands among lines that Windows does not write.",
+        "It may have been copied in part, so its last line does not show how the dump ended.",
+        "Get the file itself: DumpStack.log in the root of the page file's volume (it is hidden).",
+    ),
+    Rule(
         "log-clock-backwards",
         "warning",
         "The elapsed time in the log goes back",

@@ -39,6 +39,8 @@ def from_bytes(path: str, data: bytes, size: int) -> Records:
     if text is None:
         raise _refusal(path, data)
     log = read_lines(path, text)
+    if text.lines and len(log.facts["around"]) == len(text.lines):
+        raise InputError(path, "speaks of DumpStack.log, but holds no line of one")
     _set_durations(log.rows)
     records = Records()
     records.add(_source(log, size), _machine(log))

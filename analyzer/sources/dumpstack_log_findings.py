@@ -45,7 +45,7 @@ def _quoted(line: str) -> str:
 
 
 def _seconds(ms: int) -> str:
-    return f"{ms / 1000:g} s"
+    return f"{ms / 1000:.10g} s"
 
 
 def _container(log: Log) -> Iterator[Anomaly]:
@@ -248,13 +248,32 @@ def _faulted(log: Log, driver: Row, retry: Row) -> Anomaly:
     )
 
 
+def _excerpt(log: Log, last: Row | None, last_line: str) -> Anomaly:
+    around = log.facts["around"]
+    count = "1 line was" if len(around) == 1 else f"{len(around)} lines were"
+    so = "."
+    if not log.facts.get("completed"):
+        so = (
+            f", so it may be a part only: that its last line here is {_quoted(last_line)} does "
+            "not show that the dump stopped there."
+        )
+    return Anomaly(
+        "log-excerpt",
+        f"The log stands in another text, of which {count} left out{so}",
+        _at(log, last, "whole file"),
+        evidence=tuple(Evidence("line", line.text[:100]) for line in around[:3]),
+    )
+
+
 def _end(log: Log) -> Iterator[Anomaly]:
     """What a log without its end shows."""
     text, facts = log.text, log.facts
-    if facts.get("completed") or not text.lines or text.is_limited:
-        return
     last: Row | None = facts.get("last")
     last_line = facts.get("last_line", "")[:200]
+    if facts["around"]:
+        yield _excerpt(log, last, last_line)
+    if facts.get("completed") or not text.lines or text.is_limited or facts["around"]:
+        return
     evidence: tuple[Evidence, ...] = (Evidence("last line", last_line),)
     if "progress" in facts:
         value = facts["progress"]

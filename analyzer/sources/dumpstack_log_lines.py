@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..names import progress
-from .dumpstack_log_text import LogText
+from .dumpstack_log_text import Line, LogText
 
 _HEX = "0x([0-9A-Fa-f]+)"
 _N = r"(\d{1,18})"
@@ -74,8 +74,8 @@ _FAILED = re.compile(
 _STATUS = re.compile(r"0x([8CDcd][0-9A-Fa-f]{7})\b")
 
 
-#: what a post puts in front of a line
-_QUOTE = re.compile(r"^(?:[ \t]*>)*[ \t]*")
+#: what a post puts in front of a line, and what numbers it; no line of the log begins with a digit
+_QUOTE = re.compile(r"^(?:[ \t]*>)*[ \t]*(?:(?:\S{1,80}\.log\S{0,4}:)?\d{1,5}[:.|) \t]+)?")
 #: how the line begins that says that a driver is called
 _ENTERS = ("Calling ", "Starting ")
 #: stages whose lines do not show that a driver's callback was left
@@ -120,7 +120,9 @@ def read_lines(path: str, text: LogText) -> Log:
         "open": {},
     }
     log = Log(path, text, rows, facts)
-    for line in text.lines:
+    own = _own_lines(text)
+    facts["around"] = [line for line in text.lines if line not in own]
+    for line in own:
         # 9 of 22 real logs have their last mark, Progress 0x53, behind the line that says completed
         if facts.get("completed") and "Progress " not in line.text:
             facts["behind"].append(line)
@@ -134,6 +136,26 @@ def read_lines(path: str, text: LogText) -> Log:
             elif not row.stage.startswith(_SAYS_NOTHING):
                 facts.pop("entered", None)
     return log
+
+
+def _own_lines(text: LogText) -> list[Line]:
+    """Those of the log: one without its header can stand in a post, among the words of a person."""
+    if text.version or text.stated_end is not None:
+        return text.lines
+    known = [n for n, line in enumerate(text.lines) if _is_known(_QUOTE.sub("", line.text))]
+    if not known:
+        return []
+    end = known[-1] + 1
+    while end < len(text.lines) and not text.lines[end].is_apart:
+        end += 1  # a line of a kind not seen before, which may be the last
+    return text.lines[known[0] : end]
+
+
+def _is_known(words: str) -> bool:
+    words = words.rstrip()
+    if words in _OPENING or words in _CLOSING or _COMPLETE.match(words):
+        return True
+    return any(pattern.match(words) for _, pattern in _PATTERNS)
 
 
 def _take(log: Log, words: str, offset: int, is_ended: bool) -> Row | None:

@@ -18,10 +18,10 @@ READ_LIMIT = 1 << 16
 LONGEST_LINE = 128
 #: words of lines that no other known kind of file has: a copy can have lost its start
 _FIRST_LINE = "Dump stack initialized"
-_WORDS = (
-    f"{_FIRST_LINE} at UTC",
-    "Elapsed BugCheck duration ",
-    " secondary callback data done.",
+_WORDS = re.compile(
+    rf"{_FIRST_LINE} at UTC: *\d|^[\s>\d:]*Elapsed BugCheck duration \d+ms|"
+    r"Writing \S+ secondary callback data done\.",
+    re.M,
 )
 _LINE = re.compile(r"([^\r\n]*)(\r\n|\n|\r|$)")
 
@@ -32,6 +32,7 @@ class Line(NamedTuple):
     offset: int
     text: str
     is_ended: bool
+    is_apart: bool = False  #: an empty line, or a mark of quoted text, stands before it
 
 
 class LogText(NamedTuple):
@@ -54,7 +55,7 @@ class LogText(NamedTuple):
 def is_log(data: bytes) -> bool:
     """True when the start of a file looks like this log, in any of its encodings."""
     head = _units(data[:8192])[0][:4096]
-    return layout.MAGIC in head or any(words in head for words in _WORDS)
+    return layout.MAGIC in head or _WORDS.search(head) is not None
 
 
 def decode(data: bytes, size: int) -> LogText | None:
@@ -77,12 +78,15 @@ def decode(data: bytes, size: int) -> LogText | None:
     behind: list[Line] = []
     confirmed = stated == at
     original = at
+    is_apart = False
     for match in _LINE.finditer(text):
         shown, is_old = _text(match.group(1), encoding), confirmed
         at += len(shown) + 2 * bool(match.group(2))
         if shown.strip():
-            line = Line(mark + (start + match.start()) * width, shown, bool(match.group(2)))
+            offset = mark + (start + match.start()) * width
+            line = Line(offset, shown, bool(match.group(2)), is_apart or shown.startswith("```"))
             (behind if is_old else lines).append(line)
+        is_apart = not shown.strip()
         if not is_old:
             original = at
         confirmed = confirmed or at == stated
