@@ -428,9 +428,9 @@ def test_log_without_its_start_is_known_by_its_lines() -> None:
 
 
 POST = (
-    "Hi all, what does this mean?\n\n```\nDump stack initialized at UTC: 2026/03/01 10:20:30, "
-    "local time: 2026/03/01 11:20:30.\n#BugCheckCode 0x00000000000000D1\nProgress 0x00000042\nElapsed "
-    "BugCheck duration 00001500ms\n{}```\nDid it fail?\n"
+    "Hi, what is this?\n\n```\nDump stack initialized at UTC: 2026/03/01 10:20:30, "
+    "local time: 2026/03/01 11:20:30.\n#BugCheckCode 0x00000000000000D1\nProgress 0x00000042\n"
+    "Elapsed BugCheck duration 00001500ms\n{}```\nDid it fail?\n"
 )
 
 

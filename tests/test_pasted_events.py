@@ -241,6 +241,13 @@ def test_a_number_of_more_than_32_bits_is_no_bugcheck(run: Run) -> None:
     assert shown.startswith("The machine crashed with bugcheck 0xC000021A (STATUS_SYSTEM_PROCESS_")
 
 
+def test_a_code_of_live_dumps_in_an_event_is_a_crash(run: Run) -> None:
+    """Windows says that it restarted from it: nothing else in the report denies that."""
+    _, shown = run(COPIED.replace("0x0000009f", "0x00000117"), "-v")
+    assert shown.startswith("The machine crashed with bugcheck 0x117 (VIDEO_TDR_TIMEOUT_DETECTED)")
+    assert "not made by a crash" not in shown
+
+
 HYPERV = COPIED.replace("Microsoft-Windows-WER-SystemErrorReporting", "Hyper-V-Worker").replace(
     "Event ID:      1001", "Event ID:      18590"
 )

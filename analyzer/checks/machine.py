@@ -23,15 +23,18 @@ _ATTRIBUTES = (
 _TOO_SMALL = 0x4  # InsufficientDumpfileSize
 _SMALL_DUMP = 4
 _CUT = {"dump-file-cut", "triage-marker-missing"}
+#: kinds of sources that Windows or a host writes of a crash only, whatever its code
+_OF_CRASHES = ("evtx", "event log", "dumpstack.log", "host log")
 _FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
 
 
 def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source."""
+    is_report = any(str(row.kind).startswith(_OF_CRASHES) for row in seen["sources"])
     for machine in seen["machine"]:
         yield from _attributes(machine, seen.reported)
         yield from _statuses(machine)
-        if is_live(machine):
+        if is_live(machine) and not is_report:
             yield broken(
                 "not-a-crash",
                 "This was taken of a running system, not made by a crash.",
