@@ -107,6 +107,24 @@ def test_copied_text_keeps_its_time_and_its_dump(paste: Any, run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize("left", [("User",), ("Task Category", "Keywords", "User"), ("Level",)])
+def test_lines_that_were_left_out_cost_only_themselves(left: tuple[str, ...], run: Run) -> None:
+    """People take out what is of no use, or their name."""
+    lines = [line for line in COPIED.splitlines() if not line.startswith(left)]
+    assert run("\n".join(lines))[1].startswith(
+        "The machine crashed with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE) before 5/6/2023 "
+        "10:11:12 AM (local time), and a dump was written"
+    )
+
+
+def test_a_crash_whose_description_is_gone_is_one(run: Run) -> None:
+    """Event 1001 is logged after a bugcheck only, and a table cuts its words."""
+    assert run(COPIED.replace(SENTENCE, ""))[1].startswith(
+        "The machine crashed before 5/6/2023 10:11:12 AM (local time); whether a dump was written "
+        "is not known: event 1001 reports it"
+    )
+
+
 @pytest.mark.parametrize("name", ["Save Dump", "BugCheck"])
 def test_the_form_of_xp_is_read(name: str, run: Run) -> None:
     """Event Viewer of XP and Server 2003 has other lines in another order, in any language."""

@@ -211,7 +211,7 @@ def _piece(records: Records, row: Crash, names: Mapping[str, str]) -> str:
         return f"by {source} the guest told its host of the bugcheck{ended}"
     text = _EVENTS.get(str(row.tells))
     if row.tells == "event 1001":
-        text = "event 1001 says that a dump was saved" if row.outcome else "event 1001 names it"
+        text = "event 1001 says that a dump was saved" if row.outcome else "event 1001 reports it"
         text += f" as {fmt.clean(row.dump_file, 80)}" if not is_absent(row.dump_file) else ""
     if text is None:
         if not str(row.tells).startswith("event"):

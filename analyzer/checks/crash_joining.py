@@ -247,7 +247,7 @@ def _new(start: Start, groups: list[Group]) -> Group | None:
     """A crash of which only events tell; None for restarts that need not be one."""
     if not start.is_crash:
         return None
-    lead = start.named or next(p for p in start.pieces if p.outcome is not None)
+    lead = start.named or next(p for p in start.pieces if p.is_crash)
     why = "the event states the bugcheck"
     if lead.code is None:
         why = "no dump, log or bugcheck event lies near it"

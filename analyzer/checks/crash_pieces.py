@@ -55,6 +55,12 @@ class Piece(NamedTuple):
     dump_path: str = ""  #: that the event names
 
     @property
+    def is_crash(self) -> bool:
+        """Whether it tells of a crash by itself, be its bugcheck known or not."""
+        is_named = self.code is not None or self.outcome is not None
+        return is_named or self.event == (events.WER, 1001)
+
+    @property
     def clock(self) -> int | None:
         """The time to compare with others of its file."""
         return self.time if self.time is not None else self.local_time
@@ -184,7 +190,7 @@ class Start:
     @property
     def is_crash(self) -> bool:
         """False for a restart alone: power loss and reset log it too."""
-        return any(piece.code is not None or piece.outcome is not None for piece in self.pieces)
+        return any(piece.is_crash for piece in self.pieces)
 
     def add(self, piece: Piece) -> None:
         """The next event in time."""

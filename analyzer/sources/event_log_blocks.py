@@ -153,11 +153,12 @@ def _of_block(lines: list[str], order: _Order) -> RawEvent | None:
         event = event_log_xml.parse(text[begin:], None)
         if event is not None:
             return event
+    description = _description_of(lines, order)
     pairs = [_PAIR.fullmatch(line) for line in lines[: order.description]]
     values = [pair[2].strip() if pair else "" for pair in pairs]
     if len(values) <= order.level:
         return None
-    words = [line.strip() for line in lines[order.description :]]
+    words = [line.strip() for line in lines[description:]]
     if begin >= 0:  # its XML is damaged; the label before it is not part of the description
         end = next((n for n, line in enumerate(words) if line.startswith("<Event ")), len(words))
         words = words[: end - 1]
@@ -168,6 +169,21 @@ def _of_block(lines: list[str], order: _Order) -> RawEvent | None:
         values[order.level], " ".join(filter(None, words)),
         "" if order.log is None else values[order.log],
     )  # fmt: skip
+
+
+def _description_of(lines: list[str], order: _Order) -> int:
+    """Where its label stands; people leave out lines such as the user before it."""
+    for number in range(order.head, min(order.description, len(lines) - 1)):
+        label, after = _PAIR.fullmatch(lines[number]), lines[number + 1]
+        if label and not label[2] and after.strip() and not _is_label(after):
+            return number
+    return order.description
+
+
+def _is_label(line: str) -> bool:
+    """A few words and a colon; a sentence can have one too."""
+    pair = _PAIR.fullmatch(line)
+    return pair is not None and len(pair[1].split()) <= 5
 
 
 # -- PowerShell's Format-List ----------------------------------------------------------------------
