@@ -26,6 +26,8 @@ REFUSED = {
     "program or driver image": PE,
     "symbol file": b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0",
     "virtual disk": b"vhdxfile" + bytes(32),
+    "BlueScreenView": b"Bug Check String  : X\nBug Check Code : 0xd1\nCaused By Driver  : a.sys\n",
+    "WhoCrashed": b"This was probably caused by the following module: a.sys (a+0x1)\n",
     "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
     "DumpBlob": b"DumpBlob" + bytes(32),
     "zero-filled": bytes(70000),

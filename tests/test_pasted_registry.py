@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SAMPLE_TRACES
 
 from analyzer.cli import main
 
@@ -61,11 +62,34 @@ def test_settings_are_read_as_they_were_shown(
     assert "the dump that is configured: automatic memory dump" in told
 
 
+def test_what_stands_behind_a_cut_is_not_called_unregistered(tmp_path: Path, capsys: Any) -> None:
+    """A filter that the dump has may be in the part of the list that is not shown."""
+    path = tmp_path / "paste.txt"
+    for end, is_said in (("}", True), (", c.sys, d.sys...}", False)):
+        path.write_text(LIST.replace("}", end))
+        main(["analyze", str(path), str(SAMPLE_TRACES / "healthy-x64-kernel.dmp"), "-v"])
+        told = " ".join(capsys.readouterr().out.split())
+        assert ("dump_acmeflt.sys is loaded as a dump filter" in told) == is_said
+
+
+@pytest.mark.parametrize("value", ["CrashDumpEnabled", "crashdumpenabled"])
+def test_what_one_value_does_not_show_may_be_set(value: str, tmp_path: Path, capsys: Any) -> None:
+    """``reg query /v`` shows one; the others are not missing on the machine for that."""
+    code, told = shown(tmp_path, capsys, f"{KEY}\n    {value}    REG_DWORD    0x7\n", "-v")
+    assert code == 0
+    assert told.startswith(
+        "The input does not show which dump filters are registered; the dump that is configured: "
+        "automatic memory dump."
+    )
+    assert "EnableLogFile is not set" not in told
+    assert "collect the System event log and the CrashControl settings" in told
+
+
 def test_a_list_that_powershell_cut_off_is_told(tmp_path: Path, capsys: Any) -> None:
     """It shows four elements of a list."""
     cut = LIST.replace("acme.sys}", "acme.sys, c.sys, d.sys...}")
     _, told = shown(tmp_path, capsys, cut, "-v")
-    assert "dumpfve.sys, acme.sys, c.sys and d.sys" in told
+    assert told.startswith("At least dumpfve.sys, acme.sys, c.sys and d.sys are registered")
     assert "the list of 'DumpFilters' is cut off" in told
 
 

@@ -81,7 +81,7 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
         last = last if crash is None else max(last, crash)
         rows.append((crash, stack != "crash", _order(one), name, one))
     rows.sort(key=lambda row: (-(row[0] or 0), row[1], row[2]))
-    return [
+    made = [
         _verdict(
             one,
             _own(faults.get((crash, name), ()), nameless, one),
@@ -91,6 +91,11 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
         )
         for crash, _, _, name, one in rows[:MOST_FILTERS]
     ]
+    if len(index.by_number) < 2:
+        return made
+    # what only the settings name is of none of several crashes
+    seen = {(f.crash, f.stack) for f in made if not f.position.startswith("registered")}
+    return [f if (f.crash, f.stack) in seen else f._replace(crash=None) for f in made]
 
 
 def filter_key(record: Any) -> tuple[str, str]:

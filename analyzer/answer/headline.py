@@ -25,6 +25,7 @@ from ..checks.culprit import LEADING, Culprit
 from ..checks.evidence import PARTIAL
 from ..checks.machine import is_live
 from ..names import drivers
+from ..names.crash_control import is_whole
 from ..names.events import provider_key
 from ..records import Records
 from . import crash, observed
@@ -277,20 +278,21 @@ def _restarts(records: Records, names: Mapping[str, str]) -> str:
 
 
 def _registered(records: Records) -> Iterator[str]:
-    entries = [
-        fmt.clean(s.value, 60)
-        for s in records["settings"]
-        if str(s.name).lower().startswith("dumpfilters[")
-    ]
-    kind = next(
-        (fmt.fields(s, "meaning") for s in records["settings"] if s.name == "CrashDumpEnabled"), ""
-    )
-    what = f"{fmt.some(entries, 6)} are registered as dump filters, in this call order"
+    named = [(str(s.name).lower(), s) for s in records["settings"]]
+    entries = [fmt.clean(s.value, 60) for name, s in named if name.startswith("dumpfilters[")]
+    kind = next((fmt.fields(s, "meaning") for name, s in named if name == "crashdumpenabled"), "")
+    configured = f"; the dump that is configured: {kind}." if kind else "."
+    least = "At least " if any(f.rule == "registry-damaged" for f in records["findings"]) else ""
+    names = {name.partition("[")[0] for name, _ in named}
     if len(entries) == 1:
-        what = f"{entries[0]} is registered as a dump filter"
-    elif not entries:
-        what = "No dump filter is registered"
-    yield what + (f"; the dump that is configured: {kind}." if kind else ".")
+        yield f"{least}{entries[0]} is registered as a dump filter{configured}"
+    elif entries:
+        order = f"{fmt.some(entries, 6)} are registered as dump filters, in this call order"
+        yield f"{least}{order}{configured}"
+    elif "dumpfilters" in names or (is_whole(names) and not least):
+        yield f"No dump filter is registered{configured}"
+    elif names:
+        yield f"The input does not show which dump filters are registered{configured}"
 
 
 def _traced(records: Records) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import EVENT_LOGS, SMALLER, WRITTEN
+from ..names.crash_control import is_whole
 from ..records import Callback, Records
 from .model import Step
 
@@ -48,7 +49,7 @@ def steps(records: Records) -> Iterator[Step]:
         wanted.append("DumpStack.log")
     if not kinds.intersection(EVENT_LOGS) or "event-log-other-channel" in rules:
         wanted.append("the System event log")
-    if not kinds & set(REGISTRIES):
+    if not kinds & set(REGISTRIES) or not is_whole(str(s.name) for s in records["settings"]):
         wanted.append("the CrashControl settings")
     if wanted:
         crashed = " that crashed" if records["crashes"] else ""

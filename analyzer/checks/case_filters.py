@@ -29,6 +29,7 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
         for a in seen.anomalies_of("event-dump-driver-load-failed")
         if a.facts.get("location") == _LOAD_FILTERS and a.facts.get("status") in _NO_FILE
     ]
+    damaged = _damaged(seen)
     for registry in seen.registries if found else []:
         entries = seen.registered(registry)
         doubtful = seen.doubtful(registry)
@@ -52,7 +53,7 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
             f"{called(registry)} registers{about}: {blame}, so the crash dump stack did not load."
         )
         if len(suspects) == 1 and suspects[0].lower() != IN_BOX:
-            text += f" Without it: {_without(suspects[0], names)}"
+            text += f" Without it: {_without(suspects[0], names, registry in damaged)}"
         yield joined(
             "case-filter-file-missing",
             text,
@@ -75,11 +76,16 @@ def _is_proven_filter(seen: CaseSeen, module: Module) -> bool:
     )
 
 
-def _without(name: str, names: Sequence[str]) -> str:
+def _damaged(seen: CaseSeen) -> set[str]:
+    """Registries of which parts are missing: the list may have more filters than were read."""
+    return {a.origin.source for a in seen.anomalies_of("registry-damaged")}
+
+
+def _without(name: str, names: Sequence[str], is_damaged: bool) -> str:
     """The command that leaves the other filters registered."""
     left = [other for other in names if other.lower() != name.lower()]
     # what is quoted goes into a command line, so only plain names are written out
-    if all(re.fullmatch(r"[\w.-]{1,60}", other) for other in left) and left:
+    if all(re.fullmatch(r"[\w.-]{1,60}", other) for other in left) and left and not is_damaged:
         data = "\\0".join(left)
         return f"reg add {rules_case.CONTROL} /v DumpFilters /t REG_MULTI_SZ /d {data} /f"
     return f"regedit, {rules_case.CONTROL}, DumpFilters"
@@ -98,6 +104,7 @@ def complete_dumps(seen: CaseSeen) -> Iterator[tuple[str, list[Module]]]:
 
 
 def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
+    damaged = _damaged(seen)
     for path, modules in complete_dumps(seen):
         names = {drivers.plain_name(m.name): m for m in modules}
         for registry in seen.registries:
@@ -112,7 +119,8 @@ def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
                 text += f", {why}" if why else ""
                 text += f", but the modules in {called(path)} show that it was not loaded."
                 if why:
-                    text += f" Without it: {_without(name, [str(e.value) for e in entries])}"
+                    others = [str(e.value) for e in entries]
+                    text += f" Without it: {_without(name, others, registry in damaged)}"
                 yield joined(
                     "case-leftover-filter" if why else "case-filter-not-loaded",
                     text,
@@ -124,6 +132,8 @@ def _loaded_or_registered(seen: CaseSeen) -> Iterator[Anomaly]:
                         f"{len(modules)} modules of the crash stack, not this one",
                     ),
                 )
+            if registry in damaged:
+                continue
             known = {drivers.stem(str(e.value)) for e in entries}
             for name, module in names.items():
                 # a filter by elimination may be something else, as its lack in the list suggests

@@ -334,27 +334,6 @@ _EVENT = (
         "Read the events (dumpstart show events FILE --provider Microsoft-Windows-StorPort).",
     ),
     Rule(
-        "host-ended-guest",
-        "warning",
-        "The host ended the virtual machine before it could write a dump",
-        "The host's log has the guest's panic with its bugcheck, and says that the machine was "
-        "ended or reset then.",
-        "Windows tells the hypervisor of a bugcheck before it writes the dump. QEMU's default is "
-        "to end the machine at that moment, so no dump, no event 1001 and no DumpStack.log can be "
-        "there.",
-        "Let the guest write its dump: libvirt <on_crash>preserve</on_crash> or no hyperv panic "
-        "device; QEMU -action panic=none. The bugcheck and its parameters are in the host's log.",
-    ),
-    Rule(
-        "host-guest-panicked",
-        "info",
-        "The virtual machine told its host of a crash",
-        "The pvpanic device has two states: panicked, after which no dump follows, and "
-        "crash-loaded, after which the guest writes one.",
-        "It is a crash with its time, of a machine that may never have written a dump.",
-        "Look for the dump in the guest. A hyperv panic device tells bugcheck and parameters too.",
-    ),
-    Rule(
         "event-log-damaged",
         "warning",
         "Parts of the event log cannot be read",

@@ -8,6 +8,7 @@ names the kind and what to open instead. A source is a module here with ``collec
 from __future__ import annotations
 
 import os
+import re
 import stat
 from functools import lru_cache
 from importlib import import_module
@@ -134,6 +135,15 @@ def _is_host_log(head: bytes) -> bool:
     return is_host_log(text)
 
 
+def _is_crash_viewer(head: bytes) -> bool:
+    """What BlueScreenView or WhoCrashed made of minidumps, as text or a page."""
+    text = text_of(head)
+    return bool(
+        re.search(r"Bug Check String\b.{0,400}?\bCaused By Driver\b", text, re.S)
+        or re.search(r"\bThis was (?:probably|likely) caused by the following module\b", text)
+    )
+
+
 def _is_elf_core(head: bytes) -> bool:
     return head[:4] == b"\x7fELF" and _u16(head, 16) == 4
 
@@ -190,6 +200,10 @@ KINDS: list[tuple[Recogniser, Kind]] = [
     ((b"makedumpfile\0", b"KDUMP   "), SNAPSHOT),
     (_is_vmware_state, SNAPSHOT),
     # what follows is refused by name
+    (
+        _is_crash_viewer,
+        Kind("what BlueScreenView or WhoCrashed made of dumps", "", "open the dumps that it lists"),
+    ),
     (
         (b"QEVM",),
         Kind("a QEMU migration stream or saved state", "", _ASK_QEMU),

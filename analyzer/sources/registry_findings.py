@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ..names import locations
+from ..names.crash_control import is_whole
 from ..names.drivers import IN_BOX
 from ..records import Anomaly, Evidence, Origin
 from .registry_keys import KeyValues, Registry
@@ -54,7 +55,7 @@ def _switches(control: KeyValues, origin: Origin) -> Iterator[Anomaly]:
     log = control.get("EnableLogFile")
     if log is not None and not isinstance(log, int):
         yield _odd(origin, "EnableLogFile", log)
-    elif not log:
+    elif log == 0 or (log is None and is_whole(value.name for value in control.values)):
         state = "is 0" if log == 0 else "is not set"
         known = "" if log == 0 else "most probably "
         yield Anomaly(
