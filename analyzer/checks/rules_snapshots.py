@@ -29,9 +29,10 @@ RULES = table(
             "The virtual machine told its host of a crash",
             "The pvpanic device has two states: panicked, after which no dump follows, and "
             "crash-loaded, after which the guest writes one.",
-            "It is a crash with its time, of a machine that may never have written a dump. Linux and "
-            "others tell of theirs in the same way.",
-            "Look for the dump in the guest. A hyperv panic device tells bugcheck and parameters too.",
+            "It is a crash with its time, of a machine that may never have written a dump. Linux "
+            "and others tell of theirs in the same way.",
+            "Look for the dump in the guest. A hyperv panic device tells bugcheck and parameters "
+            "too.",
         ),
         Rule(
             "reading-stopped",
