@@ -186,6 +186,17 @@ def test_header_and_memory_name_different_bugchecks(code: int, tmp_path: Path, c
     assert ("dump-bugcheck-differs" in rules(report)) is (code != 0x100000D1)
 
 
+@pytest.mark.parametrize("code", [0, 0x161])
+def test_a_header_that_denies_the_crash_in_memory_does_not_decide(
+    code: int, tmp_path: Path, capsys: Any
+) -> None:
+    """Whether the machine had crashed, and so what was called, is left open."""
+    _, report = analyze(capsys, made(tmp_path, at_38=code))
+    assert report["answer"]["headline"][0].endswith("its header, but its memory holds a bugcheck.")
+    assert "not-a-crash" not in rules(report)
+    assert {row["dump_start"] for row in report["answer"]["filters"]} == {""}
+
+
 def test_header_and_crashdmp_name_different_bugchecks(tmp_path: Path, capsys: Any) -> None:
     """crashdmp!Context of a real minidump holds 0x1C8 with the header's parameters."""
     data = bytearray(shared_sample(ARM64).read_bytes())
@@ -317,7 +328,14 @@ def test_a_dump_of_another_writer_says_nothing_of_the_dump_stack(
     assert "was written" not in headline
     assert {row["outcome"] for row in report["crashes"]} == {None}
     for code in (0x161, 0x4D415454, 0x141):  # QEMU's for a live machine, DumpIt's, of live dumps
-        _, report = analyze(capsys, made(tmp_path, 1, "no-secondary", at_38=code))
+        path = made(tmp_path, 1, "no-secondary", at_38=code)
+        data = bytearray(path.read_bytes())
+        assert analyze(capsys, path)[1]["answer"]["headline"][0].endswith("holds a bugcheck.")
+        held = (0xD1).to_bytes(8, "little") + data[0x40:0x60]
+        assert held in data[0x2000:]  # nt!KiBugCheckData and its copy, which are zero until a crash
+        data[0x2000:] = data[0x2000:].replace(held, bytes(40))
+        path.write_bytes(data)
+        _, report = analyze(capsys, path)
         assert "the machine had not crashed" in report["answer"]["headline"][0]
         assert "not-a-crash" in rules(report)
 

@@ -13,7 +13,7 @@ from .. import formatting as fmt
 from ..absence import first_present, is_absent
 from ..checks import RULES
 from ..checks.crashes import Index
-from ..checks.machine import is_live, knows_filter_state
+from ..checks.machine import knows_filter_state, live_sources
 from ..checks.rule import SEVERITIES
 from ..names import drivers
 from ..names.drivers import plain_name
@@ -218,7 +218,7 @@ def _verdict(
     name = _name(one)
     driver = drivers.known(name)
     is_filter = driver is not None and driver.role == drivers.FILTER
-    live = {m.origin.source for m in records["machine"] if is_live(m)}
+    live = live_sources(records)
     coarse = of_a_coarse_clock(records)
     start = start_of(one, bound, live, coarse, len(records["sources"]) > 1)
     is_off = _is_off(one)

@@ -23,7 +23,7 @@ from ..checks.crashes import (
 )
 from ..checks.culprit import LEADING, Culprit
 from ..checks.evidence import PARTIAL
-from ..checks.machine import is_live
+from ..checks.machine import is_live, live_sources
 from ..names import drivers
 from ..names.crash_control import is_whole
 from ..names.events import provider_key
@@ -186,10 +186,13 @@ def _no_crash(
         machine = next((m for m in records["machine"] if m.origin.source == source.path), None)
         name = names.get(str(source.path), "")
         if source.kind == SNAPSHOT:
-            yield _snapshot(source, machine)
+            yield _snapshot(source, machine, source.path in live_sources(records))
         elif source.kind == DUMP and machine is not None and is_live(machine):
             kind = crash.dump_kind(machine)
-            yield f"{name} is a {kind} of a running system: the machine had not crashed."
+            what = "of a running system: the machine had not crashed."
+            if source.path not in live_sources(records):
+                what = "of a running system by its header, but its memory holds a bugcheck."
+            yield f"{name} is a {kind} {what}"
         elif source.kind == DUMP:
             yield f"{name} is a kernel dump that names no bugcheck."
         elif machine is not None and source.kind == "WinDbg log":
@@ -243,10 +246,12 @@ def _debugged(name: str, source: Any, machine: Any) -> Iterator[str]:
         yield f"{name} is a debugger's log {fmt.field(source, 'subtype')}; it names no bugcheck."
 
 
-def _snapshot(source: Any, machine: Any) -> str:
+def _snapshot(source: Any, machine: Any, is_live_one: bool) -> str:
     taken = f"A snapshot of a machine's memory ({fmt.field(source, 'subtype')})"
     if machine is None or is_absent(machine.bugcheck):
         return f"{taken}; whether the machine had crashed is not determined."
+    if is_live(machine) and not is_live_one:
+        return f"{taken}, of a running system by its header, but its memory holds a bugcheck."
     if is_live(machine) or not machine.bugcheck:
         return f"{taken}; when it was taken, the machine had not crashed."
     title = fmt.field(machine, "bugcheck_name", "")

@@ -11,7 +11,7 @@ from typing import Any
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index
-from ..checks.machine import is_live
+from ..checks.machine import live_sources
 from ..names.drivers import plain_name
 from ..records import Records
 from .next_steps import DUMP, SNAPSHOT
@@ -67,7 +67,7 @@ def _guesses(index: Index, names: Mapping[str, str]) -> Iterator[str]:
 def _beside(records: Records, index: Index, names: Mapping[str, str]) -> Iterator[str]:
     """Sources that are of no crash, where others are."""
     bound = {row.origin.source for rows in index.by_number.values() for row in rows}
-    live = {m.origin.source for m in records["machine"] if is_live(m)}
+    live = live_sources(records)
     for source in records["sources"]:
         name = names.get(str(source.path), "")
         if source.path in bound or is_absent(source.kind):

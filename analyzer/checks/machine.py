@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ..layouts.crashdmp import knows_state
 from ..names import bugchecks, drivers, ntstatus
-from ..records import Anomaly, Machine
+from ..records import Anomaly, Machine, Records
 from .evidence import PARTIAL, SourceRecords, broken, known
 
 WHOLE_DUMP = "dump"  #: subject of what is said once per dump
@@ -25,6 +25,8 @@ _SMALL_DUMP = 4
 _CUT = {"dump-file-cut", "triage-marker-missing"}
 #: kinds of sources that Windows or a host writes of a crash only, whatever its code
 _OF_CRASHES = ("evtx", "event log", "dumpstack.log", "host log")
+#: the memory of a dump denies the bugcheck of its header
+DENIED = "dump-bugcheck-differs"
 _FIRST_BUILD_WITH_CRASHDMP = 6000  # Vista; before it the kernel itself drove the dump stack
 
 
@@ -34,7 +36,7 @@ def check(seen: SourceRecords) -> Iterator[Anomaly]:
     for machine in seen["machine"]:
         yield from _attributes(machine, seen.reported)
         yield from _statuses(machine)
-        if is_live(machine) and not is_report:
+        if is_live(machine) and not is_report and DENIED not in seen.reported:
             yield broken(
                 "not-a-crash",
                 "This was taken of a running system, not made by a crash.",
@@ -45,6 +47,12 @@ def check(seen: SourceRecords) -> Iterator[Anomaly]:
             )
     yield from _stack(seen)
     yield from _copies(seen)
+
+
+def live_sources(records: Records) -> set[str]:
+    """Dumps of a running system, without those whose memory holds a bugcheck."""
+    denied = {f.origin.source for f in records["findings"] if f.rule == DENIED}
+    return {m.origin.source for m in records["machine"] if is_live(m)} - denied
 
 
 def is_live(machine: Machine) -> bool:
