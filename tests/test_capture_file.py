@@ -152,6 +152,17 @@ def test_without_a_frequency_the_host_clock(capture):
     assert "duration-host-clock" in rules(case)
 
 
+def test_a_clock_that_stood_still_times_nothing(tmp_path, capsys):
+    """No call takes no time: the clock steps too far apart for it."""
+    lines = list(facts([(5000, 0)], hz=0))
+    for line in lines:
+        line.update({"host": 1_773_304_030_000_000_000} if "host" in line else {})
+    assert main(["analyze", str(write(tmp_path / "run.jsonl", lines))]) == 0
+    shown = capsys.readouterr().out
+    assert "returned STATUS_SUCCESS" in shown
+    assert " ns" not in shown
+
+
 def hanging(back="0xfffff80010001234", ran_ns=1_500_000_000, end=True):
     """The second call of Dump_Start has no return; the capture went on for a while."""
     lines = list(facts([(5000, 0), (None, 0)], end=end))

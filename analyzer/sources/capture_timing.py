@@ -47,6 +47,7 @@ NO_RETURN = Absent("not-found", "its return was not seen")
 NO_ENTRY = Absent("not-found", "its entry was not seen")
 NO_CLOCK = Absent("not-recorded", "the target's clock could not be read")
 BACKWARDS = Absent("out-of-range", "the clock at the return is behind that of the entry")
+STOOD = Absent("not-recorded", "the clock has the same time at the entry and at the return")
 PAUSED = Absent("not-recorded", "the target stood in the debugger meanwhile: an upper bound only")
 _NO_COST = Absent("not-recorded", "the debugger's own cost was not measured: an upper bound only")
 _IN_NOISE = Absent("not-recorded", "shorter than the noise of the debugger's stops")
@@ -135,4 +136,6 @@ class Clocks:
             return NO_CLOCK, NO_CLOCK, NO_CLOCK
         if end < start:
             return BACKWARDS, BACKWARDS, BACKWARDS
+        if end == start:  # no call takes no time, and how far the clock steps is not known
+            return STOOD, STOOD, STOOD
         return span(end - start, self.noise, self.clock)
