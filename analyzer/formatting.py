@@ -175,6 +175,10 @@ def instant(ns: Any) -> str:
 
 def sentence(text: Any, limit: int = LIMIT) -> str:
     """The first sentence of a text, with its full stop."""
-    first = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])", clean(text, 4000), maxsplit=1)[0]
+    whole = clean(text, 4000)
+    ends = (match.start() for match in re.finditer(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])", whole))
+    # what is quoted in brackets may be of several sentences
+    first = next((whole[:at] for at in ends if whole.count("(", 0, at) == whole.count(")", 0, at)),
+                 whole)  # fmt: skip
     first = first if len(first) <= limit else first[: limit - 3] + "..."
     return first if first.endswith((".", "!", "?")) else first + "."

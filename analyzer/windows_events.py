@@ -111,6 +111,8 @@ def decode(event: RawEvent) -> Decoded:
         return _error_reporting(event)
     if key == events.PROBLEM:
         return _problem(event)
+    if key == events.SYSTEM_ERROR:
+        return _system_error(event)
     if key == events.HYPERV:
         return _guest(event)
     if key == events.CLEARING:  # who did it is of no use here
@@ -261,6 +263,7 @@ def _unexpected(event: RawEvent) -> Decoded:
 #: a number that the form of text has cut off is none
 _PROGRESS = r"BugCheckProgress[^0-9]*(0x[0-9A-Fa-f]{1,8})(?![0-9A-Fa-f]|\.{2,3}|\u2026)"
 _BUGCHECK = r"(0x[0-9A-Fa-f]{1,8})\s*\(((?:0x[0-9A-Fa-f]{1,16}[,;\s]*){4})\)"
+_BUGCHECK_CUT = r"(0x[0-9A-Fa-f]{8})\s*\(0x[0-9A-Fa-f]{0,16}(?:\.{2,3}|\u2026)"  #: by a table
 _DUMP_PATH = r"[A-Za-z]:\\[^\r\n\"<>|:*?]{1,250}?\.(?i:dmp)\b"
 _MINIDUMP = r"\b\d{6}-\d{1,9}-\d{2}\.dmp\b"  #: a list of files may leave out the folder
 _ERROR_CODE = r"\b[^\W\d]+ ?[0-4] ?: ?(0x[0-9A-Fa-f]{1,16})\b"
@@ -272,7 +275,8 @@ def _error_reporting(event: RawEvent) -> Decoded:
     texts = [text for _, text in event.data if text] or [event.message]
     stated = re.search(_BUGCHECK, " ".join(texts))
     if not stated:
-        return Decoded("; ".join(texts))
+        cut = re.search(_BUGCHECK_CUT, " ".join(texts))
+        return Decoded("; ".join(texts), bugcheck=(int(cut[1], 16),) if cut else ())
     code = int(stated[1], 16)
     numbers = [int(part, 16) for part in re.findall(r"0x[0-9A-Fa-f]+", stated[2])]
     if event.data:
@@ -284,6 +288,15 @@ def _error_reporting(event: RawEvent) -> Decoded:
     words += [f"dump {path}"] if path else []
     words += [f"report {report}"] if report else []
     return Decoded("; ".join(words), bugcheck=(code, *numbers), dump_path=path, report_id=report)
+
+
+def _system_error(event: RawEvent) -> Decoded:
+    """Event 1003 of XP: code and parameters, in hexadecimal without a mark."""
+    words = " ".join(text for _, text in event.data if text) or event.message
+    found = [int(digits, 16) for digits in re.findall(r"\b[0-9a-fA-F]{8}\b", words)[:5]]
+    if len(found) < 5:
+        return Decoded(words)
+    return Decoded(_bugcheck_words(found[0], found[1:]), bugcheck=tuple(found))
 
 
 def _guest(event: RawEvent) -> Decoded:

@@ -125,6 +125,68 @@ def test_a_crash_whose_description_is_gone_is_one(run: Run) -> None:
     )
 
 
+GET_EVENTLOG = f"""
+Index              : 12345
+EntryType          : Error
+InstanceId         : 1001
+Message            : {SENTENCE}
+Category           : (0)
+ReplacementStrings : {{0x0000009f (0x0000000000000003, 0xffffe00112345060, 0xfffff80212345178,
+                     0xffffe001abcde010), C:\\Windows\\MEMORY.DMP}}
+Source             : Microsoft-Windows-WER-SystemErrorReporting
+TimeGenerated      : 5/6/2023 10:11:12 AM
+"""
+TABLE = """
+   ProviderName: Microsoft-Windows-WER-SystemErrorReporting
+
+TimeCreated                      Id LevelDisplayName Message
+-----------                      -- ---------------- -------
+5/6/2023 10:11:12 AM           1001 Error            The computer has rebooted from a bugcheck.  \
+The bugcheck was: 0x0000009f (0x000...
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "dump"),
+    [(GET_EVENTLOG, ", and a dump was written"), (TABLE, "; whether a dump was written is not")],
+    ids=["Get-EventLog as a list", "a table that cuts"],
+)
+def test_what_powershell_shows_of_a_crash_is_one(text: str, dump: str, run: Run) -> None:
+    """The list has the sentence twice; the table has the code, and cuts what follows it."""
+    code, shown = run(text)
+    assert code == 0
+    assert shown.startswith(
+        "The machine crashed with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE) before 5/6/2023 "
+        f"10:11:12 AM (local time){dump}"
+    )
+
+
+def test_a_sentence_does_not_end_inside_brackets(run: Run) -> None:
+    """What an event says can be two sentences."""
+    said = "Dump file creation failed due to an error. BugCheckProgress was: 0x00040049."
+    text = COPIED.replace(SENTENCE, said).replace("ID:      1001", "ID:      161")
+    text = text.replace("Microsoft-Windows-WER-SystemErrorReporting", "volmgr")
+    headline = run(text)[1].partition(" What is wrong ")[0]
+    assert "BugCheckProgress 0x40049" in headline
+    assert headline.count("(") == headline.count(")")
+
+
+def test_the_report_of_a_crash_of_xp_is_read(run: Run) -> None:
+    """Event 1003 of "System Error": numbers without 0x, words in any language."""
+    _, shown = run(
+        "Ereignistyp:\tFehler\nEreignisquelle:\tSystem Error\nEreigniskategorie:\t(102)\n"
+        "Ereigniskennung:\t1003\nDatum:\t\t12.11.2007\nZeit:\t\t15:19:32\nBenutzer:\tN/A\n"
+        "Computer:\tHAL\nBeschreibung:\nFehlercode 100000d1, 1. Parameter 00000010, 2. Parameter "
+        "00000002, 3. Parameter 00000001, 4. Parameter ba940dc2.\n",
+        "-v",
+    )
+    assert shown.startswith(
+        "The machine crashed with bugcheck 0x100000D1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL_M) before "
+        "12.11.2007 15:19:32 (local time)"
+    )
+    assert "0x00000000ba940dc2" in shown
+
+
 @pytest.mark.parametrize("name", ["Save Dump", "BugCheck"])
 def test_the_form_of_xp_is_read(name: str, run: Run) -> None:
     """Event Viewer of XP and Server 2003 has other lines in another order, in any language."""

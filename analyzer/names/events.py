@@ -17,6 +17,7 @@ VOLMGR = "volmgr"
 EVENTLOG = "eventlog"
 WER = "microsoft-windows-wer-systemerrorreporting"
 CLEARING = "microsoft-windows-eventlog"
+SYSTEM_ERROR = "system error"  #: of XP and Server 2003
 PROBLEM = "windows error reporting"  #: of the Application log
 KERNEL_POWER = "microsoft-windows-kernel-power"
 KERNEL_DUMP = "microsoft-windows-kernel-dump"
@@ -48,6 +49,7 @@ SPELLED: dict[str, str] = {
     KERNEL_IO: "Microsoft-Windows-Kernel-IO", KERNEL_BOOT: "Microsoft-Windows-Kernel-Boot",
     KERNEL_GENERAL: "Microsoft-Windows-Kernel-General", CRASHDUMP: "Microsoft-Windows-Crashdump",
     STORPORT: "Microsoft-Windows-StorPort", PROBLEM: "Windows Error Reporting",
+    SYSTEM_ERROR: "System Error",
     CLEARING: "Microsoft-Windows-Eventlog", HYPERV: "Microsoft-Windows-Hyper-V-Worker",
 }  # fmt: skip
 #: other names: of older Windows, and those that Event Viewer's list shows
@@ -198,6 +200,7 @@ EVENTS[PROBLEM, 1001] = KnownEvent(
     fields=("Bucket", "BucketType", "EventName", "Response", "CabId", "P1", "P2", "P3", "P4", "P5"),
 )  # fmt: skip
 EVENTS[HYPERV, 18590] = KnownEvent("a virtual machine told its host of a bugcheck", tells=GUEST)
+EVENTS[SYSTEM_ERROR, 1003] = KnownEvent("a bugcheck was reported", tells=REPORT)
 EVENTS[WER, 1003] = KnownEvent("the shutdown settings could not be read from the registry")
 EVENTS[WER, 1019] = KnownEvent("a driver is suspected", fields=("SuspectedDriver",))
 

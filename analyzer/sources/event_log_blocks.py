@@ -195,7 +195,9 @@ def is_list(text: str) -> bool:
     """True for what Get-WinEvent or Get-EventLog shows as a list."""
     pairs = [_PROPERTY.fullmatch(line.rstrip()) for line in text.split("\n")[:200]]
     names = {pair[1].lower() for pair in pairs if pair}
-    return {"id", "providername"} <= names or {"eventid", "source", "timegenerated"} <= names
+    if {"source", "timegenerated"} <= names:
+        return not names.isdisjoint({"eventid", "instanceid"})
+    return {"id", "providername"} <= names
 
 
 def properties(file: Any) -> Iterator[RawEvent | None]:
@@ -357,8 +359,8 @@ def left(file: Any) -> Iterator[RawEvent]:
         if match is not None:
             begin = begin if found else match.start()
             found[match[1]] = match[2]
-    for match in _SENTENCE.finditer(text):
-        words = " ".join(match[0].split())
+    # a list of properties has it twice
+    for words in dict.fromkeys(" ".join(m[0].split()) for m in _SENTENCE.finditer(text)):
         yield RawEvent(events.SPELLED[events.WER], event_id=1001, message=words, time=untold)
     for match in (m for pattern in _SIGNATURES for m in pattern.finditer(text)):
         provider = events.SPELLED[events.PROBLEM]

@@ -44,6 +44,7 @@ LEVELS = {word: level for level, words in _LEVEL_WORDS.items() for word in words
 #: a property by what other commands call it (Get-EventLog, own columns)
 _ALIASES = {
     "source": "providername", "provider": "providername", "eventid": "id", "event id": "id",
+    "instanceid": "id",
     "timegenerated": "timecreated", "timewritten": "timecreated", "date": "timecreated",
     "date and time": "timecreated", "entrytype": "leveldisplayname", "index": "recordid",
     "eventrecordid": "recordid", "log": "logname", "channel": "logname", "log name": "logname",
