@@ -7,6 +7,7 @@ at its documented place, and what a form of text has lost is not made up. Standa
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Iterable, Sequence
@@ -90,7 +91,7 @@ class Decoded(NamedTuple):
     packet: Packet | None = None
     progress: int | None = None
     status: int | None = None
-    bugcheck: tuple[int, ...] = ()  #: code and four parameters, or ()
+    bugcheck: tuple[int, ...] = ()  #: code and parameters, those behind a gap left out; or ()
     dump_path: str = ""
     report_id: str = ""
     happened: int | None = None  #: ns: the power button, or the last moment alive
@@ -186,10 +187,13 @@ def _dirty(event: RawEvent) -> Decoded:
         code += 1 << 32
     words: list[str] = []
     bugcheck: tuple[int, ...] = ()
-    numbers = [values.get(f"BugcheckParameter{n}") or 0 for n in range(1, 5)]
+    given = (values.get(f"BugcheckParameter{n}") for n in range(1, 5))
+    # one that is not there is not 0
+    numbers = [n for n in itertools.takewhile(lambda n: n is not None, given) if n is not None]
     if code and not 0 < code < 1 << 32:  # the field has 32 bits: the value is of something else
         stated = ", ".join(f"{number:#x}" for number in numbers)
-        words.append(f"BugcheckCode {code:#x}, which is no bugcheck code, with {stated}")
+        words.append(f"BugcheckCode {code:#x}, which is no bugcheck code")
+        words[-1] += f", with {stated}" if stated else ""
     elif code:
         bugcheck = (code, *numbers)
         words.append(_bugcheck_words(code, numbers))
@@ -274,6 +278,8 @@ _REPORT = r"\b([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{6}-\d{1,9
 def _error_reporting(event: RawEvent) -> Decoded:
     texts = [text for _, text in event.data if text] or [event.message]
     stated = re.search(_BUGCHECK, " ".join(texts))
+    if not stated and event.message and event.data:
+        return _error_reporting(event._replace(data=[]))
     if not stated:
         cut = re.search(_BUGCHECK_CUT, " ".join(texts))
         return Decoded("; ".join(texts), bugcheck=(int(cut[1], 16),) if cut else ())
@@ -334,7 +340,8 @@ def _problem(event: RawEvent) -> Decoded:
 
 def _bugcheck_words(code: int, numbers: Iterable[int]) -> str:
     parameters = ", ".join(f"{number:#x}" for number in numbers)
-    return f"bugcheck {code:#x} {bugchecks.name(code)} ({parameters})"
+    named = f"bugcheck {code:#x} {bugchecks.name(code)}"
+    return f"{named} ({parameters})" if parameters else named
 
 
 def number_of(text: str) -> int | None:

@@ -145,7 +145,7 @@ def _outcome(records: Records, index: Index, number: int, names: Mapping[str, st
     if good:
         return f", and {_written(records, good, names)}"
     if bad:
-        pieces = [_piece(records, row, names) for row in (bad + cut)[:3]]
+        pieces = list(dict.fromkeys(_piece(records, row, names) for row in bad + cut))[:3]
         return f" and left no finished dump: {fmt.listed(pieces)}"
     foreign = [row for row in cut if "dump-not-by-windows" in _rules(records, row)]
     if foreign:
@@ -173,7 +173,7 @@ def _written(records: Records, good: Sequence[Crash], names: Mapping[str, str]) 
         kind = dump_kind(machine) if machine is not None else "kernel dump"
         less = " (smaller than asked for)" if _is_smaller(good) else ""
         return f"{_one(kind)} was written{less}{_but(records, first, machine)}"
-    pieces = [_piece(records, row, names) for row in good[:2]]
+    pieces = list(dict.fromkeys(_piece(records, row, names) for row in good))[:2]
     less = "a smaller dump than asked for" if _is_smaller(good) else "a dump"
     return f"{less} was written: {fmt.listed(pieces)}"
 

@@ -127,7 +127,8 @@ def _piece(tells: str, outcome: str | None, row: Machine) -> Piece:
 
 def _of_clue(clue: Clue) -> Piece:
     code, *numbers = clue.bugcheck or (None,)
-    parameters = tuple(value & 0xFFFFFFFFFFFFFFFF for value in numbers) or None
+    whole = len(numbers) == 4
+    parameters = tuple(value & 0xFFFFFFFFFFFFFFFF for value in numbers) if whole else None
     if clue.tells == events.GUEST:  # told by the host's clock, when it was
         return Piece(
             HOST_LOG, None, code, parameters, clue.time, True, None, (None, None), clue.origin,

@@ -260,7 +260,7 @@ def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
         rows.append((when, number))
         code, *numbers = one.decoded.bugcheck
         fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
-        cut = Absent("not-recorded", "the text is cut off before it", "the .evtx file")
+        cut = Absent("not-recorded", "the event does not have it, as it is here", "the .evtx file")
         fields.update({f"parameter{n}": cut for n in range(1, 5)})
         fields.update(
             bugcheck=code if code < 1 << 32 else wide,

@@ -1,4 +1,4 @@
-"""Events as serialised objects of PowerShell: ConvertTo-Json and CLIXML.
+"""Events as serialised objects: JSON of PowerShell and of other programs, and CLIXML.
 
 Invariant: an object that cannot be read costs only itself; nothing nested deeper than these
 formats nest is followed, and no entity is expanded. Standard library only.
@@ -13,19 +13,22 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..windows_events import RawEvent
+from . import event_log_tools
 from .event_log_named import from_properties
 
 _BLOCK = 1 << 18
 #: an object that is larger is no event; Windows limits an event to 64 KB
 LARGEST = 1 << 20
-_IS_JSON = re.compile(r'"(?:ProviderName|Source)"\s*:')
-_HAS_ID = re.compile(r'"(?:Id|EventID)"\s*:')
+_IS_JSON = re.compile(event_log_tools.PROVIDERS)
+_HAS_ID = re.compile(event_log_tools.IDS)
+_BETWEEN = re.compile(r"[\s,\[\]\ufeff]*")
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
 def is_json(text: str) -> bool:
-    """True for events as ConvertTo-Json writes them."""
-    head = text.lstrip()
+    """True for events as ConvertTo-Json or another program writes them."""
+    head = text.lstrip("\ufeff \t\r\n")
+    head = head[record.end() :] if (record := event_log_tools.RECORD.match(head)) else head
     return head[:1] in ("[", "{") and bool(_IS_JSON.search(head) and _HAS_ID.search(head))
 
 
@@ -54,12 +57,17 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
             at = buffer.find("{", max(wrong, at + 1))
             at = len(buffer) if at < 0 else at
             continue
-        yield from_properties(value) if isinstance(value, dict) else None
+        yield event_log_tools.event_of(value) if isinstance(value, dict) else None
 
 
 def _skip(buffer: str, at: int) -> int:
-    while at < len(buffer) and buffer[at] in " \t\r\n,[]\ufeff":
-        at += 1
+    while at < len(buffer):
+        skipped = _BETWEEN.match(buffer, at) or event_log_tools.RECORD.match(buffer, at)
+        record = event_log_tools.RECORD.match(buffer, skipped.end()) if skipped else None
+        end = record.end() if record else skipped.end() if skipped else at
+        if end == at:
+            break
+        at = end
     return at
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..windows_events import RawEvent
 from .event_log_named import from_fields, from_properties, looks_like_time
+from .event_log_tools import event_of
 
 #: no line without end: what has none is read, and judged, in pieces
 LONGEST_LINE = 1 << 20
@@ -72,7 +73,7 @@ def delimited(file: Any, separator: str) -> Iterator[RawEvent | None]:
         except csv.Error:
             yield None
             continue
-        if not row or (names is None and _is_prelude(row[0])):
+        if not row or row == names or (names is None and _is_prelude(row[0])):
             continue
         if names is None:
             names = row
@@ -82,7 +83,7 @@ def delimited(file: Any, separator: str) -> Iterator[RawEvent | None]:
             given = dict(zip(names, row))
             if len(row) > len(names):  # Event Viewer's text has no name
                 given.setdefault("message", row[len(names)])
-            yield from_properties(given)
+            yield event_of(given)
         elif len(row) < 4:
             yield None
         else:

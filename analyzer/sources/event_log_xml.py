@@ -143,7 +143,7 @@ def parse(text: str, offset: int | None) -> RawEvent | None:
 
 def _utc(text: str) -> str:
     """SystemTime is UTC, also where its Z was left out."""
-    text = text.strip()
+    text = text.strip().removesuffix(" UTC")  # as evtx_dump writes it
     has_zone = text.endswith("Z") or re.search(r"[+-]\d\d:\d\d$", text)
     return text if has_zone or not text else text + "Z"
 
