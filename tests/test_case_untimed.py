@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+
+from conftest import SAMPLE_TRACES
 
 from analyzer.cli import main
 
@@ -70,3 +73,28 @@ def test_without_any_time_none_is_the_newest(tmp_path: Path, capsys: Any) -> Non
     assert told.startswith(
         "2 crashes, with 2 different bugchecks. One of them: the machine crashed"
     )
+
+
+def test_of_two_at_one_time_none_is_the_newest(tmp_path: Path, capsys: Any) -> None:
+    """What failed is counted although both have one bugcheck."""
+    first, rest = DUMP_LOG.format(time="2024/05/07 11:34:49").split("\n", 1)
+    code = (
+        "#BugCheckCode 0x9F\n#BugCheckP1 0x{}\n#BugCheckP2 0x0\n#BugCheckP3 0x0\n#BugCheckP4 0x0\n"
+    )
+    unfinished = rest.replace("Dump completed successfully.\n", "")
+    told = headline(
+        tmp_path, capsys, a=f"{first}\n{code.format(3)}{rest}",
+        b=f"{first}\n{code.format(5)}{unfinished}",
+    )  # fmt: skip
+    assert told.startswith(
+        "2 crashes at 2024-05-07 11:34:49 UTC, all with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE)"
+        "; 1 left no finished dump. One of them: the machine crashed"
+    )
+
+
+def test_what_does_not_fit_on_the_screen_is_counted(capsys: Any) -> None:
+    """It is not called more, where nothing was shown."""
+    main(["analyze", *(str(SAMPLE_TRACES / n) for n in ("broken-x64-worst.dmp",
+          "broken-x86-windows7-filter-failed.dmp", "logs/crash-control.reg"))])  # fmt: skip
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"What is wrong \d+ errors? and \d+ warnings?: A callback", shown)
