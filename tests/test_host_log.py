@@ -42,6 +42,14 @@ BOTH = {
     "libvirt, destroyed an hour later": (
         START + PANIC + "2026-03-01 11:20:30.456+0000: shutting down, reason=destroyed\n", False,
     ),
+    "xen": (
+        "(XEN) 2026-03-01 10:20:30.123+0000 d13v0 VIRIDIAN CRASH: d1 28 2 0 fffff80312345678\n",
+        False,
+    ),
+    "xen, later": (
+        "2026-03-01T10:20:30.123Z d1v3 VIRIDIAN GUEST_CRASH: 0xd1 0x28 0x2 0 0xfffff80312345678\n",
+        False,
+    ),
     "qmp": (qmp("GUEST_PANICKED", action="poweroff", info=INFO), True),
     "qmp, shutdown": (
         qmp("GUEST_PANICKED", action="pause", info=INFO)

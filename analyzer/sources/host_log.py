@@ -1,9 +1,10 @@
-"""The log of a virtual machine's host (libvirt, QEMU, VMware) -> the bugchecks of its guest.
+"""The log of a virtual machine's host (libvirt, QEMU, VMware, Xen) -> the bugchecks of its guest.
 
 Windows tells the hypervisor the code and the parameters of a bugcheck before it writes a dump;
 libvirt writes them as ``panic hyper-v: arg1='0x...'``, QMP as the event GUEST_PANICKED, VMware as
-a line ``WinBSOD: Synthetic MSR[0x4000010n] 0x...`` for each number. A guest whose host ends it at
-that moment, which is QEMU's default, never writes a dump. Linux uses the same registers.
+a line ``WinBSOD: Synthetic MSR[0x4000010n] 0x...`` for each number, Xen as ``VIRIDIAN CRASH: ...``.
+A guest whose host ends it at that moment, which is QEMU's default, never writes a dump. Linux uses
+the same registers.
 
 Invariant: that the host ended the guest is said only where the log says it after the panic and
 before the next start. Standard library only.
@@ -34,6 +35,7 @@ _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?([+
 _PANIC = re.compile(r"\bpanic hyper-v: (.*)")
 _ARGUMENT = re.compile(r"\barg([1-5])='?(0[xX][0-9a-fA-F]{1,16}|\d{1,20})")
 _VMWARE = re.compile(r"\bWinBSOD: Synthetic MSR\[0x4000010([0-4])\] (0[xX][0-9a-fA-F]{1,16})\b")
+_XEN = re.compile(r"\bVIRIDIAN (?:GUEST_)?CRASH:((?: (?:0x)?[0-9a-fA-F]{1,16}\b){5})")
 _STARTED = re.compile(r"\bstarting up libvirt version\b|\bLog for VMware ")
 #: "destroyed" is what somebody did later, with a dump written or not
 _ENDED = re.compile(r"\bshutting down, reason=(crashed)\b")
@@ -66,6 +68,7 @@ def is_host_log(text: str) -> bool:
     return bool(
         _PANIC.search(text)
         or _VMWARE.search(text)
+        or _XEN.search(text)
         or _STARTED.search(text)
         or re.search(r'"GUEST_(PANICK|CRASHLOAD)', text)
     )
@@ -147,6 +150,10 @@ def _panic_of(line: str, number: int, offset: int) -> _Panic | None:
     if match:
         nothing: list[None] = [None] * 4
         return _Panic((int(match[2], 16), *nothing), _time(line[: match.start()]), offset, number)
+    match = _XEN.search(line)
+    if match:
+        numbers = tuple(int(number, 16) for number in match[1].split())
+        return _Panic(numbers, _time(line[: match.start()]), offset, number)
     match = _PANIC.search(line)
     if match:
         found = _ARGUMENT.findall(match[1])
