@@ -185,7 +185,7 @@ def test_a_list_of_unloaded_modules_alone_is_read(run: Run) -> None:
     text = "Unloaded modules:\nfffff80769020000 fffff80769040000   dump_acme.sys\n"
     code, shown = run(text, "-v")
     assert code == 0
-    assert "dump_acme.sys" in shown
+    assert shown.startswith("Of the dump stack, dump_acme.sys is listed as unloaded.")
 
 
 def test_a_truncated_dump_is_told(run: Run) -> None:
@@ -280,3 +280,17 @@ Bugcheck: {code}
 KernelMode Dump Path: C:\\Windows\\MEMORY (2).DMP
 """
     assert run(text)[1].startswith(says)
+
+
+def test_a_call_stack_in_a_filter_without_a_crash_is_told(run: Run) -> None:
+    """A stop in the debugger while the stack of hibernation was loaded; it is no crash."""
+    _, text = run(
+        "kd> k\nChildEBP RetAddr  \n"
+        "8b46ba54 87d9fe82 hiber_acmeflt!DriverEntry+0x74 \n"
+        "8b46ba84 87d9d265 crashdmp!FilterCallback+0x1a2\n"
+        "8b46ba94 87da5798 crashdmp!InitializeFilterDrivers+0xf\n"
+    )
+    assert text.startswith(
+        "kd.txt shows a call stack in hiber_acmeflt!DriverEntry+0x74, called by "
+        "crashdmp!FilterCallback+0x1a2."
+    )

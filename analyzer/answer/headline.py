@@ -62,6 +62,7 @@ def headline(
 ) -> tuple[str, ...]:
     """One or two sentences."""
     said = [*_standing(records), *_main(records, index, filters, culprits, names)]
+    said = said or [*observed.besides(records, names)]
     return tuple(fmt.clean(sentence, 700) for sentence in said[:_MOST]) or (_NOTHING,)
 
 

@@ -6,13 +6,13 @@ the filter and by how much are named.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index
-from ..names import ntstatus
+from ..names import drivers, ntstatus
 from ..records import Records
 from .calls import of_a_coarse_clock, took
 
@@ -20,6 +20,7 @@ from .calls import of_a_coarse_clock, took
 #: difference that matters: 1 ms is a hundred times what the debugger's own clock costs
 _TIMES, _LEAST_NS = 2.0, 1_000_000
 _ENOUGH_RUNS = 3
+_CRASHDMP = "crashdmp"
 
 
 def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]:
@@ -50,6 +51,22 @@ def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]
     if good:
         said.append(_all_good(good, coarse))
     return said
+
+
+def besides(records: Records, names: Mapping[str, str]) -> Iterator[str]:
+    """What a log shows of the dump stack where it tells neither of a crash nor of a call."""
+    frames = records["frames"]
+    for inner, outer in zip(frames, frames[1:]):
+        is_one = (inner.origin.source, inner.stack_of) == (outer.origin.source, outer.stack_of)
+        if is_one and outer.module == _CRASHDMP and drivers.split_prefix(inner.module)[0]:
+            symbols = fmt.field(inner, "symbol"), fmt.field(outer, "symbol")
+            where = names.get(inner.origin.source, "The log")
+            yield f"{where} shows a call stack in {symbols[0]}, called by {symbols[1]}."
+            break
+    gone = [m for m in records["modules"] if m.loaded is False and not is_absent(m.stack)]
+    listed = fmt.some([fmt.field(m, "name") for m in gone])
+    if gone and not any(m.loaded and not is_absent(m.stack) for m in records["modules"]):
+        yield f"Of the dump stack, {listed} {'is' if len(gone) == 1 else 'are'} listed as unloaded."
 
 
 def is_failed(call: Any) -> bool:
