@@ -174,6 +174,8 @@ def _dump_start_bound(log: Log, first: Row) -> Stage:
 def _source(log: Log, size: int) -> Source:
     text, facts = log.text, log.facts
     end = "completed" if facts.get("completed") else "not completed"
+    if facts["around"] and not facts.get("completed"):
+        end = "its end not shown"
     parts = [f"version {text.version}" if text.version else "header damaged", end]
     if text.encoding != "8-bit":
         parts.append(f"re-encoded as {text.encoding}")

@@ -121,7 +121,8 @@ def read_lines(path: str, text: LogText) -> Log:
     }
     log = Log(path, text, rows, facts)
     own = _own_lines(text)
-    facts["around"] = [line for line in text.lines if line not in own]
+    places = {line.offset for line in own}
+    facts["around"] = [line for line in text.lines if line.offset not in places]
     for line in own:
         # 9 of 22 real logs have their last mark, Progress 0x53, behind the line that says completed
         if facts.get("completed") and "Progress " not in line.text:
