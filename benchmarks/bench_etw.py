@@ -273,7 +273,7 @@ def showing(path: Path, name: str, quick: bool, folder: Path) -> list[Row]:
 
     count, rows = len(Trace.open(str(path))), []
     peer = decoding_rate(str(path), 0.2 if quick else 8.0)
-    for mode in SHOWN:
+    for mode in SHOWN[-1:] if quick else SHOWN:
         found = measured(mode, path, folder)
         text = f"show events of {name} as {mode}"
         rate = count / found["seconds"]
