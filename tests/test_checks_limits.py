@@ -23,6 +23,7 @@ from analyzer.checks import (
     crashes,
     dry_runs,
     dump_extensions,
+    executing,
     explain,
     machine,
     ranges,
@@ -62,6 +63,7 @@ from analyzer.records import (
     Processor,
     Records,
     Request,
+    Setting,
     Source,
     Stage,
 )
@@ -1270,3 +1272,85 @@ def test_several_crashes(times: Any, values: Any, says: str) -> None:
     one = Records()
     one.add(dump("1.dmp"), row(Crash, "1.dmp", crash=1, tells="kernel dump", time=5))
     assert list(case_history.several(CaseSeen(one, []))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "tells", "module"),
+    [("2.dmp", "kernel dump", True), ("2.dmp", "event 41", False), ("x.log", "dump log", False)],
+)
+def test_whose_module_a_crash_has(source: str, tells: str, module: bool) -> None:
+    """A dump's module is of its own crash, not of earlier ones that events in it tell of."""
+    records = of(dump("1.dmp"), dump("2.dmp"), dump("x.log", "dumpstack.log"))
+    for number, (path, what) in enumerate((("1.dmp", "kernel dump"), (source, tells)), 1):
+        records.add(row(Crash, path, crash=number, tells=what, time=number * S))
+    records.add(*(row(Machine, path, faulting_module="m") for path in ("1.dmp", "2.dmp")))
+    (found,) = case_history.several(CaseSeen(records, []))
+    first, second = (str(one.value) for one in found.evidence)
+    assert first == "crash 1, bugcheck ?, in m, 1970-01-01T00:00:01.0000000Z"
+    assert second.startswith("crash 2, bugcheck ?, in m, " if module else "crash 2, bugcheck ?, 19")
+    assert ("module" in found.facts) is module
+
+
+@pytest.mark.parametrize(("entries", "taken"), [(1, 1), (64, 64), (65, 64)])
+def test_registered_filters_have_a_bound(entries: int, taken: int) -> None:
+    """In call order; the whole list as one value is no entry."""
+    names = ["DumpFilters", *(f"dumpfilters[{n}]" for n in range(entries)), "DumpFiltersX[1]"]
+    records = of(dump("r", "registry export"), dump("q", "registry export"))
+    for source, key in (("r", r"x\CrashControl"), ("r", "Other"), ("q", "CrashControl")):
+        records.add(*(row(Setting, source, key=key, name=name, value=source) for name in names))
+    found = CaseSeen(records, []).registered("r")
+    assert [one.name for one in found] == names[1 : 1 + taken]
+    assert {(one.key, one.value) for one in found} == {(r"x\CrashControl", "r")}
+
+
+def frame(place: int, module: str, **values: Any) -> Any:
+    """A frame of processor 0."""
+    given = {"stack_of": "processor 0", "processor": 0, "instruction_pointer": place, **values}
+    return row(Frame, module=module, symbol=f"{module}+{place:#x}", **given)
+
+
+OUTSIDE = [frame(1, "x"), frame(2, "f.sys"), frame(3, "f.sys"), frame(4, "c"), frame(5, "d")]
+ONE_LOOK = (
+    " One look does not prove that it hangs there; a second snapshot, taken later, tells whether "
+    "it moves on."
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "sure", "frames", "says"),
+    [
+        ({}, "certain", OUTSIDE,
+         "Processor 0 is inside Dump_Start of f.sys, at s, called by c+0x4." + ONE_LOOK),
+        ({}, "likely", OUTSIDE[:3],
+         "Processor 0 is likely inside Dump_Start of f.sys, at s." + ONE_LOOK
+         + " How it is known: made."),
+        ({"callback": NONE}, "likely", [],
+         "Processor 0 is likely inside f.sys, at s. Which callback, if any, is not determined."
+         + ONE_LOOK + " How it is known: made."),
+        ({"processor": NONE}, "certain", OUTSIDE,
+         "The processor is inside Dump_Start of f.sys, at s." + ONE_LOOK),
+        ({}, "certain", [one._replace(stack_of="stale 1") for one in OUTSIDE],
+         "Processor 0 is inside Dump_Start of f.sys, at s." + ONE_LOOK),
+        ({}, "certain", [one._replace(stack_of=NONE) for one in OUTSIDE],
+         "Processor 0 is inside Dump_Start of f.sys, at s." + ONE_LOOK),
+        ({}, "certain", [one._replace(processor=1) for one in OUTSIDE],
+         "Processor 0 is inside Dump_Start of f.sys, at s." + ONE_LOOK),
+        ({}, "guess", OUTSIDE, ""), ({"filter": NONE}, "certain", OUTSIDE, ""),
+    ],
+)  # fmt: skip
+def test_a_processor_inside_a_callback(values: Any, sure: str, frames: Any, says: str) -> None:
+    """How sure that is, what it is in, and the first frame of its own stack that is not of it."""
+    given = {"processor": 0, "filter": "f.sys", "callback": "Dump_Start", "symbol": "s", **values}
+    one = row(Processor, origin=ORIGIN._replace(confidence=sure), instruction_pointer=7,
+              stack_pointer=8, **given)  # fmt: skip
+    found = [a for seen in by_source(of(dump(), one, *frames)) for a in executing.check(seen)]
+    assert [a.text for a in found] == ([says] if says else [])
+    for finding in found:
+        called = [("called_by", 4)] if "called by" in says else []
+        rows = [("instruction_pointer", 7), ("stack_pointer", 8), *called]
+        assert [(e.label, e.value) for e in finding.evidence] == rows
+        assert finding.facts == {
+            "processor": None if values.get("processor") is NONE else 0, "filter": "f.sys",
+            "callback": None if "callback" in values else "Dump_Start", "instruction_pointer": 7,
+            "stack_pointer": 8,
+        }  # fmt: skip

@@ -123,6 +123,25 @@ def compare(one: RawEvent, was: forms.Written, form: forms.Form) -> None:
         (["3/1/2026 10:00:00", "3/13/2026 10:00:00"], 12 * 86400),
         (["2026. 3. 1. 오후 1:00:00", "2026. 3. 1. 오전 11:00:00"], -7200),
         (["x", "y"], None),
+        *(
+            (["3/1/2026 0:00:00", f"3/1/2026 {late}"], apart)
+            for late, apart in (
+                ("23:59:59", 86399),
+                ("24:00:00", None),
+                ("23:60:00", None),
+                ("23:59:60", None),
+                ("12:00:00 AM", 0),
+                ("12:30:00 PM", 45000),
+                ("11:00:00 PM", 82800),
+                ("1:00", 3600),
+            )
+        ),
+        (["1.1.99 0:00:00", "1.1.2099 0:00:00"], 0),
+        (["32/3/1 0:00:00", "2032/3/1 0:00:01"], 1),
+        (["12/12/31 0:00:00"] * 2, 0),
+        (["12/12/2026 0:00:00", "12/13/2026 0:00:00"], 86400),
+        (["30/2/2026 0:00:00"] * 2, None),
+        (["3/1/2026 10"] * 2, None),
     ],
 )
 def test_local_times_are_compared_only_when_their_order_is_known(
@@ -138,6 +157,48 @@ def test_local_times_are_compared_only_when_their_order_is_known(
         assert one is not None
         assert other is not None
         assert (other - one) // 10**9 == apart
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"Id": 161}, {"event_id": 161}), ({"Id": 0xFFFF}, {"event_id": 0xFFFF}),
+        ({"Id": 0x10001}, {"event_id": 1}), ({"Id": "3221487777"}, {"event_id": 161}),
+        ({"EventID": 0xC00400A1}, {"event_id": 161}), ({"Id": " 0xC00400A1"}, {"event_id": 161}),
+        ({"Id": "0x10000000000000000"}, None), ({"Id": True}, None), ({"Id": "1x"}, None),
+        ({"Id": ""}, None), ({}, None), ({"Id": 1, "ProviderName": "vol..."}, None),
+        ({"Id": None, "EventId": 7}, {"event_id": 7}), ({"Id": 6, "EventId": 7}, {"event_id": 6}),
+        ({"Id": 1, "Version": 1 << 64, "Task": (1 << 64) - 1, "Opcode": -(1 << 63),
+          "RecordId": -(1 << 63) - 1}, {"version": None, "task": (1 << 64) - 1,
+                                       "opcode": -(1 << 63), "record_id": None}),
+        ({"Id": 1, "Level": 3, "LevelDisplayName": "Fehler"}, {"level": 3}),
+        ({"Id": 1, "Level": "", "LevelDisplayName": " FEHLER "}, {"level": 2}),
+        ({"Id": 1, "Level": "Warnung"}, {"level": 3}),
+        ({"Id": 1, "Level": "?", "LevelDisplayName": "?"}, {"level": None}),
+        ({"Id": 1, "Level": {"value": 2, "Value": "Error"}}, {"level": 2}),
+        ({"Id": 1, "Properties": [{"Value": 7}, {"value": "x"}, "y", None, {"Value": {}}, []]},
+         {"data": [("", "7"), ("", "x"), ("", "y")], "binary": None}),
+        ({"Id": 1, "Properties": [{"Value": [0, 255]}, {"Value": 7}]},
+         {"data": [("", "7")], "binary": b"\x00\xff"}),
+        *(({"Id": 1, "Properties": [{"Value": [0, wrong]}]}, {"data": [], "binary": None})
+          for wrong in (256, -1, True, "1")),
+        ({"Id": 1, "Properties": [7, "System.Diagnostics.Eventing.Reader.EventProperty"]},
+         {"data": [], "binary": None}),
+        ({"Id": 1, "Properties": "7"}, {"data": [], "binary": None}),
+        ({"Id": 1, "LogName": "Syst\u2026"}, {"channel": ""}),
+        ({"Id": 1, "LogName": "System", "ProviderId": "{AB-CD}", "Message": None},
+         {"channel": "System", "guid": "ab-cd", "message": ""}),
+        ({"Id": 1, "TimeCreated": {"DateTime": "x", "value": "/Date(5)/"}}, {"time": 5_000_000}),
+        ({"Id": 1, "TimeCreated": {"DateTime": "y"}}, {"local": "y"}),
+    ],
+)  # fmt: skip
+def test_properties_of_an_event(given: dict[str, Any], told: Any) -> None:
+    """Numbers as Windows has them (an InstanceId holds the id in its low word), words as levels."""
+    from analyzer.sources.event_log_named import from_properties
+
+    found = from_properties({"ProviderName": "volmgr", **given})
+    assert (found is None) is (told is None)
+    assert found is None or {name: getattr(found, name) for name in told} == told
 
 
 # -- the files that people send -----------------------------------------------------------------

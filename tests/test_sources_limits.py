@@ -320,3 +320,11 @@ def test_what_a_file_is(head: bytes, name: str) -> None:
 def test_lines_in_which_columns_are_looked_for(blank: int, found: str | None) -> None:
     """The first twelve of a file."""
     assert separator_of("\n" * blank + "ProviderName,Id") == found
+
+
+@pytest.mark.parametrize("size", [0x80000, 0xFF000, 0x100000, 0x100800])
+def test_small_files_without_a_mark_are_no_memory(tmp_path: Path, size: int) -> None:
+    """Whatever they hold: no machine that runs Windows has less than a megabyte of whole pages."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"\1\0" * (size // 2))
+    assert sources.identify(str(path)) is sources.UNKNOWN
