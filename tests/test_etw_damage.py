@@ -291,3 +291,41 @@ def test_a_wrong_size_in_one_header_costs_no_event(size: int) -> None:
     assert rules(damaged) == {"etw-damaged"}
     (note,) = damaged.account.notes
     assert (note.offset, note.text) == (30 * 8192, f"buffer size {size:#x} read as 0x2000")
+
+
+@pytest.mark.parametrize("left", [0, 1, 7, 8, 15, 16])
+def test_events_behind_damage_run_to_the_end_of_a_buffer(left: int) -> None:
+    """Too few bytes for another event end a chain, none are too few; eight and more do not."""
+    parts = buffers_of(plain(3, 5))
+    broken = bytearray(parts[2])
+    (end,) = struct.unpack_from("<I", broken, 4)
+    struct.pack_into("<H", broken, 0x48, 0)  # Size of the first event
+    for at in (4, 0x30):
+        struct.pack_into("<I", broken, at, end + left)
+    broken[end : end + left] = b"x" * left
+    trace = checked(b"".join([*parts[:2], bytes(broken), *parts[3:]]))
+    kept = 4 if left < 8 else 0
+    assert len(trace) == len(checked(b"".join(parts))) - 5 + kept
+    assert trace.account.events_recovered == kept
+
+
+def test_spans_of_damage() -> None:
+    """From the first event of the buffer to the first of the next, without end for the last."""
+    parts = buffers_of(plain(3, 5))
+    whole = Trace.of_bytes(b"".join(parts))
+    first = [int(time) for time in whole.first_times()]
+    assert integrity.lost_spans(whole) == []
+    for k, until in ((1, first[2]), (2, first[3]), (3, (1 << 63) - 1)):
+        broken = bytearray(parts[k])
+        struct.pack_into("<H", broken, 0x48 + 0x50, 0)  # Size of the second event
+        trace = Trace.of_bytes(b"".join([*parts[:k], bytes(broken), *parts[k + 1 :]]))
+        assert len(trace) == len(whole) - 1
+        assert integrity.lost_spans(trace) == [(first[k], until)]
+
+
+def test_buffers_without_any_first_buffer_have_the_usual_size() -> None:
+    """64 KB, where neither a header of the trace nor a first buffer says it."""
+    parts = buffers_of(plain(3, 5, buffer_size=65536))
+    trace = checked(b"".join([bytes(65536), *parts[1:]]))
+    assert len(trace) == 15
+    assert trace.account.bytes_skipped == 65536

@@ -19,8 +19,11 @@ from analyzer.absence import Absent
 from analyzer.etw import export, integrity, session, stated_counts, wanted
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
+from analyzer.etw.judge import Judge
 from analyzer.etw.trace import Trace
-from analyzer.records import Event
+from analyzer.names import events as names
+from analyzer.records import Event, Origin
+from analyzer.windows_events import RawEvent
 
 TRACES = [name for name in MADE if name.endswith(".etl")]
 NOT_THE_SAME = "name text channel task not_determined provider provider_id".split()
@@ -298,3 +301,34 @@ def test_an_export_chooses_its_session(tmp_path: Path) -> None:
     path = tmp_path / "out.etl"
     assert export.write(one, str(path)) == len(one)
     assert len(path.read_bytes()) == 6 * 8192
+
+
+# -- storage errors before an end ------------------------------------------------------------------
+
+TEN_MINUTES = 600 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("time", "crash", "restart", "is_before"),
+    [
+        (10**18, 10**18, None, True), (10**18 + 1, 10**18, None, False),
+        (10**18 - TEN_MINUTES, 10**18, None, True), (10**18 - TEN_MINUTES - 1, 10**18, None, False),
+        (0, TEN_MINUTES, None, True), (1, 10**18, None, False), (5, 4, None, False),
+        (None, 10**18, None, False), (10**18, None, None, False), (10**18, None, 10**18 + 1, True),
+        (10**18, 10**18 - 1, 10**18 + 1, True),
+    ],
+)  # fmt: skip
+def test_storage_errors_before_an_end(
+    time: int | None, crash: int | None, restart: int | None, is_before: bool
+) -> None:
+    """In the ten minutes before the crash or a restart; else they are counted apart."""
+    judge, origin = Judge(crash), Origin("t", "made")
+    error = RawEvent("disk", event_id=7, level=2, time=time)
+    assert list(judge.take(error, origin)) == []
+    if restart is not None:
+        again = RawEvent("", names.GUIDS[names.KERNEL_POWER], 41, level=1, time=restart)
+        list(judge.take(again, origin))
+    told = {a.rule for a in judge.end()}
+    assert {"event-storage-errors", "etw-storage-errors"} & told == (
+        {"event-storage-errors"} if is_before else {"etw-storage-errors"}
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import etw_writer as w
 import pytest
@@ -10,7 +11,7 @@ from conftest import shared_sample
 from made_inputs import io_error
 
 from analyzer.errors import InputError
-from analyzer.etw import manifests, payload, providers, schemas, tracelogging, wpp
+from analyzer.etw import manifests, mof, payload, providers, schemas, tracelogging, wpp
 from analyzer.etw.decode import Decoder
 from analyzer.etw.events import Row, details
 from analyzer.etw.trace import Trace
@@ -373,6 +374,50 @@ def test_classic_io_error_entry_of_volmgr() -> None:
     )
 
 
+def entry_of(
+    code: int = 0xC004002D, packet: int = 0xC004002D, size: int = 0x28, sid: bytes = b"",
+    strings: int = 0, more: bytes = b"", told: int | None = None,
+) -> bytes:  # fmt: skip
+    """A classic entry whose data are so many bytes of an IO_ERROR_LOG_PACKET."""
+    data = (bytes(12) + struct.pack("<III", packet, 0x2005, 0xC0000034)).ljust(size, b"\0")[:size]
+    return (
+        struct.pack("<QIH", 1, code, 2) + "d".encode("utf-16-le") + bytes(2)
+        + struct.pack("<H", len(sid)) + sid + struct.pack("<H", strings if told is None else told)
+        + bytes(2 * strings) + struct.pack("<I", len(data)) + data + more
+    )  # fmt: skip
+
+
+SID = bytes([1, 0, 0, 0, 0, 0, 0, 5])
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({}, "FinalStatus"), ({"size": 0x27}, ""), ({"size": 0x29}, "FinalStatus"),
+        ({"packet": 0xC004002E}, ""), ({"packet": 0xC004002C}, ""), ({"size": 0}, ""),
+        ({"sid": SID}, "FinalStatus Sid"), ({"sid": SID[:7]}, "FinalStatus"),
+        ({"strings": 256}, "FinalStatus"), ({"strings": 257}, None), ({"more": b"x"}, None),
+        ({"strings": 1, "told": 2}, None), ({"strings": 2, "told": 1}, None),
+    ],
+)  # fmt: skip
+def test_the_shape_of_a_classic_entry(made: dict[str, Any], told: str | None) -> None:
+    """The status is that of a packet which repeats the entry's code, and is there whole."""
+    found = providers.error_log_entry(entry_of(**made))
+    assert (found is None) is (told is None)
+    if found is None or told is None:
+        return
+    size = made.get("size", 0x28)
+    given = {"Time": 1, "ErrorCode": 0xC004002D, "Source": "d"}
+    given |= {"Strings": [""] * made.get("strings", 0), "Data": found.values["Data"]}
+    given |= {"LocationCode": 0x2005, "FinalStatus": 0xC0000034} if "Status" in told else {}
+    given |= {"Sid": "S-1-5"} if "Sid" in told else {}
+    assert (found.values, len(found.values["Data"])) == (given, size)
+    text = "d event 45 (code 0xc004002d)"
+    if "Status" in told:
+        text += "; location 0x2005, status STATUS_OBJECT_NAME_NOT_FOUND"
+    assert providers.error_log_text(found) == text
+
+
 def test_real_classic_entries_in_a_minidump_block() -> None:
     """Four real entries of the x64 minidump: VfpExt and VMnetAdapter among them."""
     from test_etw_table import dump_block
@@ -390,6 +435,21 @@ def test_real_classic_entries_in_a_minidump_block() -> None:
     assert fields(storport)["MiniportEventDescription"] == "No device"
     assert storport.described.fields is not None
     assert storport.described.fields.left == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "pointer", "frames"),
+    [(15, 8, 0), (16, 8, 0), (23, 8, 0), (24, 8, 1), (25, 8, 1), (31, 8, 1), (32, 8, 2),
+     (19, 4, 0), (20, 4, 1), (21, 4, 1), (24, 4, 2), (24, 0, 1)],
+)  # fmt: skip
+def test_whole_frames_of_a_stack_walk(size: int, pointer: int, frames: int) -> None:
+    """Behind time stamp, process and thread (StackWalk_Event of MSDN); a rest is no frame."""
+    width = pointer or 8
+    found = mof.stack_frames(bytes(range(size)), pointer)
+    assert found == [
+        int.from_bytes(bytes(range(at, at + width)), "little")
+        for at in range(16, 16 + frames * width, width)
+    ]
 
 
 @pytest.mark.parametrize("size", range(0, 60, 3))

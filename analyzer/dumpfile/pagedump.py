@@ -234,7 +234,7 @@ def _page_map(file: DumpFile) -> MapResult:
     """Builds the page map of whatever header stands behind the dump header."""
     data, base = file.data, file.header_size
     kind = file.number("DumpType")
-    empty = MapResult(RunMap(np.zeros(0, np.int64), np.zeros(0, np.int64), base))
+    empty = MapResult(RunMap(np.zeros(0, np.int64), np.zeros(0, np.int64), base), [])
     if file.size < base + _LEAST_MAP:
         if file.size >= base and kind != 1:
             text = f"the file ends at {file.size:,} bytes, before its map of pages"

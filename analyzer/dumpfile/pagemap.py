@@ -9,7 +9,7 @@ Sources: mindumpdef.h (runs), public readers of the format (bitmap, ranges).
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -124,13 +124,11 @@ class BitmapMap:
 PageMap = Union[RunMap, BitmapMap]
 
 
-class MapResult:
-    """A map plus what is odd about it (``problems``: rule id, sentence, file offset)."""
+class MapResult(NamedTuple):
+    """A map plus what is odd about it."""
 
-    def __init__(self, pages: PageMap) -> None:
-        self.pages = pages
-        self.stated_pages = -1
-        self.problems: list[tuple[str, str, int]] = []
+    pages: PageMap
+    problems: list[tuple[str, str, int]]  #: rule id, sentence, file offset
 
 
 def _clean_runs(
@@ -194,9 +192,7 @@ def from_header_runs(data: FileBytes, offset: int, is_64bit: bool, first: int) -
         runs = room
     pairs = _array(data, kind, runs * 2, table).astype(np.int64)
     run_map, more = _clean_runs(pairs[0::2], pairs[1::2], first, table)
-    result = MapResult(run_map)
-    result.stated_pages = pages
-    result.problems = problems + more
+    result = MapResult(run_map, problems + more)
     if run_map.pages != pages:
         result.problems.append(
             (
@@ -233,9 +229,7 @@ def from_bitmap(data: FileBytes, at: int, bits: int, pages: int, first: int) -> 
                 at,
             )
         )
-    result = MapResult(BitmapMap(words, bits, first))
-    result.stated_pages = pages
-    result.problems = problems
+    result = MapResult(BitmapMap(words, bits, first), problems)
     if result.pages.pages != pages:
         result.problems.append(
             (
@@ -261,9 +255,7 @@ def from_ranges(data: FileBytes, at: int, first: int, stated_pages: int) -> MapR
         if len(reached):
             end = int(reached[0]) + 1
     run_map, problems = _clean_runs(base[:end], count[:end], first, at)
-    result = MapResult(run_map)
-    result.stated_pages = stated_pages if stated_pages > 0 else run_map.pages
-    result.problems = problems
+    result = MapResult(run_map, problems)
     if end == MAX_RANGES:
         text = f"the range table goes on behind {MAX_RANGES:,} ranges; the rest is not read"
         result.problems.append(("dump-map-inconsistent", text, at))

@@ -83,22 +83,19 @@ def pieces(trace: Trace) -> Iterator[bytes]:
     table = trace.buffers.table
     size = _buffer_size(trace)
     filled = np.flatnonzero(table["end"] >= BUFFER_HEADER_SIZE + 8)
-    count = 0
+    is_first = True
     for block in blocks(trace.buffers, None, order=filled):
         for number, start, end in zip(
             block.numbers.tolist(), block.starts.tolist(), block.ends.tolist()
         ):
-            body = block.data[start:end].tobytes()
-            if count == 0:
-                own = is_log_header(body[: int.from_bytes(body[4:6], "little")])
-                if not own:
-                    yield _first(trace, size, len(filled))
-                    count += 1
-            if count == 0:
-                body = _retold(body, size, len(filled))
-            yield _buffer(body, table[number], size, _GENERIC if count else _KIND_HEADER)
-            count += 1
-    if count == 0:
+            body, kind = block.data[start:end].tobytes(), _GENERIC
+            if is_first and is_log_header(body[: int.from_bytes(body[4:6], "little")]):
+                body, kind = _retold(body, size, len(filled)), _KIND_HEADER
+            elif is_first:
+                yield _first(trace, size, len(filled))
+            yield _buffer(body, table[number], size, kind)
+            is_first = False
+    if is_first:
         yield _first(trace, size, 0)
 
 

@@ -238,10 +238,7 @@ def _reaches_end(words: Array, cand: list[int], nexts: list[int], end: int) -> l
     good = [False] * len(cand)
     for k in range(len(cand) - 1, -1, -1):
         at = nexts[k]
-        if at * 8 + 8 > end:
-            good[k] = at * 8 >= end - 7
-            continue
-        if _is_end(int(words[at])):
+        if at * 8 + 8 > end or _is_end(int(words[at])):
             good[k] = True
             continue
         j = bisect_left(cand, at, k + 1)

@@ -75,15 +75,15 @@ class DbgEngSession(Session):
         client.do("SetEventCallbacks", c_void_p(self._events.pointer))
 
     def _build(self) -> int | Absent:
-        text, number = create_string_buffer(256), [c_uint32() for _ in range(6)]
+        text, build, unread = create_string_buffer(256), c_uint32(), c_uint32()
+        size, other = u32(len(text)), byref(unread)
         result = self._control.ask(
-            "GetSystemVersion", byref(number[0]), byref(number[1]), byref(number[2]), text,
-            u32(256), byref(number[3]), byref(number[4]), create_string_buffer(256), u32(256),
-            byref(number[5]),
+            "GetSystemVersion", other, other, byref(build), text, size, other, other, text, size,
+            other,
         )  # fmt: skip
-        if result < 0 or not number[2].value:
+        if result < 0 or not build.value:
             return Absent("not-recorded", "DbgEng does not tell the build")
-        return number[2].value
+        return build.value
 
     # -- what the engine calls -----------------------------------------------------------------
 
