@@ -14,6 +14,7 @@ from healthy_crash import changed
 from analyzer.absence import Absent
 from analyzer.checks import (
     RULES,
+    benign,
     case_history,
     coverage,
     crash_joining,
@@ -1190,6 +1191,40 @@ def test_each_start_tells_of_one_crash() -> None:
     assert [[number for number, *_ in group] for group in found] == [[0, 1], [2]]
     found = grouped(crash(0), start_of(60 * S), start_of(610 * S, 162), boots=(50 * S,))
     assert [[number for number, *_ in group] for group in found] == [[0, 1, 2]]
+
+
+DISKCRYPTOR = (
+    "The bugcheck is one that dump_dcrypt.sys makes itself: DiskCryptor stops the machine so when "
+    "its Dump_Start fails; parameter 2 is the status."
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "loaded", "is_told"),
+    [
+        (0xC000028A, "dump_dcrypt.sys", True, True), (0xC000028A, "dump_dcrypt.sys", False, False),
+        (0xC000028A, "dump_x.sys", True, False), (0xC000028B, "dump_dcrypt.sys", True, False),
+    ],
+)  # fmt: skip
+def test_a_bugcheck_that_a_filter_makes(code: int, name: str, loaded: bool, is_told: bool) -> None:
+    """Of a filter that is loaded."""
+    images = (row(Module, name="a.sys", loaded=True), row(Module, name=name, loaded=loaded))
+    found = told(crash_place.check, of(dump(), row(Machine, bugcheck=code, attributes=0), *images))
+    wanted = [("crash-by-dump-filter", "dump_dcrypt.sys", DISKCRYPTOR)]
+    assert found == (wanted if is_told else [])
+
+
+@pytest.mark.parametrize(
+    ("module", "callback", "is_known"),
+    [
+        ("dump_dcrypt.sys", "Dump_Start", True), (NONE, "Dump_Start", False),
+        ("dump_dcrypt.sys", NONE, False), (NONE, NONE, False), ("dcrypt", "Dump_Write", False),
+    ],
+)  # fmt: skip
+def test_harmless_statuses_of_what_is_known(module: Any, callback: Any, is_known: bool) -> None:
+    """Of a filter and a callback that both have a name."""
+    assert bool(benign.why(module, callback, 0xC0210001 - (1 << 32))) is is_known
+    assert benign.why(module, callback, 0xC0210002) == ""
 
 
 STAGE = "stage 0x46 (dump complete callbacks called, dump is being closed)"

@@ -16,6 +16,7 @@ from conftest import shared_sample
 from generator import Spec, build
 
 from analyzer.cli import main
+from analyzer.dumpfile import open_dump
 
 FLUSHING = "dmp/CriticalRocket_DriverProblems__111417-28234-01.dmp"  # Windows 8.1
 NEWEST = "dmp/FrancoTrone64__082325-12593-01.dmp"  # Windows 11, 26100
@@ -368,3 +369,44 @@ def test_a_dump_has_one_verdict_alone_and_beside_others(
     for said in (alone["said"], beside["said"]):
         assert "dump was written" not in said
         assert verdict in said
+
+
+def without(path: Path, data: bytes, addresses: list[int]) -> None:
+    """Writes a dump of type 6 whose map leaves the pages of these addresses out."""
+    path.write_bytes(data)
+    raw, base, dump = bytearray(data), 0x2000, open_dump(str(path))
+    pages = sorted({(dump.file_offset(address) or 0) & ~0xFFF for address in addresses})
+    for offset in reversed(pages):
+        frame = dump.pages.frame_at(offset)
+        raw[base + 0x38 + frame // 8] &= ~(1 << frame % 8)
+        del raw[offset : offset + 0x1000]
+    (count,) = struct.unpack_from("<Q", raw, base + 0x28)
+    struct.pack_into("<Q", raw, base + 0x28, count - len(pages))
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5])
+def test_pages_that_the_map_leaves_out(count: int, tmp_path: Path, capsys: Any) -> None:
+    """Memory that a dump always holds is named: three of it, and how much more."""
+    built = build(Spec("x64", 6, "win8"))
+    path = tmp_path / "a.dmp"
+    path.write_bytes(built.data)
+    stacks = {region.owner: region.end - 0x1000 for region in open_dump(str(path)).stacks()}
+    parts = {
+        "the stack of processor 1": stacks["processor 1"],
+        "the stack of processor 0": stacks["processor 0"],
+        "the dump stack context": built.truth["context"]["dump_stack_context"],
+        "the stack of the crash": built.truth["registers"]["sp"],
+        "the control block of processor 0": built.truth["processors"][0]["prcb"],
+    }
+    left_out = dict(list(parts.items())[:count])
+    without(path, built.data, list(left_out.values()))
+    _, report = analyze(capsys, path)
+    told = [r for r in report["findings"] if r["rule"] == "dump-map-contradicts-memory"]
+    assert len(told) == bool(count)
+    for row in told:
+        order = [list(parts)[n] for n in (3, 2, 4, 1, 0)]
+        names = [name for name in order if name in left_out]
+        more = f" and {count - 3} more" if count > 3 else ""
+        text = f"The page tables lead to {', '.join(names[:3])}{more}, but the dump's own map of "
+        assert row["text"].startswith(text)

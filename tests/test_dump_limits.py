@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from generator import Spec, build
@@ -17,6 +18,8 @@ from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump, storport
 from analyzer.sources.dump import records_of
 
+#: GUID_DEVICEDUMP_DRIVER_STORAGE_PORT (ntddstor.h)
+STORAGE_PORT = UUID("da82441d-7142-4bc1-b844-0807c5a4b67f").bytes_le
 YEAR_NS = 366 * 86400 * 10**9
 
 
@@ -92,6 +95,24 @@ def test_a_cache_flush_older_than_the_full_list_has_no_start(
     found, problem = storport.requests(block(count, start), "a.dmp", 0, Absent("unset"))
     assert problem == ""
     assert isinstance(found[-1].start, int) is is_told
+
+
+@pytest.mark.parametrize(("blocks", "read"), [(1, 1), (8, 8), (9, 8)])
+def test_most_blocks_of_the_storage_port_driver(blocks: int, read: int, tmp_path: Path) -> None:
+    """One crash makes one; the first that is not read is where that is told."""
+    built = build(Spec("x64", 4, "win8"))
+    data = built.data[: built.truth["blob_offset"]] + struct.pack("<8sII", b"DumpBlob", 16, 0)
+    first = len(data)
+    one = block(3, 2_000_000)
+    data += (struct.pack("<I16sIII", 0x20, STORAGE_PORT, len(one), 0, 0) + one) * blocks
+    path = tmp_path / "a.dmp"
+    path.write_bytes(data)
+    records = records_of(open_dump(str(path)))
+    assert len(records["requests"]) == 3 * read
+    told = [(a.text, a.origin.file_offset) for a in records.anomalies
+            if a.rule == "secondary-data-damaged"]  # fmt: skip
+    text = f"The secondary data has {blocks} blocks of the storage port driver, 8 are read."
+    assert told == ([(text, first + 8 * (0x20 + len(one)))] if blocks > read else [])
 
 
 @pytest.mark.parametrize(("line", "is_told"), [(b"Progress 0x42", True), (b"Progress 0x4", False)])

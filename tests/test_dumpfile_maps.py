@@ -204,6 +204,8 @@ def test_ranges_of_a_file() -> None:
 
     many = [(3 * place, 1) for place in range(1, 99)]
     assert read(many) == (places(many, 0x2000), 98, [])
+    full = [(place, 1) for place in range(1, 254)]  # up to the first page
+    assert read(full) == (places(full, 0x2000), 253, [])
     runs = [(3, 2), (9, 1), (20, 3)]
     assert read(runs) == (places(runs, 0x2000), 6, [])
     assert read([*runs, (0, 1), (40, 1)]) == (places(runs, 0x2000), 6, [])

@@ -11,11 +11,12 @@ import etw_writer as w
 import numpy as np
 import pytest
 from conftest import make
-from made_inputs import BASE, MADE, PROVIDER
+from made_inputs import BASE, MADE, PROVIDER, SCHEMAS, info, trace
 from test_etw_batch import assert_same_alone
 
 from analyzer import tables
 from analyzer.absence import Absent
+from analyzer.errors import InputError
 from analyzer.etw import export, integrity, session, stated_counts, wanted
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
@@ -301,6 +302,56 @@ def test_an_export_chooses_its_session(tmp_path: Path) -> None:
     path = tmp_path / "out.etl"
     assert export.write(one, str(path)) == len(one)
     assert len(path.read_bytes()) == 6 * 8192
+
+
+def test_the_largest_file_that_an_export_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every buffer and one more for a header; a byte more than the bound is refused."""
+    one, path = opened("sound.etl"), tmp_path / "out.etl"
+    total = 7 * 8192
+    monkeypatch.setattr(export, "_MOST_GROWTH", 0)
+    monkeypatch.setattr(export, "_MOST_BYTES", total)
+    assert export.write(one, str(path)) == len(one)
+    monkeypatch.setattr(export, "_MOST_BYTES", total - 1)
+    path.unlink()
+    with pytest.raises(InputError, match=f"is damaged: as a trace, {total:,} bytes"):
+        export.write(one, str(path))
+    assert not path.exists()
+    monkeypatch.setattr(export, "_MOST_GROWTH", 2)
+    assert export.write(one, str(path)) == len(one)
+
+
+@pytest.mark.parametrize("has_schema", [False, True])
+def test_a_schema_in_the_trace_goes_before_the_published_one(has_schema: bool) -> None:
+    """Of a class of the kernel's, too: alone and among many."""
+    process = "3d6fa8d0-fe05-11d0-9dda-00c04fd7ba7c"
+    own = info(0, [("Count", 0, 6, 0, "", 1, 0)], source=1, opcode=1, event_guid=process)
+    told = [w.classic(SCHEMAS, 0x20, BASE, own)] if has_schema else []
+    events = [w.classic(process, 1, BASE + k, b"\7" + bytes(23) + b"a\0") for k in (1, 2)]
+    table = EventTable([Trace.of_bytes(trace([*told, *events]))])
+    texts = [row.text for row in table.rows()][-2:]
+    assert table.frame(text=True)["text"].tolist()[-2:] == texts
+    assert [("Count=7" in str(text), "Count" in str(text)) for text in texts] == [
+        (has_schema,) * 2
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("frequency", "sessions", "kept"),
+    [(10_000_000, 1, 1), (10_000_000, 100, 100), (10_000_000, 101, 100), (0, 1, 0)],
+)
+def test_other_sessions_in_a_file(frequency: int, sessions: int, kept: int) -> None:
+    """Those whose clock does not go on as the first one's, up to a bound; without a clock none."""
+    first = w.Writer(frequency=frequency, buffer_size=1024)
+    first.add(w.event(PROVIDER, 1, BASE))
+    raw = first.build()
+    for k in range(sessions):
+        start = w.FILETIME_2024 + 20_000_001 + k
+        raw += w.Writer(start_time=start, first_ts=1_000_000, buffer_size=1024).build()
+    one = Trace.of_bytes(raw)
+    assert len(one.index()) == sessions + 2
+    assert len(one.other_headers) == kept
 
 
 # -- storage errors before an end ------------------------------------------------------------------

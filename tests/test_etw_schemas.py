@@ -131,6 +131,8 @@ def test_a_manifest_in_all_its_parts() -> None:
 <opcodes><opcode name="Go" value="12"/></opcodes><tasks><task name="T" value="1"/></tasks>
 <templates><template tid="A"><data name="a" inType="win:UInt8" outType="xs:hexBinary" map="V"/>
 <data inType="win:Int16" outType="win:HexInt16" length="4"/>
+<data name="u" inType="win:UnicodeString" length="3"/><data name="n" inType="win:AnsiString"/>
+<data name="n2" inType="win:AnsiString" length="n"/>
 <data name="c" inType="Nothing" map="B"/>
 <data name="d" inType="win:Binary" length="a"/><data name="e" inType="win:UInt32" count="07x"/>
 <struct name="s" count="2"><data name="t" inType="win:Pointer" outType="win:Port"/></struct>
@@ -144,6 +146,7 @@ def test_a_manifest_in_all_its_parts() -> None:
     field, schema = payload.Field, payload.Schema
     fields = (
         field("a", 4, "", names=names), field("field1", 5, "hex"),
+        field("u", 1, "", length=3), field("n", 2, ""), field("n2", 2, "", length="n"),
         field("c", 0, "", names={4: ""}, is_bits=True), field("d", 14, "", length="a"),
         field("e", 8, "", count=0),
         field("s", 24, "", count=2, fields=(field("t", 16, "port"),)),

@@ -302,6 +302,16 @@ def test_filter_that_is_loaded_later(world, tmp_path):
     assert (row.dump_start, row.stack) == (BASE + 0x1000, "crash")
 
 
+@pytest.mark.parametrize(
+    ("name", "is_told"), [("other.sys", False), ("dump_late.sys", True), ("hiber_late.sys", True)]
+)
+def test_of_later_loads_those_of_dump_stacks_are_told(name, is_told, world, tmp_path):
+    """A driver without the prefix of a dump stack is none of its modules."""
+    world([Load(name, BASE, (driver_image(BASE, 0x500),))])
+    case, _, _ = captured(tmp_path)
+    assert (name in {row.name for row in case.records["modules"]}) is is_told
+
+
 def test_filter_that_is_loaded_later_gives_no_false_warning(world, tmp_path):
     """crashdmp copies DumpData, and links the node into its list, only after DriverEntry."""
     node = 0xFFFFC08BE7000000

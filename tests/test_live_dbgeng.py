@@ -151,6 +151,48 @@ def test_a_breakpoint_that_is_refused_leaves_nothing(
     assert one.points == {}
 
 
+def test_a_target_that_cannot_be_resumed(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine says of it, in our own error; whoever owns the engine."""
+    monkeypatch.setattr(Engine, "SetExecutionStatus", lambda *_: 0x80070005 - (1 << 32))
+    for joined in (False, True):
+        engine(joined=joined)
+        target = dbgeng_target.remote("tcp:server=H", engine=__file__) if joined else attached()
+        with pytest.raises(SessionError) as caught:
+            target.resume(5)
+        assert str(caught.value).startswith("the target cannot be resumed: SetExecutionStatus: ")
+        assert "(HRESULT 0x80070005)" in str(caught.value)
+
+
+def test_a_breakpoint_that_the_engine_does_not_make(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No object comes, so none is removed."""
+    monkeypatch.setattr(Engine, "AddBreakpoint", lambda *_: FAILED)
+    engine()
+    session = attached()
+    with pytest.raises(SessionError, match=f"no breakpoint at {HERE:#x}: AddBreakpoint"):
+        session.add_breakpoint(HERE, lambda _: CONTINUE)
+    assert session._breakpoints == {}
+
+
+def test_a_fault_inside_the_engine(engine: Any) -> None:
+    """Windows tells ctypes of it as an OSError (its documentation, "Calling functions")."""
+    engine()
+    session = attached()
+
+    def fault(*_: Any) -> int:
+        raise OSError("exception: access violation reading 0x0000000000000010")
+
+    calls = session._control._functions
+    calls.update({key: fault for key in calls if key[0] == "IsPointer64Bit"})
+    with pytest.raises(SessionError) as caught:
+        session._control.ask("IsPointer64Bit")
+    assert str(caught.value) == (
+        "the engine failed in IsPointer64Bit: exception: access violation reading "
+        "0x0000000000000010."
+    )
+
+
 def test_events(engine: Any) -> None:
     """Loaded drivers, exceptions, the bugcheck's stop and the end are told."""
     one = engine(

@@ -14,6 +14,7 @@ from typing import Any, Callable
 import pytest
 
 from analyzer.cli import main
+from analyzer.sources import collect
 
 Run = Callable[..., tuple[int, str]]
 
@@ -400,3 +401,12 @@ def test_a_cleared_log_is_told(run: Run) -> None:
     assert "An event log was cleared" in shown
     assert "event 104 says that a log was cleared (System)." in shown
     assert "erika" not in shown
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(-1, True), (0, False), (1, False)])
+def test_the_largest_paste(more: int, is_read: bool, tmp_path: Path) -> None:
+    """A text that a page escaped is held whole, so it has a bound: a megabyte."""
+    path = tmp_path / "a.txt"
+    path.write_text(html.escape(XML).ljust((1 << 20) + more), encoding="utf-8", newline="")
+    assert path.stat().st_size == (1 << 20) + more
+    assert len(collect(str(path))["events"]) == is_read

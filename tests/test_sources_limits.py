@@ -328,3 +328,27 @@ def test_small_files_without_a_mark_are_no_memory(tmp_path: Path, size: int) -> 
     path = tmp_path / "a.bin"
     path.write_bytes(b"\1\0" * (size // 2))
     assert sources.identify(str(path)) is sources.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ('""', ""), ('"a"', "a"), ('"\\\\\\""', '\\"'), ('"', None), ('"a', None), ("a", None),
+        ("dword:00000000", "0"), ("dword:ffffffff", "0xffffffff"), ("dword:100000000", None),
+        ("dword:-1", None), ("DWORD:A", "0xa"), ("hex:01,02", "01 02"), ("hex:", ""),
+        ("hex(4):01,00,00,00", "1"), ("hex(4):01,00,00", "01 00 00"),
+        ("hex(b):01,00,00,00,00,00,00,80", "0x8000000000000001"), ("hex(b):01", "01"),
+        ("hex(2):41,00,00,00,42,00", "A"), ("hex(7):41,00,00,00,42,00,00,00,00,00", "A; B"),
+    ],
+)  # fmt: skip
+def test_data_of_an_exported_value(tmp_path: Path, data: str, value: Any) -> None:
+    """As Registry Editor writes them: text in quotes, numbers, typed bytes; else damage."""
+    key = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\CrashControl"
+    path = tmp_path / "a.reg"
+    text = f'Windows Registry Editor Version 5.00\r\n\r\n[{key}]\r\n"Blob"={data}\r\n'
+    path.write_bytes(text.encode("utf-16"))
+    records = sources.collect(str(path))
+    rows = [row for row in records["settings"] if str(row.name).startswith("Blob")]
+    assert bool(rows) is (value is not None)
+    assert ("registry-damaged" in {a.rule for a in records.anomalies}) is (value is None)
+    assert [str(row.value) for row in rows] == ([] if value is None else [value])

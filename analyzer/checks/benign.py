@@ -43,7 +43,5 @@ def known() -> tuple[Benign, ...]:
 
 def why(module: Any, callback: Any, status: int) -> str:
     """Why this status of this callback is harmless; empty when it is not known to be."""
-    if not (isinstance(module, str) and isinstance(callback, str)):
-        return ""
     key = (plain_name(module), callback, status & 0xFFFFFFFF)
     return next((entry.why for entry in known() if entry[:3] == key), "")
