@@ -15,8 +15,11 @@ import pytest
 from conftest import shared_sample
 from generator import Spec, build
 
+from analyzer.absence import Absent
 from analyzer.cli import main
 from analyzer.dumpfile import open_dump
+from analyzer.dumpstack import roles, walk
+from analyzer.sources import dump_contradictions, dump_records
 
 FLUSHING = "dmp/CriticalRocket_DriverProblems__111417-28234-01.dmp"  # Windows 8.1
 NEWEST = "dmp/FrancoTrone64__082325-12593-01.dmp"  # Windows 11, 26100
@@ -410,3 +413,27 @@ def test_pages_that_the_map_leaves_out(count: int, tmp_path: Path, capsys: Any) 
         more = f" and {count - 3} more" if count > 3 else ""
         text = f"The page tables lead to {', '.join(names[:3])}{more}, but the dump's own map of "
         assert row["text"].startswith(text)
+
+
+def test_filters_that_no_link_leads_to(tmp_path: Path) -> None:
+    """Odd only where crashdmp's own pointer leads to readable memory, and no list was found."""
+    path = tmp_path / "a.dmp"
+    path.write_bytes(build(Spec("x64", 6, "win8")).data)
+    dump = open_dump(str(path))
+    modules = roles.classify(dump.modules())
+    contexts = dump_records.find_contexts(dump, modules, dump.file.number("BugCheckCode"))
+    (ring,) = walk.rings(dump, modules, contexts.context)
+    lost = ring._replace(head=Absent("not-found"))
+    nodes = tuple(node._replace(file_offset=0x7000) for node in ring.nodes)
+    lost = lost._replace(nodes=nodes)
+
+    def said(found: Any, *rings: Any) -> list[Any]:
+        return list(dump_contradictions._loose_nodes(dump, modules, found, rings))
+
+    assert isinstance(contexts.context, int)
+    assert said(contexts, ring) == said(contexts) == said(contexts, ring, lost) == []
+    assert said(contexts, lost._replace(nodes=())) == []
+    for place in (Absent("not-found"), contexts.context + 0x600):  # zeros stand there
+        assert said(contexts._replace(context=place), lost) == []
+    (told,) = said(contexts, lost)
+    assert [row.value for row in told.evidence][1] == len(ring.nodes)

@@ -424,6 +424,27 @@ def test_bounds_of_the_scan(arch: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert len(stack_of(8)) == 6
 
 
+def test_only_versions_of_nodes_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MajorVersion 1 or 2 and MinorVersion 0: others take no place of the bound."""
+    dump, modules, places = scanned(Spec("x64", 6, variant="nodes-only"), tmp_path)
+    (node, *_) = page_search.by_partitions(dump, modules)
+    whole, layout = (tmp_path / "a.dmp").read_bytes(), node.layout
+    blank = next(
+        at for at in range(dump.first_page, places[0], PAGE) if not any(whole[at : at + PAGE])
+    )
+    monkeypatch.setattr(page_search, "MAX_CANDIDATES", len(places))
+    for version, counts in ((1, True), (2, True), (0, False), (3, False), (1 << 32 | 1, False)):
+        data, fake = bytearray(whole), bytearray(node.data[: layout.size])
+        at = blank + 0x400
+        struct.pack_into("<Q", fake, 0, version)
+        data[at : at + layout.size] = fake
+        moved = opened(tmp_path, bytes(data))
+        page_search.by_partitions(moved, modules)
+        assert bool(moved.limits) is counts, version
+
+
 def test_a_node_whose_neighbours_do_not_lead_to_it(tmp_path: Path) -> None:
     """It has no address then; one that its page does not hold whole is left out."""
     dump, modules, places = scanned(Spec("x64", 6, variant="nodes-only"), tmp_path)

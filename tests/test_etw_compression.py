@@ -7,6 +7,7 @@ import random
 from typing import Any, Callable
 
 import etw_writer as w
+import numpy as np
 import pytest
 import xca_writer as xca
 from conftest import shared_sample
@@ -14,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.etw import compression
+from analyzer.etw.buffers import BUFFER_DTYPE, Account, Buffers, blocks
 from analyzer.etw.trace import Trace
+from analyzer.files import FileBytes
 
 PACK = {2: xca.lznt1, 3: xca.xpress, 4: xca.xpress_huffman}
 each_format = pytest.mark.parametrize("fmt", [2, 3, 4], ids=["lznt1", "xpress", "huffman"])
@@ -195,3 +198,20 @@ def test_a_compressed_trace_is_the_plain_one(fmt: int) -> None:
 
     assert len(columns(0)[0]) == 9001
     assert columns(fmt) == columns(0)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_a_buffer_cannot_grow_without_bound(more: int) -> None:
+    """256 times what is stored and 64 KB; what it states beyond that is not made up."""
+    packed = xca.xpress(bytes(1 << 20))
+    most = len(packed) * 256 + 65536
+    assert most < 1 << 20
+    table = np.zeros(1, BUFFER_DTYPE)
+    table["stride"], table["end"] = 0x48 + len(packed), 0x48 + most + more
+    table["flags"] = 0x40  # ETW_BUFFER_FLAG_COMPRESSED (ntwmi.h)
+    account = Account(0)
+    data = FileBytes.of(bytes(0x48) + packed, "a")
+    (block,) = blocks(Buffers(data, table, 3, 0), account)
+    assert block.ends.tolist() == [min(most, most + more)]
+    texts = [f"a compressed buffer ended after {most} of {most + 1} bytes"] * (more > 0)
+    assert [note.text for note in account.notes] == texts

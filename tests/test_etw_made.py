@@ -327,7 +327,9 @@ def test_a_schema_in_the_trace_goes_before_the_published_one(has_schema: bool) -
     """Of a class of the kernel's, too: alone and among many."""
     process = "3d6fa8d0-fe05-11d0-9dda-00c04fd7ba7c"
     own = info(0, [("Count", 0, 6, 0, "", 1, 0)], source=1, opcode=1, event_guid=process)
-    told = [w.classic(SCHEMAS, 0x20, BASE, own)] if has_schema else []
+    told = (
+        [w.classic(SCHEMAS, 0x20, BASE, data) for data in (b"damaged", own)] if has_schema else []
+    )
     events = [w.classic(process, 1, BASE + k, b"\7" + bytes(23) + b"a\0") for k in (1, 2)]
     table = EventTable([Trace.of_bytes(trace([*told, *events]))])
     texts = [row.text for row in table.rows()][-2:]
