@@ -1193,6 +1193,19 @@ def test_each_start_tells_of_one_crash() -> None:
     assert [[number for number, *_ in group] for group in found] == [[0, 1, 2]]
 
 
+@pytest.mark.parametrize(
+    ("build", "architecture", "is_known"), [(7601, "x86", True), (7602, "x86", False),
+                                            (7601, "x64", False)],
+)  # fmt: skip
+def test_where_the_state_of_a_filter_is_known(
+    build: int, architecture: str, is_known: bool
+) -> None:
+    """Of the same source, on the builds whose code proves it."""
+    one = row(Machine, "b", build=build, architecture=architecture)
+    for source, found in (("a", False), ("b", is_known), ("c", False)):
+        assert machine.knows_filter_state([one], source) is found
+
+
 DISKCRYPTOR = (
     "The bugcheck is one that dump_dcrypt.sys makes itself: DiskCryptor stops the machine so when "
     "its Dump_Start fails; parameter 2 is the status."

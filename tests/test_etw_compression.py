@@ -167,6 +167,18 @@ def test_a_cut_gives_what_came_before(fmt: int) -> None:
     assert data.startswith(out[:-64])
 
 
+def test_a_cut_makes_little_up() -> None:
+    """A decoder of XPRESS-Huffman is two words ahead: so many bits at most are taken for codes."""
+    rng = random.Random(7)
+    data = bytes(rng.choice(b"abcdefgh ") for _ in range(3000))
+    packed = xca.xpress_huffman(data)
+    for cut in [*range(257, len(packed), 47), len(packed)]:
+        out = compression.PURE[4](packed[:cut], len(data) + 5000)
+        alike = next((k for k, (a, b) in enumerate(zip(out, data)) if a != b), len(data))
+        assert len(out) - alike <= 32
+        assert cut < len(packed) or out[: len(data)] == data
+
+
 @pytest.mark.parametrize("chunks", [1, 40])
 def test_an_lznt1_chunk_cannot_grow_without_bound(chunks: int) -> None:
     """Matches that would lead far beyond 4 KiB of one chunk end it; once this was a ValueError."""

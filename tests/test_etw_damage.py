@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+from typing import Any
 
 import etw_writer as w
 import pytest
@@ -329,3 +330,25 @@ def test_buffers_without_any_first_buffer_have_the_usual_size() -> None:
     trace = checked(b"".join([bytes(65536), *parts[1:]]))
     assert len(trace) == 15
     assert trace.account.bytes_skipped == 65536
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ([], "header"), ([(4, "I", 8193)], "resync"), ([(0x30, "I", 8193)], "resync"),
+        ([(4, "I", 0), (0x30, "I", 0x48)], "header"), ([(4, "I", 0x47), (0x30, "I", 0x47)],
+                                                       "resync"),
+        ([(0x2A, "H", 9)], "resync"), ([(0x36, "H", 15)], "header"), ([(0x36, "H", 16)], "resync"),
+        ([(0x34, "H", 0xBF)], "header"), ([(0x34, "H", 0x100)], "resync"),
+        ([(0x34, "H", 0x40)], "resync"), ([(8192 + 0x2A, "H", 9)], "resync"),
+    ],
+)  # fmt: skip
+def test_a_header_whose_size_alone_is_wrong(changes: list[Any], kind: str) -> None:
+    """Everything else in it must be sound, and the next buffer stand where the session puts it."""
+    raw = bytearray(plain(4, 5))
+    at = 2 * 8192
+    struct.pack_into("<I", raw, at, 17)
+    for place, code, value in changes:
+        struct.pack_into("<" + code, raw, at + place, value)
+    trace = checked(bytes(raw))
+    assert (trace.account.notes[0].kind, trace.account.notes[0].offset) == (kind, at)

@@ -17,7 +17,7 @@ from test_etw_batch import assert_same_alone
 from analyzer import tables
 from analyzer.absence import Absent
 from analyzer.errors import InputError
-from analyzer.etw import export, integrity, session, stated_counts, wanted
+from analyzer.etw import export, index, integrity, session, stated_counts, wanted
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
 from analyzer.etw.judge import Judge
@@ -250,6 +250,37 @@ def test_a_header_field_by_field(narrow: bool) -> None:
     short = session.read_session(raw[: 0x48 + 7])
     assert short == session.UNKNOWN
     assert session.read_session(raw[:0x48] + bytes(8)) == session.UNKNOWN._replace(logger_id=9)
+
+
+@pytest.mark.parametrize(
+    ("times", "keys", "order"),
+    [
+        ([], [], None), ([5], [5], None), ([5, 5], [5, 5], None), ([5, 7], [5, 7], None),
+        ([7, 5], [7, 5], [1, 0]), ([5, None, 7], [5, 5, 7], None), ([7, None, 5], [7, 7, 5],
+                                                                     [2, 0, 1]),
+        ([None, None, 5], [None, None, 5], None), ([9, None, None, 8, None, 7],
+                                                   [9, 9, 9, 8, 8, 7], [5, 3, 4, 0, 1, 2]),
+    ],
+)  # fmt: skip
+def test_events_without_a_time_keep_their_place(times: Any, keys: Any, order: Any) -> None:
+    """Behind the event before them; at the start they come first."""
+    ts = np.array([NO_TIME if time is None else time for time in times], np.int64)
+    assert index.sort_key(ts).tolist() == [NO_TIME if key is None else key for key in keys]
+    found = index.time_order(ts)
+    assert (None if found is None else found.tolist()) == order
+
+
+@pytest.mark.parametrize("broken", [0, 1, 8, 9])
+def test_broken_manifests_are_told(broken: int) -> None:
+    """The first eight of them."""
+    events = [
+        w.event(PROVIDER, 0xFFFE, BASE + k, b"\1\0\0\x5b\1\0\0\0<", pid=k) for k in range(broken)
+    ]
+    found = [a.text for a in integrity.check(Trace.of_bytes(trace(events)))
+             if a.rule == "etw-manifest-broken"]  # fmt: skip
+    assert len(found) == min(broken, 8)
+    assert all(text.startswith(f"A manifest in the trace cannot be used: {PROVIDER}")
+               for text in found)  # fmt: skip
 
 
 # -- counts and losses -----------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class _Log:
                 self._marked(match.group(2).strip(), offset)
                 return
         line, shown = words.bare(line[:_LONGEST_LINE]), line
-        if line is not shown and len(line) < len(shown) and "kd" in shown[:80]:
+        if len(line) < len(shown) and "kd" in shown[:80]:
             self._is_unloaded = False  # a prompt: what follows is of another command
             self._is_example = line.startswith("!analyze -show ")
             self.now.stacks.end()
