@@ -410,3 +410,18 @@ def test_the_largest_paste(more: int, is_read: bool, tmp_path: Path) -> None:
     path.write_bytes(html.escape(XML).ljust((1 << 20) + more).encode())
     assert path.stat().st_size == (1 << 20) + more
     assert len(collect(str(path))["events"]) == is_read
+
+
+def test_several_remains_have_their_own_times(tmp_path: Path) -> None:
+    """Each the last one before its data; without one it has none."""
+    data = "<Data Name='BugcheckCode'>{}</Data><Data Name='BugcheckParameter1'>0x1</Data>\n"
+    time = "TimeCreated SystemTime='2019-04-25T04:34:{}.676151000Z'\n"
+    path = tmp_path / "a.txt"
+    text = data.format(1) + time.format(10) + time.format(20) + data.format(2) + time.format(30)
+    path.write_text(text + data.format(3) + time.format(40), encoding="utf-8")
+    told = [clue.time for clue in collect(str(path)).clues]
+    assert [time // 10**9 % 60 if isinstance(time, int) else None for time in told] == [
+        None,
+        20,
+        30,
+    ]
