@@ -13,6 +13,7 @@ from conftest import shared_sample
 
 from analyzer.errors import AnalyzerError
 from analyzer.etw import findings, integrity
+from analyzer.etw.buffers import blocks
 from analyzer.etw.dumpblock import sessions
 from analyzer.etw.events import EventTable
 from analyzer.etw.trace import Trace
@@ -352,3 +353,25 @@ def test_a_header_whose_size_alone_is_wrong(changes: list[Any], kind: str) -> No
         struct.pack_into("<" + code, raw, at + place, value)
     trace = checked(bytes(raw))
     assert (trace.account.notes[0].kind, trace.account.notes[0].offset) == (kind, at)
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups"),
+    [
+        (1, [1] * 6),
+        (1 << 13, [1] * 6),
+        (1 << 14, [2] * 3),
+        (3 << 13, [3] * 2),
+        (6 << 13, [6]),
+        (1 << 20, [6]),
+        (4 << 13, [3] * 2),
+        (5 << 13, [3] * 2),
+    ],
+)
+def test_buffers_in_groups_of_one_size(limit: int, groups: list[int]) -> None:
+    """As few as the limit allows, about equal; a buffer alone may be larger."""
+    whole = Trace.of_bytes(plain(5, 5))
+    found = list(blocks(whole.buffers, limit=limit))
+    assert [len(block.numbers) for block in found] == groups
+    assert [k for block in found for k in block.numbers.tolist()] == list(range(6))
+    assert [block.first for block in found] == [sum(groups[:k]) for k in range(len(groups))]

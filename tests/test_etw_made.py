@@ -151,6 +151,22 @@ def test_tables_are_joined_in_the_order_of_time() -> None:
     assert EventTable([], [event(5), event(Absent("unset"))]).span() is None
 
 
+@pytest.mark.parametrize("options", [0xAA, 0xAB, 0x2C, 0x0A, 0x09])
+@pytest.mark.parametrize("cut", [0, 1, 4, 8])
+def test_a_message_shorter_than_its_header(options: int, cut: int) -> None:
+    """What its options say would be bytes of the next event: it has neither time nor provider."""
+    message = bytearray(w.message(PROVIDER, 42, BASE + 5, options=options))
+    if cut:
+        del message[-cut:]
+    struct.pack_into("<H", message, 0, len(message))
+    second = w.event(PROVIDER, 1, BASE + 9)
+    rows = list(EventTable([Trace.of_bytes(trace([bytes(message), second]))]).rows())[-2:]
+    (found,) = (row for row in rows if row.event_id == 42)
+    assert isinstance(found.time, int) is (cut == 0)
+    has_guid = bool(options & 2) and not options & 4
+    assert (found.provider_id == PROVIDER) is (has_guid and cut == 0)
+
+
 # -- clocks ----------------------------------------------------------------------------------------
 
 QPC, SYSTEM, CYCLES = 1, 2, 3

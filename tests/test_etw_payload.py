@@ -452,6 +452,21 @@ def test_whole_frames_of_a_stack_walk(size: int, pointer: int, frames: int) -> N
     ]
 
 
+#: class -> opcodes and versions with a layout (MSDN: Process, Thread, Image, DiskIo, StackWalk)
+LAYOUTS = {
+    0x03: {(o, v) for o in (1, 2, 3, 4, 39) for v in range(5)} | {(10, v) for v in range(4)},
+    0x05: {(o, v) for o in (1, 2, 3, 4) for v in (2, 3)},
+    0x14: {(o, v) for o in (2, 3, 4, 10) for v in range(4)} | {(33, v) for v in range(9)},
+}
+
+
+@pytest.mark.parametrize("group", [0x02, 0x03, 0x04, 0x05, 0x14, 0x15])
+def test_classes_whose_layout_is_known(group: int) -> None:
+    """And no other opcode or version of them."""
+    known = {(o, v) for o in range(64) for v in range(9) if mof.schema(group, o, v) is not None}
+    assert known == LAYOUTS.get(group, set())
+
+
 @pytest.mark.parametrize("size", range(0, 60, 3))
 def test_decoding_never_reads_behind_the_payload(size: int) -> None:
     """Every schema on payloads of any length ends in values or a missing field."""

@@ -367,6 +367,37 @@ def test_sessions_in_memory_by_their_context(distance: int) -> None:
     assert CONTEXT % PAGE == 0
 
 
+@pytest.mark.parametrize(
+    ("cpu", "flags", "number"),
+    [(3, 0x20, 3), (0x7FF, 0x20, 0x7FF), (0x803, 0x20, 3), (0x7FF, 0, 0x7FF), (0x803, 0, 3),
+     (0x9FF, 0x20, 0x1FF), (0x9FF, 0xDF, 0xFF), (0x9FF, 0, 0xFF)],
+)  # fmt: skip
+def test_processors_of_buffers_in_memory(cpu: int, flags: int, number: int) -> None:
+    """As in saved buffers."""
+    made = machine(buffers=1)
+    made.put(POOL + 0x28, struct.pack("<H", cpu))
+    made.put(POOL + 0x34, struct.pack("<H", flags))
+    (trace,) = memory.sessions(made, made.runs(), 10**7)
+    assert trace.buffers.table["cpu"].tolist() == [number]
+    assert trace.buffers.table["flags"].tolist() == [flags & ~0x40]  # memory holds none compressed
+
+
+@pytest.mark.parametrize(("buffer", "page"), [(0, 1), (0, 2), (1, 1)])
+def test_a_buffer_in_memory_without_a_page(buffer: int, page: int) -> None:
+    """What is missing is told with its place; no byte of the rest is given up."""
+    made = machine(buffers=2)
+    (whole,) = memory.sessions(made, made.runs(), 10**7)
+    address = POOL + 0x10000 * buffer
+    used = int(whole.buffers.table["end"][buffer])
+    del made.pages[(address + page * PAGE) // PAGE]
+    (trace,) = memory.sessions(made, made.runs(), 10**7)
+    (note,) = (note for note in trace.account.notes if note.kind == "cut")
+    text = f"{used - page * PAGE} bytes of the buffer at {address:#x} are missing"
+    before = int(whole.buffers.table["stride"][:buffer].sum())
+    assert tuple(note) == ("cut", before, 0, text)
+    assert trace.buffers.table["end"].tolist()[buffer] == page * PAGE
+
+
 def test_memory_that_is_not_asked_or_not_whole() -> None:
     """32 bits, a broken ring, a page that is not there, more bytes than are read of all."""
     made = machine(buffers=2)

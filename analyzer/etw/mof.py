@@ -156,7 +156,7 @@ def schema(group: int, opcode: int, version: int) -> Schema | None:
 def _lookup(group: int, opcode: int, version: int) -> tuple[Field, ...] | None:
     if group == 0x03 and opcode in _LOAD:
         return _PROCESS.get(version)
-    if group == 0x05 and opcode in _LOAD:
+    if group == 0x05 and 1 <= opcode <= 4:
         return _THREAD.get(version)
     if group == 0x14 and opcode == 33:
         return _KERNEL_BASE
