@@ -344,7 +344,7 @@ def test_a_block_that_is_cut() -> None:
     short = dumpblock.sessions(bytes(31), "x", 5)
     assert short == dumpblock.DumpBlock(
         0, 0, 0, 0, 0, (), 31, 0, 0, 31,
-        (("cut", 5, 31, "the block has 31 bytes; its header takes 32"),),
+        (("cut", 5, "the block has 31 bytes; its header takes 32"),),
     )  # fmt: skip
     assert block(length=3).traces == ()
     assert len(block(length=2).traces) == 1
@@ -394,7 +394,7 @@ def test_a_buffer_in_memory_without_a_page(buffer: int, page: int) -> None:
     (note,) = (note for note in trace.account.notes if note.kind == "cut")
     text = f"{used - page * PAGE} bytes of the buffer at {address:#x} are missing"
     before = int(whole.buffers.table["stride"][:buffer].sum())
-    assert tuple(note) == ("cut", before, 0, text)
+    assert tuple(note) == ("cut", before, text)
     assert trace.buffers.table["end"].tolist()[buffer] == page * PAGE
 
 

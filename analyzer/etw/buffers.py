@@ -51,7 +51,6 @@ class Note(NamedTuple):
 
     kind: str  #: resync, header, expand, event, cut
     offset: int  #: in the file
-    skipped: int  #: bytes given up there
     text: str
 
 
@@ -71,10 +70,10 @@ class Account:
         self.notes: list[Note] = []
         self.notes_dropped = 0
 
-    def note(self, kind: str, offset: int, skipped: int, text: str) -> None:
+    def note(self, kind: str, offset: int, text: str) -> None:
         """Keeps the first thousand notes and counts the rest."""
         if len(self.notes) < 1000:
-            self.notes.append(Note(kind, offset, skipped, text))
+            self.notes.append(Note(kind, offset, text))
         else:
             self.notes_dropped += 1
 
@@ -132,7 +131,7 @@ def read_buffers(data: FileBytes, nominal: int, compressed: bool, account: Accou
     for row in twice:
         offset, stride = int(table["offset"][row]), int(table["stride"][row])
         account.bytes_skipped += stride
-        account.note("repeat", offset, stride, f"buffer {table['sequence'][row]} stands twice")
+        account.note("repeat", offset, f"buffer {table['sequence'][row]} stands twice")
     table = np.delete(table, twice) if twice else table
     packed = (table["flags"] & ETW_BUFFER_FLAG_COMPRESSED) != 0
     fmt = 0
@@ -195,7 +194,7 @@ def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Ac
         room = size - at
         if room < BUFFER_HEADER_SIZE:
             account.bytes_skipped += room
-            account.note("cut", at, room, "the file ends inside a buffer header")
+            account.note("cut", at, "the file ends inside a buffer header")
             break
         bs, saved, stamp, sequence, cpu, owner, state, last, flags, kind = _header(data, at)
         packed = bool(flags & ETW_BUFFER_FLAG_COMPRESSED)
@@ -216,7 +215,7 @@ def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Ac
                 and max(saved, last) >= 0x48
                 and (at + nominal >= size or _plausible(data, at + nominal, logger))
             ):
-                account.note("header", at, 0, f"buffer size {bs:#x} read as {nominal:#x}")
+                account.note("header", at, f"buffer size {bs:#x} read as {nominal:#x}")
                 bs = nominal
             else:
                 onward = search.multiple(at)
@@ -224,12 +223,12 @@ def _one_by_one(data: FileBytes, at: int, nominal: int, logger: int, account: Ac
                 stop = size if onward is None else onward
                 account.bytes_skipped += stop - at
                 where = "no buffer follows" if onward is None else f"resumed at {stop:#x}"
-                account.note("resync", at, stop - at, f"no buffer header here; {where}")
+                account.note("resync", at, f"no buffer header here; {where}")
                 at = stop
                 continue
         here = min(bs, room)
         if here < bs:
-            account.note("cut", at + here, 0, f"the file ends {bs - here} bytes inside a buffer")
+            account.note("cut", at + here, f"the file ends {bs - here} bytes inside a buffer")
         if packed:
             end = min(saved, MAX_BUFFER)
         else:
@@ -367,7 +366,7 @@ def _gather(
             else:
                 account.bytes_skipped += stored
                 account.note(
-                    "expand", low, stored,
+                    "expand", low,
                     f"a compressed buffer ended after {len(raw)} of {want} bytes",
                 )  # fmt: skip
     need = np.array([len(piece) for piece in pieces], np.int64)

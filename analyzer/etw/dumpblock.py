@@ -56,7 +56,7 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
     data = FileBytes.of(raw, path)
     size = len(raw)
     if size < DUMP_BLOCK.size:
-        note = Note("cut", base, size, f"the block has {size} bytes; its header takes 32")
+        note = Note("cut", base, f"the block has {size} bytes; its header takes 32")
         return DumpBlock(0, 0, 0, 0, 0, (), size, 0, 0, size, (note,))
     increment, build, mhz, _, boot, frequency = DUMP_BLOCK.unpack_from(raw, 0)
     notes: list[Note] = []
@@ -77,9 +77,7 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
             at += row[1]
             continue
         onward = _resume(raw, at + 1, found[-1][0] if found else None)
-        notes.append(
-            Note("resync", base + at, onward - at, "neither a session nor a buffer starts here")
-        )
+        notes.append(Note("resync", base + at, "neither a session nor a buffer starts here"))
         skipped += onward - at
         at = onward
     traces = tuple(_trace(data, info, rows, path, base) for info, rows in found)

@@ -152,13 +152,13 @@ def _trace(
         length = saved if current > size else current
         length = min(max(length, BUFFER_HEADER_SIZE), size)
         if at + length > left:
-            account.note("cut", at, 0, "the buffers together are too large; the rest is left out")
+            account.note("cut", at, "the buffers together are too large; the rest is left out")
             target.stopped(f"of ETW session {session.name} only {len(rows)} buffers were read")
             break
         raw = b"".join(_readable(target, address, length))
         if len(raw) < length:
             account.note(
-                "cut", at, 0, f"{length - len(raw)} bytes of the buffer at {address:#x} are missing"
+                "cut", at, f"{length - len(raw)} bytes of the buffer at {address:#x} are missing"
             )
         if len(raw) < BUFFER_HEADER_SIZE:
             continue

@@ -119,7 +119,7 @@ class Trace:
                 f"{hit.recovered} events found behind the damage" if hit.recovered
                 else "the rest of this buffer is lost"
             )  # fmt: skip
-            account.note("event", at, hit.end - hit.start, text)
+            account.note("event", at, text)
             account.events_recovered += hit.recovered
         stored = table["stride"] - 0x48
         account.events += len(walked.slots)
