@@ -404,6 +404,12 @@ def test_pages_that_the_map_leaves_out(count: int, tmp_path: Path, capsys: Any) 
     }
     left_out = dict(list(parts.items())[:count])
     without(path, built.data, list(left_out.values()))
+    dump, places = open_dump(str(path)), list[int]()
+    dump.file.data.touched = lambda at, size: size or places.append(at)
+    frames = [dump.left_out(address) for address in left_out.values()]
+    assert (None in frames, len(set(frames)), places) == (False, count, [])
+    assert dump.left_out(built.truth["registers"]["ip"]) is None
+    assert len(places) == 1
     _, report = analyze(capsys, path)
     told = [r for r in report["findings"] if r["rule"] == "dump-map-contradicts-memory"]
     assert len(told) == bool(count)

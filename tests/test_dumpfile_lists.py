@@ -10,6 +10,7 @@ import pytest
 from dumpstack_memory import POOL, Memory
 
 from analyzer.absence import Absent
+from analyzer.checks import ranges
 from analyzer.dumpfile import contexts, loaded, open_dump, processors
 from analyzer.dumpfile.header import MachineFile
 from analyzer.dumpfile.kernel import KernelDump, StackRegion
@@ -1027,7 +1028,8 @@ def test_stacks_of_processors(width: int) -> None:
 
 
 def test_most_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound on what a header may state."""
+    """A bound on what a header may state: what Windows takes."""
+    assert processors.MAX_PROCESSORS == contexts.MAX_PROCESSORS == ranges.MOST_PROCESSORS == 2048
     monkeypatch.setattr(processors, "MAX_PROCESSORS", 2)
     monkeypatch.setattr(contexts, "MAX_PROCESSORS", 2)
     mine = Machine(3)
