@@ -267,6 +267,8 @@ COSTLY: dict[str, Any] = {
     "xml-nested": lambda n: "<Events><Event>" + "<a>" * (n // 3),
     "json-open": lambda n: '[{"ProviderName":"x","Id":1},' + '{"a":' * (n // 5),
     "json-lists": lambda n: '[{"ProviderName":"x","Id":1},' + "[" * n,
+    "json-broken": lambda n: '[{"ProviderName":"x","Id":1},' + '{"a":},' * (n // 7),
+    "json-cut": lambda n: '[{"ProviderName":"x","Id":1},' + '{"a":"{' * (n // 7),
     "clixml-deep": lambda n: '<Objs Version="1"><S N="ProviderName"/>' + "<Obj>" * (n // 5),
     "blocks": lambda n: "Log Name: a\nSource: b\nDate: 1/1/2026 1:1:1\nEvent ID: 1\n" * (n // 60),
     "list": lambda n: "ProviderName : a\nId : 1\n" + "Message : x\n" * (n // 12),

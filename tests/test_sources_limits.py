@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -13,7 +14,7 @@ from conftest import make
 from analyzer import sources
 from analyzer.absence import Absent
 from analyzer.records import Callback, Filter, Origin, Processor, Records
-from analyzer.sources import callbacks_seen, capture_timing
+from analyzer.sources import callbacks_seen, capture_timing, event_log_objects, event_log_xml
 from analyzer.sources.capture_timing import Frequency, Noise, Statistics
 from analyzer.sources.dumpstack_log_text import LogText, decode
 from analyzer.sources.event_log_table import separator_of
@@ -337,6 +338,9 @@ def test_small_files_without_a_mark_are_no_memory(tmp_path: Path, size: int) -> 
         ("dword:00000000", "0"), ("dword:ffffffff", "0xffffffff"), ("dword:100000000", None),
         ("dword:-1", None), ("DWORD:A", "0xa"), ("hex:01,02", "01 02"), ("hex:", ""),
         ("hex(4):01,00,00,00", "1"), ("hex(4):01,00,00", "01 00 00"),
+        ("hex(4):01,00,00,00,00", "01 00 00 00 00"), ("hex(b):01,00,00,00,00,00,00,00,09",
+                                                      "01 00 00 00 00 00 00 00 09"),
+        ("hex(5):01,00,00,00", "01 00 00 00"),
         ("hex(b):01,00,00,00,00,00,00,80", "0x8000000000000001"), ("hex(b):01", "01"),
         ("hex(2):41,00,00,00,42,00", "A"), ("hex(7):41,00,00,00,42,00,00,00,00,00", "A; B"),
     ],
@@ -352,3 +356,72 @@ def test_data_of_an_exported_value(tmp_path: Path, data: str, value: Any) -> Non
     assert bool(rows) is (value is not None)
     assert ("registry-damaged" in {a.rule for a in records.anomalies}) is (value is None)
     assert [str(row.value) for row in rows] == ([] if value is None else [value])
+
+
+@pytest.mark.parametrize("block", [1, 2, 8, 9, 10, 33, 100, 1000])
+def test_events_are_the_same_in_pieces_of_any_size(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However an export is cut into pieces, in the middle of a mark, too."""
+    one = (
+        "<Event xmlns='urn:x'><System><Provider Name='volmgr'/><EventID>{}</EventID></System>"
+        "</Event>\n"
+    )
+    texts = {
+        "whole": "<Events>" + "".join(map(one.format, (161, 7, 162))) + "</Events>",
+        "no root": one.format(161) + one.format(162),
+        "no end": "<Events>" + one.format(161) + one.format(162)[:-9],
+        "one lost": one.format(161) + one.format(46)[:60] + one.format(162),
+    }
+    monkeypatch.setattr(event_log_xml, "_BLOCK", block)
+    ended = event_log_xml.OPEN_ENDED
+    wanted = {
+        "whole": [161, 7, 162], "no root": [161, 162], "no end": [161, None, ended],
+        "one lost": [161, None, 162],
+    }  # fmt: skip
+    for name, text in texts.items():
+        found = list(event_log_xml.events(io.StringIO(text)))
+        assert [getattr(event, "event_id", event) for event in found] == wanted[name], name
+
+
+@pytest.mark.parametrize("block", [1, 2, 9, 33, 100, 1000])
+def test_objects_are_the_same_in_pieces_of_any_size(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list, one object, one a line; an object that is damaged costs itself."""
+    monkeypatch.setattr(event_log_objects, "_BLOCK", block)
+    one, two = ('{"ProviderName": "volmgr", "Id": %d}' % number for number in (161, 162))
+    for text, wanted in (
+        (f" [{one},\n {two}]\n", [161, 162]), (one, [161]), (f"{one}\n{two}\n", [161, 162]),
+        (f'[{one}, {{"Id": 1, x}}, {two}]', [161, None, 162]), (f"[{one}, {two[:-1]}", [161, None]),
+        (f"[{one}, 7, {two}]", [161, None, 162]), (f'[{one}, {two[:-1]}, "a": "{{}} {{', [161, None]),
+        ("", []), (" [ ] ", []),
+    ):  # fmt: skip
+        found = list(event_log_objects.json_events(io.StringIO(text)))
+        assert [getattr(event, "event_id", event) for event in found] == wanted, text
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(-1, True), (0, True), (1, False)])
+def test_the_largest_event_of_an_export(more: int, is_read: bool) -> None:
+    """A megabyte; what is larger counts as damaged, and the next one is read."""
+    start, end = (
+        "<Event><System><Provider Name='x'/><EventID>1</EventID></System><!--",
+        "--></Event>",
+    )
+    filler = "x" * ((1 << 20) + more - len(start))
+    text = start + filler + end
+    found = list(event_log_xml.events(Slowly(text, (1 << 20) + more)))
+    assert [getattr(event, "event_id", event) for event in found] == [1 if is_read else None]
+
+
+class Slowly(io.StringIO):
+    """A file whose first piece ends at a place."""
+
+    def __init__(self, text: str, first: int) -> None:
+        super().__init__(text)
+        self.first = first
+
+    def read(self, size: int | None = -1) -> str:
+        """The first piece, then the rest."""
+        first, self.first = self.first, 1 << 22
+        return super().read(first)

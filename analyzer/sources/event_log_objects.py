@@ -16,7 +16,7 @@ from ..windows_events import RawEvent
 from . import event_log_tools
 from .event_log_named import from_properties
 
-_BLOCK = 1 << 18
+_BLOCK, _DONE = 1 << 18, 1 << 16
 #: an object that is larger is no event; Windows limits an event to 64 KB
 LARGEST = 1 << 20
 _IS_JSON = re.compile(event_log_tools.PROVIDERS)
@@ -38,6 +38,8 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
     buffer, at, is_end = "", 0, False
     while True:
         at = _skip(buffer, at)
+        if at > _DONE:  # an error counts the lines before it
+            buffer, at = buffer[at:], 0
         if at >= len(buffer):
             buffer, at = file.read(_BLOCK), 0
             if not buffer:
@@ -53,7 +55,9 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
                 continue
             yield None
             # what is nested so deep is no event, and its parts are not tried one by one
-            wrong = getattr(error, "pos", len(buffer)) if not is_end else len(buffer)
+            wrong = getattr(error, "pos", len(buffer))
+            if is_end and str(error).startswith("Unterminated"):
+                wrong = len(buffer)  # cut in a text, and braces in it are no objects
             at = buffer.find("{", max(wrong, at + 1))
             at = len(buffer) if at < 0 else at
             continue
