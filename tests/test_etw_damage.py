@@ -12,8 +12,9 @@ import pytest
 from conftest import shared_sample
 
 from analyzer.errors import AnalyzerError
-from analyzer.etw import findings, integrity
+from analyzer.etw import export, findings, integrity
 from analyzer.etw.buffers import blocks
+from analyzer.etw.clock import NO_TIME
 from analyzer.etw.dumpblock import sessions
 from analyzer.etw.events import EventTable
 from analyzer.etw.trace import Trace
@@ -374,3 +375,57 @@ def test_buffers_in_groups_of_one_size(limit: int, groups: list[int]) -> None:
     assert [len(block.numbers) for block in found] == groups
     assert [k for block in found for k in block.numbers.tolist()] == list(range(6))
     assert [block.first for block in found] == [sum(groups[:k]) for k in range(len(groups))]
+
+
+@pytest.mark.parametrize("reserved", [0, 0x1F, 0x20, 0x80, 0xFF])
+@pytest.mark.parametrize("zeros", [0, 64])
+def test_messages_whatever_their_reserved_byte(reserved: int, zeros: int) -> None:
+    """Of a WPP message the marker counts (MESSAGE_TRACE_HEADER of evntrace.h), zeros end it all."""
+    message = bytearray(w.message(PROVIDER, 42, 2_000_001, b"12345"))
+    message[2] = reserved
+    writer = w.Writer()
+    writer.add(w.event(PROVIDER, 1, 2_000_000), bytes(message), bytes(message),
+               w.event(PROVIDER, 2, 2_000_009))  # fmt: skip
+    raw = bytearray(writer.build())
+    (end,) = struct.unpack_from("<I", raw, 8192 + 4)
+    for at in (4, 0x30):
+        struct.pack_into("<I", raw, 8192 + at, end + zeros)
+    raw[8192 + end : 8192 + end + zeros] = bytes(zeros)
+    trace, sound = checked(bytes(raw)), checked(writer.build())
+    ids = [event.event_id for event in EventTable([trace]).rows()][1:]
+    assert ids == [1, 42, 42, 2]
+    assert trace.account.bytes_events == sound.account.bytes_events
+    assert rules(trace) == set()
+
+
+@pytest.mark.parametrize("fmt", [2, 3, 4])
+def test_the_last_compressed_buffer_is_found_behind_damage(fmt: int) -> None:
+    """It ends where the file does."""
+    raw = plain(buffers=6, events=20, compression=fmt)
+    at = [0]
+    while at[-1] < len(raw):
+        at.append(at[-1] + struct.unpack_from("<I", raw, at[-1])[0])
+    broken = bytearray(raw)
+    broken[at[-3] : at[-3] + 0x48] = bytes(0x48)  # the header of the last but one
+    assert len(checked(bytes(broken))) == len(checked(raw)) - 20
+
+
+def test_buffers_of_untimed_events_have_no_first_time() -> None:
+    """Their headers have no clock; others have the least of their events."""
+    untimed = struct.pack("<HBBI", 8, 12, 0xC0, 0)
+    writer = w.Writer()
+    writer.add(untimed, untimed)
+    writer.add(untimed, w.event(PROVIDER, 1, 2_000_005), w.event(PROVIDER, 1, 2_000_003), untimed)
+    trace = Trace.of_bytes(writer.build())
+    assert trace.first_times().tolist()[1:] == [NO_TIME, 2_000_003]
+
+
+def test_a_buffer_of_the_smallest_event_is_exported() -> None:
+    """Eight bytes behind the header of the buffer; empty buffers are left out."""
+    writer = w.Writer()
+    writer.add(struct.pack("<HBBI", 8, 12, 0xC0, 0))
+    writer.add()
+    trace = Trace.of_bytes(writer.build())
+    assert len(trace.buffers.table) == 3
+    again = Trace.of_bytes(b"".join(export.pieces(trace)))
+    assert (len(again), len(again.buffers.table)) == (2, 2)

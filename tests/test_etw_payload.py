@@ -176,6 +176,19 @@ def test_short_payload_names_the_missing_field() -> None:
     assert row.event.text == "a=1, (payload too short for b)"
 
 
+@pytest.mark.parametrize(("levels", "nested"), [(1, 1), (7, 7), (8, 8), (9, 8)])
+def test_structs_in_structs(levels: int, nested: int) -> None:
+    """Eight levels deep; what lies deeper stands beside its struct."""
+    fields = [(f"s{k}", b"\x98\x01") for k in range(levels)] + [("x", b"\x04")]
+    found = tracelogging.schema(w.tracelogging("E", fields)[1])
+    assert found is not None
+    depth, inside = 0, found.fields
+    while inside and inside[0].kind == 24 and inside[0].fields:
+        depth, inside = depth + 1, inside[0].fields
+    assert depth == nested
+    assert [field.name for field in inside] == (["x"] if levels == nested else ["s8"])
+
+
 def test_damaged_tracelogging_schema_leaves_the_bytes() -> None:
     """A schema item that ends inside a field decodes nothing and says so."""
     broken = (11, b"\x20\0\0Name\0field")

@@ -183,6 +183,14 @@ def test_parts_of_a_manifest_are_put_together() -> None:
     assert made.unfinished == []
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_largest_manifest(more: int) -> None:
+    """Sixteen megabytes."""
+    with pytest.raises(InputError) as caught:
+        manifests.parse(b" " * ((16 << 20) + more), "here")
+    assert ("the manifest is larger than 16 MiB" in str(caught.value)) is bool(more)
+
+
 # -- mappings --------------------------------------------------------------------------------------
 
 
@@ -339,6 +347,27 @@ def test_what_is_no_saved_buffer_is_skipped(buffer: bytes, skipped: int) -> None
     assert cut.bytes_skipped == skipped
 
 
+def test_rubbish_in_the_second_session_of_a_block() -> None:
+    """The buffers behind it are those of the session that it stands in."""
+    other = struct.pack("<6I3Q", 0x01EBAFE1, 4, 0x401, 2, 8192, 2, w.FILETIME_2024, 88, 99)
+    second = saved(1, 0x20, size=8192, logger=4)
+    found = block(saved(0, 0x20), other + b"T\0", second, b"rubbish!", second)
+    assert [len(trace.buffers.table) for trace in found.traces] == [1, 2]
+    assert (found.bytes_skipped, [trace.session.name for trace in found.traces]) == (8, ["S", "T"])
+
+
+@pytest.mark.parametrize(
+    ("length", "name"), [(0, ""), (2, "A"), (0x1FFE, "A" * 0xFFF), (0x2000, "A" * 0x1000),
+                         (0x2002, None)]
+)  # fmt: skip
+def test_the_longest_name_of_a_saved_session(length: int, name: str | None) -> None:
+    """4096 letters; more is no session."""
+    head = struct.pack("<IIIIQQ", 156250, 0xF0004A61, 3000, 0, 77, 10**7)
+    head += struct.pack("<6I3Q", 0x01EBAFE1, 3, 0x401, 2, 4096, length, w.FILETIME_2024, 88, 99)
+    found = dumpblock.sessions(head + b"A\0" * (length // 2) + saved(0, 0x20), "x")
+    assert [trace.session.name for trace in found.traces] == ([] if name is None else [name])
+
+
 def test_a_block_that_is_cut() -> None:
     """Thirty-one bytes are no header; a name that is too long is no session."""
     short = dumpblock.sessions(bytes(31), "x", 5)
@@ -357,7 +386,7 @@ def test_sessions_in_memory_by_their_context(distance: int) -> None:
     (trace,) = memory.sessions(made, made.runs(), 10**7)
     assert len(trace) == 60
     assert trace.session.logger_id == 5
-    assert trace.session.buffer_size == 0x10000
+    assert trace.session.buffer_size == trace.buffers.nominal == 0x10000
     assert trace.clock.known is (distance == 0x60)
     assert trace.addresses.tolist() == [POOL, POOL + 0x10000]
     assert trace.buffers.table["cpu"].tolist() == [0, 1]
@@ -396,6 +425,26 @@ def test_a_buffer_in_memory_without_a_page(buffer: int, page: int) -> None:
     before = int(whole.buffers.table["stride"][:buffer].sum())
     assert tuple(note) == ("cut", before, text)
     assert trace.buffers.table["end"].tolist()[buffer] == page * PAGE
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "Acme-Session"), ({"length": 2}, "A"), ({"length": 0}, ""), ({"length": 3}, ""),
+        ({"most": 24}, "Acme-Session"), ({"most": 23}, ""), ({"most": 0x800}, "Acme-Session"),
+        ({"most": 0x802}, ""), ({"pad": 1}, ""), ({"buffer": 0xFFFF7FFF_FFFFF000}, ""),
+        ({"text": "Ac\1e-Session"}, ""),
+    ],
+)  # fmt: skip
+def test_names_of_sessions_in_memory(changes: dict[str, Any], name: str) -> None:
+    """A UNICODE_STRING of the kernel whose text can be shown; else the number is the name."""
+    made = machine(buffers=1)
+    length, most = changes.get("length", 24), changes.get("most", 26)
+    buffer = changes.get("buffer", CONTEXT + 0x800)
+    made.put(buffer & (1 << 64) - 1, changes.get("text", "Acme-Session").encode("utf-16-le"))
+    made.put(CONTEXT + 0x98, struct.pack("<HHIQ", length, most, changes.get("pad", 0), buffer))
+    (trace,) = memory.sessions(made, made.runs(), 10**7)
+    assert trace.session.name == (name or "logger 5")
 
 
 def test_memory_that_is_not_asked_or_not_whole() -> None:

@@ -390,12 +390,12 @@ def test_objects_are_the_same_in_pieces_of_any_size(
 ) -> None:
     """A list, one object, one a line; an object that is damaged costs itself."""
     monkeypatch.setattr(event_log_objects, "_BLOCK", block)
-    one, two = ('{"ProviderName": "volmgr", "Id": %d}' % number for number in (161, 162))
+    one, two = (f'{{"ProviderName": "volmgr", "Id": {number}}}' for number in (161, 162))
     for text, wanted in (
         (f" [{one},\n {two}]\n", [161, 162]), (one, [161]), (f"{one}\n{two}\n", [161, 162]),
         (f'[{one}, {{"Id": 1, x}}, {two}]', [161, None, 162]), (f"[{one}, {two[:-1]}", [161, None]),
-        (f"[{one}, 7, {two}]", [161, None, 162]), (f'[{one}, {two[:-1]}, "a": "{{}} {{', [161, None]),
-        ("", []), (" [ ] ", []),
+        (f"[{one}, 7, {two}]", [161, None, 162]), ("", []),
+        (f'[{one}, {two[:-1]}, "a": "{{}} {{', [161, None]), (" [ ] ", []),
     ):  # fmt: skip
         found = list(event_log_objects.json_events(io.StringIO(text)))
         assert [getattr(event, "event_id", event) for event in found] == wanted, text
@@ -425,3 +425,12 @@ class Slowly(io.StringIO):
         """The first piece, then the rest."""
         first, self.first = self.first, 1 << 22
         return super().read(first)
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(0, True), (1, False)])
+def test_the_largest_object_of_an_export(more: int, is_read: bool) -> None:
+    """A megabyte that is not ended yet is read on; of more it is given up."""
+    start = '{"ProviderName": "x", "Id": 1, "Message": "'
+    text = f'{start}{"y" * ((1 << 20) + more - len(start))}"}}'
+    found = list(event_log_objects.json_events(Slowly(text, (1 << 20) + more)))
+    assert {getattr(event, "event_id", event) for event in found} == {1 if is_read else None}
