@@ -195,6 +195,23 @@ def test_harmless_requests_are_not_decoded() -> None:
     assert rules(records) == ["etw-storage-slow"]
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_most_slow_requests(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound they are counted, and the longest of all is told."""
+    monkeypatch.setattr(findings, "MAX_REQUESTS", 3)
+    data = [struct.pack("<QQBBQBBBBBIQQ", (k + 2) * SECOND, 1, 0x28, 1, 2, 0, 0, 0, 0, 0, 1, 1, 1)
+            for k in range(count)]  # fmt: skip
+    records = told([
+        w.event(providers.STORPORT, 200, BASE + k, one, version=2) for k, one in enumerate(data)
+    ])  # fmt: skip
+    rows = of(records, Request)
+    assert [r.request for r in rows] == list(range(min(count, 3)))
+    (slow,) = (a for a in records if isinstance(a, Anomaly))
+    assert slow.text == (
+        f"{count} storage requests were slow or failed; the longest took {count + 1}000 ms."
+    )
+
+
 def test_lost_events_before_a_call_do_not_touch_it() -> None:
     """Losses that end before the call begins are no finding about the call."""
     writer = w.Writer()

@@ -432,3 +432,39 @@ def test_storage_errors_before_an_end(
     assert {"event-storage-errors", "etw-storage-errors"} & told == (
         {"event-storage-errors"} if is_before else {"etw-storage-errors"}
     )
+
+
+@pytest.mark.parametrize(("restarts", "is_before"), [(1, True), (64, True), (65, False)])
+def test_restarts_that_storage_errors_are_held_against(restarts: int, is_before: bool) -> None:
+    """The last 64; one trace has few, and a made one must not cost more."""
+    judge, origin = Judge(), Origin("t", "made")
+    list(judge.take(RawEvent("disk", event_id=7, level=2, time=10**18), origin))
+    for k in range(restarts):
+        time = 10**18 + 1 + 2 * TEN_MINUTES * k
+        again = RawEvent("", names.GUIDS[names.KERNEL_POWER], 41, level=1, time=time)
+        list(judge.take(again, origin))
+    assert ("event-storage-errors" in {a.rule for a in judge.end()}) is is_before
+
+
+@pytest.mark.parametrize(
+    ("errors", "says"),
+    [
+        (1, "1 storage error (disk 7); the first says: "),
+        (2, "2 storage errors (disk 7); the first says: "),
+    ],
+)
+def test_storage_errors_of_a_kind_are_one_finding(errors: int, says: str) -> None:
+    """Counted, with the words of the first; each kind for itself."""
+    judge = Judge()
+    for k in range(errors):
+        list(judge.take(RawEvent("disk", event_id=7, level=2, time=k, message=f"m{k}"),
+                        Origin("t", f"event {k}")))  # fmt: skip
+    list(judge.take(RawEvent("disk", event_id=11, level=3, time=9), Origin("t", "other")))
+    first, other = judge.end()
+    assert first.text.startswith(says)
+    assert (first.subject, first.origin.how, first.evidence[0].value) == (
+        "disk 7",
+        "event 0",
+        errors,
+    )
+    assert (other.subject, other.evidence[0].value) == ("disk 11", 1)
