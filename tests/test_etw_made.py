@@ -17,7 +17,8 @@ from test_etw_batch import assert_same_alone
 from analyzer import tables
 from analyzer.absence import Absent
 from analyzer.errors import InputError
-from analyzer.etw import export, index, integrity, session, stated_counts, wanted
+from analyzer.etw import callbacks, export, index, integrity, session, stated_counts, wanted
+from analyzer.etw.callbacks import CallEvent
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
 from analyzer.etw.judge import Judge
@@ -468,3 +469,111 @@ def test_storage_errors_of_a_kind_are_one_finding(errors: int, says: str) -> Non
         errors,
     )
     assert (other.subject, other.evidence[0].value) == ("disk 11", 1)
+
+
+# -- pairs of entry and return ---------------------------------------------------------------------
+
+
+def end_of_call(role: str, ts: int, **values: Any) -> CallEvent:
+    """The entry or the return of a call on thread 8."""
+    given = {"process_id": 4, "thread_id": values.pop("thread", 8), "processor": 0, "time": ts}
+    made = make(Event, origin=Origin("t", "made"), **given)
+    none = dict.fromkeys(("call", "status", "extension", "clock", "frequency"))
+    fields = {"filter": "f", "callback": "Dump_Start", "stack": "", **none, **values}
+    return CallEvent(role=role, ts=ts, event=made, **fields)
+
+
+CLOCK = Clock(QPC, 10**9, EPOCH, 0)
+LOST = "etw-callback-events-lost"
+
+
+@pytest.mark.parametrize(
+    ("lost", "number", "rules", "duration", "bounds"),
+    [
+        ([], None, [], 100, (None, None)), ([(50, 99)], None, [], 100, (None, None)),
+        ([(50, 100)], None, [LOST], None, (0, 100)), ([(50, 100)], 1, [LOST], 100, (None, None)),
+        ([(200, 300)], 1, [LOST], 100, (None, None)), ([(201, 300)], 1, [], 100, (None, None)),
+        ([(1, 2), (150, 160)], None, [LOST], None, (0, 100)),
+    ],
+)  # fmt: skip
+def test_losses_inside_a_call(
+    lost: Any, number: Any, rules: Any, duration: Any, bounds: Any
+) -> None:
+    """Those that touch it; without a number the pair may be of two calls."""
+    ends = [end_of_call("entry", 100, call=number), end_of_call("return", 200, call=number)]
+    found = callbacks.pair(ends, CLOCK, lost)
+    assert [a.rule for a in found.anomalies] == rules
+    (call,) = found.callbacks
+    assert (call.duration_ns if isinstance(call.duration_ns, int) else None) == duration
+    assert (call.duration_low_ns, call.duration_high_ns) == bounds
+
+
+@pytest.mark.parametrize("role", ["entry", "return"])
+@pytest.mark.parametrize(
+    ("lost", "of_entry", "of_return"),
+    [([], False, False), ([(0, 99)], False, False), ([(0, 100)], True, True),
+     ([(100, 200)], True, True), ([(101, 200)], True, False)],
+)  # fmt: skip
+def test_losses_around_half_a_call(lost: Any, of_entry: bool, of_return: bool, role: str) -> None:
+    """Its other half may have been lost: the return at any later time, the entry before."""
+    (told,) = callbacks.pair([end_of_call(role, 100)], CLOCK, lost).anomalies
+    missing, is_known = ("return", of_entry) if role == "entry" else ("entry", of_return)
+    tail = "; the trace lost events around it." if is_known else "."
+    assert told.text == f"Dump_Start of f has no {missing} event in the trace{tail}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "back", "belongs"),
+    [
+        ({}, {}, True), ({"thread": 9}, {}, False), ({"thread": 9, "call": 1}, {"call": 1}, True),
+        ({"call": 2}, {"call": 1}, False), ({"call": 1}, {}, True),
+        ({"call": 1, "thread": 9}, {}, False), ({"filter": "g"}, {}, False),
+        ({"callback": "Dump_Finish"}, {}, False),
+    ],
+)  # fmt: skip
+def test_which_return_belongs_to_an_entry(entry: Any, back: Any, belongs: bool) -> None:
+    """By filter and callback, and by the call's number or, where one has none, by the thread."""
+    found = callbacks.pair([end_of_call("entry", 1, **entry), end_of_call("return", 5, **back)],
+                           CLOCK, [])  # fmt: skip
+    assert len(found.callbacks) == (1 if belongs else 2)
+    assert len(found.anomalies) == (0 if belongs else 2)
+
+
+def test_calls_inside_calls_end_in_their_order() -> None:
+    """The return of the latest entry comes first; numbers count calls of a callback."""
+    times = (("entry", 1), ("entry", 3), ("return", 10), ("return", 30), ("entry", 40))
+    ends = [end_of_call(role, ts) for role, ts in times]
+    found = callbacks.pair(ends, CLOCK, [])
+    told = [(c.call, c.duration_ns if isinstance(c.duration_ns, int) else None)
+            for c in found.callbacks]  # fmt: skip
+    assert told == [(0, 29), (1, 7), (2, None)]
+    nested = [a.text for a in found.anomalies if a.rule == "etw-callback-nested"]
+    assert nested == ["Dump_Start of f began inside Dump_Start of f on the same thread."]
+
+
+@pytest.mark.parametrize(
+    ("entry", "back", "duration"),
+    [
+        ({"clock": 5, "frequency": 1000}, {"clock": 7}, 2_000_000),
+        ({"clock": 5}, {"clock": 7, "frequency": 500}, 4_000_000),
+        ({"clock": 5, "frequency": 1000}, {"clock": 7, "frequency": 500}, 2_000_000),
+        ({"clock": 5, "frequency": 1}, {"clock": 7}, 2 * 10**9), ({"clock": 5}, {"clock": 7}, 50),
+        ({"clock": 5, "frequency": 0}, {"clock": 7}, 50), ({"clock": 5, "frequency": -1},
+                                                           {"clock": 7}, 50),
+        ({"clock": 5, "frequency": 1000}, {}, 50), ({}, {"clock": 5, "frequency": 1000}, 50),
+        ({"clock": 0, "frequency": 1000}, {"clock": 0}, 0),
+        ({"clock": 7, "frequency": 1000}, {"clock": 5}, None),
+    ],
+)  # fmt: skip
+def test_which_clock_a_call_is_timed_by(entry: Any, back: Any, duration: int | None) -> None:
+    """The one that both events carry and whose frequency one of them tells, else the session's."""
+    found = callbacks.pair(
+        [end_of_call("entry", 100, **entry), end_of_call("return", 150, **back)], CLOCK, []
+    )
+    (call,) = found.callbacks
+    assert (call.duration_ns if isinstance(call.duration_ns, int) else None) == duration
+    assert ("etw-clock-backwards" in {a.rule for a in found.anomalies}) is (duration is None)
+    assert (call.entry_clock, call.return_clock) == (
+        entry.get("clock", 100),
+        back.get("clock", 150),
+    )
