@@ -465,9 +465,10 @@ def test_a_node_whose_neighbours_do_not_lead_to_it(tmp_path: Path) -> None:
         moved = bytearray(data)
         moved[page : page + PAGE] = bytes(PAGE)
         moved[page + place : page + place + layout.size] = data[at : at + layout.size]
-        offsets = [
-            one.file_offset
-            for one in page_search.by_partitions(opened(tmp_path, bytes(moved)), modules)
-        ]
-        assert (page + place in offsets) is is_kept
+        for pad in (0, 0x10):  # before the first page
+            later = bytearray(moved)
+            later[dump.first_page : dump.first_page] = bytes(pad)
+            struct.pack_into("<Q", later, BASE[8] + 0x20, dump.first_page + pad)
+            there = page_search.by_partitions(opened(tmp_path, bytes(later)), modules)
+            assert (page + place + pad in [one.file_offset for one in there]) is is_kept
     assert pagedump.PAGE == PAGE

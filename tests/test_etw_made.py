@@ -21,7 +21,7 @@ from analyzer.etw import callbacks, export, index, integrity, session, stated_co
 from analyzer.etw.callbacks import CallEvent
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
-from analyzer.etw.judge import Judge
+from analyzer.etw.judge import Judge, entry
 from analyzer.etw.trace import Trace
 from analyzer.names import events as names
 from analyzer.records import Event, Origin
@@ -469,6 +469,18 @@ def test_storage_errors_of_a_kind_are_one_finding(errors: int, says: str) -> Non
         errors,
     )
     assert (other.subject, other.evidence[0].value) == ("disk 11", 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [(0xC004002D, 2), (0x80040033, 3), (0x4004000B, 4), (0x0004000B, 4), (0xC0000000, 2)],
+)
+def test_an_entry_as_an_event(code: int, level: int) -> None:
+    """Error, warning and information by the severity of its code (ntstatus.h, winmeta.h)."""
+    raw = entry({"ErrorCode": code, "Source": "disk", "Strings": ["a", 7], "Data": b"x"}, 5)
+    assert raw == RawEvent("disk", event_id=code & 0xFFFF, level=level, time=5,
+                           data=[("", "a"), ("", "7")], binary=b"x")  # fmt: skip
+    assert entry({}, 5) == RawEvent("", level=4, time=5, data=[], event_id=0)
 
 
 # -- pairs of entry and return ---------------------------------------------------------------------

@@ -183,6 +183,21 @@ def test_parts_of_a_manifest_are_put_together() -> None:
     assert made.unfinished == []
 
 
+def test_tmf_files_and_folders_of_them(tmp_path: Path) -> None:
+    """Every .tmf of a folder; what is not there or holds no format is said."""
+    text = PROVIDER + ' drv\n#typev name {} "f" // FUNC=F\n{{\n}}\n'
+    (tmp_path / "a.tmf").write_text(text.format(5))
+    (tmp_path / "B.TMF").write_bytes(text.format(6).encode("utf-16"))
+    (tmp_path / "c.txt").write_text(text.format(7))
+    assert sorted(wpp.load(str(tmp_path))) == [(PROVIDER, 5), (PROVIDER, 6)]
+    for name, problem in (("none.tmf", "cannot be opened"), ("d.tmf", "no trace message format")):
+        (tmp_path / "d.tmf").write_text("x")
+        with pytest.raises(InputError, match=problem):
+            wpp.load(str(tmp_path / name))
+    with pytest.raises(InputError, match="cannot be opened"):
+        manifests.load(str(tmp_path / "none.man"))
+
+
 @pytest.mark.parametrize("more", [0, 1])
 def test_the_largest_manifest(more: int) -> None:
     """Sixteen megabytes."""

@@ -185,6 +185,11 @@ def test_the_slice_of_a_dump_that_was_cut_is_cut_too(tmp_path):
     small = cut(whole, tmp_path / whole.name)
     before, after = analyzer.open(whole), analyzer.open(small)
     assert after.answer.headline == before.answer.headline
+    dump = open_dump(str(whole))
+    assert dump.file.size < dump.end_of_pages
+    with open(tmp_path / "more", "wb") as file:
+        made = slicing.write(dump, slicing.Touched(), file, redact=False, secondary=True)
+    assert (made.secondary_bytes, made.size) == (0, (tmp_path / "more").stat().st_size)
     rules = [f.rule for f in before.records["findings"]]
     assert sorted(f.rule for f in after.records["findings"]) == sorted([*rules, "dump-is-slice"])
 

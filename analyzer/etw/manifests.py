@@ -94,13 +94,6 @@ def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provide
         entry.get("tid") or "": tuple(_fields(entry, maps))
         for entry in _children(_first(element, "templates"), "template")
     }
-    tasks: dict[str, str] = {}
-    opcodes: dict[str, str] = {}
-    for task in _children(_first(element, "tasks"), "task"):
-        tasks[task.get("name") or ""] = text(task.get("message")) or task.get("name") or ""
-    for opcode in element.iter():
-        if _local(opcode) == "opcode":
-            opcodes[opcode.get("name") or ""] = opcode.get("name") or ""
     name = element.get("name") or ""
     events: dict[tuple[int, int], Schema] = {}
     for event in _children(_first(element, "events"), "event"):
