@@ -460,8 +460,11 @@ def test_a_node_whose_neighbours_do_not_lead_to_it(tmp_path: Path) -> None:
     assert bytes(found[at].data) == bytes(data[at : at + layout.size])
     assert sorted(found) == places  # type: ignore[type-var]
     room = PAGE - layout.size
-    for place, is_kept in ((room, True), (room + 8, False)):
-        page = at - (at - dump.first_page) % PAGE
+    own = at - (at - dump.first_page) % PAGE
+    for page, place, is_kept in (
+        (own, room, True), (own, room + 8, False), (own, 0, True), (dump.first_page, 0, True),
+        (dump.first_page, 8, True),
+    ):  # fmt: skip
         moved = bytearray(data)
         moved[page : page + PAGE] = bytes(PAGE)
         moved[page + place : page + place + layout.size] = data[at : at + layout.size]
