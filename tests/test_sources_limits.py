@@ -17,7 +17,7 @@ from analyzer.records import Callback, Filter, Origin, Processor, Records
 from analyzer.sources import callbacks_seen, capture_timing, event_log_objects, event_log_xml
 from analyzer.sources.capture_timing import Frequency, Noise, Statistics
 from analyzer.sources.dumpstack_log_text import LogText, decode
-from analyzer.sources.event_log_table import separator_of
+from analyzer.sources.event_log_table import delimited, separator_of, table
 
 # -- calls of a capture ----------------------------------------------------------------------------
 
@@ -434,3 +434,74 @@ def test_the_largest_object_of_an_export(more: int, is_read: bool) -> None:
     text = f'{start}{"y" * ((1 << 20) + more - len(start))}"}}'
     found = list(event_log_objects.json_events(Slowly(text, (1 << 20) + more)))
     assert {getattr(event, "event_id", event) for event in found} == {1 if is_read else None}
+
+
+VIEWER = "Fehler,01.03.2026 10:20:30,volmgr,161,Keine"
+BAD_ROW = "a,b,c,d,e"
+
+
+@pytest.mark.parametrize(
+    ("lines", "separator"),
+    [
+        (["ProviderName,Id"], ","), (["Id;Source"], ";"), (["\"EventID\"\tprovider"], "\t"),
+        (["ProviderName,Level"], None), (["Id,Level"], None), (["#TYPE x", "Source,Event ID"], ","),
+        (["sep=;", "Source;Event ID"], ";"), (["Source Id"], None), ([], None), ([""], None),
+        (["h", VIEWER], ","), (["h", BAD_ROW, BAD_ROW, VIEWER], ","),
+        (["h", BAD_ROW, BAD_ROW, BAD_ROW, VIEWER], None), ([VIEWER], None),
+        (["h", VIEWER.replace(",", ";")], ";"), (["h", VIEWER.replace(",", "\t")], "\t"),
+        (["h", VIEWER.rpartition(",")[0]], None), (["h", VIEWER.replace("161", "x")], None),
+        (["h", VIEWER.replace("10:20:30", "x")], None), (["h", VIEWER + ",text"], ","),
+    ],
+)  # fmt: skip
+def test_what_separates_the_columns_of_an_export(lines: list[str], separator: str | None) -> None:
+    """By the names of its columns, or by one of the first rows as Event Viewer writes them."""
+    assert separator_of("\r\n".join(lines)) == separator
+
+
+def read_back(text: str) -> list[Any]:
+    """(provider, id, time, level, message) of each event of a delimited export."""
+    rows = delimited(io.StringIO(text), ",")
+    return [row and (row.provider, row.event_id, row.local, row.level, row.message) for row in rows]
+
+
+def test_rows_of_a_delimited_export() -> None:
+    """With names, whatever their order; as Event Viewer writes them, whatever their language."""
+    first = ("volmgr", 161, "01.03.2026 10:20:30", 2)
+    rows = [VIEWER, VIEWER + ",text", VIEWER + ",text,more", "Fehler,x,volmgr,7", "a,b,c", ""]
+    assert read_back("\n".join(["Ebene,Datum,Quelle,ID,Kategorie", *rows])) == [
+        (*first, ""), (*first, "text"), (*first, "text"), ("volmgr", 7, "x", 2, ""), None,
+    ]  # fmt: skip
+    named = "#TYPE x\n\nId,ProviderName,Level\n7,disk,2\n8,disk,2,said\n9,disk\nx,disk,2\n"
+    assert read_back(named) == [
+        ("disk", 7, "", 2, ""), ("disk", 8, "", 2, "said"), ("disk", 9, "", None, ""), None,
+    ]  # fmt: skip
+    assert read_back(named.replace("Level", "Message")) == [
+        ("disk", 7, "", None, "2"), ("disk", 8, "", None, "2"), ("disk", 9, "", None, ""), None,
+    ]  # fmt: skip
+    assert read_back("") == read_back("#TYPE x\n") == []
+
+
+def test_rows_of_a_table() -> None:
+    """Groups by provider, numbers that stick out, messages that go on; each row is one event."""
+    text = """
+   ProviderName: volmgr
+
+TimeCreated           Id LevelDisplayName Message
+-----------           -- ---------------- -------
+01.03.2026 10:20:30  161 Error            one
+                                          more
+01.03.2026 10:20:31    7 Warning          two
+
+   ProviderName: disk
+
+TimeCreated           Id LevelDisplayName Message
+-----------           -- ---------------- -------
+01.03.2026 10:20:32   11 Error            three
+"""
+    found = [row and (row.provider, row.event_id, row.local[-2:], row.level, row.message)
+             for row in table(io.StringIO(text))]  # fmt: skip
+    assert found == [
+        ("volmgr", 161, "30", 2, "one more"), ("volmgr", 7, "31", 3, "two"),
+        ("disk", 11, "32", 2, "three"),
+    ]  # fmt: skip
+    assert list(table(io.StringIO("no table\n at all\n"))) == []
