@@ -15,6 +15,7 @@ from analyzer import sources
 from analyzer.absence import Absent
 from analyzer.records import Callback, Filter, Origin, Processor, Records
 from analyzer.sources import callbacks_seen, capture_timing, event_log_objects, event_log_xml
+from analyzer.sources import event_log_blocks as blocks
 from analyzer.sources.capture_timing import Frequency, Noise, Statistics
 from analyzer.sources.dumpstack_log_text import LogText, decode
 from analyzer.sources.event_log_table import delimited, separator_of, table
@@ -505,3 +506,116 @@ TimeCreated           Id LevelDisplayName Message
         ("disk", 11, "32", 2, "three"),
     ]  # fmt: skip
     assert list(table(io.StringIO("no table\n at all\n"))) == []
+
+
+# -- blocks of an event in text --------------------------------------------------------------------
+
+NUMBERED = ["Event[0]:", "  Log Name: System", "  Source: volmgr", "  Date: x", "  Event ID: 161"]
+COPIED = ["Log Name: System", "Source: volmgr", "Date: 3/1/2026 10:20:30 AM", "Event ID: 161"]
+OF_XP = ["Type:\tError", "Source:\tvolmgr", "Category:\tNone", "ID:\t161", "Date:\t1.3.2007",
+         "Time:\t10:20:30"]  # fmt: skip
+LISTED = ["ProviderName : volmgr", "Id : 161"]
+FRIENDLY = ["+ System", "  - Provider", "   [ Name]  volmgr"]
+
+
+@pytest.mark.parametrize(
+    ("known", "lines", "is_one"),
+    [
+        (blocks.is_wevtutil, NUMBERED, True), (blocks.is_wevtutil, [""] * 49 + NUMBERED, False),
+        (blocks.is_wevtutil, [""] * 45 + NUMBERED, True), (blocks.is_wevtutil, NUMBERED[:4], False),
+        (blocks.is_wevtutil, [""] * 46 + NUMBERED, False),
+        (blocks.is_wevtutil, [*NUMBERED[:4], "  Event ID: x"], False),
+        (blocks.is_wevtutil, [*NUMBERED[:2], "no pair", *NUMBERED[3:]], False),
+        (blocks.is_wevtutil, ["Ereignis [0] :", *NUMBERED[1:]], True),
+        (blocks.is_wevtutil, [" Event[0]:", *NUMBERED[1:]], False),
+        (blocks.is_wevtutil, NUMBERED[1:], False),
+        (blocks.is_copied, COPIED, True), (blocks.is_copied, [""] * 196 + COPIED, True),
+        (blocks.is_copied, [""] * 197 + COPIED, False), (blocks.is_copied, COPIED[:3], False),
+        *((blocks.is_copied, [*COPIED[:n], COPIED[n].partition(":")[0] + ": ", *COPIED[n + 1 :]],
+           False) for n in range(4)),
+        *((blocks.is_copied, [*COPIED[:n], " " + COPIED[n], *COPIED[n + 1 :]], False)
+          for n in range(4)),
+        (blocks.is_copied, [*COPIED[:3], "Event ID: x"], False),
+        (blocks.is_copied, [*COPIED[:2], "Date: 3/1/2026", COPIED[3]], False),
+        (blocks.is_copied, [COPIED[0].replace(":", "\uff1a"), *COPIED[1:]], True),
+        (blocks.is_copied, OF_XP, True), (blocks.is_copied, OF_XP[:5], False),
+        (blocks.is_copied, OF_XP[1:], False),
+        (blocks.is_copied, [*OF_XP[:4], "Date:\tx", OF_XP[5]], False),
+        (blocks.is_copied, [*OF_XP[:5], "Time:\tx"], False),
+        (blocks.is_copied, [*OF_XP[:3], "ID:\tx", *OF_XP[4:]], False),
+        (blocks.is_copied, [OF_XP[0], "Source:\t", *OF_XP[2:]], False),
+        (blocks.is_list, LISTED, True), (blocks.is_list, [""] * 198 + LISTED, True),
+        (blocks.is_list, [""] * 199 + LISTED, False), (blocks.is_list, LISTED[:1], False),
+        (blocks.is_list, LISTED[1:], False), (blocks.is_list, [" " + x for x in LISTED], False),
+        (blocks.is_list, ["EventID : 7", "Source : x", "TimeGenerated : y"], True),
+        (blocks.is_list, ["EventID : 7", "Source : x"], False),
+        (blocks.is_friendly, FRIENDLY, True), (blocks.is_friendly, FRIENDLY[1:], False),
+        (blocks.is_friendly, FRIENDLY[:2], False), (blocks.is_friendly, [""] * 57 + FRIENDLY, True),
+        (blocks.is_friendly, [""] * 58 + FRIENDLY, False),
+        (blocks.is_friendly, ["- System", FRIENDLY[2]], True),
+        (blocks.is_friendly, ["System", FRIENDLY[2]], False),
+    ],
+)  # fmt: skip
+def test_which_block_of_an_event_a_text_has(known: Any, lines: list[str], is_one: bool) -> None:
+    """By the lines that it begins with, near the start of the text."""
+    assert known("\n".join(lines)) is is_one
+
+
+def block_of(read: Any, lines: list[str], *more: str) -> list[Any]:
+    """(provider, id, level, message) of the events of these lines."""
+    found = read(io.StringIO("\n".join(lines)), *more)
+    return [one and (one.provider, one.event_id, one.level, one.message) for one in found]
+
+
+def test_numbered_blocks() -> None:
+    """Twelve lines of fields, then the description; five fields are the least."""
+    rest = ["  Task: N/A", "  Level: Error", *(f"  F{n}: {n}" for n in range(5)), "  Description: "]
+    whole = [*NUMBERED, *rest, "one", "", " two"]
+    event = ("volmgr", 161, 2, "one two")
+    assert block_of(blocks.wevtutil, whole) == [event]
+    assert block_of(blocks.wevtutil, [*whole, "Event[1]:", *whole[1:]]) == [event, event]
+    assert block_of(blocks.wevtutil, ["lost", *whole]) == [event]
+    assert block_of(blocks.wevtutil, [*NUMBERED, *rest[:1]]) == [None]
+    assert block_of(blocks.wevtutil, [*NUMBERED, *rest[:2], "old text"]) == [
+        ("volmgr", 161, 2, "old text")
+    ]
+    assert block_of(blocks.wevtutil, [*NUMBERED, *rest[:-1], "  Description: first", "then"]) == [
+        ("volmgr", 161, 2, "first then")
+    ]
+    assert block_of(blocks.wevtutil, NUMBERED[1:]) == []
+
+
+def test_copied_blocks() -> None:
+    """Nine lines of fields, then the description behind its label; two blocks, and half of one."""
+    fields = [*COPIED, "Task Category: None", "Level: Error", "Keywords: ", "User: ", "Computer: H"]
+    event = ("volmgr", 161, 2, "one two")
+    text = [*fields, "Description:", "one", " two", ""]
+    head = "\n".join(text)
+    assert block_of(blocks.copied, text, head) == [event]
+    assert block_of(blocks.copied, [*text, *text], head) == [event, event]
+    assert block_of(blocks.copied, [*text[:10], "one", "two"], head) == [event]
+    assert block_of(blocks.copied, [*fields, "Description: one", "two"], head) == [event]
+    assert block_of(blocks.copied, [*fields, "no label", "one"], head) == [
+        ("volmgr", 161, 2, "one")
+    ]
+    assert block_of(blocks.copied, fields[:6], head) == [("volmgr", 161, 2, "")]
+    assert block_of(blocks.copied, fields[:5], head) == [None]
+    assert block_of(blocks.copied, ["x", *text], head) == [event]
+    assert block_of(blocks.copied, ["x"], head) == []
+    damaged = [*text[:12], "Event Xml:", "<Event a='", "x"]
+    assert block_of(blocks.copied, damaged, head) == [event]
+    xml = "<Event xmlns='x'><System><Provider Name='disk'/><EventID>7</EventID></System></Event>"
+    assert block_of(blocks.copied, [*text, "Event Xml:", xml], head) == [("disk", 7, None, "")]
+
+
+def test_listed_blocks() -> None:
+    """A name that comes again begins the next event; indented lines go on."""
+    lines = ["Id : 161", "ProviderName : volmgr", "Message : one", "          two", "no more", ""]
+    event = ("volmgr", 161, None, "one two")
+    assert block_of(blocks.properties, lines) == [event]
+    assert block_of(blocks.properties, [*lines, *lines]) == [event, event]
+    assert block_of(blocks.properties, [" x", *lines]) == [event]
+    assert block_of(blocks.properties, ["Id : 161", "Id : 7", *lines[1:3]]) == [
+        None, ("volmgr", 7, None, "one")
+    ]  # fmt: skip
+    assert block_of(blocks.properties, []) == []
