@@ -95,6 +95,39 @@ def test_hive_service_of_a_filter(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(("sets", "is_read"), [(1, True), (16, True), (17, False)])
+def test_most_control_sets_of_a_hive(sets: int, is_read: bool, tmp_path: Path) -> None:
+    """Windows keeps two to four."""
+    pytest.importorskip("regipy")
+    control = {"Control": {"CrashControl": {"CrashDumpEnabled": 7}}}
+    made = {f"ControlSet{n:03}": control for n in range(1, sets + 1)}
+    records = read(tmp_path, hive_writer.write({**made, "Select": {"Current": sets}}))
+    keys = {str(row.key).split("\\")[2] for row in records["settings"]}
+    assert (f"ControlSet{sets:03}" in keys) is is_read
+
+
+@pytest.mark.parametrize(("values", "read_ones"), [(999, 999), (1000, 1000), (1001, 1000)])
+def test_most_values_of_a_key(values: int, read_ones: int, tmp_path: Path) -> None:
+    """CrashControl has some thirty."""
+    pytest.importorskip("regipy")
+    control = {f"V{n:04}": n for n in range(values)}
+    records = read(tmp_path, hive_writer.write(tree(control, {})))
+    names = {row.name for row in records["settings"] if str(row.name).startswith("V0")
+             or str(row.name).startswith("V1")}  # fmt: skip
+    assert len(names) == read_ones
+
+
+@pytest.mark.parametrize(
+    ("size", "is_read"), [(0, True), (4, True), (1 << 16, True), ((1 << 16) + 1, False)]
+)
+def test_the_largest_value_of_a_hive(size: int, is_read: bool, tmp_path: Path) -> None:
+    """64 KB; a longer one is damage."""
+    pytest.importorskip("regipy")
+    records = read(tmp_path, hive_writer.write(tree({"Blob": bytes(size)}, {})))
+    assert ("Blob" in {row.name for row in records["settings"]}) is is_read
+    assert ("registry-damaged" in rules(records)) is not is_read
+
+
 def test_healthy_hive_has_only_information(tmp_path: Path) -> None:
     """A third-party filter is information; nothing else is said about a sound configuration."""
     records = read(tmp_path, hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)))
