@@ -462,6 +462,52 @@ def test_names_of_sessions_in_memory(changes: dict[str, Any], name: str) -> None
     assert trace.session.name == (name or "logger 5")
 
 
+@pytest.mark.parametrize(
+    ("at", "code", "value", "is_one"),
+    [
+        (0, "I", 0xA400, True), (0, "I", 0xA600, False), (0, "I", 0xA800, True),
+        (0, "I", 0xA000, False), (0, "I", 16 << 20, True), (0, "I", (16 << 20) + 0x400, False),
+        (4, "I", 0x10000, True), (4, "I", 0x10001, False), (0x30, "I", 0x10000, True),
+        (0x30, "I", 0x10001, False), (8, "I", 0x48, True), (8, "I", 0x47, False),
+        (8, "I", 0x10001, True), (0x2C, "I", 4, True), (0x2C, "I", 5, False),
+        (0x34, "H", 0xFF, True), (0x34, "H", 0x100, False), (0x36, "H", 8, True),
+        (0x36, "H", 9, False),
+    ],
+)  # fmt: skip
+def test_what_a_buffer_in_memory_looks_like(at: int, code: str, value: int, is_one: bool) -> None:
+    """WMI_BUFFER_HEADER (ntwmi.h): sizes, offsets, state, flags and kind that can be."""
+    made = machine(buffers=1)
+    made.put(POOL + at, struct.pack("<" + code, value))
+    assert len(list(memory.sessions(made, made.runs(), 10**7))) == is_one
+
+
+def test_bounds_of_sessions_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many sessions, so many bytes of them all; one that is reached is told."""
+    one, other = machine(buffers=1), machine(buffers=1, logger=6)
+    both = machine(buffers=1)
+    moved = {page + 0x1000: data for page, data in other.pages.items() if page < 0xFFFFF78000000}
+    both.pages.update(moved)
+    for place in (POOL, CONTEXT):
+        for at in (0x38, 0x40, 0x60, 0x68):
+            told = both.unpack("Q", place + 0x1000000 + at)
+            assert not isinstance(told, Absent)
+            if told[0] >= POOL:
+                both.put(place + 0x1000000 + at, struct.pack("<Q", told[0] + 0x1000000))
+    whole = list(memory.sessions(both, both.runs(), 10**7))
+    assert [len(trace) for trace in whole] == [30, 30]
+    size = len(whole[0].data)
+    assert (both.limits, len(one.limits)) == ((), 0)
+    for bound, value, found in (("_MAX_SESSIONS", 1, 1), ("MAX_BYTES", size + 0x47, 1),
+                                ("MAX_BYTES", 2 * size, 2), ("_MAX_SESSIONS", 3, 2)):  # fmt: skip
+        both.limits = ()
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, bound, value)
+            traces = list(memory.sessions(both, both.runs(), 10**7))
+        assert len(traces) == found
+        text = f"{found} ETW sessions were read from memory"
+        assert both.limits == ((text,) if bound == "MAX_BYTES" or found == 1 else ())
+
+
 def test_memory_that_is_not_asked_or_not_whole() -> None:
     """32 bits, a broken ring, a page that is not there, more bytes than are read of all."""
     made = machine(buffers=2)
