@@ -506,6 +506,9 @@ TimeCreated           Id LevelDisplayName Message
         ("disk", 11, "32", 2, "three"),
     ]  # fmt: skip
     assert list(table(io.StringIO("no table\n at all\n"))) == []
+    joined = text.replace("two\n\n   ProviderName: disk\n\n", "two\n")  # as one without blank lines
+    told = [row and row.event_id for row in table(io.StringIO(joined))]
+    assert told == [161, 7, 11]
 
 
 # -- blocks of an event in text --------------------------------------------------------------------

@@ -131,8 +131,9 @@ def table(file: Any) -> Iterator[RawEvent | None]:
     for line in _stripped(lines_of(file)):
         group = _GROUP.fullmatch(line)
         if _RULE.fullmatch(line):
-            columns = _Columns(before, line)
-            pending = None
+            if pending is not None:
+                yield _of_cells(pending, provider)
+            columns, pending = _Columns(before, line), None
             continue
         if group or columns is None or not line:
             if pending is not None:
