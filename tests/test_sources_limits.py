@@ -259,6 +259,30 @@ def test_encodings_of_a_copy(data: bytes, encoding: str) -> None:
     assert found.lines[0].offset == mark
 
 
+@pytest.mark.parametrize(
+    ("start", "text", "at"),
+    [
+        (b"\r\n", FIRST, 0x22), (b"\n", FIRST, 0x21), (b"", FIRST, 0x20), (b"", "Other\r\n", 0x20),
+        (b"0123", FIRST, 0x24), (b"0123", "Other\r\n", 0x20), (b"\r\n", "Other\r\n", 0x22),
+        (b"x" * 4000, FIRST, 0x20 + 4000), (b"x" * 5000, FIRST, 0x20),
+    ],
+)  # fmt: skip
+def test_where_the_text_of_a_log_begins(start: bytes, text: str, at: int) -> None:
+    """Behind the header, wherever the first line says that it ends; else where it always did."""
+    found = log(text, start=start)
+    assert found.lines[0].offset == at
+    assert found.lines[0].text.endswith(text.rstrip())
+
+
+@pytest.mark.parametrize("size", [0x14, 0x1F, 0x20, 0x21, 0x22])
+def test_a_log_that_ends_in_its_header(size: int) -> None:
+    """It has no lines."""
+    data = (b"DLOGFILE00010000DUMP" + bytes(12) + b"\r\n")[:size]
+    found = decode(data, len(data))
+    assert found is not None
+    assert (found.lines, found.leftover, found.version) == ([], [], "1.0")
+
+
 def test_other_texts_are_no_log() -> None:
     """Without its mark and its words."""
     assert decode(b"plain text", 10) is None
