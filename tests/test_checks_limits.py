@@ -45,6 +45,7 @@ from analyzer.checks.crash_pieces import (
     started,
 )
 from analyzer.checks.evidence import by_source
+from analyzer.dumpstack.walk import Ring
 from analyzer.errors import UsageError
 from analyzer.names import progress
 from analyzer.records import (
@@ -68,6 +69,7 @@ from analyzer.records import (
     Source,
     Stage,
 )
+from analyzer.sources import dump_records
 
 ORIGIN = Origin("a.dmp", "made", "certain", 0x10, None)
 NONE = Absent("not-recorded")
@@ -1402,3 +1404,28 @@ def test_a_processor_inside_a_callback(values: Any, sure: str, frames: Any, says
             "callback": None if "callback" in values else "Dump_Start", "instruction_pointer": 7,
             "stack_pointer": 8,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("listed", "least", "members", "problem", "says"),
+    [
+        (0, 1, None, "", "no filter modules, but crashdmp's list has at least 1 filters"),
+        (1, 2, None, "", "1 filter module, but crashdmp's list has at least 2 filters"),
+        (2, 3, None, "", "2 filter modules, but crashdmp's list has at least 3 filters"),
+        (2, 2, None, "", ""), (3, 2, None, "", ""), (None, 2, None, "", ""), (1, 2, 2, "", ""),
+        (1, 2, None, "x", ""),
+    ],
+)  # fmt: skip
+def test_fewer_modules_than_filters(
+    listed: int | None, least: int, members: int | None, problem: str, says: str
+) -> None:
+    """Of a list that is open; one whose number is certain is compared elsewhere."""
+    ring = Ring("crash", 0x10, None, (), (), problem, members, least, "h")
+    found = {rule: text for rule, text, *_ in
+             dump_records._ring_faults(ring, "crash stack", listed, True)}  # fmt: skip
+    assert found.get("filter-count-differs", "") == (f"The crash stack has {says}." if says else "")
+    assert ("filter-ring-broken" in found) is bool(problem)
+    nowhere = ring._replace(head=NONE)
+    assert "filter-count-differs" not in {
+        rule for rule, *_ in dump_records._ring_faults(nowhere, "crash stack", listed, True)
+    }

@@ -5,6 +5,7 @@ Two filters of a sample dump are called; fake_machine.py says what this does not
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
@@ -271,6 +272,25 @@ def test_error_in_a_callback_does_not_stop_the_target(world, dump, tmp_path, mon
     assert "capture-error" in rules(case)
     assert "go" in pykd.log
     assert pykd.log.count("go") == 1
+
+
+def test_what_failed_in_a_listener_is_told_at_the_end(world, tmp_path):
+    """Nothing raises into the debugger; the capture has it as a fact."""
+    world([Load("dump_late.sys", 0xFFFFF80055550000)])
+    path = tmp_path / "capture.jsonl"
+    session, writer = pykd_target.attach("com:port=com1"), Writer(str(path))
+    capture = Capture(session, writer, HUNDRED, None)
+    capture.begin(())
+    session.on("load", lambda *_: 1 / 0)
+    capture.finish(capture.run(30.0))
+    capture.finish("again")
+    session.close()
+    writer.close()
+    facts = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [fact["text"] for fact in facts if fact.get("fact") == "error"][1:] == [
+        "ZeroDivisionError: division by zero"
+    ]
+    assert [fact["fact"] for fact in facts[-2:]] == ["error", "end"]
 
 
 def driver_image(base, entry):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import struct
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import make
 
 from analyzer.absence import Absent
 from analyzer.dumpfile.header import DumpFile
@@ -21,7 +23,7 @@ from analyzer.live.calibrate import MOST, Calibration
 from analyzer.live.lines import Narrator, span
 from analyzer.live.points import INSTRUCTIONS, Points
 from analyzer.live.session import Clock, Session, Stop
-from analyzer.records import Module, Origin, Records
+from analyzer.records import Filter, Machine, Module, Origin, Records
 from analyzer.sources.capture_format import Fact
 
 CODE = 0xFFFFF80012340000
@@ -189,6 +191,33 @@ def test_what_a_call_took_at_least(
 def test_neighbours_are_looked_at_as_one(regions: Any, joined: Any) -> None:
     """A node may lie across two of them."""
     assert list(look._joined(regions)) == joined
+
+
+@pytest.mark.parametrize("has_pages", [None, False, True])
+@pytest.mark.parametrize(("nodes", "filters"), [(0, 0), (0, 1), (1, 1), (1, 2)])
+@pytest.mark.parametrize("is_dump", [False, True])
+def test_what_a_debugger_cannot_tell(
+    has_pages: bool | None, nodes: int, filters: int, is_dump: bool
+) -> None:
+    """Nodes that a search of all memory would find, where the file may have pages."""
+    session, out = Made(), Records()
+    session.is_dump = is_dump
+    none = Absent("not-found")
+    out.add(*(make(Filter, node=n if n < nodes else none) for n in range(filters)))
+    dump: Any = None
+    if has_pages is not None:
+        dump = SimpleNamespace(has_pages=has_pages, file=SimpleNamespace(size=7))
+        out.add(make(Machine, dump_type_name="small"))
+    row = look._source(session, dump, out, "")
+    is_told = is_dump and nodes < filters and has_pages is not False
+    assert ("only a search of all memory finds" in str(row.cannot_tell)) is is_told
+    assert ("until they are watched" in str(row.cannot_tell)) is not is_dump
+    assert (f"{nodes} crash dump filters" in str(row.can_tell)) is (nodes > 0)
+    held = "the file's header" if dump is not None else "what the debugger knows of it"
+    assert (held in str(row.can_tell)) is is_dump
+    assert (row.kind, row.size_bytes) == (
+        "kernel dump" if is_dump else "debugger session", None if dump is None else 7,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -177,10 +177,10 @@ class DbgEngSession(Session):
         self._symbols.do("GetModuleParameters", u32(1), c_void_p(), u32(place), block)
         base, size, stamp, checksum = struct.unpack_from("<QIII", block.raw)
         image, name, other = (create_string_buffer(1024) for _ in range(3))
-        length = [c_uint32() for _ in range(3)]
+        room, unread = u32(len(image)), byref(c_uint32())
         self._symbols.ask(
-            "GetModuleNames", u32(place), u64(0), image, u32(1024), byref(length[0]), name,
-            u32(1024), byref(length[1]), other, u32(1024), byref(length[2]),
+            "GetModuleNames", u32(place), u64(0), image, room, unread, name, room, unread, other,
+            room, unread,
         )  # fmt: skip
         texts = [buffer.value.decode("ascii", "replace") for buffer in (name, image)]
         origin = Origin(self.path, "module list of the engine", "certain", None, base)
