@@ -236,6 +236,45 @@ def test_faulty_export(tmp_path: Path) -> None:
     assert rows["DedicatedDumpFile"][0] == r"D:\dedicated.dmp"
 
 
+@pytest.mark.parametrize("length", [99, 100, 101])
+def test_long_names_of_filters_are_cut(length: int, tmp_path: Path) -> None:
+    """A hundred characters are shown, the whole name decides."""
+    names = ["x" * (length - 4) + ".sys", "y" * (length - 4) + ".sys", "z" * (length - 2) + "?!"]
+    base = generator_logs.CONTROL.rpartition("\\Control\\")[0]
+    stopped = rf"{base}\Services\{names[1][:-4]}"
+    data = generator_logs.reg(
+        {
+            generator_logs.CONTROL: {"EnableLogFile": 1, "DumpFilters": names},
+            stopped: {"Start": 4, "ImagePath": names[1]},
+        }
+    )
+    records = read(tmp_path, data.encode("utf-16"), "a.reg")
+    told = [(a.rule, a.subject, a.text, a.evidence[0].value) for a in records.anomalies]
+    one, two, odd = (name[:100] for name in names)
+    missing = "is registered as a dump filter, but no service has this name or file."
+    assert [row for row in told if row[0] != "registry-dumpfve-missing"] == [
+        ("registry-third-party-filter", one, f"{one} is registered as dump filter number 1.", one),
+        ("registry-filter-service-missing", one, f"{one} {missing}", one),
+        ("registry-third-party-filter", two, f"{two} is registered as dump filter number 2.", two),
+        ("registry-filter-service-disabled", two,
+         f"{two} is registered as a dump filter, but its service is disabled.", two),
+        ("registry-filter-name-odd", odd,
+         f"DumpFilters[2] is {odd!r}, which is not a plain driver file name.", odd),
+        ("registry-third-party-filter", odd, f"{odd} is registered as dump filter number 3.", odd),
+        ("registry-filter-service-missing", odd, f"{odd} {missing}", odd),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [7, 8, 9])
+def test_filters_that_a_missing_one_is_missed_beside(count: int, tmp_path: Path) -> None:
+    """The first eight."""
+    names = [f"f{n}.sys" for n in range(count)]
+    data = generator_logs.reg({generator_logs.CONTROL: {"EnableLogFile": 1, "DumpFilters": names}})
+    records = read(tmp_path, data.encode("utf-16"), "a.reg")
+    (told,) = (a for a in records.anomalies if a.rule == "registry-dumpfve-missing")
+    assert [row.value for row in told.evidence] == names[:8]
+
+
 def test_missing_service_needs_service_keys(tmp_path: Path) -> None:
     """An export of CrashControl alone does not say that a filter's service is missing."""
     data = generator_logs.reg(

@@ -44,6 +44,24 @@ def test_a_hundred_findings_of_a_kind_are_told_one_by_one(tmp_path: Path, calls:
     assert ("1 more calls were entered inside another." in told) is (calls == 102)
 
 
+def test_bytes_and_place_of_an_extension(tmp_path: Path) -> None:
+    """Only together; at the entry and at the return of a call."""
+    facts: list[dict[str, Any]] = [{"dumpstart": "capture", "schema": 1}]
+    facts += [{"fact": "armed", "id": 1, "filter": "a.sys", "callback": "Dump_Start"}]
+    given = [{}, {"ext": "00" * 0x60}, {"extension": "0x7000"},
+             {"extension": "0x8000", "ext": "00" * 0x60}]  # fmt: skip
+    for number, part in enumerate(given):
+        ends = {key: part[key] for key in part if key == "ext"}
+        facts += [{"fact": "call", "n": number, "id": 1, "cpu": 0, "tsc": "0x1", **part}]
+        facts += [{"fact": "return", "n": number, "id": 1, "cpu": 0, "tsc": "0x2", **ends}]
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(fact) + "\n" for fact in [*facts, {"fact": "end"}]))
+    records = sources.collect(str(path))
+    assert [row.extension for row in records["extensions"]] == [0x8000]
+    calls = [row for row in records["callbacks"] if isinstance(row.call, int)]
+    assert [row.extension or None for row in calls] == [None, None, 0x7000, 0x8000]
+
+
 @pytest.mark.parametrize(
     ("ticks", "noise", "told"),
     [
@@ -330,6 +348,8 @@ RAW, TEXT = "no file of a known kind", "a text file of no known kind"
         (b"a b\tc\r\n", TEXT), ("aé".encode() * 9, TEXT), (b"a\0b", RAW),
         ("\ufeffwide".encode("utf-16-le"), TEXT), ("\ufeffwide".encode("utf-16-be"), TEXT),
         ("wide".encode("utf-16-le"), RAW), ("wider".encode("utf-16-le"), TEXT),
+        (("a" * 32 + "\u0100\u0400").encode("utf-16-le"), TEXT),
+        (("a" * 31 + "\u0100" * 9).encode("utf-16-le"), RAW),
         (b"\0" * 9, "a zero-filled file (its first 64 KB at least)"), (b"", "an empty file"),
         (b"\0" * 9 + b"\1", RAW),
         (b'{"dumpstart": 1}', "capture"), (b'\xef\xbb\xbf{"dumpstart": 1}\nx', "capture"),

@@ -114,48 +114,48 @@ def _filters(registry: Registry, control: KeyValues, origin: Origin) -> Iterator
             ),
         )
     for index, entry in enumerate(entries):
-        evidence = (Evidence(f"DumpFilters[{index}]", entry[:100]),)
+        shown = entry[:100]
+        evidence = (Evidence(f"DumpFilters[{index}]", shown),)
         if not _PLAIN_NAME.fullmatch(entry):
             yield Anomaly(
                 "registry-filter-name-odd",
-                f"DumpFilters[{index}] is {entry[:100]!r}, which is not a plain driver file name.",
+                f"DumpFilters[{index}] is {shown!r}, which is not a plain driver file name.",
                 origin,
-                entry[:100],
+                shown,
                 evidence,
             )
         if entry.lower() == IN_BOX:
             continue  # loaded by crashdmp alone; it needs no service
         yield Anomaly(
             "registry-third-party-filter",
-            f"{entry[:100]} is registered as dump filter number {index + 1}.",
+            f"{shown} is registered as dump filter number {index + 1}.",
             origin,
-            entry[:100],
+            shown,
             evidence,
         )
         if registry.is_kmdf(entry):
             yield Anomaly(
                 "registry-filter-kmdf",
-                f"{entry[:100]} is registered as a dump filter, and its service is that of a KMDF "
+                f"{shown} is registered as a dump filter, and its service is that of a KMDF "
                 "driver.",
                 origin,
-                entry[:100],
+                shown,
                 evidence,
             )
         service = registry.service(entry)
         if service is None and registry.has_services():
             yield Anomaly(
                 "registry-filter-service-missing",
-                f"{entry[:100]} is registered as a dump filter, but no service has this name or "
-                "file.",
+                f"{shown} is registered as a dump filter, but no service has this name or file.",
                 origin,
-                entry[:100],
+                shown,
                 evidence,
             )
         elif service is not None and service.get("Start") == _DISABLED:
             yield Anomaly(
                 "registry-filter-service-disabled",
-                f"{entry[:100]} is registered as a dump filter, but its service is disabled.",
+                f"{shown} is registered as a dump filter, but its service is disabled.",
                 origin,
-                entry[:100],
+                shown,
                 (*evidence, Evidence(f"{service.path}\\Start", _DISABLED, "Number")),
             )
