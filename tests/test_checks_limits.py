@@ -16,6 +16,7 @@ from analyzer.checks import (
     RULES,
     benign,
     case_history,
+    case_seen,
     coverage,
     crash_joining,
     crash_loading,
@@ -55,6 +56,7 @@ from analyzer.records import (
     Crash,
     DryRun,
     Event,
+    Evidence,
     Extension,
     Filter,
     Finding,
@@ -1429,3 +1431,39 @@ def test_fewer_modules_than_filters(
     assert "filter-count-differs" not in {
         rule for rule, *_ in dump_records._ring_faults(nowhere, "crash stack", listed, True)
     }
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown", "more"), [(0, 0, 0), (12, 12, 0), (13, 12, 1), (20, 12, 8)]
+)
+def test_how_much_a_finding_of_several_sources_holds(lines: int, shown: int, more: int) -> None:
+    """A hostile source must not make it long: its text, its subject, its evidence."""
+    rows = [Evidence(f"{n}", n) for n in range(lines)]
+    found = case_seen.joined("r", "t" * 1001, ORIGIN, "s" * 101, *rows, fact=1)
+    assert (found.text, found.subject, found.facts) == ("t" * 1000, "s" * 100, {"fact": 1})
+    wanted = rows[:shown] + ([Evidence("", f"{more} more")] if more else [])
+    assert list(found.evidence) == wanted
+    one = case_seen.setting(row(Setting, name="n" * 101, value="v" * 201))
+    assert (one.label, one.value) == ("n" * 100, "v" * 200)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("", ""), ("a", "a"), ("ab", "a and b"), ("abc", "a, b and c"),
+        ("abcdef", "a, b, c, d, e and f"), ("abcdefg", "a, b, c, d, e, f and 1 more"),
+        ("abcdefghi", "a, b, c, d, e, f and 3 more"),
+    ],
+)  # fmt: skip
+def test_names_in_a_sentence(names: str, words: str) -> None:
+    """Six of them."""
+    assert case_seen.listed(list(names)) == words
+
+
+def test_what_a_finding_rests_on_first() -> None:
+    """Its first evidence with its source, or its words."""
+    anomaly = Anomaly("r", "text", ORIGIN, "s", (), {})
+    assert case_seen.leading(anomaly) == Evidence("", "text", origin=ORIGIN)
+    bare, own = Evidence("a", 1), Evidence("b", 2, origin=ORIGIN._replace(source="b"))
+    assert case_seen.leading(anomaly._replace(evidence=(bare, own))) == bare._replace(origin=ORIGIN)
+    assert case_seen.leading(anomaly._replace(evidence=(own, bare))) == own

@@ -429,3 +429,39 @@ def test_a_buffer_of_the_smallest_event_is_exported() -> None:
     assert len(trace.buffers.table) == 3
     again = Trace.of_bytes(b"".join(export.pieces(trace)))
     assert (len(again), len(again.buffers.table)) == (2, 2)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 12])
+def test_eight_damaged_places_are_told_one_by_one(count: int) -> None:
+    """All of them are counted."""
+    parts = buffers_of(plain(12, 5))
+    for k in range(1, 1 + count):
+        broken = bytearray(parts[k])
+        struct.pack_into("<H", broken, 0x48 + 0x50, 0)  # Size of the second event
+        parts[k] = bytes(broken)
+    trace = checked(b"".join(parts))
+    (told,) = (a for a in integrity.check(trace) if a.rule == "etw-damaged")
+    size = 0x58 * count
+    assert told.text == (
+        f"{size} of {len(trace.data)} bytes are damaged in {count} places; {3 * count} events "
+        "behind damage were found again."
+    )
+    assert len(told.evidence) == min(count, 8)
+    assert (told.evidence[0].label, told.origin.file_offset) == (
+        f"event at {8192 + 0x98:#x}", 8192 + 0x98,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 8, 9])
+def test_eight_gaps_are_told_one_by_one(count: int) -> None:
+    """Every other number is missing."""
+    raw = bytearray(plain(10, 2, finalise=False))
+    for k in range(11):
+        struct.pack_into("<q", raw, k * 8192 + 0x18, k + min(k, count))
+    (told,) = (a for a in integrity.check(Trace.of_bytes(bytes(raw)))
+               if a.rule == "etw-buffers-missing")  # fmt: skip
+    numbers = f"{count} buffer number{'s' if count > 1 else ''}"
+    places = f"{count} place{'s' if count > 1 else ''}"
+    assert told.text == f"Missing are {numbers} in {places}."
+    assert len(told.evidence) == min(count, 8)
+    assert [e.value for e in told.evidence] == [1] * min(count, 8)

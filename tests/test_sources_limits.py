@@ -19,6 +19,7 @@ from analyzer.sources import event_log_blocks as blocks
 from analyzer.sources.capture_timing import Frequency, Noise, Statistics
 from analyzer.sources.dumpstack_log_text import LogText, decode
 from analyzer.sources.event_log_table import delimited, separator_of, table
+from analyzer.sources.registry_meaning import text_of
 
 # -- calls of a capture ----------------------------------------------------------------------------
 
@@ -666,3 +667,43 @@ def test_listed_blocks() -> None:
         None, ("volmgr", 7, None, "one")
     ]  # fmt: skip
     assert block_of(blocks.properties, []) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (9, "9"), (10, "0xa"), (0, "0"), (True, "True"), (None, "None"), ("x", "x"),
+        (["a", 1], "a; 1"), (("a",), "a"), (b"", ""), (b"\1\xff", "01 ff"),
+        (bytes(256), "00 " * 255 + "00"), (bytes(257), "00 " * 256 + "..."), ([], ""),
+    ],
+)  # fmt: skip
+def test_a_registry_value_as_text(data: Any, text: str) -> None:
+    """Numbers of more than one digit in hexadecimal, 256 bytes of a long value."""
+    assert text_of(data) == text
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 6])
+def test_what_cannot_be_read_of_an_export(count: int, tmp_path: Path) -> None:
+    """Counted; five places are told."""
+    key = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\CrashControl"
+    head = f'Windows Registry Editor Version 5.00\r\n\r\n[{key}]\r\n"Ok"=dword:1\r\n'
+    path = tmp_path / "a.reg"
+    path.write_bytes((head + '"Bad"=hex:zz\r\n' * count).encode("utf-16"))
+    (told,) = (a for a in sources.collect(str(path)).anomalies if a.rule == "registry-damaged")
+    assert told.text.startswith(f"{count} place(s) could not be read, the first: line 5: ")
+    assert len(told.evidence) == min(count, 5)
+
+
+@pytest.mark.parametrize("channels", [1, 6, 7])
+def test_channels_that_tell_of_no_crash(channels: int, tmp_path: Path) -> None:
+    """Six of them are named."""
+    event = (
+        "<Event xmlns='urn:x'><System><Provider Name='x'/><EventID>1</EventID><Channel>C{}"
+        "</Channel></System></Event>"
+    )
+    path = tmp_path / "a.xml"
+    path.write_text("<Events>" + "".join(map(event.format, range(channels))) + "</Events>")
+    (told,) = (a for a in sources.collect(str(path)).anomalies
+               if a.rule == "event-log-other-channel")  # fmt: skip
+    assert [e.value for e in told.evidence] == [f"C{n}" for n in range(min(channels, 6))]
+    assert told.subject == "C0"
