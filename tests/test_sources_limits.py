@@ -441,6 +441,8 @@ def test_objects_are_the_same_in_pieces_of_any_size(
         (f" [{one},\n {two}]\n", [161, 162]), (one, [161]), (f"{one}\n{two}\n", [161, 162]),
         (f'[{one}, {{"Id": 1, x}}, {two}]', [161, None, 162]), (f"[{one}, {two[:-1]}", [161, None]),
         (f"[{one}, 7, {two}]", [161, None, 162]), ("", []),
+        (f'[{{"Id": 7 x, "P": [{{"Value": 1}}, 2], "y": 3}}, {two}]', [None, 162]),
+        (f'[{{"Id": 7 x}}, {{"Id": 8 x}}, {two}, {{"a": 1}}]', [None, None, 162, None]),
         (f'[{one}, {two[:-1]}, "a": "{{}} {{', [161, None]), (" [ ] ", []),
     ):  # fmt: skip
         found = list(event_log_objects.json_events(io.StringIO(text)))

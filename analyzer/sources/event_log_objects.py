@@ -36,6 +36,7 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
     """The events of a list, of one object, or of one object a line."""
     decoder = json.JSONDecoder()
     buffer, at, is_end = "", 0, False
+    is_lost = False  #: within an object that is damaged: its parts are no events of their own
     while True:
         at = _skip(buffer, at)
         if at > _DONE:  # an error counts the lines before it
@@ -53,7 +54,9 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
                 is_end = not block
                 buffer, at = buffer[at:] + block, 0
                 continue
-            yield None
+            if not is_lost or buffer[at] == "{":
+                yield None
+            is_lost = True
             # what is nested so deep is no event, and its parts are not tried one by one
             wrong = getattr(error, "pos", len(buffer))
             if is_end and str(error).startswith("Unterminated"):
@@ -61,7 +64,10 @@ def json_events(file: Any) -> Iterator[RawEvent | None]:
             at = buffer.find("{", max(wrong, at + 1))
             at = len(buffer) if at < 0 else at
             continue
-        yield event_log_tools.event_of(value) if isinstance(value, dict) else None
+        event = event_log_tools.event_of(value) if isinstance(value, dict) else None
+        if event is not None or not is_lost:
+            yield event
+        is_lost = is_lost and event is None
 
 
 def _skip(buffer: str, at: int) -> int:
