@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from test_checks_limits import NONE, dump, of, row
 
-from analyzer.checks import case
+from analyzer.checks import case, case_filters
 from analyzer.checks.case_seen import CaseSeen
 from analyzer.records import Anomaly, Crash, Machine, Origin, Setting, Stage
 
@@ -278,3 +278,23 @@ def test_where_the_dump_stopped(own: Any, stage: Any, how: str) -> None:
     assert said(case._progress, *rows, MINE, reported=[failed]) == []
     apart = crash(EVENTS, "event 161", "failed", 2)
     assert said(case._progress, *rows, MINE, apart, reported=[failed]) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "number", "others"),
+    [
+        (["dumpfve.sys", "b.sys", "a.sys"], 7, "b.sys and a.sys"), (["DUMPFVE.SYS"], 7, ""),
+        (["b.sys"], 7, "b.sys"), (["b.sys"], 8, ""), ([], 7, ""),
+    ],
+)  # fmt: skip
+def test_a_hibernation_stack_that_failed(filters: list[str], number: int, others: str) -> None:
+    """Registered filters besides the one of Windows; the first of them is the subject."""
+    rows = [setting(f"DumpFilters[{n}]", name) for n, name in enumerate(filters)]
+    failed = told(EVENTS, "event-dump-stack-failed", event_id=number, status=0xC0000034)
+    found = said(case_filters._hibernation, *rows, reported=[failed])
+    assert [subject for subject, _ in found] == ([others.partition(" and ")[0]] if others else [])
+    for _, text in found:
+        assert (
+            "could not be initialised with STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034), and c.reg "
+            f"registers {others} besides dumpfve.sys: hibernation"
+        ) in text

@@ -899,6 +899,8 @@ STILL = " (in the order given: the machine's clock stands still)"
         (look("a", 1, IN, STACK), look("b", 2, {**IN, "processor": 1}, STACK), ""),
         (look("a", 1, IN, STACK), look("b", 2, IN, STACK, base=0x2000), ""),
         (look("a", 1, IN, STACK, n=2), look("b", 2, IN, STACK, n=2), ""),
+        (look("a", 1, IN, STACK, n=4), look("b", 2, IN, STACK), ""),
+        (look("a", 1, IN, STACK), look("b", 2, IN, STACK, n=4), ""),
         (look("a", 1, IN, [{**f, "stack_of": "stale 1"} for f in STACK]), look("b", 2, IN, []),
          f"{WHERE} {THERE.format('')}"),
         (look("a", 1, IN, [{**f, "processor": 1} for f in STACK]), look("b", 2, IN, STACK),
@@ -1361,7 +1363,14 @@ def frame(place: int, module: str, **values: Any) -> Any:
     return row(Frame, module=module, symbol=f"{module}+{place:#x}", **given)
 
 
-OUTSIDE = [frame(1, "x"), frame(2, "f.sys"), frame(3, "f.sys"), frame(4, "c"), frame(5, "d")]
+OUTSIDE = [
+    frame(1, "x"),
+    frame(9, "a"),
+    frame(2, "f.sys"),
+    frame(3, "f.sys"),
+    frame(4, "c"),
+    frame(5, "d"),
+]
 ONE_LOOK = (
     " One look does not prove that it hangs there; a second snapshot, taken later, tells whether "
     "it moves on."
@@ -1373,7 +1382,7 @@ ONE_LOOK = (
     [
         ({}, "certain", OUTSIDE,
          "Processor 0 is inside Dump_Start of f.sys, at s, called by c+0x4." + ONE_LOOK),
-        ({}, "likely", OUTSIDE[:3],
+        ({}, "likely", OUTSIDE[:4],
          "Processor 0 is likely inside Dump_Start of f.sys, at s." + ONE_LOOK
          + " How it is known: made."),
         ({"callback": NONE}, "likely", [],
@@ -1467,3 +1476,12 @@ def test_what_a_finding_rests_on_first() -> None:
     bare, own = Evidence("a", 1), Evidence("b", 2, origin=ORIGIN._replace(source="b"))
     assert case_seen.leading(anomaly._replace(evidence=(bare, own))) == bare._replace(origin=ORIGIN)
     assert case_seen.leading(anomaly._replace(evidence=(own, bare))) == own
+
+
+@pytest.mark.parametrize(("time", "local"), [(5, ""), (None, "1/2/2026 3:04:05")])
+def test_the_local_time_of_a_clue(time: Any, local: str) -> None:
+    """As it stands in the export, where that tells no other time."""
+    text = "1/2/2026 3:04:05"
+    clue = Clue("report", "P", 1001, "", (), time, None, None, "", "", False, False, text, ORIGIN)
+    piece = crashes._of_clue(clue)
+    assert (piece.time, piece.local, piece.tells) == (time, local, "event 1001")

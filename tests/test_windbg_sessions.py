@@ -18,7 +18,7 @@ import analyzer
 from analyzer.absence import Absent, is_absent
 from analyzer.cli import main
 from analyzer.errors import AnalyzerError
-from analyzer.sources import identify
+from analyzer.sources import identify, windbg_stack
 from analyzer.sources import windbg_text as words
 from analyzer.sources.windbg_sessions import COMPLETED, LEAST_MODULES
 
@@ -433,6 +433,18 @@ STACKS = {
         "00000000`00000003 00000000`00000004 : crashdmp!FilterCallback+0x111\n"
     ),
 }
+
+
+@pytest.mark.parametrize(("bound", "kept", "is_told"), [(4, 3, False), (3, 3, False), (2, 2, True)])
+def test_most_frames_of_a_log(
+    bound: int, kept: int, is_told: bool, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out is told."""
+    monkeypatch.setattr(windbg_stack, "MOST_FRAMES", bound)
+    case = opened(f"{BUGCHECK}0: kd> k\n{STACKS['!analyze -v']}\n\n")
+    assert len(case.records["frames"]) == kept
+    told = [row for row in case.records["findings"] if row.rule == "log-limit-reached"]
+    assert bool(told) is is_told
 
 
 @pytest.mark.parametrize("command", sorted(STACKS))

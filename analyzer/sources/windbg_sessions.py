@@ -171,7 +171,7 @@ class Session:
                 "all that a running Windows has loaded; nothing is said to be missing."
             )
             out.add(Anomaly("log-modules-partial", text, self._origin("module list", self.begin)))
-        if self.stacks.left_out:
+        if self.stacks.is_cut:
             text = f"Only the first {MOST_FRAMES:,} frames of stacks were kept."
             out.add(Anomaly("log-limit-reached", text, self._origin("stack", self.begin)))
         out.add(*self._ended())

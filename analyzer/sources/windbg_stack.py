@@ -124,7 +124,7 @@ class Stacks:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self._crash = ""  #: the name of the stack of the crash
-        self.left_out = 0
+        self.is_cut = False  #: frames beyond the bound are left out
         self._columns: Columns | None = None
         self._name = ""
         self._count = self._frame = 0
@@ -168,7 +168,7 @@ class Stacks:
         if not self._crash and found.symbol.lower().startswith("nt!kebugcheck"):
             self._crash = self._name
         if len(self.frames) >= MOST_FRAMES:
-            self.left_out += 1
+            self.is_cut = True
             return
         not_shown = Absent("not-recorded", "the debugger's list of frames does not show it")
         inlined = Absent("not-applicable", "an inlined function")
