@@ -336,7 +336,7 @@ def test_loaded_and_unloaded_modules(engine: Any, monkeypatch: pytest.MonkeyPatc
     one.modules, gone = [some] * (4097 + 257), 257
     one.event(UNLOAD, (ctypes.c_void_p, ctypes.c_uint64), None, 0x5000)
     assert [len(session.modules()), len(session.unloaded())] == [4096, 256]
-    assert session.unloaded()[-1].load_order == 4351
+    assert session.unloaded()[-1].load_order == 4097 + 255
 
 
 UNLOAD = 11

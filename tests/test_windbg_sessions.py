@@ -7,12 +7,12 @@ dumpchk); the faulty ones lie beside the shared samples and their README has the
 from __future__ import annotations
 
 import random
-import time
 import zipfile
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from counting import calls
 
 import analyzer
 from analyzer.absence import Absent, is_absent
@@ -529,18 +529,16 @@ def test_inlined_and_unloaded_frames(opened: Any) -> None:
 
 
 def test_many_routines_that_were_not_found_cost_no_square(tmp_path: Path) -> None:
-    """Four times the lines, at most eight times the time (it was sixteen)."""
+    """Four times the lines, at most 4.6 times the work."""
 
-    def seconds(count: int) -> float:
+    def work(count: int) -> int:
         path = tmp_path / f"{count}.log"
         armed = "dumpstart:1 armed id={0} filter=f{0} callback=Dump_Start routine=none\n"
         text = "Opened log file x\n" + "".join(armed.format(n) for n in range(count))
         path.write_text(
             text + "".join(f"dumpstart:1 enter id={n}\n" for n in range(count)), "ascii"
         )
-        begin = time.process_time()
-        analyzer.open(path)
-        return time.process_time() - begin
+        return calls(lambda: analyzer.open(path))
 
-    seconds(100)
-    assert seconds(8000) < 8 * max(min(seconds(2000), seconds(2001)), 0.05)
+    work(100)
+    assert work(1600) < 4.6 * work(400)

@@ -164,8 +164,9 @@ class DbgEngSession(Session):
             self._symbols.do("GetNumberModules", byref(loaded), byref(gone))
             count = min(loaded.value, 4096)
             self._modules = [self._module(place, True) for place in range(count)]
-            last = count + min(gone.value, 256)
-            self._unloaded = [self._module(place, False) for place in range(count, last)]
+            behind = loaded.value  # the engine counts on from the last loaded one
+            last = behind + min(gone.value, 256)
+            self._unloaded = [self._module(place, False) for place in range(behind, last)]
         return self._modules
 
     def unloaded(self) -> Sequence[Module]:
