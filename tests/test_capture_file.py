@@ -425,6 +425,7 @@ def test_clock_backwards(tmp_path):
     assert isinstance(started(case)[0].duration_low_ns, Absent)
 
 
+@pytest.mark.slow
 def test_cut_at_every_byte(capture, tmp_path):
     """Whatever is cut off, the whole lines before it are there and the cut is told."""
     path = capture([(5000, 0), (6000, 0xC0000001)])
@@ -492,6 +493,7 @@ def test_utf16_copy(capture, tmp_path):
     assert started(analyzer.open(copy))[0].duration_ns == 4800
 
 
+@pytest.mark.slow
 def test_bit_flips_end_in_records_or_an_error(capture, tmp_path):
     """Any damaged byte gives records or one of our errors."""
     data = bytearray(Path(capture([(5000, 0), (6000, 1)])).read_bytes())

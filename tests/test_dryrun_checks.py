@@ -50,6 +50,7 @@ def test_each_kind_of_driver_has_its_finding(name: str, rules: list[str]) -> Non
     assert all("Called now" in f.text or f.rule.endswith(("paged", "call")) for f in found)
 
 
+@pytest.mark.slow
 def test_shapes_that_windows_does_not_make_are_not_judged() -> None:
     """One finding for the mapped shapes; none for the right routine, which refuses odd ones."""
     (found,) = findings(*writes("x64", "WriteNonpagedOnly").values())

@@ -556,6 +556,7 @@ def damage(data: bytes) -> None:
         assert 0 <= row.origin.file_offset < len(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LOGS))
 def test_cut_anywhere(name: str) -> None:
     """Cut at every 23rd offset of its text (23 is prime to all line lengths used)."""

@@ -70,6 +70,7 @@ def test_dissect_reads_the_same_times_and_kinds(name: str) -> None:
     assert compared >= len(ours) - 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["microsoft_perfview__primitive-types", "microsoft_perfview__PerfViewData.clrRundown",

@@ -481,6 +481,7 @@ def test_evtx_bit_flips(shared_sample: Shared, tmp_path: Path) -> None:
         damage(tmp_path / "a.evtx", bytes(copy))
 
 
+@pytest.mark.slow
 def test_export_cut_and_flipped(tmp_path: Path) -> None:
     """An XML export cut at 200 places and with 500 bit flips."""
     events = [xml_event("volmgr", n, ["x"], packet(0x2005, 0xC0000034)) for n in (45, 46, 161)]

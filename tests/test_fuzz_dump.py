@@ -161,6 +161,7 @@ def bounded_result(path: Path) -> set[str]:
     return {row.rule for row in analyzer.open(path).records["findings"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["x64", "x86-pae"])
 def test_pages_full_of_look_alikes_end_the_scan(arch: str, tmp_path: Path) -> None:
     """8 MB in which every 16 bytes read as the version and the partition word of a filter node."""
@@ -173,6 +174,7 @@ def test_pages_full_of_look_alikes_end_the_scan(arch: str, tmp_path: Path) -> No
     assert "search-stopped" in bounded_result(path)
 
 
+@pytest.mark.slow
 def test_minidump_blocks_full_of_look_alikes_end_the_scan(tmp_path: Path) -> None:
     """The same in a minidump, as one block of 2 MB at the end of the file."""
     data = bytearray(build(Spec("x64", 4, "win8", "bare")).data)
@@ -185,6 +187,7 @@ def test_minidump_blocks_full_of_look_alikes_end_the_scan(tmp_path: Path) -> Non
     assert "search-stopped" in bounded_result(path)
 
 
+@pytest.mark.slow
 def test_range_table_as_long_as_the_file_is_cut_short(tmp_path: Path) -> None:
     """48 MB of ranges, each of one page: no more are kept than any real table has."""
     data = bytearray(build(Spec("x64", 10, "win8")).data[:0x2030])
@@ -225,6 +228,7 @@ class Endless(Target):
         )
 
 
+@pytest.mark.slow
 def test_an_image_of_pointers_ends_the_search_for_the_dump_stack() -> None:
     """2 MB of crashdmp.sys, each word a pointer to memory full of pointers."""
     base = 0xFFFF_F800_0000_0000

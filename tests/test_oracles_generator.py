@@ -47,6 +47,7 @@ def test_kdmp_parser_agrees(dump_type: int, changes: dict[str, Any], tmp_path: P
 
 
 # ---- volatility3 -------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["vista", "newest"])
 @pytest.mark.parametrize("unaligned", [False, True])
 @pytest.mark.parametrize("dump_type", [1, 5])

@@ -404,6 +404,7 @@ def test_capture_as_a_baseline_still_works(tmp_path):
     assert "A callback was slower than in the baseline" in (tmp_path / "out.txt").read_text()
 
 
+@pytest.mark.slow
 def test_unplanted_cases_give_nothing(tmp_path):
     """The same generator without causes: no finding."""
     population.write(tmp_path / "in", 200, planted=False)

@@ -453,6 +453,7 @@ def test_exports_cut_and_flipped(tmp_path: Path, name: str) -> None:
         damage(tmp_path / "a.reg", bytes(copy))
 
 
+@pytest.mark.slow
 def test_hive_cut_and_flipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A hive cut at 200 places and with 800 bit flips: records or our error, nothing printed."""
     data, rng = hive_writer.write(tree(HIVE_CONTROL, HIVE_SERVICES)), random.Random(7)

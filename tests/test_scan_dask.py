@@ -81,6 +81,7 @@ def test_worker_killed_in_the_middle(tmp_path, monkeypatch):
     assert content(tmp_path / "out") == content(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_no_scheduler_there(tmp_path, monkeypatch):
     """A scheduler that cannot be reached is said in one sentence."""
     (tmp_path / "a.log").write_text("x")

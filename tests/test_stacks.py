@@ -98,6 +98,7 @@ def deep() -> tuple[Patched, dict[str, int]]:
     return Patched(pages, modules), position.registers
 
 
+@pytest.mark.slow
 def test_mutated_unwind_data_and_stacks(deep: tuple[Patched, dict[str, int]]) -> None:
     """3,000 changes of headers, unwind data, code and stack: a chain each, in bounded time."""
     target, registers = deep

@@ -56,7 +56,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "bomb" in name else ()) for name in KNOWN]
+)
 def test_nothing_changes_unnoticed(name: str, tmp_path: Path) -> None:
     """The answer and each table, by name."""
     folder, _, rest = name.partition("/")

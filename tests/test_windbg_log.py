@@ -379,6 +379,7 @@ def test_real_transcripts():
             assert base == 0x7FFF34040000
 
 
+@pytest.mark.slow
 def test_damaged_logs_end_in_records_or_an_error(tmp_path):
     """Any damaged byte, and any cut, gives records or one of our errors."""
     data = bytearray((SCRIPT_RUN + DT).encode())

@@ -174,6 +174,7 @@ def test_rows_like_those_of_a_header_are_none_elsewhere(opened: Any) -> None:
     assert opened(f"{text}DUMP_HEADER64:\n{row}").records["machine"][0].boot_id == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOGS)
 def test_damaged_logs_end_in_records_or_an_error_of_ours(
     name: str, shared_sample: Shared, tmp_path: Path
