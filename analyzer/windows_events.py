@@ -192,7 +192,7 @@ def _dirty(event: RawEvent) -> Decoded:
     numbers = [n for n in itertools.takewhile(lambda n: n is not None, given) if n is not None]
     if code and not 0 < code < 1 << 32:  # the field has 32 bits: the value is of something else
         stated = ", ".join(f"{number:#x}" for number in numbers)
-        words.append(f"BugcheckCode {code:#x}, which is no bugcheck code")
+        words.append(f"BugcheckCode {code:#x}, which is not a bugcheck code")
         words[-1] += f", with {stated}" if stated else ""
     elif code:
         bugcheck = (code, *numbers)

@@ -140,7 +140,7 @@ def test_a_panic_of_linux_is_no_bugcheck(
     path.write_text(f"{START}2026-03-01 10:20:30.123+0000: panic hyper-v: {stated}\n{CRASHED}")
     assert main(["analyze", str(path), "-v"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert shown.startswith("The guest told its host of a crash that is no bugcheck of Windows")
+    assert shown.startswith("The guest told its host of a crash that is not a bugcheck of Windows")
     assert "machine crashed" not in shown
 
 

@@ -267,8 +267,8 @@ def _unnamed(panic: _Panic, origin: Origin) -> Anomaly:
         stated = ", ".join("?" if value is None else f"{value:#x}" for value in panic.arguments)
         return Anomaly(
             "host-guest-panicked",
-            f"The guest told its host of a crash that is no bugcheck of Windows ({stated}): Linux "
-            "and others use the same way.",
+            f"The guest told its host of a crash that is not a bugcheck of Windows ({stated}): "
+            "Linux and others use the same way.",
             origin,
             "host",
             (Evidence("time", panic.time, "Time"),),
