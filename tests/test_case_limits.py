@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import make  # noqa: F401 - makes the generators importable
+
+# isort: split
+import generator_cases as cases
 from test_checks_limits import NONE, dump, of, row
 
+import analyzer
 from analyzer.checks import case, case_filters
 from analyzer.checks.case_seen import CaseSeen
 from analyzer.records import Anomaly, Crash, Machine, Origin, Setting, Stage
@@ -298,3 +304,20 @@ def test_a_hibernation_stack_that_failed(filters: list[str], number: int, others
             "could not be initialised with STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034), and c.reg "
             f"registers {others} besides dumpfve.sys: hibernation"
         ) in text
+
+
+@pytest.mark.parametrize(
+    ("status", "is_told"),
+    [
+        (0xC0000034, True), (0xC000003A, True), (0xC000000F, True),  # ntstatus.h: not there
+        (0xC0000035, False), (0xC000003B, False), (0xC0000010, False), (0xC0000022, False),
+    ],
+)  # fmt: skip
+def test_a_filter_whose_file_is_missing(status: int, is_told: bool, tmp_path: Path) -> None:
+    """Which statuses of event 45 say that a file is not there."""
+    events = cases.EventLog().volmgr("2026-03-01T07:59:44", 45, 0x2005, status)
+    events.power("2026-03-01T11:21:05", cases.CRASH)
+    (tmp_path / "System.xml").write_bytes(events.xml())
+    (tmp_path / "c.reg").write_bytes(cases.registry(["dumpfve.sys", "oldvendor.sys"]))
+    rules = {finding.rule for finding in analyzer.open(tmp_path).records["findings"]}
+    assert ("case-filter-file-missing" in rules) is is_told

@@ -9,6 +9,8 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
+import types
 import uuid
 from pathlib import Path
 
@@ -290,3 +292,35 @@ def test_the_last_version_of_a_library_counts(tmp_path: Path) -> None:
     (tmp_path / "x.dll").write_bytes(old + b"ab" + mark)
     assert engine.version(str(tmp_path / "x.dll")) == "1.65535.32768.2"
     assert engine.version(str(tmp_path / "y.dll")) == ""
+
+
+def test_the_newest_windbg_of_the_store_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages as the registry lists them; one that cannot be opened ends the list."""
+    packages = {
+        "Microsoft.WinDbg_1.2402.1_x64": "C:\\a", "Microsoft.Other_1_x64": "C:\\other",
+        "Microsoft.WinDbg_1.2506.1_x64": "C:\\b", "Microsoft.WinDbg_broken": None,
+    }  # fmt: skip
+
+    class Key:
+        def __init__(self, name: str) -> None:
+            if packages.get(name, "") is None:
+                raise OSError(name)
+            self.name = name
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    registry = types.SimpleNamespace(
+        HKEY_CURRENT_USER=1,
+        OpenKey=lambda _, name: Key(name),
+        QueryInfoKey=lambda _: (len(packages), 0, 0),
+        EnumKey=lambda _, place: list(packages)[place],
+        QueryValueEx=lambda key, _: (packages[key.name], 1),
+    )
+    monkeypatch.setitem(sys.modules, "winreg", registry)
+    assert engine._store_folders() == ["C:\\b", "C:\\a"]
+    del packages["Microsoft.WinDbg_broken"]
+    assert engine._store_folders() == ["C:\\b", "C:\\a"]

@@ -709,3 +709,15 @@ def test_channels_that_tell_of_no_crash(channels: int, tmp_path: Path) -> None:
                if a.rule == "event-log-other-channel")  # fmt: skip
     assert [e.value for e in told.evidence] == [f"C{n}" for n in range(min(channels, 6))]
     assert told.subject == "C0"
+
+
+# -- kinds of files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [0xBED0BED0, 0xBED2BED2, 0xBED3BED3, 0xBAD1BAD1, 0xBAD2BAD2])
+def test_marks_of_vmwares_states(mark: int) -> None:
+    """The five that public readers of .vmss, .vmsn and .vmem know (volatility3's vmware layer)."""
+    rest = struct.pack("<II", 8, 1) + b"cpu" + bytes(0x100)
+    assert sources.kind_of(struct.pack("<I", mark) + rest) is sources.SNAPSHOT
+    for other in (mark - 1, mark + 1):
+        assert sources.kind_of(struct.pack("<I", other) + rest) is not sources.SNAPSHOT

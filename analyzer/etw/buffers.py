@@ -65,7 +65,6 @@ class Account:
         self.bytes_unused = 0  #: tails of buffers, behind the last event
         self.bytes_skipped = 0  #: damaged: not understood
         self.buffers = self.buffers_compressed = 0
-        self.events = 0
         self.events_recovered = 0  #: found behind damage inside a buffer
         self.notes: list[Note] = []
         self.notes_dropped = 0

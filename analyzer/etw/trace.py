@@ -122,7 +122,6 @@ class Trace:
             account.note("event", at, text)
             account.events_recovered += hit.recovered
         stored = table["stride"] - 0x48
-        account.events += len(walked.slots)
         account.bytes_events += int((used - bad)[raw].sum())
         account.bytes_skipped += int(bad[raw].sum())
         account.bytes_unused += int((stored - used)[raw].sum())
@@ -177,8 +176,7 @@ class Trace:
     def _finish(self, account: Account, summary: Array) -> None:
         seen = self.account
         if self._summary is None:
-            for name in ("bytes_events", "bytes_compressed", "bytes_unused", "events",
-                         "events_recovered"):  # fmt: skip
+            for name in ("bytes_events", "bytes_compressed", "bytes_unused", "events_recovered"):
                 setattr(seen, name, getattr(account, name))
             seen.bytes_skipped += account.bytes_skipped
             for note in account.notes:
