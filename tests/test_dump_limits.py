@@ -11,9 +11,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from conftest import SAMPLE_TRACES
 from generator import Spec, build
 from healthy_crash import broken_rules, changed
 
+import analyzer
 from analyzer.absence import Absent
 from analyzer.dumpfile import open_dump, storport
 from analyzer.sources.dump import records_of
@@ -164,3 +166,14 @@ def test_exception_of_a_header(
     path = tmp_path / "a.dmp"
     path.write_bytes(data)
     assert open_dump(str(path)).file.exception() == ((code, address) if is_told else None)
+
+
+def test_an_uptime_that_a_number_of_nanoseconds_cannot_hold(tmp_path: Path) -> None:
+    """SystemUpTime counts 100 ns; times here have 64 bits with a sign."""
+    data = bytearray((SAMPLE_TRACES / "minidump-x64.dmp").read_bytes())
+    for units, is_told in (((1 << 63) // 100, True), ((1 << 63) // 100 + 1, False)):
+        struct.pack_into("<Q", data, 0x1030, units)
+        path = tmp_path / f"{is_told}.dmp"
+        path.write_bytes(data)
+        (machine,) = analyzer.open(path).records["machine"]
+        assert (machine.uptime_ns == units * 100) is is_told

@@ -13,6 +13,7 @@ import sys
 import types
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import missing
