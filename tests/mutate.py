@@ -183,6 +183,12 @@ class Tests:
         files = sorted((self._tree / "tests").glob("test_*.py"))
         return {f"tests/{one.name}" for one in files if word.search(one.read_text("utf-8"))}
 
+    def _naming_part(self, part: str) -> set[str]:
+        """The files of tests that name any module of a part: it may read the tables of others."""
+        files = sorted((self._tree / "tests").glob("test_*.py"))
+        word = f"analyzer.{part}"
+        return {f"tests/{one.name}" for one in files if word in one.read_text("utf-8")}
+
     def of(self, mutant: Mutant) -> list[list[str]]:
         """The tests that run the statement, in three rounds: near ones, one of each file, the rest.
 
@@ -198,7 +204,8 @@ class Tests:
         tests = {name.rpartition("|")[0] for name in names} & set(self._took)
         naming = self._naming(mutant.path)
         if not _in_function(module, mutant.start[0]):  # a table may be read, and no line be run
-            tests |= {test for test in self._took if test.partition("::")[0] in naming}
+            users = naming | self._naming_part(mutant.part)
+            tests |= {test for test in self._took if test.partition("::")[0] in users}
         by_file: dict[str, list[str]] = {}
         for test in sorted(tests, key=lambda test: self._took[test]):
             by_file.setdefault(test.partition("::")[0], []).append(test)

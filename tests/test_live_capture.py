@@ -6,6 +6,7 @@ Two filters of a sample dump are called; fake_machine.py says what this does not
 from __future__ import annotations
 
 import json
+import json
 import re
 import sys
 
@@ -214,6 +215,17 @@ def test_first_and_last_writes(world, dump, tmp_path):
     assert writes == [0, 1, 17, 18, 19]
     finding = next(f for f in case.records["findings"] if f.rule == "capture-bounded")
     assert "15 calls between the first 2 and the last 3" in finding.text
+
+
+def test_of_which_filter_writes_are_left_out(world, dump, tmp_path):
+    """Of those that are kept the oldest goes: it is counted for its own filter."""
+    script = [call(dump, name, "Dump_Write") for name in (FVE, FVE, ACME)]
+    world([*script, call(dump, FVE, "Dump_Finish")])
+    captured(tmp_path, Writes(0, 2))
+    facts = [json.loads(line) for line in (tmp_path / "capture.jsonl").read_text().splitlines()]
+    names = {fact["id"]: fact["filter"] for fact in facts if fact.get("fact") == "armed"}
+    left_out = [fact for fact in facts if fact.get("unrecorded")]
+    assert [(names[fact["id"]], fact["unrecorded"]) for fact in left_out] == [(FVE, 1)]
 
 
 def test_writes_off(world, dump, tmp_path):

@@ -381,6 +381,7 @@ def test_small_files_without_a_mark_are_no_memory(tmp_path: Path, size: int) -> 
     ("data", "value"),
     [
         ('""', ""), ('"a"', "a"), ('"\\\\\\""', '\\"'), ('"', None), ('"a', None), ("a", None),
+        ('a"', None),
         ("dword:00000000", "0"), ("dword:ffffffff", "0xffffffff"), ("dword:100000000", None),
         ("dword:-1", None), ("DWORD:A", "0xa"), ("hex:01,02", "01 02"), ("hex:", ""),
         ("hex(4):01,00,00,00", "1"), ("hex(4):01,00,00", "01 00 00"),
