@@ -6,7 +6,6 @@ Two filters of a sample dump are called; fake_machine.py says what this does not
 from __future__ import annotations
 
 import json
-import json
 import re
 import sys
 
@@ -219,7 +218,7 @@ def test_first_and_last_writes(world, dump, tmp_path):
 
 def test_of_which_filter_writes_are_left_out(world, dump, tmp_path):
     """Of those that are kept the oldest goes: it is counted for its own filter."""
-    script = [call(dump, name, "Dump_Write") for name in (FVE, FVE, ACME)]
+    script = [call(dump, name, "Dump_Write") for name in (FVE, ACME, FVE)]
     world([*script, call(dump, FVE, "Dump_Finish")])
     captured(tmp_path, Writes(0, 2))
     facts = [json.loads(line) for line in (tmp_path / "capture.jsonl").read_text().splitlines()]
