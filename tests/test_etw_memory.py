@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+from typing import Any
 
 import etw_writer as w
+import pytest
 
 from analyzer.absence import Absent
 from analyzer.etw.events import EventTable
@@ -182,3 +184,75 @@ def test_damage_to_a_session_is_told_as_before() -> None:
                 whole.update(told.encode())
             whole.update(b".")
     assert whole.hexdigest()[:8] == "76cb3ab2"
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "value", "is_found"),
+    [
+        (0x04, "I", 0x10000, True), (0x04, "I", 0x10001, False),  # saved, of a size of 0x10000
+        (0x08, "I", 0x48, True), (0x08, "I", 0x47, False),  # behind the header
+        (0x2C, "I", 4, True), (0x2C, "I", 5, False),  # states
+        (0x30, "I", 0x10000, True), (0x30, "I", 0x10001, False),
+        (0x34, "H", 0xA0, True), (0x34, "H", 0x120, False),  # flags
+        (0x36, "H", 8, True), (0x36, "H", 9, False),  # kinds
+        (0x00, "I", 0x10400, True), (0x00, "I", 0x10200, False),  # sizes are whole kilobytes
+        (0x00, "I", 0x800, False),
+    ],
+)  # fmt: skip
+def test_what_a_buffer_must_hold(at: int, code: str, value: int, is_found: bool) -> None:
+    """Each field of the headers at its limit and one beyond."""
+    memory = machine(buffers=2)
+    for k in range(2):
+        memory.put(POOL + k * 0x10000 + at, struct.pack(f"<{code}", value))
+    assert bool(list(sessions(memory, memory.runs()))) is is_found
+
+
+HERE, START = CONTEXT + 0x800, w.FILETIME_2024
+
+
+@pytest.mark.parametrize(
+    ("patches", "frequency", "name", "clock"),
+    [
+        ({}, None, "Acme-Session", (2, 10_000_000)),
+        ({0xD8: ("I", 1)}, None, "Acme-Session", (1, 10_000_000)),
+        ({0xD8: ("I", 1)}, 3_000_000, "Acme-Session", (1, 3_000_000)),
+        ({0xD8: ("I", 0)}, None, "Acme-Session", (0, 0)),
+        ({0xD8: ("I", 4)}, None, "Acme-Session", (0, 0)),
+        # from 2000 to 2234
+        ({0x328: ("Q", 125_911_584_000_000_000)}, None, "Acme-Session", (0, 0)),
+        ({0x328: ("Q", 125_911_584_000_000_001)}, None, "Acme-Session", (2, 10_000_000)),
+        ({0x328: ("Q", 199_999_999_999_999_999)}, None, "Acme-Session", (2, 10_000_000)),
+        ({0x328: ("Q", 200_000_000_000_000_000)}, None, "Acme-Session", (0, 0)),
+        # a UNICODE_STRING: length, room, address
+        ({0x98: ("HHIQ", 2, 2, 0, HERE)}, None, "A", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 1, 2, 0, HERE)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 0, 2, 0, HERE)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 3, 4, 0, HERE)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 4, 2, 0, HERE)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 4, 0x800, 0, HERE)}, None, "Ac", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 4, 0x801, 0, HERE)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 4, 4, 1, HERE)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 4, 4, 0, 0xFFFF7FFFFFFFF000)}, None, "logger 5", (2, 10_000_000)),
+        ({0x98: ("HHIQ", 26, 26, 0, HERE)}, None, "logger 5", (2, 10_000_000)),  # a NUL in it
+    ],
+)
+def test_what_the_context_tells(patches: Any, frequency: Any, name: str, clock: Any) -> None:
+    """Name and clock of the session, and when neither is believed."""
+    memory = machine(buffers=2)
+    for at, (code, *values) in patches.items():
+        memory.put(CONTEXT + at, struct.pack(f"<{code}", *values))
+    (trace,) = sessions(memory, memory.runs(), frequency)
+    assert trace.session.name == name
+    assert (trace.clock.kind, trace.clock.frequency) == clock
+    assert trace.session.mode == 0x80000000
+
+
+def test_without_the_frequency_of_the_counter() -> None:
+    """Then times by the counter are not known; a machine of 32 bits is not searched."""
+    memory = machine(buffers=2)
+    memory.put(CONTEXT + 0xD8, struct.pack("<I", 1))
+    del memory.pages[0xFFFFF78000000300 // PAGE]
+    (trace,) = sessions(memory, memory.runs())
+    assert (trace.clock.kind, trace.clock.known) == (1, False)
+    memory.pointer_size = 4
+    assert list(sessions(memory, memory.runs())) == []
