@@ -17,14 +17,23 @@ from test_etw_batch import assert_same_alone
 from analyzer import tables
 from analyzer.absence import Absent
 from analyzer.errors import InputError, UnsupportedError
-from analyzer.etw import callbacks, export, index, integrity, session, stated_counts, wanted
+from analyzer.etw import (
+    callbacks,
+    export,
+    findings,
+    index,
+    integrity,
+    session,
+    stated_counts,
+    wanted,
+)
 from analyzer.etw.callbacks import CallEvent
 from analyzer.etw.clock import NO_TIME, Clock
 from analyzer.etw.events import EventTable
 from analyzer.etw.judge import Judge, entry
 from analyzer.etw.trace import Trace
 from analyzer.names import events as names
-from analyzer.records import Event, Origin
+from analyzer.records import Event, Origin, Request
 from analyzer.windows_events import RawEvent
 
 TRACES = [name for name in MADE if name.endswith(".etl")]
@@ -608,3 +617,18 @@ def test_what_is_too_short_for_a_trace(size: int) -> None:
         Trace.of_bytes(bytes(size))
     with pytest.raises(UnsupportedError, match="not an ETW trace"):
         Trace.of_bytes(bytes(80))
+
+
+@pytest.mark.parametrize(
+    ("number", "took", "is_told"),
+    [(507, 10_000_000, True), (507, 9_999_999, False), (506, 10_000_000, False),
+     (508, 10_000_000, False), (509, 10_000_000, False)],
+)  # fmt: skip
+def test_a_request_that_storport_reset(number: int, took: int, is_told: bool) -> None:
+    """Event 507, whatever its level, tells how long the request had been under way."""
+    data = w.utf16("storahci") + struct.pack("<IBBB", 0, 0, 0, 0) + bytes(16)
+    data += struct.pack("<iI", 0, 2) + b"\x28\0" + struct.pack("<Q", took)
+    storport = "c4636a1e-7986-4646-bf10-7bc3b4a76e8e"
+    one = Trace.of_bytes(trace([w.event(storport, number, BASE, data, version=1, level=4)]))
+    requests = [row for row in findings.tell(one) if isinstance(row, Request)]
+    assert [row.duration_ns for row in requests] == [took * 100] * is_told

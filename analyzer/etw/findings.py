@@ -29,6 +29,7 @@ SLOW_FILE_MS = 10_000
 SLOW_REQUEST_NS = 1_000_000_000
 MAX_REQUESTS = 10_000
 _DISK_HOOKS = (0x010A, 0x010B, 0x010E)
+_RESET = 507  # of a request by StorPort: it tells how long the request took; an abort does not
 
 
 def tell(trace: Trace, mapping: Sequence[callbacks.Rule] = ()) -> Iterator[Any]:
@@ -94,7 +95,7 @@ class _Choice:
             mine = number == self._storport
             errors = mine & (cols["level"] >= 1) & (cols["level"] <= 3)
             timed = np.flatnonzero(mine & np.isin(ident, (200, 201)) & ~errors)
-            keep |= errors | (mine & np.isin(ident, (507, 508)))
+            keep |= errors | (mine & (ident == _RESET))
             keep[timed[[self._is_bad(cols, k) for k in timed.tolist()]]] = True
         if self._disk:
             disk = np.flatnonzero((number == 0) & np.isin(ident, _DISK_HOOKS))
