@@ -290,3 +290,38 @@ def test_damaged_sessions_are_exported_or_refused_within_bounds(tmp_path: Path) 
             done += 1
     assert done > 300
     assert told.hexdigest()[:8] == "8b8b1519"  # nothing of it changes unnoticed
+
+
+@pytest.mark.parametrize("length", [8, 10, 14])
+@pytest.mark.parametrize("room", ["twice", "once", "to 8 bytes"])
+@pytest.mark.parametrize("follows", ["a buffer", "a session", "nothing"])
+def test_how_long_the_name_of_a_saved_session_is(length: int, room: str, follows: str) -> None:
+    """Its field is twice the name, the name, or that rounded up: what follows it decides."""
+    name = "Acme-Session"[: length // 2].encode("utf-16-le")
+    field = {"twice": 2 * length, "once": length, "to 8 bytes": (length + 7) & ~7}[room]
+    head = struct.pack("<IIIIQQ", 156250, 19042, 3000, 0, w.FILETIME_2024, 10_000_000)
+    session = struct.pack("<6I3Q", DUMP_SESSION_SIGNATURE, 5, 0x400, 1, 0x1000, length,
+                          w.FILETIME_2024, w.FILETIME_2024, 1000)  # fmt: skip
+    session += name.ljust(field, b"\xcc")
+    event = w.event("8e805eb3-6a8f-4a1e-8f6a-1e4ab35e808e", 7, 1000, bytes(16))
+    end = 0x48 + len(event)
+    buffer = struct.pack("<IIIiqqQHHIIHHQQ", 0x1000, end, end, 0, 0, 0, 0, 0, 5, 3, end, 0x20, 0,
+                         0, 0) + event  # fmt: skip
+    rest = {"a buffer": buffer, "a session": session + buffer, "nothing": b""}[follows]
+    found = saved_sessions(head + session + rest)
+    assert [trace.session.name for trace in found.traces] == [name.decode("utf-16-le")] * (
+        2 if follows == "a session" else 1
+    )
+    assert sum(map(len, found.traces)) == (follows != "nothing")
+    assert (found.bytes_skipped, found.notes) == (0, ())
+
+
+def test_a_name_that_is_longer_than_the_block() -> None:
+    """8 KB is the most; a block that ends in it holds no session."""
+    head = struct.pack("<IIIIQQ", 156250, 19042, 3000, 0, w.FILETIME_2024, 10_000_000)
+    for length, room, is_found in ((0x2000, 0x2000, True), (0x2000, 0x1FFF, False),
+                                   (0x2002, 0x4000, False)):  # fmt: skip
+        session = struct.pack("<6I3Q", DUMP_SESSION_SIGNATURE, 5, 0x400, 1, 0x1000, length,
+                              w.FILETIME_2024, w.FILETIME_2024, 1000)  # fmt: skip
+        found = saved_sessions(head + session + (b"A\0" * room)[:room])
+        assert bool(found.traces) is is_found
