@@ -40,10 +40,10 @@ SPECS = (
     Spec("x64", 6, "win8", "nodes-only"), Spec("arm64", 9, "win8"), Spec("x64", 10, "win8"),
 )  # fmt: skip
 #: so many cases of two to four inputs that have nothing to do with each other; bytes of the largest
-MIXED, SMALL = 200, 20_000
+MIXED, SMALL = 150, 20_000
 #: how many copies of each input, by the end of its name; of others 12
 COPIES = {
-    ".etl": 50,
+    ".etl": 40,
     ".evtx": 30,
     ".dmp": 40,
     ".jsonl": 30,

@@ -545,6 +545,7 @@ def load_calls(tmp_path, count):
     return work
 
 
+@pytest.mark.slow
 def test_many_calls_cost_in_proportion(tmp_path):
     """Four times the calls are four times the work."""
     load_calls(tmp_path, 10)  # imports, caches

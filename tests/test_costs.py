@@ -46,6 +46,7 @@ def work(path: Path) -> tuple[int, int]:
     return count, len(out.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CAPTURES, *OTHERS])
 def test_cost_grows_with_the_input(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -244,6 +244,7 @@ def _many(kind: str, count: int) -> cases.EventLog:
     return log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contradictions", "starts"])
 def test_many_events_cost_no_more_than_their_number(tmp_path: Path, kind: str) -> None:
     """Three times as many take three times the calls, and a little for sorting."""

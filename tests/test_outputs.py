@@ -297,6 +297,7 @@ def test_a_kill_while_a_report_is_written_leaves_the_old_one(number: str, tmp_pa
         assert not list(tmp_path.glob(".*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_unpacked_archive_is_removed_on_sigterm(tmp_path: Path) -> None:
     """The ticket may hold secrets: nothing of it stays in the temporary folder."""

@@ -68,6 +68,7 @@ def test_nothing_is_said_in_words(plot: Callable[[Any], Figure]) -> None:
     assert not any(axes.axison for axes in figure.axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plot", ONE_CASE[:3])
 @pytest.mark.parametrize("calls", [1, 5_000])
 def test_one_and_many_rows(plot: Callable[[Any], Figure], calls: int) -> None:

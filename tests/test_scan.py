@@ -304,6 +304,7 @@ def test_rows_are_in_order_whenever_they_are_packed(dumps, monkeypatch):
     assert told(1) == told(8192)
 
 
+@pytest.mark.slow
 def test_many_rows_of_a_case_need_no_more_memory_than_some():
     """From n rows to 4 n: what is held while they are collected is the same."""
     peaks = []

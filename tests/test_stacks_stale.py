@@ -57,6 +57,7 @@ def left_of(life: Life) -> Left:
     return Left(kept, unwound, false)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FINISHED)
 def test_no_link_was_never_true(name: str) -> None:
     """After the life: sixteen links, all true; of those that merely unwind some were not."""

@@ -86,7 +86,8 @@ def test_the_death_of_the_process_that_the_user_sees(tmp_path: Path) -> None:
         time.sleep(2)
         report = target.end()
         session.stop_server(wine)
-        process.communicate()
+        process.wait(30)  # not for the end of its output: a service of Wine may outlive the server
+        process.stdout.close()
     assert '"reason":"stopped by the user"' in path.read_text()
     assert report["breakpoints"] == []
     assert not report["standing"]

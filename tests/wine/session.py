@@ -108,7 +108,10 @@ def finish(wine: Wine, process: subprocess.Popen[bytes], limit: float) -> str:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         stop_server(wine)
-        output, _ = process.communicate()
+        try:
+            output, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired as rest:  # a service of Wine outlived the server
+            output = rest.output or b""
         raise FailedError(f"no end after {limit:.0f} s; output:\n{text_of(output)}") from None
     return text_of(output)
 
