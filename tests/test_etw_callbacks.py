@@ -440,3 +440,19 @@ def test_every_rule_a_trace_can_report_exists() -> None:
 def test_healthy_synthetic_trace_has_no_findings() -> None:
     """A sound trace of unrelated events is silent."""
     assert told([w.event("8e805eb3-6a8f-4a1e-8f6a-1e4ab35e808e", 1, BASE)]) == []
+
+
+def test_calls_of_a_provider_that_describes_its_events_itself() -> None:
+    """TraceLogging has no numbers: the names of provider and event say what an event is."""
+    fields = [("Callback", b"\x01"), ("Filter", b"\x01"), ("Status", b"\x08")]
+    body = w.utf16("Dump_Start") + w.utf16("acme.sys")
+    writer = w.Writer()
+    for name, ts, status in (("CallbackEntry", 10, 0), ("CallbackReturn", 40, 0xC0000001)):
+        items = (w.traits(callbacks.PROVIDER), w.tracelogging(name, fields))
+        data = body + struct.pack("<I", status)
+        writer.add(w.event("11111111-2222-3333-4444-555555555555", 0, BASE + ts, data, items=items))
+    rows = findings.tell(Trace.of_bytes(writer.build()))
+    calls = [row for row in rows if isinstance(row, Callback)]
+    assert [(row.filter, row.callback, row.status) for row in calls] == [
+        ("acme.sys", "Dump_Start", 0xC0000001)
+    ]

@@ -20,7 +20,7 @@ from test_etw_memory import CONTEXT, POOL, machine
 import analyzer
 from analyzer import cli
 from analyzer.errors import AnalyzerError
-from analyzer.etw import export, memory
+from analyzer.etw import export, judge, memory
 from analyzer.etw.dumpblock import sessions as saved_sessions
 from analyzer.etw.layouts import DUMP_SESSION_SIGNATURE
 from analyzer.etw.trace import Trace
@@ -325,3 +325,15 @@ def test_a_name_that_is_longer_than_the_block() -> None:
                               w.FILETIME_2024, w.FILETIME_2024, 1000)  # fmt: skip
         found = saved_sessions(head + session + (b"A\0" * room)[:room])
         assert bool(found.traces) is is_found
+
+
+def test_the_time_of_a_saved_event() -> None:
+    """By the clock of the session that it stands behind."""
+    head = struct.pack("<IIIIQQ", 156250, 19042, 3000, 0, w.FILETIME_2024, 10_000_000)
+    session = struct.pack("<6I3Q", DUMP_SESSION_SIGNATURE, 5, 0x400, 2, 0x1000, 0,
+                          w.FILETIME_2024, w.FILETIME_2024, 1000)  # fmt: skip
+    power = "331c3b3a-2005-44c2-ac5e-77220c37d6b4"
+    event = w.event(power, 41, w.FILETIME_2024 + 7, struct.pack("<IQQQQIQI", *[0] * 8), version=2)
+    (saved,) = judge.saved_events(head + session + bytes(0x48) + event)
+    assert saved.raw.time == (w.FILETIME_2024 + 7 - w.EPOCH) * 100
+    assert saved.offset == len(head) + len(session) + 0x48

@@ -244,6 +244,9 @@ def test_what_the_context_tells(patches: Any, frequency: Any, name: str, clock: 
     (trace,) = sessions(memory, memory.runs(), frequency)
     assert trace.session.name == name
     assert (trace.clock.kind, trace.clock.frequency) == clock
+    start = patches.get(0x328, ("Q", START))[1]
+    is_sane = 125_911_584_000_000_000 < start < 200_000_000_000_000_000
+    assert trace.session.start_time == (start if is_sane else 0)
     assert trace.session.mode == 0x80000000
 
 
