@@ -424,7 +424,7 @@ def test_log_without_its_start_is_known_by_its_lines() -> None:
     stages = [row.stage for row in records["stages"]]
     assert "dump-completed" in stages
     assert "dump-start-upper-bound" not in stages  # its first time is not the log's first
-    assert rules(records) == ["log-header-damaged", "log-excerpt"]
+    assert rules(records) == ["log-excerpt"]
 
 
 POST = (
@@ -451,6 +451,30 @@ def test_a_log_in_a_post_ends_where_it_was_copied(
     shown = " ".join(capsys.readouterr().out.split())
     assert says in shown
     assert "The log stands in another text, of which 4 lines were left out" in shown
+    assert "log, without its header," in shown
+    assert "The length in the header" not in shown
+    assert "The log's header" not in shown
+
+
+def test_what_is_said_of_a_header_that_is_gone(tmp_path: Path, capsys: Any) -> None:
+    """Text alone has no header that could be damaged; zeros before the text are the rest of one."""
+    path = tmp_path / "DumpStack.log"
+    whole = LOGS["healthy-kernel.log"]
+    text = whole[0x20:].rstrip(b"\0")
+    gone, damaged = "The file has no header, only text", "The length in the header cannot be read"
+    for data, says, not_said in (
+        (text, gone, damaged),
+        (text.lstrip(), gone, damaged),
+        (b"XLOGFILE" + whole[8:0x14] + b"\xff\xff\0\0" + whole[0x18:], damaged, gone),
+        (b"\0" * 0x20 + whole[0x20:], damaged, gone),
+        (whole[:0x14] + text, damaged, gone),
+        (whole, "records a completed dump", "The log's header"),
+    ):
+        path.write_bytes(data)
+        main(["analyze", str(path), "-v"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert says in shown, data[:40]
+        assert not_said not in shown, data[:40]
 
 
 def test_numbered_lines_are_read(tmp_path: Path, capsys: Any) -> None:

@@ -170,8 +170,8 @@ _LOG = (
     Rule(
         "log-header-damaged",
         "info",
-        "The length in the log's header does not fit the text",
-        "The header states another end of the text than the text itself has, or is gone.",
+        "The log's header is gone or does not fit the text",
+        "The header states another end of the text than the text itself has, or is missing.",
         "The rest of an older log may be taken for lines of this one.",
         "Take the original file from the machine if something in the stages looks odd.",
     ),

@@ -176,7 +176,8 @@ def _source(log: Log, size: int) -> Source:
     end = "completed" if facts.get("completed") else "not completed"
     if facts["around"] and not facts.get("completed"):
         end = "its end not shown"
-    parts = [f"version {text.version}" if text.version else "header damaged", end]
+    version = f"version {text.version}" if text.version else "header damaged"
+    parts = [version if text.has_header else "without its header", end]
     if text.encoding != "8-bit":
         parts.append(f"re-encoded as {text.encoding}")
     if text.line_ends not in ("CRLF", "none"):

@@ -59,19 +59,8 @@ def _container(log: Log) -> Iterator[Anomaly]:
             _at(log, None, "whole file"),
             evidence=(Evidence("", words),),
         )
-    agrees = text.is_end_confirmed or text.is_cut or text.is_unclosed or text.is_limited
-    if not agrees and text.encoding == "8-bit":
-        stated = "cannot be read" if text.stated_end is None else f"says {text.stated_end}"
-        yield Anomaly(
-            "log-header-damaged",
-            f"The length in the header {stated}, the text ends at {text.original_end}: the header "
-            "or the text was changed, so text of an older log may be taken for this one.",
-            Origin(log.path, "header field", file_offset=0x14),
-            evidence=(
-                Evidence("length in header", text.stated_end, "Number"),
-                Evidence("end of text", text.original_end, "Number"),
-            ),
-        )
+    if text.encoding == "8-bit":
+        yield from _header(log)
     behind = [*log.facts["behind"], *text.leftover]
     if behind:
         first = behind[0]
@@ -95,6 +84,27 @@ def _container(log: Log) -> Iterator[Anomaly]:
             "The log has a header but no line: no crash has been logged in it.",
             _at(log, None, "whole file"),
         )
+
+
+def _header(log: Log) -> Iterator[Anomaly]:
+    """What the header says of the text, where the two do not agree."""
+    text = log.text
+    if text.is_end_confirmed or text.is_cut or text.is_unclosed or text.is_limited:
+        return
+    evidence = [Evidence("end of text", text.original_end, "Number")]
+    origin = Origin(log.path, "header field", file_offset=0x14)
+    if text.has_header:
+        stated = "cannot be read" if text.stated_end is None else f"says {text.stated_end}"
+        words = f"The length in the header {stated}, the text ends at {text.original_end}: the "
+        words += "header or the text was changed"
+        evidence.insert(0, Evidence("length in header", text.stated_end, "Number"))
+    elif log.facts["around"]:
+        return  # log-excerpt says where it stands, and text in a post or a mail has no header
+    else:
+        words = "The file has no header, only text: another program wrote it"
+        origin = Origin(log.path, "start of the file", file_offset=0)
+    words += ", so text of an older log may be taken for this one."
+    yield Anomaly("log-header-damaged", words, origin, evidence=tuple(evidence))
 
 
 def _lines(log: Log) -> Iterator[Anomaly]:

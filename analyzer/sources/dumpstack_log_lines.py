@@ -141,7 +141,7 @@ def read_lines(path: str, text: LogText) -> Log:
 
 def _own_lines(text: LogText) -> list[Line]:
     """Those of the log: one without its header can stand in a post, among the words of a person."""
-    if text.version or text.stated_end is not None:
+    if text.has_header:
         return text.lines
     known = [n for n, line in enumerate(text.lines) if _is_known(_QUOTE.sub("", line.text))]
     if not known:

@@ -24,6 +24,8 @@ _WORDS = re.compile(
     re.M,
 )
 _LINE = re.compile(r"([^\r\n]*)(\r\n|\n|\r|$)")
+#: characters that the header has and no text: it holds ten zeros
+_BINARY = re.compile(r"[\0-\x08\x0e-\x1f]")
 
 
 class Line(NamedTuple):
@@ -39,6 +41,7 @@ class LogText(NamedTuple):
     """The log as text, and what is known about its container."""
 
     encoding: str  #: 8-bit, UTF-8, UTF-16
+    has_header: bool  #: bytes of the binary header stand before the text, whole or damaged
     version: str  #: "1.0", or "" when the header is gone
     line_ends: str  #: CRLF, LF, CR, mixed, or none
     stated_end: int | None  #: the length word of the header, None when it cannot be read
@@ -97,6 +100,7 @@ def decode(data: bytes, size: int) -> LogText | None:
     is_rewritten = encoding != "8-bit" or line_ends in ("LF", "CR")
     return LogText(
         encoding=encoding,
+        has_header=_has_header(units, magic),
         version=_version(header),
         line_ends=line_ends,
         stated_end=stated,
@@ -154,14 +158,20 @@ def _text(units: str, encoding: str) -> str:
     return units
 
 
+def _has_header(units: str, magic: int) -> bool:
+    """Whether bytes of a header stand before the text; its name may be damaged (``magic`` < 0)."""
+    return magic >= 0 or _BINARY.search(units[: layout.TEXT]) is not None
+
+
 def _text_start(units: str, magic: int) -> int:
     """Index of the first character after the header; the header may have grown or shrunk."""
-    if magic < 0:
+    if not _has_header(units, magic):
         return 0
-    fixed = magic + layout.TEXT
+    at = max(magic, 0)
+    fixed = at + layout.TEXT
     if units[fixed : fixed + 1] in ("\r", "\n"):
         return fixed
-    first = units.find(_FIRST_LINE, magic, magic + 4096)
+    first = units.find(_FIRST_LINE, at, at + 4096)
     return first if first >= 0 else min(fixed, len(units))
 
 
