@@ -206,9 +206,9 @@ def test_a_log_as_windows_writes_it() -> None:
     end = 0x22 + len(FIRST)
     whole = log(size=0x3000)
     assert whole == LogText(
-        encoding="8-bit", version="1.0", line_ends="CRLF", stated_end=end, is_end_confirmed=True,
-        is_cut=False, is_unclosed=False, is_limited=False, original_end=end, room=0x3000 - end,
-        lines=[(0x22, FIRST.rstrip(), True, True)], leftover=[],
+        encoding="8-bit", has_header=True, version="1.0", line_ends="CRLF", stated_end=end,
+        is_end_confirmed=True, is_cut=False, is_unclosed=False, is_limited=False, original_end=end,
+        room=0x3000 - end, lines=[(0x22, FIRST.rstrip(), True, True)], leftover=[],
     )  # fmt: skip
     assert log(version=b"00020013").version == "2.13"
     assert log(version=b"0002001x").version == ""
