@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import shared_names, shared_sample
+from test_event_log import packet
 
+import analyzer
 from analyzer.cli import main
 
 CODE = "0x0000009f (0x0000000000000003, 0xffffe00112345060, 0xfffff80212345178, 0xffffe001abcde010)"
@@ -83,6 +86,16 @@ FORMS = {
         ),
         UTC,
     ),
+    "Winlogbeat 6": (
+        json.dumps(
+            {
+                "@timestamp": f"{TIME[:-3]}Z", "type": "wineventlog", "log_name": "System",
+                "source_name": WER, "provider_guid": f"{{{GUID}}}", "event_id": 1001,
+                "level": "Error", "event_data": {"param1": CODE, "param2": DUMP},
+            }
+        ),
+        UTC,
+    ),
     "NXLog": (
         json.dumps(
             {
@@ -124,3 +137,96 @@ def test_a_parameter_that_is_not_there_is_not_0(tmp_path: Path, capsys: Any) -> 
     assert shown.startswith("The machine crashed with bugcheck 0x9F (DRIVER_POWER_STATE_FAILURE)")
     assert "parameters 0x0000000000000003" in shown
     assert "not determined: parameter2, parameter3, parameter4" in shown
+
+
+#: what a dump that the disk would not take leaves: event 161 of volmgr, and its status
+PACKET = packet(1, 0xC0000086)
+FAILED = {
+    "evtx_dump": {
+        "Event": {
+            "System": {
+                "Provider": {"#attributes": {"Name": "volmgr"}}, "EventID": 161, "Version": 0,
+                "Level": 2, "Task": 0, "Opcode": 0, "Keywords": "0x80000000000000",
+                "TimeCreated": {"#attributes": {"SystemTime": f"{TIME}Z"}}, "EventRecordID": 7,
+                "Execution": {"#attributes": {"ProcessID": 4, "ThreadID": 8}},
+                "Channel": "System",
+            },
+            "EventData": {"Data": {"#text": ["", "C:"]}, "Binary": PACKET.hex().upper()},
+        }
+    },
+    "EvtxECmd": {
+        "RecordNumber": 1, "EventRecordId": "7", "TimeCreated": TIME, "EventId": 161,
+        "Level": "Error", "Provider": "volmgr", "Channel": "System", "ProcessId": 4, "ThreadId": 8,
+        "MapDescription": "", "Payload": json.dumps(
+            {"EventData": {"Data": "C:", "Binary": PACKET.hex("-").upper()}}
+        ),
+    },
+    "Winlogbeat": {
+        "@timestamp": f"{TIME[:-3]}Z", "log": {"level": "error"},
+        "winlog": {
+            "provider_name": "volmgr", "event_id": "161", "channel": "System", "record_id": 7,
+            "process": {"pid": 4, "thread": {"id": 8}}, "keywords": ["Classic"], "version": 0,
+            "event_data": {"param2": "C:", "Binary": PACKET.hex()},
+        },
+    },
+    "NXLog": {
+        "EventTime": "2023-05-06 10:11:12", "Keywords": -(1 << 63) | 1 << 55, "EventType": "ERROR",
+        "SeverityValue": 4, "Severity": "ERROR", "EventID": 161, "SourceName": "volmgr",
+        "Version": 0, "TaskValue": 0, "OpcodeValue": 0, "RecordNumber": 7, "Opcode": "Info",
+        "ExecutionProcessID": 4, "ExecutionThreadID": 8, "Channel": "System", "Message": "Failed!",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FAILED)
+def test_what_a_tool_keeps_of_an_event_is_told(form: str, tmp_path: Path) -> None:
+    """Level, process, version and keywords; the status that the binary data hold."""
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(FAILED[form]))
+    case = analyzer.open(path)
+    (event,) = case.records["events"]
+    assert (event.event_id, event.level, event.process_id) == (161, 2, 4)
+    keywords = {"evtx_dump": 1 << 55, "NXLog": 1 << 63 | 1 << 55}
+    assert event.keyword == keywords.get(form)
+    if form != "EvtxECmd":
+        assert event.version == 0
+    assert ("0xc0000086" in event.text) == (form != "NXLog")
+    facts = {f.rule: f.facts for f in case.records["findings"]}["event-dump-failed"]
+    assert facts.get("status") == (None if form == "NXLog" else 0xC0000086)
+
+
+#: what only the file itself shows
+OF_THE_FILE = ("event-log-damaged", "event-log-incomplete")
+
+
+@pytest.mark.parametrize("name", shared_names("evtx/*.evtx"))
+@pytest.mark.parametrize("form", ["json", "xml"])
+def test_real_logs_tell_the_same_through_evtx_dump(name: str, form: str, tmp_path: Path) -> None:
+    """What the library behind evtx_dump writes of a real log: the same events and findings."""
+    evtx = pytest.importorskip("evtx")
+    path = shared_sample(name)
+    try:
+        of_file = analyzer.open(path).records
+    except analyzer.AnalyzerError:
+        return  # refused, and by its own tests
+    parser = evtx.PyEvtxParser(str(path))
+    rows = iter(parser.records_json() if form == "json" else parser.records())
+    written = []
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            break
+        except RuntimeError:
+            continue  # a damaged record
+        written.append(f"Record {row['event_record_id']}\n{row['data']}\n")
+    if not written:
+        return
+    export = tmp_path / "export"
+    export.write_text("".join(written))
+    of_export = analyzer.open(export).records
+    unplaced = [event._replace(origin=None) for event in of_file["events"]]
+    assert [event._replace(origin=None) for event in of_export["events"]] == unplaced
+    told = [(f.rule, f.subject) for f in of_file["findings"] if f.rule not in OF_THE_FILE]
+    exported = [(f.rule, f.subject) for f in of_export["findings"] if f.rule not in OF_THE_FILE]
+    assert exported == told

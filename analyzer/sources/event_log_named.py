@@ -32,7 +32,7 @@ _LEVEL_WORDS = {
         "waarschuwing ostrzeżenie varning"
     ),
     4: (
-        "information informationen información informazioni informações сведения 情報 信息 "
+        "info information informationen información informazioni informações сведения 情報 信息 "
         "資訊 정보 informatie informacje"
     ),
     5: (
@@ -49,6 +49,10 @@ _ALIASES = {
     "date and time": "timecreated", "entrytype": "leveldisplayname", "index": "recordid",
     "eventrecordid": "recordid", "log": "logname", "channel": "logname", "log name": "logname",
     "description": "message", "replacementstrings": "properties",
+    # NXLog
+    "providerguid": "providerid", "opcodevalue": "opcode", "taskvalue": "task",
+    "recordnumber": "recordid", "executionprocessid": "processid",
+    "executionthreadid": "threadid", "eventtype": "leveldisplayname",
 }  # fmt: skip
 _CUT = ("...", "\u2026")
 _CLOCK = re.compile(r"(?<![0-9A-Za-z])\d{1,2}[:.]\d\d(?![0-9A-Za-z])|T\d\d:\d\d:")
@@ -163,6 +167,7 @@ def from_properties(given: dict[str, Any]) -> RawEvent | None:
     if number is None or not whole(provider):
         return None
     data, binary = _data(values.get("properties"))
+    keywords = _int(values.get("keywords"))
     when = _text(values.get("timecreated"))
     return RawEvent(
         provider=provider,
@@ -172,7 +177,8 @@ def from_properties(given: dict[str, Any]) -> RawEvent | None:
         level=_level(values.get("level"), values.get("leveldisplayname")),
         task=_int(values.get("task")),
         opcode=_int(values.get("opcode")),
-        keywords=_int(values.get("keywords")),
+        # PowerShell and NXLog take the highest bit, which all classic events have, for the sign
+        keywords=None if keywords is None else keywords & 0xFFFF_FFFF_FFFF_FFFF,
         time=time_of(when),
         local=when,
         record_id=_int(values.get("recordid")),

@@ -15,7 +15,10 @@ from ..windows_events import RawEvent
 from .event_log_named import from_properties, time_of
 
 #: names of a provider and of an id in any of these forms, in JSON
-PROVIDERS = r'"(?:ProviderName|Source|SourceName|Provider|Provider_attributes|provider_name)"\s*:'
+PROVIDERS = (
+    r'"(?:ProviderName|Source|SourceName|Provider|Provider_attributes|provider_name|source_name)"'
+    r"\s*:"
+)
 IDS = r'"(?:Id|EventID|EventId|event_id)"\s*:'
 #: what evtx_dump prints before each event
 RECORD = re.compile(r"Record \d{1,20}\s+(?=[{<])")
@@ -27,7 +30,9 @@ def event_of(value: dict[str, Any]) -> RawEvent | None:
     if isinstance(value.get("Event"), dict):
         return _of_system(value["Event"])
     if isinstance(value.get("winlog"), dict):
-        return _of_winlogbeat(value)
+        return _of_winlogbeat(value, value["winlog"])
+    if "source_name" in value and "event_id" in value:  # before its version 7
+        return _of_winlogbeat(value, value)
     if "MapDescription" in value and "Payload" in value:
         return _of_evtxecmd(value)
     if "SourceName" in value and "EventID" in value:
@@ -45,12 +50,15 @@ def _of_system(event: dict[str, Any]) -> RawEvent | None:
     if not isinstance(system, dict):
         return None
     provider, created = _attributes(system, "Provider"), _attributes(system, "TimeCreated")
+    execution = _attributes(system, "Execution")
     given = {
+        **{name: system.get(name) for name in ("Version", "Level", "Task", "Opcode", "Keywords")},
         "ProviderName": provider.get("Name"),
         "ProviderId": provider.get("Guid"),
         "Id": _text(system.get("EventID")),
-        "Level": system.get("Level"),
         "TimeCreated": _utc(str(created.get("SystemTime") or "")),
+        "ProcessId": execution.get("ProcessID"),
+        "ThreadId": execution.get("ThreadID"),
         "RecordId": system.get("EventRecordID"),
         "LogName": system.get("Channel"),
     }
@@ -65,6 +73,8 @@ def _of_evtxecmd(value: dict[str, Any]) -> RawEvent | None:
         "Level": value.get("Level"),
         "TimeCreated": _utc(str(value.get("TimeCreated") or "")),
         "RecordId": value.get("EventRecordId"),
+        "ProcessId": value.get("ProcessId"),
+        "ThreadId": value.get("ThreadId"),
         "LogName": value.get("Channel"),
     }
     payload = value.get("Payload")
@@ -77,19 +87,23 @@ def _of_evtxecmd(value: dict[str, Any]) -> RawEvent | None:
     return _filled(given, list(_parts(payload)), _binary(payload))
 
 
-def _of_winlogbeat(value: dict[str, Any]) -> RawEvent | None:
-    log = value["winlog"]
-    data = log.get("event_data")
+def _of_winlogbeat(value: dict[str, Any], log: dict[str, Any]) -> RawEvent | None:
+    """Winlogbeat: ``log`` has what Windows says of the event."""
+    data, about, process = log.get("event_data"), value.get("log"), log.get("process")
     given = {
-        "ProviderName": log.get("provider_name"),
+        "ProviderName": log.get("provider_name") or log.get("source_name"),
         "ProviderId": log.get("provider_guid"),
         "Id": log.get("event_id"),
+        "Version": log.get("version"),
+        "Level": about.get("level") if isinstance(about, dict) else log.get("level"),
         "TimeCreated": value.get("@timestamp"),
-        "RecordId": log.get("record_id"),
-        "LogName": log.get("channel"),
+        "RecordId": log.get("record_id") or log.get("record_number"),
+        "ProcessId": process.get("pid") if isinstance(process, dict) else log.get("process_id"),
+        "LogName": log.get("channel") or log.get("log_name"),
         "Message": value.get("message"),
     }
-    return _filled(given, list(_pairs(data)) if isinstance(data, dict) else [])
+    data = data if isinstance(data, dict) else {}
+    return _filled(given, list(_pairs(data)), _binary({"EventData": data}))
 
 
 def _filled(
