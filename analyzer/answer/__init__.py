@@ -33,11 +33,12 @@ def answer_of(records: Records) -> Answer:
     if not is_only:
         blamed.append(culprit.of_machine(records["findings"]))
     culprits = [one for one in blamed if one is not None]
+    newest = [one for one in blamed[:1] if one is not None] if numbers else culprits
     verdicts = tuple(filters.verdicts(records, index))
     wrong = problems.problems(records, culprits, names)
     lines = [crash.line(index, number, names) for number in reversed(numbers)]
     made = Answer(
-        headline=headline.headline(records, index, verdicts, culprits, names),
+        headline=headline.headline(records, index, verdicts, newest, names),
         crashes=tuple(lines[:_MOST_CRASHES]) if len(numbers) > 1 else (),
         machine=tuple(machine.lines(records, index)),
         filters=verdicts,

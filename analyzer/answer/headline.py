@@ -33,7 +33,7 @@ from .filters import UNNAMED
 from .model import FilterVerdict
 from .next_steps import DUMP, LOG, REGISTRIES, SNAPSHOT, kinds_of
 
-_MOST = 2  #: sentences
+_MOST = 2  #: sentences; one more where there are several crashes
 _GOOD = (WRITTEN, SMALLER)
 #: where no crash is named, what the sources say instead: rule -> what it is called
 _INSTEAD = {
@@ -60,10 +60,11 @@ def headline(
     culprits: Sequence[Culprit],
     names: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """One or two sentences."""
+    """One or two sentences; of several crashes, also what explains the newest."""
     said = [*_standing(records), *_main(records, index, filters, culprits, names)]
     said = said or [*observed.besides(records, names)]
-    return tuple(fmt.clean(sentence, 700) for sentence in said[:_MOST]) or (_NOTHING,)
+    most = _MOST + (len(index.numbers()) > 1)
+    return tuple(fmt.clean(sentence, 700) for sentence in said[:most]) or (_NOTHING,)
 
 
 def _main(
@@ -74,27 +75,12 @@ def _main(
     names: Mapping[str, str],
 ) -> Iterator[str]:
     numbers = index.numbers()
-    if len(numbers) > 1:
-        yield _several(index, numbers)
-        told = [bool(crash.when(index.by_number[number])) for number in numbers]
-        which = "The newest" if all(told) else "The newest of known time"
-        last = [crash.time_of(index.by_number[number]) for number in numbers[-2:]]
-        which = which if told[-1] and last[0] != last[1] else "One of them"
-        yield f"{which}: {_lower(crash.sentence(records, index, numbers[-1], names))}"
-    elif numbers:
-        rows = index.by_number[numbers[0]]
-        if all(row.tells == SNAPSHOT for row in rows):
-            yield from _no_crash(records, culprits, names)
-        else:
-            yield crash.sentence(records, index, numbers[0], names)
-        outcomes = {row.outcome for row in rows}
-        if FAILED in outcomes and not outcomes.isdisjoint(_GOOD):
-            culprits = [c for c in culprits if c.finding.rule not in _CONTRADICTORY]
-        leads = bool(culprits) and culprits[0].finding.rule in LEADING
-        if leads or (culprits and (FAILED in outcomes or outcomes.isdisjoint(_GOOD))):
-            yield _blame(culprits[0])
     if not numbers:
         yield from _no_crash(records, culprits, names)
+    else:
+        yield from _crashes(records, index, numbers, culprits, names)
+    if len(numbers) > 1:
+        return  # what was seen of calls and filters stands below, crash by crash
     seen = observed.calls(records, index, names)
     yield from seen
     if seen and not numbers:
@@ -105,6 +91,34 @@ def _main(
             yield from _filters(records, newest)  # else the settings have named them
         elif not newest:
             yield from _none(records)
+
+
+def _crashes(
+    records: Records,
+    index: Index,
+    numbers: Sequence[int],
+    culprits: Sequence[Culprit],
+    names: Mapping[str, str],
+) -> Iterator[str]:
+    """How many there are, what became of the newest, and what explains that."""
+    rows = index.by_number[numbers[-1]]
+    if len(numbers) > 1:
+        yield _several(index, numbers)
+        told = [bool(crash.when(index.by_number[number])) for number in numbers]
+        which = "The newest" if all(told) else "The newest of known time"
+        last = [crash.time_of(index.by_number[number]) for number in numbers[-2:]]
+        which = which if told[-1] and last[0] != last[1] else "One of them"
+        yield f"{which}: {_lower(crash.sentence(records, index, numbers[-1], names))}"
+    elif all(row.tells == SNAPSHOT for row in rows):
+        yield from _no_crash(records, culprits, names)
+    else:
+        yield crash.sentence(records, index, numbers[0], names)
+    outcomes = {row.outcome for row in rows}
+    if FAILED in outcomes and not outcomes.isdisjoint(_GOOD):
+        culprits = [c for c in culprits if c.finding.rule not in _CONTRADICTORY]
+    leads = bool(culprits) and culprits[0].finding.rule in LEADING
+    if leads or (culprits and (FAILED in outcomes or outcomes.isdisjoint(_GOOD))):
+        yield _blame(culprits[0])
 
 
 def _worst(records: Records) -> Iterator[str]:

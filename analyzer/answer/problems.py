@@ -19,6 +19,7 @@ from .model import Problem
 
 _SERIOUS = SEVERITIES[:2]
 _LONG = 1000
+_SEVERAL = "case-several-crashes"  #: the list of the crashes says it
 #: rule -> rules that see the same fact with less; they are told with it where both were broken
 _SAME = {
     "case-driver-stuck": ("log-driver-stuck", "log-unfinished", "event-dump-failed"),
@@ -84,7 +85,7 @@ def notes(records: Records, problems: tuple[Problem, ...]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for f in records["findings"]:
         known = None if f.facts.get("known_expired") else f.facts.get("known_reason")
-        if f.severity in _SERIOUS or (f.rule in named and known is None):
+        if f.severity in _SERIOUS or (f.rule in (*named, _SEVERAL) and known is None):
             continue
         title = _title(f)
         if known is not None:

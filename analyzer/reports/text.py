@@ -16,7 +16,8 @@ from .blocks import Block, Command, Entry, Heading, Pairs, Paragraph, Section, T
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "title": "\x1b[1m"}
 _RESET = "\x1b[0m"
-_LINES = 54  # of the answer below the headline
+_SCREEN = 59  # lines of the answer; one more says what else there is
+_LINES = 54  # of these at most below the headline
 _NAME = 18  # columns of a name beside its value
 
 Paint = Callable[[str, str], str]
@@ -43,10 +44,13 @@ def write(records: Records, colour: bool = False, details: bool = False) -> Iter
 
 def _one_screen(answer: Answer, paint: Paint) -> list[str]:
     """The sections of the answer, with as many problems in full as the lines allow."""
+    room = min(_LINES, _SCREEN - "".join(head(answer)).count("\n"))
+    short = answer._replace(problems=tuple(p._replace(also=()) for p in answer.problems))
     for most in range(sections.MOST_PROBLEMS, -1, -1):
-        pieces = [p for s in sections.of_answer(answer, most) for p in render(s, paint)]
-        if "".join(pieces).count("\n") <= _LINES:
-            break
+        for shown in (answer, short):
+            pieces = [p for s in sections.of_answer(shown, most) for p in render(s, paint)]
+            if "".join(pieces).count("\n") <= room:
+                return pieces
     return pieces
 
 
