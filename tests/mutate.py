@@ -48,6 +48,8 @@ NO_FAULT = ("_Is", "_IsNot", "Is_Eq", "IsNot_NotEq")
 #: of the last round: seconds that its tests took in the first run, the quickest first
 MOST = 60.0
 MEMORY = 8 << 30
+#: a time of its own for each changed file: a test's own process may leave it compiled
+_MOMENTS = iter(range(1, 1 << 31))
 CPU, WAITED = 60, 900  #: seconds after which a fault counts as noticed: it does not end
 
 
@@ -250,7 +252,8 @@ def tried(tree: Path, mutant: Mutant, rounds: list[list[str]]) -> str:
     file = tree / mutant.path
     whole, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
     file.write_text(applied(tree, mutant), encoding="utf-8")
-    os.utime(file, (0, 0))  # so that what was compiled before does not count
+    moment = next(_MOMENTS)
+    os.utime(file, (moment, moment))  # so that what was compiled before does not count
     try:
         found = (_run(tree, tests) for tests in rounds if tests)
         return next((noticed for noticed in found if noticed), "")

@@ -590,3 +590,16 @@ def test_each_filter_has_its_own_baseline(tmp_path):
     findings = analyzer.open(after, baseline=[before]).records["findings"]
     (slower,) = (f for f in findings if f.rule == "callback-slower-than-baseline")
     assert slower.subject == "dump_x.sys"
+
+
+def test_a_change_of_a_filters_state_is_an_event(tmp_path):
+    """crashdmp keeps it in the node; both values are told."""
+    lines = list(facts())
+    node = next(n for n, fact in enumerate(lines) if fact.get("fact") == "node")
+    at = node_layouts(8)[0].state
+    data = bytearray(node_bytes())
+    data[at] = 7
+    lines.insert(-1, {**lines[node], "bytes": data.hex()})
+    case = analyzer.open(write(tmp_path / "c.jsonl", lines))
+    told = [event.text for event in case.records["events"] if event.name == "filter-state"]
+    assert told == [f"the state word of the filter's node at {NODE:#x} changed from 0x0 to 0x7"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from conftest import SAMPLE_TRACES
 
+import analyzer
 from analyzer.cli import main
 
 SENTENCE = (
@@ -98,3 +100,22 @@ def test_what_does_not_fit_on_the_screen_is_counted(capsys: Any) -> None:
           "broken-x86-windows7-filter-failed.dmp", "logs/crash-control.reg"))])  # fmt: skip
     shown = " ".join(capsys.readouterr().out.split())
     assert re.search(r"What is wrong \d+ errors? and \d+ warnings?: A callback", shown)
+
+
+#: those of sample-traces/healthy-x64-kernel.dmp
+PARAMETERS = (0xFFFFC08BE4031010, 2, 0, 0xFFFFF806200C1234)
+
+
+def test_an_event_without_a_time_is_joined_as_surely_as_it_is_named(tmp_path: Path) -> None:
+    """By code and parameters that is likely, by the code alone a guess."""
+    for parameters, sure in ((PARAMETERS, "likely"), ((), "guess")):
+        data = {"BugcheckCode": "209"}
+        data |= {f"BugcheckParameter{n}": hex(value) for n, value in enumerate(parameters, 1)}
+        name = "Microsoft-Windows-Kernel-Power"
+        path = tmp_path / "e.json"
+        path.write_text(json.dumps(
+            {"winlog": {"provider_name": name, "event_id": 41, "event_data": data}}
+        ))  # fmt: skip
+        rows = analyzer.open(SAMPLE_TRACES / "healthy-x64-kernel.dmp", path).records["crashes"]
+        joined = [(row.crash, row.origin.confidence) for row in rows if row.tells == "event 41"]
+        assert joined == [(1, sure)]

@@ -719,6 +719,9 @@ def test_maps_of_a_slice() -> None:
     full = [(3 * place, 0) for place in range((0x1000 - 0x30) // 16)]
     for count, size in ((len(full) - 1, 0x1000), (len(full), 0x2000)):
         assert len(slicing._range_map(b"", full[:count], 0x2000, 8)) == size
+    assert (
+        len(slicing._range_map(b"", [(3 * place, 0) for place in range(600)], 0x2000, 8)) == 0x3000
+    )
 
 
 MARKS = [

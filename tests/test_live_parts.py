@@ -27,6 +27,7 @@ from analyzer.records import Filter, Machine, Module, Origin, Records
 from analyzer.sources.capture_format import Fact
 
 CODE = 0xFFFFF80012340000
+NOPS = b"\x90" * 30
 
 
 class Made(Session):
@@ -76,9 +77,32 @@ def module(name: str, base: int, size: int, **other: Any) -> Module:
     return Module(**{**values, **other})
 
 
+# -- breakpoints -----------------------------------------------------------------------------------
+
+
+class Refusing(Made):
+    """Cannot remove the first of its breakpoints."""
+
+    def remove_breakpoint(self, handle: int) -> None:
+        if handle == CODE:
+            raise RuntimeError("busy")
+        super().remove_breakpoint(handle)
+
+
+def test_a_breakpoint_that_stays_does_not_keep_the_others() -> None:
+    """What cannot be removed is told; the rest is removed."""
+    session, facts = Refusing({CODE: NOPS}), list[Any]()
+    points = Points(session, facts.append)
+    for address in (CODE, CODE + 1, CODE + 2):
+        points.set(address, lambda _: True, "return of a calibration")
+    points.remove_all()
+    assert session.removed == [CODE + 1, CODE + 2]
+    (told,) = facts
+    assert told["text"] == f"the breakpoint at {CODE:#x} could not be removed: busy"
+
+
 # -- calibration -----------------------------------------------------------------------------------
 
-NOPS = b"\x90" * 30
 TWO_WORDS = b"\xe0\x03\x00\xaa" * 8
 
 

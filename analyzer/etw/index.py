@@ -208,8 +208,6 @@ def _fill(out: dict[str, Array], words: Array, slots: Array, providers: Provider
 def _fill_messages(
     out: dict[str, Array], rows: Array, d: Array, w: Array, providers: Providers
 ) -> None:
-    for name in ("version", "opcode", "level", "keyword", "provider"):
-        out[name][rows] = 0
     out["id"][rows] = w[:, 2]
     options = w[:, 3]
     for value in np.unique(options).tolist():
