@@ -7,7 +7,12 @@ only, because the in-debugger half uses it too.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+T = TypeVar("T")
 
 #: reason code -> what it means to a reader
 REASONS = {
@@ -44,11 +49,16 @@ class Absent(NamedTuple):
         return f"{text}; {self.would_tell} would tell" if self.would_tell else text
 
 
-def is_absent(value: Any) -> bool:
+def is_absent(value: object) -> TypeIs[Absent | None]:
     """True for an :class:`Absent` and for None."""
     return value is None or isinstance(value, Absent)
 
 
-def first_present(values: Iterable[Any]) -> Any:
+def known(value: T | Absent | None) -> T | None:
+    """The value, or None when it is absent."""
+    return None if is_absent(value) else value
+
+
+def first_present(values: Iterable[T | Absent | None]) -> T | None:
     """The first value that is not absent, else None."""
     return next((value for value in values if not is_absent(value)), None)

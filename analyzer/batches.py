@@ -11,10 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from json.encoder import encode_basestring_ascii
-from typing import Any, Callable, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from .absence import Absent
-from .tables import INTEGERS, SCHEMA, checked, iso_times, one_cell, plain, rows_of, values
+from .tables import INTEGERS, SCHEMA, checked, iso_times, one_cell, plain, values
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+
+    from .records import Record
+    from .records.collection import Rows
 
 #: rows of a table of records that are taken at once
 SIZE = 4096
@@ -23,17 +29,18 @@ SIZE = 4096
 _LOOKED_AT, _FEW = 256, 128
 _NOTHING = {Absent, type(None)}
 
+S = TypeVar("S", bound="Sized")
 Cells = list[Any]
 #: makes of some values as many others
 Maker = Callable[[Cells], Cells]
 
 
-class Column(list[Any]):
+class Column(Cells):
     """The cells of a column, the types of value among them, and the values where they are few."""
 
     __slots__ = ("few", "types")
 
-    def __init__(self, cells: Iterable[Any]) -> None:
+    def __init__(self, cells: Cells) -> None:
         super().__init__(cells)
         self.types = set(map(type, self))
         self.few = None if float in self.types else _few(self)  # 0.0 is -0.0
@@ -51,7 +58,7 @@ class Column(list[Any]):
         return [value for value in some if value.__class__ not in _NOTHING]
 
 
-def _few(cells: Cells) -> set[Any] | None:
+def _few(cells: Cells) -> set[object] | None:
     try:
         if cells and cells.count(cells[0]) == len(cells):
             return {cells[0]}
@@ -61,24 +68,16 @@ def _few(cells: Cells) -> set[Any] | None:
         return None
 
 
-@runtime_checkable
-class InBatches(Protocol):
-    """Rows of a table that are kept as columns, or made column by column."""
-
-    def batches(self) -> Iterator[list[Cells]]:
-        """The columns of some rows, in the order of the schema; then those of the next."""
-
-
-def batches(table: str, rows: Any) -> Iterator[list[Column]]:
+def batches(table: str, rows: Rows) -> Iterator[list[Column]]:
     """The values of a table, column by column: each is one its kind can hold, None or Absent."""
-    found = rows.batches() if isinstance(rows, InBatches) else _turned(rows_of(rows))
+    found = _turned(rows) if isinstance(rows, list) else rows.batches()
     for columns in found:
         yield [_checked(kind, cells) for (_, kind), cells in zip(SCHEMA[table], columns)]
 
 
-def grouped(tables: Iterable[Any], rows: int) -> Iterator[list[Any]]:
+def grouped(tables: Iterable[S], rows: int) -> Iterator[list[S]]:
     """Neighbours that have at least so many rows together; of the last ones, what is left."""
-    held: list[Any] = []
+    held: list[S] = []
     for table in tables:
         held.append(table)
         if sum(map(len, held)) >= rows:
@@ -88,7 +87,7 @@ def grouped(tables: Iterable[Any], rows: int) -> Iterator[list[Any]]:
         yield held
 
 
-def _turned(rows: Iterable[Any]) -> Iterator[list[Cells]]:
+def _turned(rows: Iterable[Record]) -> Iterator[list[Cells]]:
     records = iter(rows)
     while True:
         part = list(islice(records, SIZE))
@@ -115,7 +114,7 @@ def _checked(kind: str, cells: Cells) -> Column:
     return Column(each(partial(checked, kind), column))
 
 
-def json_texts(table: str, rows: Any) -> Iterator[str]:
+def json_texts(table: str, rows: Rows) -> Iterator[str]:
     """Each row as a JSON object; its ``absent`` holds the reason of each null that has one."""
     columns = SCHEMA[table]
     template = ", ".join([*(f'"{name}": %s' for name, _ in columns), '"absent": {%s}'])
@@ -133,7 +132,7 @@ def _json_strings(texts: Cells) -> list[str]:
 
 
 def written(
-    kind: str, cells: Column, nothing: str, texts: Maker, other: Callable[[Any], str]
+    kind: str, cells: Column, nothing: str, texts: Maker, other: Callable[[object], str]
 ) -> list[str]:
     """The cells of a column as text: absent ones as ``nothing``, texts and the rest as told."""
     makers: dict[str, Maker] = {
@@ -147,7 +146,7 @@ def written(
     return _made(make, cells, nothing)
 
 
-def _made(make: Maker, cells: Column, nothing: Any = None) -> Cells:
+def _made(make: Maker, cells: Column, nothing: object = None) -> Cells:
     """What is made of each cell, of equal ones once; ``nothing`` where a value is absent."""
     there = cells.there()
     made = make(there)
@@ -163,7 +162,7 @@ def _made(make: Maker, cells: Column, nothing: Any = None) -> Cells:
     return [nothing if value.__class__ in _NOTHING else next(following) for value in cells]
 
 
-def each(make: Callable[[Any], Any], cells: Column) -> Cells:
+def each(make: Callable[[object], object], cells: Column) -> Cells:
     """What is made of each cell that is not absent, of equal ones once; the others stay."""
     made = _made(lambda some: list(map(make, some)), cells)
     if Absent in cells.types:

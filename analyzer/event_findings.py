@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .names import events, locations, ntstatus, progress
 from .names.events import BY_STATUS, KnownEvent
-from .records import Anomaly, Clue, Evidence, Origin
+from .records import Anomaly, Cell, Clue, Evidence, Origin
 from .windows_events import Decoded, RawEvent, decode, is_boot_device, is_timeout
 
 _SECOND = 10**9
@@ -51,7 +51,7 @@ def findings(
     end = "... the input has no more of it" if is_cut else ""
     is_new = bool(told) and told.lower() != known.meaning.lower()
     text = f"{words} ({told}{end})." if is_new else f"{words}."
-    facts = {"provider": event.key, "event_id": event.event_id}
+    facts: dict[str, Cell] = {"provider": event.key, "event_id": event.event_id}
     if decoded.is_power_button:
         yield Anomaly("event-power-button", text, origin, spelled, _evidence(name, decoded), facts)
     if not is_fault(known, decoded):

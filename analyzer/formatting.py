@@ -10,11 +10,11 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
 
 from .absence import Absent, is_absent
 from .files import called
 from .names import units
+from .records import Machine, OfFilter, Record, Text
 from .tables import FIELD_KINDS, checked, iso_time, plain
 
 WIDTH = 80
@@ -27,14 +27,14 @@ _GLUE = "\xa0"  # never in a text that was cleaned
 _NOT_PLAIN = re.compile(r"[^ -~]")
 
 
-def clean(text: Any, limit: int = LIMIT) -> str:
+def clean(text: object, limit: int = LIMIT) -> str:
     """The text with control and non-ASCII characters shown escaped, and not too long."""
     text = str(text)
     short = text if len(text) <= limit else text[: limit - 3] + "..."
     return _NOT_PLAIN.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), short)
 
 
-def cell(kind: str, value: Any, missing: str = "-") -> str:
+def cell(kind: str, value: object, missing: str = "-") -> str:
     """A value of a column kind as text."""
     shown = plain(kind, checked(kind, value))
     if shown is None:
@@ -44,23 +44,23 @@ def cell(kind: str, value: Any, missing: str = "-") -> str:
     return f"{shown:.6g}" if isinstance(shown, float) else clean(shown)
 
 
-def field(record: Any, name: str, missing: str = "-") -> str:
+def field(record: Record, name: str, missing: str = "-") -> str:
     """One field of a record as text."""
     return cell(FIELD_KINDS[type(record)][name], getattr(record, name), missing)
 
 
-def owner(record: Any) -> tuple[str, str]:
+def owner(record: OfFilter) -> tuple[str, str]:
     """Filter and stack ("" where it is not known), which join it with its extension and calls."""
     return _owner(record.filter, record.stack)
 
 
 @lru_cache(maxsize=1024)
-def _owner(name: Any, stack: Any) -> tuple[str, str]:
+def _owner(name: Text, stack: Text) -> tuple[str, str]:
     """Kept, because millions of calls have the same few."""
     return cell("Text", name, "filter not determined"), cell("Text", stack, "")
 
 
-def fields(record: Any, *names: str) -> str:
+def fields(record: Record, *names: str) -> str:
     """The present ones of some fields, a space between them; a name that is the number goes."""
     shown = {n: field(record, n) for n in names if not is_absent(getattr(record, n))}
     return " ".join(
@@ -70,7 +70,7 @@ def fields(record: Any, *names: str) -> str:
     )
 
 
-def code(record: Any, name: str) -> str | None:
+def code(record: Record, name: str) -> str | None:
     """A code with the name beside it, "STATUS_SUCCESS (0x00000000)"; None when absent."""
     if is_absent(getattr(record, name)):
         return None
@@ -78,7 +78,7 @@ def code(record: Any, name: str) -> str | None:
     return f"{title} ({field(record, name)})" if title else field(record, name)
 
 
-def build(machine: Any) -> str:
+def build(machine: Machine) -> str:
     """The Windows build, with its revision where that is known: "26100.4946"."""
     told = [field(machine, "build")]
     if not is_absent(machine.revision):
@@ -89,7 +89,7 @@ def build(machine: Any) -> str:
 duration = units.duration
 
 
-def span(low: Any, high: Any) -> str:
+def span(low: float | Absent | None, high: float | Absent | None) -> str:
     """Two durations as one: "24 to 36 us", "900 us to 3.1 ms"; one of them when they look alike."""
     first, last = duration(low), duration(high)
     if first == last:
@@ -151,9 +151,9 @@ def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
     return [(indent + "  ".join(c.ljust(w) for c, w in zip(row, widths))).rstrip() for row in cut]
 
 
-def file_names(sources: Iterable[Any]) -> dict[str, str]:
+def file_names(sources: Iterable[Text]) -> dict[str, str]:
     """Each source's short name, which tells apart those whose paths end alike."""
-    return {source: clean(called(source), 60) for source in sources}
+    return {s: clean(called(s), 60) for s in sources if isinstance(s, str)}
 
 
 def capital(text: str) -> str:
@@ -161,19 +161,19 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def moment(ns: Any) -> str:
+def moment(ns: int) -> str:
     """A time to the second, as a sentence has it: "2024-03-05 14:07:09 UTC"."""
     return iso_time(ns)[:19].replace("T", " ") + " UTC"
 
 
-def instant(ns: Any) -> str:
+def instant(ns: int) -> str:
     """A time as exact as it is known: "2024-03-05 14:07:09.123 UTC"."""
     whole, _, part = iso_time(ns).rstrip("Z").partition(".")
     part = part.rstrip("0")
     return whole.replace("T", " ") + (f".{part}" if part else "") + " UTC"
 
 
-def sentence(text: Any, limit: int = LIMIT) -> str:
+def sentence(text: object, limit: int = LIMIT) -> str:
     """The first sentence of a text, with its full stop."""
     whole = clean(text, 4000)
     ends = (match.start() for match in re.finditer(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])", whole))

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .absence import Absent, is_absent
 from .errors import UsageError
 from .files import called
-from .records import TABLES, Evidence, Finding, Origin
+from .records import TABLES, Evidence, Finding, Origin, Record
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .records.collection import Rows
 
 #: how each field of a record's Origin is called as a column
 ORIGIN_COLUMNS = {
@@ -57,7 +59,7 @@ def _kind(annotation: Any) -> str:
     return "Text" if annotation is str else str(annotation.__metadata__[0])
 
 
-def _columns(record: Any) -> tuple[Column, ...]:
+def _columns(record: type[Record]) -> tuple[Column, ...]:
     own = [Column(n, _kind(a)) for n, a in record.__annotations__.items() if n != "origin"]
     return (*own, *_columns_of_origin())
 
@@ -73,12 +75,12 @@ SCHEMA: dict[str, tuple[Column, ...]] = {name: _columns(record) for name, record
 FIELD_KINDS = {record: dict(SCHEMA[name]) for name, record in TABLES.items()}
 
 
-def rows_of(rows: Any) -> Iterable[Any]:
+def rows_of(rows: Rows) -> Iterable[Record]:
     """The records of a table value: a list of records, or a bulk object with ``rows()``."""
-    return rows.rows() if hasattr(rows, "rows") else rows  # type: ignore[no-any-return]
+    return rows if isinstance(rows, list) else rows.rows()
 
 
-def values(record: Any) -> list[Any]:
+def values(record: Record) -> list[object]:
     """The cells of one record in the order of its table's columns."""
     return [*record[:-1], *record.origin]
 
@@ -152,10 +154,10 @@ def plain(kind: str, value: Any) -> Any:
     return iso_time(value) if kind == "Time" else value
 
 
-def _evidence_object(piece: Evidence) -> dict[str, Any]:
+def _evidence_object(piece: Evidence) -> dict[str, object]:
     """A piece of evidence as JSON has it."""
     value = checked(piece.kind, piece.value)
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "label": checked("Text", piece.label),
         "value": plain(piece.kind, value),
         "words": checked("Text", piece.words),
@@ -191,7 +193,7 @@ def _evidence_line(piece: Evidence, names_source: bool) -> str:
     return f"{line} ({where(piece.origin)})"
 
 
-def shown(kind: str, value: Any) -> str:
+def shown(kind: str, value: object) -> str:
     """A value the way the tables show it, or why there is none."""
     value = checked(kind, value)
     if is_absent(value):
@@ -209,7 +211,7 @@ def where(origin: Origin) -> str:
     return origin.how
 
 
-def one_cell(kind: str, value: Any) -> Any:
+def one_cell(kind: str, value: object) -> object:
     """What a cell of a CSV or a DataFrame holds of a plain value: lists and objects as JSON."""
     if kind not in ("Proof", "Facts") or value is None:
         return value
@@ -218,11 +220,11 @@ def one_cell(kind: str, value: Any) -> Any:
     return json.dumps(value)
 
 
-def json_rows(table: str, rows: Any) -> Iterator[dict[str, Any]]:
+def json_rows(table: str, rows: Rows) -> Iterator[dict[str, Any]]:
     """One dictionary per record; ``absent`` holds the reason of each null that has one."""
     columns = SCHEMA[table]
     for record in rows_of(rows):
-        row: dict[str, Any] = {}
+        row: dict[str, object] = {}
         reasons: dict[str, str] = {}
         for (name, kind), value in zip(columns, values(record)):
             value = checked(kind, value)
@@ -233,21 +235,21 @@ def json_rows(table: str, rows: Any) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def reasons_text(reasons: dict[str, str]) -> Any:
+def reasons_text(reasons: dict[str, str]) -> str | None:
     """The reasons of one row in one cell, None when there are none."""
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or None
 
 
-def frame(table: str, rows: Any) -> pd.DataFrame:
+def frame(table: str, rows: Rows) -> pd.DataFrame:
     """A DataFrame with the same column types whatever the rows hold, even none."""
-    if hasattr(rows, "frame"):
-        return rows.frame()  # type: ignore[no-any-return]
+    if not isinstance(rows, list):
+        return rows.frame()
     turned = list(zip(*map(values, rows_of(rows))))
     checks = [[checked(kind, v) for v in col] for (_, kind), col in zip(SCHEMA[table], turned)]
     return frame_of(table, checks)
 
 
-def frame_of(table: str, cells: Sequence[Sequence[Any]]) -> pd.DataFrame:
+def frame_of(table: str, cells: Sequence[Sequence[object]]) -> pd.DataFrame:
     """The frame of some checked columns; without any, one of no rows."""
     import pandas as pd
 
@@ -256,7 +258,7 @@ def frame_of(table: str, cells: Sequence[Sequence[Any]]) -> pd.DataFrame:
     reasons: list[dict[str, str]] = [{} for _ in cells[0]]
     data = {}
     for (name, kind), column in zip(columns, cells):
-        there: list[Any] = list(column)
+        there = list(column)
         if Absent in set(map(type, column)):
             words: dict[Absent, str] = {}  # there are few
             for place, value in enumerate(column):
@@ -272,16 +274,15 @@ def frame_of(table: str, cells: Sequence[Sequence[Any]]) -> pd.DataFrame:
     return pd.DataFrame(data)
 
 
-def series_data(kind: str, column: list[Any]) -> Any:
+def series_data(
+    kind: str, column: Sequence[Any]
+) -> pd.api.extensions.ExtensionArray | pd.DatetimeIndex:
     """The pandas array of one column; None is missing."""
     import numpy as np
     import pandas as pd
 
-    if kind in (
-        "Text",
-        "Proof",
-        "Facts",
-    ):  # storage named, else it depends on whether pyarrow is installed
+    if kind in ("Text", "Proof", "Facts"):
+        # storage named, else it depends on whether pyarrow is installed
         return pd.array(column, dtype=pd.StringDtype("python"))
     missing = np.fromiter((v is None for v in column), bool, len(column))
     # Built from data and mask: a list with a gap would go through float64 and lose address bits.

@@ -6,18 +6,18 @@ call that failed is never in a line with one that did not.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterable, Sequence
+from typing import NamedTuple
 
 from .. import formatting as fmt
-from ..absence import is_absent
-from ..records import Records
+from ..absence import is_absent, known
+from ..records import Callback, Records
 
 
 class Line(NamedTuple):
     """One call, or several that are alike."""
 
-    first: Any  #: the record of the first of them
+    first: Callback  #: the record of the first of them
     row: int  #: where that stands in its table
     calls: int
     routine: str
@@ -25,7 +25,7 @@ class Line(NamedTuple):
     took: str  #: "2.4 ms", "24 to 36 us", "at most 8 ms", "-"
 
 
-def took(calls: Iterable[Any], coarse: Container[str] = ()) -> str:
+def took(calls: Iterable[Callback], coarse: Container[str] = ()) -> str:
     """The span of the durations of some calls, as exact as they are known; "" where none is.
 
     ``coarse``: sources whose times are those of the debugger's clock, not of the machine's.
@@ -45,33 +45,27 @@ def of_a_coarse_clock(records: Records) -> set[str]:
     return {f.origin.source for f in found}
 
 
-def grouped(calls: Iterable[tuple[int, Any]]) -> list[Line]:
+def grouped(calls: Iterable[tuple[int, Callback]]) -> list[Line]:
     """The lines for some calls with their rows, by the first call of each."""
-    groups: dict[Any, list[Any]] = {}
+    groups: dict[tuple[object, ...], tuple[int, Callback, list[int]]] = {}
     for row, c in calls:
-        timed = not is_absent(c.duration_ns)
-        bound = not timed and not is_absent(c.duration_high_ns)
-        ns = c.duration_ns if timed else c.duration_high_ns
+        exact, most = known(c.duration_ns), known(c.duration_high_ns)
+        ns = most if exact is None else exact
         whose = (c.origin.source, c.filter, c.stack, c.callback, c.routine, c.symbol)
-        key = (*whose, c.was_called, c.status, timed, bound)
-        group = groups.get(key)
-        if group is None:
-            groups[key] = [row, c, 1, ns, ns]
-        else:
-            group[2] += 1
-            if timed or bound:
-                group[3], group[4] = min(group[3], ns), max(group[4], ns)
+        key = (*whose, c.was_called, c.status, exact is None, ns is None)
+        groups.setdefault(key, (row, c, []))[2].append(ns or 0)
     return [_line(*group) for group in groups.values()]
 
 
-def _line(row: int, first: Any, count: int, low: Any, high: Any) -> Line:
-    called = fmt.field(first, "was_called")
+def _line(row: int, first: Callback, times: Sequence[int]) -> Line:
+    called, count = fmt.field(first, "was_called"), len(times)
     if count > 1:
         called = f"{count}x" if called == "yes" else f"{called} ({count} rows)"
-    took = fmt.duration(high)
-    if is_absent(first.duration_ns) and not is_absent(high):
-        took = f"at most {took}"
-    elif low != high:
-        took = fmt.span(low, high)
+    if not is_absent(first.duration_ns):
+        took = fmt.span(min(times), max(times))
+    elif not is_absent(first.duration_high_ns):
+        took = f"at most {fmt.duration(max(times))}"
+    else:
+        took = "-"
     routine = fmt.fields(first, "symbol") or fmt.field(first, "routine")
     return Line(first, row, count, "NULL" if first.routine == 0 else routine, called, took)

@@ -7,7 +7,6 @@ are told and neither is chosen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
@@ -97,8 +96,8 @@ def _but(records: Records, row: Crash, machine: Machine | None) -> str:
     """What limits the dump of a row, in words that follow a sentence; "" for a whole one."""
     rules = _rules(records, row)
     said = {rule: text for rule, text in _BUT.items() if rule in rules}
-    status = fmt.code(machine, "writer_status") if "writer-status-failed" in said else None
-    if status:
+    status = fmt.code(machine, "writer_status") if machine is not None else None
+    if status and "writer-status-failed" in said:
         said["writer-status-failed"] = f"its writer reports {status}"
     return f", but {fmt.listed(said.values())}" if said else ""
 
@@ -235,7 +234,7 @@ def _log_piece(records: Records, row: Crash, source: str) -> str:
         return f"{source} records a completed dump"
     if row.outcome == SMALLER:
         return f"{source} records a completed dump of a smaller kind"
-    steps: list[Any] = [s for s in records["stages"] if s.origin.source == row.origin.source]
+    steps = [s for s in records["stages"] if s.origin.source == row.origin.source]
     step = fmt.field(steps[-1], "text", "").rstrip(".") if steps else ""
     if row.outcome != FAILED:
         so_far = f", only that it came to '{step}'" if step else ""

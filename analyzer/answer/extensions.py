@@ -6,13 +6,13 @@ Invariant: only members that were read or reconstructed are named; a reconstruct
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
+from ..records import Extension
 
 
-def in_one_line(extensions: Iterable[Any]) -> str:
+def in_one_line(extensions: Iterable[Extension]) -> str:
     """The extension that tells most: what was read goes before what was reconstructed."""
     known = [e for e in extensions if not all(is_absent(getattr(e, f)) for f in _TELLING)]
     known.sort(key=lambda e: e.is_reconstructed is True)
@@ -28,7 +28,7 @@ def in_one_line(extensions: Iterable[Any]) -> str:
 _TELLING = ("dump_type", "device_object", "bytes_per_sector", "disk_size", "partition_style")
 
 
-def _parts(one: Any) -> Iterator[str]:
+def _parts(one: Extension) -> Iterator[str]:
     if not is_absent(one.dump_type):
         name = fmt.field(one, "dump_type_name", "")
         words = {"DumpTypeCrashdump": "crash dump", "DumpTypeHibernation": "hibernation"}

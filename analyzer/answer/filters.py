@@ -7,7 +7,6 @@ one source infers never hides what another one saw.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import first_present, is_absent
@@ -17,7 +16,8 @@ from ..checks.machine import knows_filter_state, live_sources
 from ..checks.rule import SEVERITIES
 from ..names import drivers
 from ..names.drivers import plain_name
-from ..records import Finding, Records
+from ..records import DryRun, OfFilter, Processor, Record, Records
+from ..records.types import Callback, Extension, Filter, Finding, Module, Setting, Stage
 from .calls import of_a_coarse_clock
 from .calls import took as span_of
 from .extensions import in_one_line
@@ -52,15 +52,15 @@ class Rows:
 
     def __init__(self, crash: int | None, stack: str) -> None:
         self.crash, self.stack = crash, stack
-        self.filters: list[Any] = []
-        self.modules: list[Any] = []
-        self.extensions: list[Any] = []
-        self.calls: list[tuple[int, Any]] = []
-        self.settings: list[Any] = []
-        self.processors: list[Any] = []
-        self.dry_runs: list[Any] = []
+        self.filters: list[Filter] = []
+        self.modules: list[Module] = []
+        self.extensions: list[Extension] = []
+        self.calls: list[tuple[int, Callback]] = []
+        self.settings: list[Setting] = []
+        self.processors: list[Processor] = []
+        self.dry_runs: list[DryRun] = []
 
-    def all(self) -> Iterator[Any]:
+    def all(self) -> Iterator[Record]:
         """Every row, the most telling first."""
         yield from self.filters
         yield from (call for _, call in self.calls)
@@ -98,7 +98,7 @@ def verdicts(records: Records, index: Index) -> list[FilterVerdict]:
     return [f if (f.crash, f.stack) in seen else f._replace(crash=None) for f in made]
 
 
-def filter_key(record: Any) -> tuple[str, str]:
+def filter_key(record: OfFilter) -> tuple[str, str]:
     """What joins the rows of one filter: its plain name, or where it has none its own address."""
     stack = "" if is_absent(record.stack) else str(record.stack)
     if not is_absent(record.filter):
@@ -124,36 +124,36 @@ def _collect(records: Records, index: Index) -> dict[tuple[int | None, str, str]
             found[place] = Rows(crash, stack or "crash")
         return found[place]
 
-    def crash_of(row: Any) -> int | None:
+    def crash_of(row: Record) -> int | None:
         return index.of(row.origin)
 
     for row in records["filters"]:
         of(crash_of(row), filter_key(row)).filters.append(row)
     nodes = {row.extension: filter_key(row) for row in records["extensions"]}
-    for row in records["extensions"]:
-        of(crash_of(row), filter_key(row)).extensions.append(row)
+    for extension in records["extensions"]:
+        of(crash_of(extension), filter_key(extension)).extensions.append(extension)
     for number, call in enumerate(records["callbacks"]):
         key = filter_key(call)
         of(crash_of(call), nodes.get(call.extension, key) if not key[0] else key).calls.append(
             (number, call)
         )
-    for row in records["modules"]:
-        if row.role == drivers.FILTER and row.loaded is not False and not is_absent(row.stack):
-            of(crash_of(row), (plain_name(row.name), str(row.stack))).modules.append(row)
-    for row in records["processors"]:
-        if not is_absent(row.filter):
-            of(crash_of(row), (plain_name(row.filter), "")).processors.append(row)
-    for row in records.tables.get("dry_runs", ()):
-        of(crash_of(row), filter_key(row)).dry_runs.append(row)
+    for m in records["modules"]:
+        if m.role == drivers.FILTER and m.loaded is not False and not is_absent(m.stack):
+            of(crash_of(m), (plain_name(m.name), str(m.stack))).modules.append(m)
+    for processor in records["processors"]:
+        if not is_absent(processor.filter):
+            of(crash_of(processor), (plain_name(processor.filter), "")).processors.append(processor)
+    for run in records["dry_runs"]:
+        of(crash_of(run), filter_key(run)).dry_runs.append(run)
     told = {crash for crash, _, stack in found if stack == "crash"}
-    for row in records["settings"]:
-        if str(row.name).lower().startswith(_REGISTERED):
-            key = (plain_name(row.value), "crash")
+    for setting in records["settings"]:
+        if str(setting.name).lower().startswith(_REGISTERED):
+            key = (plain_name(setting.value), "crash")
             places = {place[0] for place in found if place[1:] == key}
             if not places or only not in told:
                 places.add(only)  # of the newest crash nothing tells more
             for crash in places:
-                of(crash, key).settings.append(row)
+                of(crash, key).settings.append(setting)
     return found
 
 
@@ -165,18 +165,18 @@ def _only(index: Index) -> int | None:
 
 def _order(one: Rows) -> tuple[int, int]:
     """Call order: place in crashdmp's list, else in the module list, else in the registry."""
-    for rank, (rows, field) in enumerate(
-        ((one.filters, "ring_index"), (one.modules, "load_order"))
-    ):
-        value = first_present(getattr(row, field) for row in rows)
-        if isinstance(value, int):
-            return rank, value
+    ring = first_present(row.ring_index for row in one.filters)
+    if ring is not None:
+        return 0, ring
+    loaded = first_present(row.load_order for row in one.modules)
+    if loaded is not None:
+        return 1, loaded
     if one.settings:
         return 2, _registered_as(one.settings[0])
     return 3, 0
 
 
-def _registered_as(setting: Any) -> int:
+def _registered_as(setting: Setting) -> int:
     digits = str(setting.name).partition("[")[2].rstrip("]")
     return int(digits) if digits.isdigit() else 0
 
@@ -204,7 +204,7 @@ def _own(faults: Sequence[Finding], nameless: Sequence[Finding], one: Rows) -> l
     return [f for f in faults if f.facts.get("stack") in (None, one.stack)]
 
 
-def _bounds(records: Records, index: Index) -> dict[int | None, Any]:
+def _bounds(records: Records, index: Index) -> dict[int | None, Stage]:
     """The dump log's limit for all Dump_Start calls together, by crash."""
     return {index.of(s.origin): s for s in records["stages"] if s.stage == "dump-start-upper-bound"}
 
@@ -213,7 +213,7 @@ def _bounds(records: Records, index: Index) -> dict[int | None, Any]:
 
 
 def _verdict(
-    one: Rows, faults: list[Finding], bound: Any, records: Records, holed: Container[str]
+    one: Rows, faults: list[Finding], bound: Stage | None, records: Records, holed: Container[str]
 ) -> FilterVerdict:
     name = _name(one)
     driver = drivers.known(name)
@@ -256,10 +256,10 @@ def _name(one: Rows) -> str:
 
 
 def _position(one: Rows, records: Records) -> str:
-    row = next((r for r in one.filters if isinstance(r.ring_index, int)), None)
-    if row is not None:
-        count = "" if is_absent(row.ring_count) else f" of {row.ring_count}"
-        return f"{row.ring_index + 1}{count}"
+    for row in one.filters:
+        if isinstance(row.ring_index, int):
+            count = "" if is_absent(row.ring_count) else f" of {row.ring_count}"
+            return f"{row.ring_index + 1}{count}"
     if one.modules:
         source = one.modules[0].origin.source
         nodes = [
@@ -285,7 +285,7 @@ def _is_off(one: Rows) -> bool | None:
     return bool(states[-1]) if states else None
 
 
-def _encrypts(driver: Any, is_off: bool | None) -> str:
+def _encrypts(driver: drivers.Driver | None, is_off: bool | None) -> str:
     if driver is None or driver.encrypts is None:
         return ""
     if not driver.encrypts:
@@ -321,7 +321,7 @@ def _remarks(
 
     ``holed``: sources that lack calls, so that what is counted in them are the least there were.
     """
-    by_callback: dict[str, dict[str, list[Any]]] = {}
+    by_callback: dict[str, dict[str, list[Callback]]] = {}
     for _, call in one.calls:
         if call.callback != "Dump_Start" and call.was_called == "yes":
             of = by_callback.setdefault(fmt.field(call, "callback"), {})

@@ -7,7 +7,6 @@ never about what is missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
@@ -27,7 +26,7 @@ from ..checks.machine import is_live, live_sources
 from ..names import drivers
 from ..names.crash_control import is_whole
 from ..names.events import provider_key
-from ..records import Records
+from ..records import Machine, Records, Source
 from . import crash, observed
 from .filters import UNNAMED
 from .model import FilterVerdict
@@ -252,7 +251,7 @@ def _instead(records: Records, names: Mapping[str, str], has_restarts: bool) -> 
         yield f"{begun} {_lower(fmt.sentence(lost.text, 500))}"
 
 
-def _debugged(name: str, source: Any, machine: Any) -> Iterator[str]:
+def _debugged(name: str, source: Source, machine: Machine) -> Iterator[str]:
     """A debugger's log of a dump that is not of a crash."""
     if not is_absent(machine.bugcheck) and is_live(machine):
         title = fmt.fields(machine, "bugcheck", "bugcheck_name")
@@ -261,7 +260,7 @@ def _debugged(name: str, source: Any, machine: Any) -> Iterator[str]:
         yield f"{name} is a debugger's log {fmt.field(source, 'subtype')}; it names no bugcheck."
 
 
-def _snapshot(source: Any, machine: Any, is_live_one: bool) -> str:
+def _snapshot(source: Source, machine: Machine | None, is_live_one: bool) -> str:
     taken = f"A snapshot of a machine's memory ({fmt.field(source, 'subtype')})"
     if machine is None or is_absent(machine.bugcheck):
         return f"{taken}; whether the machine had crashed is not determined."
@@ -325,7 +324,7 @@ def _traced(records: Records) -> Iterator[str]:
         if took or ended:
             yield f"The trace shows that {fmt.field(step, 'text').rstrip('.')}{took}{ended}."
             return
-    events: Any = records["events"]
+    events = records.tables["events"]
     summary = getattr(events, "summary", "") or fmt.counted(len(events), "event")
     span = events.span() if hasattr(events, "span") else None
     when = ""

@@ -6,13 +6,12 @@ Invariant: of the newest crash only; a line holds what a source states, joined, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index
 from ..checks.ranges import MOST_PROCESSORS
-from ..records import Records
+from ..records import Machine, Number, Records
 
 
 def lines(records: Records, index: Index) -> Iterator[str]:
@@ -38,11 +37,12 @@ def lines(records: Records, index: Index) -> Iterator[str]:
         yield f"The dump header's last DumpStack line: {fmt.clean(line, 200)}"
 
 
-def _processors(count: Any) -> str:
+def _processors(count: Number) -> str:
     """Nothing for a number that cannot be: a finding says so."""
-    can_be = isinstance(count, int) and 1 <= count <= MOST_PROCESSORS
-    return fmt.counted(count, "processor") if can_be else ""
+    if isinstance(count, int) and 1 <= count <= MOST_PROCESSORS:
+        return fmt.counted(count, "processor")
+    return ""
 
 
-def _known(machine: Any) -> int:
+def _known(machine: Machine) -> int:
     return sum(not is_absent(value) for value in machine)

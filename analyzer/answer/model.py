@@ -5,7 +5,7 @@ stands, never what it says. Texts of inputs in it have gone through :func:`forma
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Remark(NamedTuple):
@@ -78,7 +78,7 @@ class Answer(NamedTuple):
         return {name: _plain(value) for name, value in self._asdict().items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Objects for what has named fields, lists for what has not."""
     if isinstance(value, tuple):
         if hasattr(value, "_asdict"):

@@ -7,7 +7,6 @@ sentence says it switches on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
@@ -91,9 +90,9 @@ def _unread(records: Records) -> Iterator[str]:
         yield "the FILTER_EXTENSION that it was given"
 
 
-def kinds_of(records: Records) -> set[Any]:
+def kinds_of(records: Records) -> set[str]:
     """The kinds of the sources that could be used."""
-    return {s.kind for s in records["sources"] if not is_absent(s.kind)}
+    return {s.kind for s in records["sources"] if isinstance(s.kind, str)}
 
 
 def has_nodes(records: Records) -> bool:

@@ -7,13 +7,12 @@ the filter and by how much are named.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index
 from ..names import drivers, ntstatus
-from ..records import Records
+from ..records import Callback, Records
 from .calls import of_a_coarse_clock, took
 
 #: a run stands out when its Dump_Start took this many times the median of all runs, and a
@@ -37,7 +36,7 @@ def calls(records: Records, index: Index, names: Mapping[str, str]) -> list[str]
     ]
     if not starts:
         return [] if numbers else _other_calls(records)
-    by_filter: dict[str, list[Any]] = {}
+    by_filter: dict[str, list[Callback]] = {}
     for call in starts:
         by_filter.setdefault(fmt.field(call, "filter", "a filter without a name"), []).append(call)
     runs = {c.origin.source for c in starts}
@@ -69,12 +68,12 @@ def besides(records: Records, names: Mapping[str, str]) -> Iterator[str]:
         yield f"Of the dump stack, {listed} {'is' if len(gone) == 1 else 'are'} listed as unloaded."
 
 
-def is_failed(call: Any) -> bool:
+def is_failed(call: Callback) -> bool:
     """True for a call whose status is known and is a failure."""
     return not is_absent(call.status) and ntstatus.is_failure(int(call.status) & 0xFFFFFFFF)
 
 
-def _returned(name: str, rows: Sequence[Any], coarse: Container[str]) -> str:
+def _returned(name: str, rows: Sequence[Callback], coarse: Container[str]) -> str:
     bad = [row for row in rows if is_failed(row)]
     status = fmt.code(bad[0], "status")
     times = f" in {len(bad)} of {len(rows)} calls" if len(rows) > 1 else ""
@@ -85,7 +84,7 @@ def _returned(name: str, rows: Sequence[Any], coarse: Container[str]) -> str:
     )
 
 
-def _all_good(by_filter: Mapping[str, Sequence[Any]], coarse: Container[str]) -> str:
+def _all_good(by_filter: Mapping[str, Sequence[Callback]], coarse: Container[str]) -> str:
     rows = [row for some in by_filter.values() for row in some]
     open_rows = [row for row in rows if is_absent(row.status)]
     who = fmt.some(list(by_filter))
@@ -102,7 +101,9 @@ def _all_good(by_filter: Mapping[str, Sequence[Any]], coarse: Container[str]) ->
     return text + (f"; {fmt.counted(len(open_rows), 'call')} did not return." if open_rows else ".")
 
 
-def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str], coarse: Container[str]) -> str:
+def _runs(
+    by_filter: Mapping[str, Sequence[Callback]], runs: set[str], coarse: Container[str]
+) -> str:
     rows = [row for some in by_filter.values() for row in some]
     failed = [row for row in rows if is_failed(row)]
     text = f"{len(runs)} runs with {fmt.counted(len(rows), 'call')} of Dump_Start"
@@ -113,7 +114,7 @@ def _runs(by_filter: Mapping[str, Sequence[Any]], runs: set[str], coarse: Contai
     return f"{text}: none failed" + (f", and they took {time}." if time else ".")
 
 
-def _outliers(by_filter: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> list[str]:
+def _outliers(by_filter: Mapping[str, Sequence[Callback]], names: Mapping[str, str]) -> list[str]:
     """The runs in which a filter took far longer than in most, of the filter that differs most."""
     text = "In no run did Dump_Start take twice the median of all runs and 1 ms more than that."
     worst = (0.0, text)

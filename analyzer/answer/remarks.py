@@ -6,7 +6,6 @@ Invariant: a remark is about what was given; what is wrong is a problem, not a r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import is_absent
@@ -37,7 +36,7 @@ def remarks(records: Records, index: Index, names: Mapping[str, str]) -> Iterato
 
 def _maybe_one(index: Index) -> Iterator[str]:
     """Crashes that only the clock tells apart."""
-    named: dict[tuple[Any, ...], list[int]] = {}
+    named: dict[tuple[object, ...], list[int]] = {}
     for number, rows in index.by_number.items():
         for row in rows:
             key = (row.bugcheck, *(getattr(row, f"parameter{n}") for n in range(1, 5)))

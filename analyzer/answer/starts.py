@@ -4,12 +4,13 @@ Invariant: what one source infers never hides what another one saw.
 """
 
 from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import formatting as fmt
-from ..absence import is_absent
+from ..absence import is_absent, known
 from ..files import called
-from .calls import grouped
+from ..records import Callback, Stage
+from .calls import Line, grouped
 from .calls import took as span_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Start(NamedTuple):
 
 
 def start_of(
-    one: "Rows", bound: Any, live: Container[str], coarse: Container[str], several: bool
+    one: "Rows", bound: "Stage | None", live: Container[str], coarse: Container[str], several: bool
 ) -> Start:
     """What is known of it.
 
@@ -69,16 +70,17 @@ def start_of(
     ran_rows = [call for _, call in seen if call.was_called == first.was_called]
     took = span_of(ran_rows, coarse)
     evidence = _by(ran_rows, several)
-    if not took and bound is not None and is_inferred:
-        took = f"at most {fmt.duration(bound.elapsed_ms * 1_000_000)}, all filters"
+    limit = known(bound.elapsed_ms) if bound is not None else None
+    if not took and limit is not None and is_inferred:
+        took = f"at most {fmt.duration(limit * 1_000_000)}, all filters"
     return Start(ran, status, took, evidence, is_inferred)
 
 
-def _tells(call: Any) -> bool:
+def _tells(call: Callback) -> bool:
     return not (is_absent(call.was_called) and is_absent(call.status))
 
 
-def statuses(lines: Sequence[Any]) -> str:
+def statuses(lines: Sequence[Line]) -> str:
     """Each status, the failing ones first, with how many calls when they differ."""
     known = [line for line in lines if not is_absent(line.first.status)]
     known.sort(key=lambda line: not (line.first.status or 0))
@@ -92,7 +94,7 @@ def statuses(lines: Sequence[Any]) -> str:
     return fmt.listed(f"{name} ({count} of {total})" for name, count in texts.items())
 
 
-def _by(calls: Sequence[Any], several: bool) -> str:
+def _by(calls: Sequence[Callback], several: bool) -> str:
     if calls[0].was_called == "likely" and not is_absent(calls[0].status):
         return "a record in crashdmp, likely that of the last failing routine, names it"
     if calls[0].was_called == "likely":

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..names.drivers import plain_name
+from ..records import Text
 
 
 class Benign(NamedTuple):
@@ -41,7 +42,7 @@ def known() -> tuple[Benign, ...]:
         return parse(file.read())
 
 
-def why(module: Any, callback: Any, status: int) -> str:
+def why(module: Text, callback: Text, status: int) -> str:
     """Why this status of this callback is harmless; empty when it is not known to be."""
     key = (plain_name(module), callback, status & 0xFFFFFFFF)
     return next((entry.why for entry in known() if entry[:3] == key), "")

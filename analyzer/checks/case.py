@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ..absence import is_absent
+from ..absence import is_absent, known
 from ..files import called
 from ..names import progress
 from ..records import Anomaly, Crash, Evidence, Machine, Origin, Records
 from . import case_filters, case_history
-from .case_seen import CaseSeen, in_words, joined, leading, listed
+from .case_seen import CaseSeen, fact_number, in_words, joined, leading, listed
 from .crashes import FAILED, SMALLER, WRITTEN
-from .evidence import known
 
 _PORT_WRITE = 0x5001
 _NO_SPACE = (0xC000007F, 0xC0000099)  # DISK_FULL, ALLOTTED_SPACE_EXCEEDED
@@ -171,7 +170,7 @@ def _needed(seen: CaseSeen, source: str) -> int:
         if stage.origin.source == source and stage.stage == "dump-size"
     ]
     sizes += [m.required_dump_space for m in seen.records["machine"] if m.origin.source == source]
-    return max((int(size) for size in sizes if known(size) is not None), default=0)
+    return max((size for size in map(known, sizes) if size is not None), default=0)
 
 
 def _is_number(text: str) -> bool:
@@ -267,26 +266,26 @@ def _contradictory(seen: CaseSeen) -> Iterator[Anomaly]:
 
 def _progress(seen: CaseSeen) -> Iterator[Anomaly]:
     for anomaly in seen.anomalies_of("event-dump-failed"):
-        stage = anomaly.facts.get("progress")
+        stage = fact_number(anomaly, "progress")
         logs = {r.origin.source for r in seen.others(anomaly) if r.tells == "dump log"}
         last = [
-            s
+            (s.progress, s.origin)
             for s in seen.records["stages"]
-            if s.origin.source in logs and not is_absent(s.progress)
+            if s.origin.source in logs and isinstance(s.progress, int)
         ]
         if stage is None or not last:
             continue
-        own = int(last[-1].progress)
+        own, origin = last[-1]
         agree = "another" if (own ^ stage) & progress.STAGE_MASK else "the same"
         yield joined(
             "case-progress",
             f"Event 161 in {called(anomaly.origin.source)} says that the dump stopped at progress "
             f"{stage:#x} ({progress.name(stage)}); the last one in "
-            f"{called(last[-1].origin.source)} is {agree}: {own:#x} ({progress.name(own)}).",
+            f"{called(origin.source)} is {agree}: {own:#x} ({progress.name(own)}).",
             anomaly.origin,
             "progress",
             Evidence("progress", stage, "Code", progress.name(stage), anomaly.origin),
-            Evidence("last progress", own, "Code", progress.name(own), last[-1].origin),
+            Evidence("last progress", own, "Code", progress.name(own), origin),
         )
 
 

@@ -14,7 +14,7 @@ from ..names import drivers, ntstatus
 from ..names.drivers import IN_BOX
 from ..records import Anomaly, Evidence, Module, Setting
 from . import rules_case
-from .case_seen import CaseSeen, in_words, joined, leading, listed, setting
+from .case_seen import CaseSeen, fact_number, in_words, joined, leading, listed, setting
 from .crashes import SMALLER, WRITTEN
 from .machine import knows_filter_state
 
@@ -39,7 +39,7 @@ def _file_missing(seen: CaseSeen) -> Iterator[Anomaly]:
         if not suspects:
             continue
         last, times = found[-1], f" ({len(found)} times)" if len(found) > 1 else ""
-        status = last.facts["status"]
+        status = fact_number(last, "status") or 0
         why = doubtful.get(suspects[0].lower(), "")
         about = f" {listed(suspects)}" + (f", {why}" if why and len(suspects) == 1 else "")
         blame = "the driver file of one of them is most probably missing"
@@ -203,7 +203,7 @@ def _hibernation(seen: CaseSeen) -> Iterator[Anomaly]:
         if not others:
             continue
         last = failed[-1]
-        status = last.facts.get("status")
+        status = fact_number(last, "status")
         words = "" if status is None else f" with {ntstatus.name(status)} ({status:#010x})"
         text = (
             f"{called(last.origin.source)} has Kernel-Dump event 7: the dump stack for hibernation "

@@ -5,15 +5,16 @@ Invariant: something is shared only when every crash states it, and states the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
-from ..absence import is_absent
+from ..absence import is_absent, known
 from ..files import called
-from ..records import Anomaly, Crash, Machine
+from ..records import Anomaly, Cell, Crash, Machine
 from ..tables import iso_time
 from .case_seen import CaseSeen, in_words, joined, listed
-from .evidence import known
+
+T = TypeVar("T")
 
 
 class _Stated(NamedTuple):
@@ -37,16 +38,14 @@ def several(seen: CaseSeen) -> Iterator[Anomaly]:
     stated = [
         _stated(number, seen.index.by_number[number], machines, storage) for number in numbers
     ]
-    shared = {
-        name: value
-        for name in ("bugcheck", "parameters", "module")
-        for value in [_shared([getattr(one, name) for one in stated])]
-        if value is not None
-    }
+    bugcheck = _shared([one.bugcheck for one in stated])
+    parameters = _shared([one.parameters for one in stated])
+    module = _shared([one.module for one in stated])
     times = [one.time for one in stated if one.time is not None]
-    facts: dict[str, Any] = {"crashes": len(stated)}
-    facts.update({name: value for name, value in shared.items() if name != "parameters"})
-    facts.update({f"parameter{n}": p for n, p in enumerate(shared.get("parameters", ()), 1)})
+    facts: dict[str, Cell] = {"crashes": len(stated)}
+    facts.update({} if bugcheck is None else {"bugcheck": bugcheck})
+    facts.update({} if module is None else {"module": module})
+    facts.update({f"parameter{n}": p for n, p in enumerate(parameters or (), 1)})
     facts["storage_errors"] = sum(one.has_storage_errors for one in stated)
     if times:
         facts.update(first_time=min(times), last_time=max(times))
@@ -56,7 +55,7 @@ def several(seen: CaseSeen) -> Iterator[Anomaly]:
     yield joined(
         "case-several-crashes",
         f"The inputs are of {len(stated)} crashes ({listed(sources[:5])}){span}; they are "
-        f"told apart.{_in_words(shared)}",
+        f"told apart.{_in_words(bugcheck, parameters, module)}",
         seen.index.by_number[numbers[0]][0].origin,
         "",
         *lines,
@@ -89,7 +88,7 @@ def _stated(
     )
 
 
-def _shared(values: list[Any]) -> Any:
+def _shared(values: Sequence[T | None]) -> T | None:
     return values[0] if None not in values and len(set(values)) == 1 else None
 
 
@@ -108,10 +107,9 @@ def _span(times: list[int]) -> str:
     return f" from {first} to {last} UTC"
 
 
-def _in_words(shared: dict[str, Any]) -> str:
-    if "bugcheck" not in shared:
+def _in_words(bugcheck: int | None, parameters: object, module: str | None) -> str:
+    if bugcheck is None:
         return ""
-    code = f" All have bugcheck {shared['bugcheck']:#x}"
-    same = " with the same parameters" if "parameters" in shared else ""
-    module = f"; the code it speaks of lies in {shared['module']}" if "module" in shared else ""
-    return f"{code}{same}{module}."
+    same = "" if parameters is None else " with the same parameters"
+    where = "" if module is None else f"; the code it speaks of lies in {module}"
+    return f" All have bugcheck {bugcheck:#x}{same}{where}."

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from ..absence import is_absent
-from ..records import Anomaly, Crash, Evidence, Origin, Records, Setting
+from ..records import Anomaly, Cell, Crash, Evidence, Origin, Records, Setting
 from .crashes import Index
 
 #: machines have one to three; a hostile list must not make a finding per entry
@@ -25,10 +23,14 @@ class CaseSeen:
 
     def __init__(self, records: Records, anomalies: Sequence[Anomaly]) -> None:
         self.records, self.anomalies = records, anomalies
-        self.crashes: list[Crash] = records["crashes"]
+        self.crashes = records["crashes"]
         self.index = Index(self.crashes)
-        self.kinds = {s.path: s.kind for s in records["sources"] if not is_absent(s.kind)}
-        self.registries = [p for p, kind in self.kinds.items() if str(kind).startswith("registry")]
+        self.kinds = {
+            s.path: s.kind
+            for s in records["sources"]
+            if isinstance(s.path, str) and isinstance(s.kind, str)
+        }
+        self.registries = [p for p, kind in self.kinds.items() if kind.startswith("registry")]
 
     def anomalies_of(self, *rules: str) -> list[Anomaly]:
         """What sources and checks said under these rules."""
@@ -74,13 +76,19 @@ class CaseSeen:
 
 
 def joined(
-    rule: str, text: str, first: Origin, subject: str, *evidence: Evidence, **facts: Any
+    rule: str, text: str, first: Origin, subject: str, *evidence: Evidence, **facts: Cell
 ) -> Anomaly:
     """A finding at its first source; each piece of evidence has its own source."""
     shown = evidence[:_MOST_LINES]
     if len(evidence) > _MOST_LINES:
         shown += (Evidence("", f"{len(evidence) - _MOST_LINES} more"),)
     return Anomaly(rule, text[:_LONGEST], first, subject[:100], shown, facts)
+
+
+def fact_number(anomaly: Anomaly, fact: str) -> int | None:
+    """A fact that is a number."""
+    value = anomaly.facts.get(fact)
+    return value if isinstance(value, int) else None
 
 
 def leading(anomaly: Anomaly) -> Evidence:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from ..files import called
 from .crash_pieces import (
@@ -18,6 +17,7 @@ from .crash_pieces import (
     SAME_BOOT,
     SECOND,
     UNTOLD_TIME,
+    Bugcheck,
     Group,
     Member,
     Piece,
@@ -63,7 +63,7 @@ def _order(group: Group) -> int:
 
 def _of_crashes(pieces: list[Piece]) -> list[Group]:
     groups: list[Group] = []
-    by_bugcheck: dict[Any, list[Group]] = {}
+    by_bugcheck: dict[Bugcheck, list[Group]] = {}
     recent: list[Group] = []  #: whose time may still be that of the next piece
     for piece in sorted(pieces, key=_when):
         if piece.time is not None:

@@ -6,9 +6,7 @@ start; the clock alone decides only where no start of the machine is known.
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..records import Crash, Finding, Records
+from ..records import Crash, Finding, Records, Time
 from .crash_pieces import boots_of, same_boot
 from .crashes import logged, origin_key
 
@@ -32,7 +30,7 @@ def near(records: Records, findings: list[Finding], rows: list[Crash]) -> list[F
     return [f for f in loading if _is_of(times.get(origin_key(f.origin)), min(crash), boots)]
 
 
-def _is_of(time: Any, crash: int, boots: list[int]) -> bool:
+def _is_of(time: Time, crash: int, boots: list[int]) -> bool:
     """True for an event of the system that crashed, or of the start after the crash."""
     if not isinstance(time, int):
         return True

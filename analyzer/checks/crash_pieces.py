@@ -9,11 +9,11 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, Optional
 
 from ..files import called
 from ..names import bugchecks, events
-from ..records import Origin
+from ..records import Clue, Origin, Records
 
 SECOND = 10**9
 #: dump header and log take the same frozen clock; the log has whole seconds
@@ -33,6 +33,8 @@ HOST_LOG = "host log"
 #: Windows names small dumps like this, and the report id of older systems is the same
 _SMALL_DUMP = re.compile(r"\d{6}-\d{1,9}-\d{2}")
 _GENERIC = ("memory.dmp", "")
+#: code and parameters, or None for those
+Bugcheck = tuple[Optional[int], Optional[tuple[int, ...]]]
 
 
 class Piece(NamedTuple):
@@ -45,7 +47,7 @@ class Piece(NamedTuple):
     time: int | None
     at_crash: bool  #: the time is that of the crash
     boot_id: int | None
-    system: tuple[Any, Any]  #: architecture and build
+    system: tuple[str | None, int | None]  #: architecture and build
     origin: Origin
     uptime: int | None = None  #: ns, of a dump
     names: frozenset[str] = frozenset()  #: of the dump file that it is or names
@@ -122,7 +124,7 @@ def code_of(piece: Piece) -> int | None:
     return None if piece.code is None else piece.code & ~bugchecks.MINIDUMP_VARIANT
 
 
-def bugcheck_of(piece: Piece) -> tuple[Any, ...]:
+def bugcheck_of(piece: Piece) -> Bugcheck:
     """Code and parameters; a sign-extended 32-bit number is the number."""
     parameters = piece.parameters
     if parameters is None:
@@ -139,7 +141,7 @@ class Group:
         self.logged: dict[tuple[str, int], int | None] = {}  #: events of its start, and when
         self.time = UNTOLD_TIME  #: of the crash, else of the first event
         self.lead = piece  #: what states the crash, else what was first
-        self._stated: dict[Any, Piece] = {}  #: one piece of each kind of statement
+        self._stated: dict[tuple[object, ...], Piece] = {}  #: one piece of each kind of statement
         self.add(piece, sure, why)
 
     def contradicts(self, piece: Piece) -> bool:
@@ -179,7 +181,7 @@ class Start:
         self.pieces: list[Piece] = []
         self.names: frozenset[str] = frozenset()  #: of the dump files that its events name
         self.named: Piece | None = None  #: the event that states the bugcheck
-        self._last: dict[Any, Piece] = {}
+        self._last: dict[tuple[str, int] | None, Piece] = {}
         self.add(piece)
 
     @property
@@ -232,7 +234,7 @@ def same_boot(one: int, other: int, boots: Sequence[int]) -> bool | None:
     return bisect_right(boots, high) - bisect_left(boots, low + SAME_BOOT) <= 0
 
 
-def started(clues: Iterable[Any]) -> list[int]:
+def started(clues: Iterable[Clue]) -> list[int]:
     """When Windows started by its events: 12 is logged at once, 6005 minutes later on slow ones."""
     marks: dict[str, dict[int, list[int]]] = {}
     for clue in clues:
@@ -242,7 +244,7 @@ def started(clues: Iterable[Any]) -> list[int]:
     return sorted(t for log in marks.values() for t in log.get(12) or log.get(6005) or [])
 
 
-def boots_of(records: Any) -> list[int]:
+def boots_of(records: Records) -> list[int]:
     """The starts of the machine that events and dumps tell of, oldest first."""
     marks = started(records.clues)
     marks += [

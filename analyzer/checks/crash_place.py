@@ -7,12 +7,12 @@ at or before it, and the text says so. A second bugcheck is told only by BugChec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from ..absence import known
 from ..names import drivers, progress
-from ..records import Anomaly, Machine, Module
+from ..records import Anomaly, Cell, Machine, Module
 from .dump_filters import CALLBACKS
-from .evidence import PARTIAL, SourceRecords, broken, evidence_of, known, same_name
+from .evidence import PARTIAL, SourceRecords, broken, evidence_of, same_name
 from .machine import is_crash
 
 #: bugchecks that a filter's own code makes: code -> name of the filter, what it says
@@ -43,7 +43,7 @@ def _in_stack(seen: SourceRecords, machine: Machine) -> Iterator[Anomaly]:
     at = known(machine.faulting_symbol) or f"{address:#x}"
     fields = ("bugcheck", "faulting_address", "faulting_symbol", "faulting_module")
     name = str(known(module.name) or "a driver without a name")
-    facts: dict[str, Any] = {"module": name, "address": address}
+    facts: dict[str, Cell] = {"module": name, "address": address}
     if module.stack and module.role == drivers.FILTER:
         callback, distance = _callback(seen, module, int(address or 0))
         where = "before the first of its callbacks, in its DriverEntry or another routine"

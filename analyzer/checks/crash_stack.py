@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .. import formatting as fmt
+from ..absence import known
 from ..names import drivers
 from ..records import Anomaly, Evidence, Frame
-from .evidence import SourceRecords, known
+from .evidence import SourceRecords
 
 CRASH_STACK = "crash stack"
 #: routines of crashdmp that call into filters -> the call of the filter; names are those of public

@@ -8,15 +8,13 @@ so it only lies later.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from ..absence import Absent, is_absent
+from ..absence import Absent, is_absent, known
 from ..names import bugchecks, events, ntstatus
-from ..records import Clue, Crash, Event, Machine, Origin, Records
+from ..records import Clue, Crash, Event, Machine, Number, Origin, Records
 from . import crash_joining
 from . import machine as machine_checks
 from .crash_pieces import HOST_LOG, Piece, names_of, started
-from .evidence import known
 
 __all__ = [
     "EVENT_LOGS", "FAILED", "RESTARTS", "SMALLER", "WRITTEN", "Index", "group", "logged",
@@ -33,7 +31,7 @@ _CUT = ("dump-file-cut", "triage-marker-missing")
 def logged(records: Records) -> list[Event]:
     """The events of event logs (not those of traces)."""
     logs = {s.path for s in records["sources"] if s.kind in EVENT_LOGS}
-    table: Any = records["events"]
+    table = records.tables["events"]
     rows = table if isinstance(table, list) else table.single
     return [event for event in rows if event.origin.source in logs]
 
@@ -72,7 +70,7 @@ def _pieces(records: Records) -> Iterator[Piece]:
         elif kinds.get(path) == HOST_LOG:
             yield _piece(HOST_LOG, FAILED if origin_key(row.origin) in ended_by_host else None, row)
         elif kinds.get(path) not in EVENT_LOGS and (  # capture, debugger log
-            known(row.bugcheck) and not machine_checks.is_live(row)
+            row.bugcheck and not machine_checks.is_live(row)
         ):
             yield _of_debugger(str(kinds.get(path)), row, told.get(path, set()))
     for clue in records.clues:
@@ -84,8 +82,7 @@ def _of_dump(row: Machine, told: set[str]) -> Piece:
     is_unknown = told.intersection((*_CUT, "dump-not-by-windows", "dump-ended-early"))
     outcome: str | None = None if is_unknown else WRITTEN
     status = known(row.writer_status)
-    is_failed = status is not None and ntstatus.is_failure(status)
-    if is_failed:
+    if status is not None and ntstatus.is_failure(status):
         outcome = FAILED  # Windows itself says so in the header
     elif outcome and (known(row.attributes) or 0) & 0x4:  # InsufficientDumpfileSize
         outcome = SMALLER
@@ -172,7 +169,7 @@ class Index:
 
     def __init__(self, rows: Iterable[Crash]) -> None:
         self.by_number: dict[int, list[Crash]] = {}
-        self._places: dict[tuple[Any, ...], set[int]] = {}
+        self._places: dict[tuple[str, str, Number], set[int]] = {}
         self._sources: dict[str, set[int]] = {}
         self._many: set[str] = set()  #: event logs, which span many starts
         for row in rows:
@@ -197,5 +194,5 @@ class Index:
         return next(iter(found)) if found is not None and len(found) == 1 else None
 
 
-def origin_key(origin: Origin) -> tuple[Any, ...]:
+def origin_key(origin: Origin) -> tuple[str, str, Number]:
     return origin.source, origin.how, origin.file_offset

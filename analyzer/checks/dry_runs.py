@@ -7,12 +7,12 @@ crashed, what contradicts other evidence is judged only where the result cannot 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from ..absence import known
 from ..names import ntstatus
-from ..records import Anomaly, DryRun, Evidence, Records
+from ..records import Anomaly, Code, DryRun, Evidence, Records, Text
 from . import benign
-from .evidence import SourceRecords, about, evidence_of, known, same_name
+from .evidence import SourceRecords, about, evidence_of, same_name
 
 _JUDGED = ("does", "may")
 _ENDS = {
@@ -65,7 +65,7 @@ def _fails(row: DryRun) -> bool:
     return row.outcome != "returns" or _is_failure(row.status)
 
 
-def _is_failure(status: Any) -> bool:
+def _is_failure(status: Code) -> bool:
     return isinstance(status, int) and ntstatus.is_failure(status)
 
 
@@ -79,7 +79,7 @@ def _status(status: int) -> str:
 
 def _outcomes(rows: Iterable[DryRun], contradicted: dict[DryRun, bool]) -> Iterator[Anomaly]:
     """One finding for a callback and an outcome, whatever the number of shapes."""
-    groups: dict[Any, list[DryRun]] = {}
+    groups: dict[tuple[str, Text, Text, Text, int | None, Text], list[DryRun]] = {}
     for row in rows:
         rule = _ENDS.get(str(row.outcome), "")
         if row.outcome == "returns" and _is_failure(row.status):

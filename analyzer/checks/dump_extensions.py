@@ -6,12 +6,12 @@ reconstructed extension is judged the same way, and its findings say that it was
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
+from ..absence import known
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2, PARTITION_INFO_SIZE, WINDOWS_8
 from ..records import Anomaly, Extension
-from .evidence import SourceRecords, about, broken, known, wrong_fields
+from .evidence import SourceRecords, about, broken, wrong_fields
 from .machine import is_crash
 
 #: sizeof(FILTER_EXTENSION) since Windows 8 (WDK ntdddump.h)
@@ -85,24 +85,19 @@ def _geometry(row: Extension) -> Iterator[Anomaly]:
 
 def _product(row: Extension) -> int | None:
     """Bytes the geometry spans; None unless its parts are known and the sector size is one."""
-    counts = [known(row.cylinders), known(row.tracks_per_cylinder), known(row.sectors_per_track)]
-    sector = known(row.bytes_per_sector)
-    if None in counts or sector not in SECTOR_SIZES:
+    cylinders, size = known(row.cylinders), _cylinder(row)
+    if cylinders is None or size is None or row.bytes_per_sector not in SECTOR_SIZES:
         return None
-    return int(math.prod(counts) * sector)
+    return cylinders * size
 
 
-def _cylinder(row: Extension) -> int:
-    """Bytes of one cylinder, whose numbers are known; disk.sys counts whole cylinders alone."""
-    return int(
-        math.prod(
-            (
-                known(row.tracks_per_cylinder),
-                known(row.sectors_per_track),
-                known(row.bytes_per_sector),
-            )
-        )
-    )
+def _cylinder(row: Extension) -> int | None:
+    """Bytes of one cylinder, where its numbers are known; disk.sys counts whole ones alone."""
+    tracks, sectors = known(row.tracks_per_cylinder), known(row.sectors_per_track)
+    sector = known(row.bytes_per_sector)
+    if tracks is None or sectors is None or sector is None:
+        return None
+    return tracks * sectors * sector
 
 
 def _disk_size(row: Extension) -> Iterator[Anomaly]:
@@ -113,7 +108,7 @@ def _disk_size(row: Extension) -> Iterator[Anomaly]:
         wrong = "is 0"
     elif product is not None and size < product:
         wrong = f"is {size:,}, less than the {product:,} bytes of its geometry"
-    elif product is not None and size >= product + _cylinder(row):
+    elif product is not None and size >= product + (_cylinder(row) or 0):
         wrong = f"is {size:,}, a cylinder or more above the {product:,} bytes of its geometry"
     elif sector in SECTOR_SIZES and size % sector:
         wrong = f"is {size:,}, no multiple of the sector size {sector}"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from ..absence import Absent
+from ..absence import Absent, known
 from ..layouts import ntdddump
 from ..layouts.crashdmp import knows_state
 from ..layouts.ntdddump import WINDOWS_8
 from ..names import drivers, ntstatus
-from ..records import Anomaly, Callback, Evidence, Filter
+from ..records import Address, Anomaly, Callback, Evidence, Filter, Number, Text
 from . import benign
 from .evidence import (
     PARTIAL,
@@ -25,7 +24,6 @@ from .evidence import (
     contains,
     evidence_of,
     has_range,
-    known,
     span,
     wrong_fields,
 )
@@ -77,17 +75,17 @@ def _counts(seen: SourceRecords) -> Iterator[Anomaly]:
             )
 
 
-def _count(number: int, what: str) -> str:
+def _count(number: Number, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def _state(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     subject, status = about(row), known(row.last_failing_status)
-    failed = status is not None and ntstatus.is_failure(status)
+    failed = status if status is not None and ntstatus.is_failure(status) else None
     routine = known(row.last_failing_routine)
     name = callback_named(seen, row)
     # A filter is not called after the failure that disabled it, so its last failure is the reason.
-    meant = failed and benign.why(row.filter, name, status)
+    meant = failed and benign.why(row.filter, name, failed)
     if row.is_disabled is True and not meant:
         yield broken(
             "filter-disabled",
@@ -101,13 +99,13 @@ def _state(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
         )
     if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
         where = routine or "a routine that is not named"
-        text = f"The last failing routine of a filter was {where}; it returned {_status(status)}."
+        text = f"The last failing routine of a filter was {where}; it returned {_status(failed)}."
         if not knows_state(seen.machine("build"), seen.machine("architecture")):
             text += (
                 " Where crashdmp keeps this pair is proven on Windows 7 x86 only; here it was "
                 "recognised by its content."
             )
-        yield _failed(text, row, name, status, "last_failing_routine", "last_failing_status")
+        yield _failed(text, row, name, failed, "last_failing_routine", "last_failing_status")
 
 
 def _concerns(seen: SourceRecords, row: Filter) -> str:
@@ -184,7 +182,7 @@ def _has_no_callback(row: Filter) -> bool:
 
 def _calls(seen: SourceRecords) -> Iterator[Anomaly]:
     """Failing calls that a source saw, one finding per callback and status however often called."""
-    failed: dict[Any, list[Callback]] = {}
+    failed: dict[tuple[Text, Text, Address, Text, int], list[Callback]] = {}
     for row in seen["callbacks"]:
         status = known(row.status)
         if status is not None and ntstatus.is_failure(status):
@@ -200,7 +198,9 @@ def _calls(seen: SourceRecords) -> Iterator[Anomaly]:
         yield _failed(text, row, row.callback, status, "routine", "status")
 
 
-def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) -> Anomaly:
+def _failed(
+    text: str, record: Filter | Callback, callback: Text, status: int, *fields: str
+) -> Anomaly:
     """One finding for a failing status: harmless for this filter, or not known to be."""
     why = benign.why(record.filter, callback, status)
     rule = "filter-callback-failed-benign" if why else "filter-callback-failed"
@@ -210,7 +210,7 @@ def _failed(text: str, record: Any, callback: Any, status: int, *fields: str) ->
     return broken(rule, text, record, about(record), *fields, **wrong, callback=known(callback))
 
 
-def callback_named(seen: SourceRecords, row: Filter) -> Any:
+def callback_named(seen: SourceRecords, row: Filter) -> Text:
     """The callback that is a filter's last failing routine, None when that cannot be told."""
     routine = known(row.last_failing_routine)
     return None if routine is None else seen.callback_at.get(routine)
@@ -223,7 +223,7 @@ def _status(status: int) -> str:
 
 def _outside(seen: SourceRecords) -> Iterator[Anomaly]:
     """Callbacks whose address is not in the image of their filter."""
-    told: set[tuple[Any, ...]] = set()
+    told: set[tuple[Text, Text, str, int]] = set()
     for record, name, address in _routines(seen):
         key = (record.filter, record.stack, name, address)
         if key in told:  # a capture has many calls of one routine
@@ -251,13 +251,14 @@ def _outside(seen: SourceRecords) -> Iterator[Anomaly]:
         yield anomaly._replace(evidence=tuple(evidence))
 
 
-def _routines(seen: SourceRecords) -> Iterator[tuple[Any, str, int]]:
+def _routines(seen: SourceRecords) -> Iterator[tuple[Filter | Callback, str, int]]:
     """Every set callback: of the filters first, then of single callbacks and calls."""
     for row in seen["filters"]:
         for field, name in CALLBACKS.items():
             address = known(getattr(row, field))
             if address:
                 yield row, name, address
-    for row in seen["callbacks"]:
-        if known(row.routine) and known(row.callback):
-            yield row, row.callback, row.routine
+    for call in seen["callbacks"]:
+        routine, callback = known(call.routine), known(call.callback)
+        if routine and callback:
+            yield call, callback, routine

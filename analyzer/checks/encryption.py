@@ -8,14 +8,14 @@ that nothing is known about the finding of the failure itself says what it could
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from ..absence import known
 from ..layouts.crashdmp import knows_state
 from ..names import drivers, ntstatus
-from ..records import Anomaly, Filter
+from ..records import Anomaly, Callback, Filter
 from . import benign
 from .dump_filters import callback_named
-from .evidence import SourceRecords, about, broken, known, same_name
+from .evidence import SourceRecords, about, broken, same_name
 from .machine import is_live
 
 #: callbacks after whose failure crashdmp writes on without the filter
@@ -41,7 +41,7 @@ def _plain_text(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
         return
     driver = drivers.known(row.filter)
     owner = driver.product if driver else ""
-    status: int = known(failed[1]) if failed else 0
+    status = failed[1] if failed else 0
     if failed and benign.why(row.filter, failed[0], status):
         return
     doubt = _NOTHING_TO_DO.get((drivers.plain_name(row.filter), status & 0xFFFFFFFF), "")
@@ -64,7 +64,7 @@ def _plain_text(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     )  # fmt: skip
 
 
-def _failure(seen: SourceRecords, row: Filter) -> tuple[tuple[str, int] | None, Any]:
+def _failure(seen: SourceRecords, row: Filter) -> tuple[tuple[str, int] | None, Callback | None]:
     """(callback, status) of the filter's failure, and the call that shows it when one was seen."""
     for call in seen["callbacks"]:
         status = known(call.status)

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from ..absence import is_absent
-from ..records import TABLES, Anomaly, Evidence, Filter, Module, Origin, Records
+from ..absence import is_absent, known
+from ..records import TABLES, Address, Anomaly, Evidence, Filter, Module, OfFilter, Record, Records
+from ..records.base import Cell, Text
+from ..records.collection import Tables
 from ..tables import SCHEMA, shown
 from ..target import ModuleMap
 
@@ -29,15 +31,12 @@ _KINDS = {
 PARTIAL = frozenset({"modules-incomplete", "log-modules-partial"})
 
 
-class SourceRecords:
+class SourceRecords(Tables):
     """What one source told, by table."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, list[Any]] = {table: [] for table in _TABLES}
+        super().__init__()
         self.reported: set[str] = set()  #: rule ids the source itself reported
-
-    def __getitem__(self, table: str) -> list[Any]:
-        return self.tables[table]
 
     def is_dump(self) -> bool:
         """True for a kernel dump."""
@@ -48,7 +47,7 @@ class SourceRecords:
         values = (getattr(row, field) for row in self["machine"])
         return next((value for value in values if not is_absent(value)), None)
 
-    def module(self, name: Any) -> Module | None:
+    def module(self, name: Text) -> Module | None:
         """The loaded module of this name."""
         return None if is_absent(name) else self._by_name.get(name.lower())
 
@@ -57,7 +56,7 @@ class SourceRecords:
         loaded, every = self._maps
         return loaded.at(address) or every.at(address)
 
-    def filter_at(self, node: Any) -> Filter | None:
+    def filter_at(self, node: Address) -> Filter | None:
         """The filter whose node lies at an address."""
         return None if is_absent(node) else self._by_node.get(node)
 
@@ -66,7 +65,7 @@ class SourceRecords:
     @cached_property
     def _by_name(self) -> dict[str, Module]:
         rows = [m for m in self["modules"] if m.loaded and not is_absent(m.name)]
-        return {m.name.lower(): m for m in reversed(rows)}
+        return {str(m.name).lower(): m for m in reversed(rows)}
 
     @cached_property
     def _maps(self) -> tuple[ModuleMap, ModuleMap]:
@@ -74,11 +73,11 @@ class SourceRecords:
         return ModuleMap(m for m in modules if m.loaded), ModuleMap(modules)
 
     @cached_property
-    def _by_node(self) -> dict[int, Filter]:
+    def _by_node(self) -> dict[Address, Filter]:
         return {f.node: f for f in reversed(self["filters"]) if not is_absent(f.node)}
 
     @cached_property
-    def callback_at(self) -> dict[Any, Any]:
+    def callback_at(self) -> dict[Text, Text]:
         """Symbol of a routine -> the callback that it is."""
         return {row.symbol: row.callback for row in reversed(self["callbacks"])}
 
@@ -94,11 +93,6 @@ def by_source(records: Records) -> Iterator[SourceRecords]:
     yield from parts.values()
 
 
-def known(value: Any) -> Any:
-    """The value, or None when it is absent."""
-    return None if is_absent(value) else value
-
-
 def has_range(module: Module) -> bool:
     """True when base and end of the image are known."""
     return not (is_absent(module.base) or is_absent(module.end))
@@ -106,31 +100,32 @@ def has_range(module: Module) -> bool:
 
 def contains(module: Module, address: int) -> bool:
     """True when the address lies in the image; False, too, when its range is not known."""
-    return has_range(module) and bool(known(module.base) <= address < known(module.end))
+    base, end = known(module.base), known(module.end)
+    return base is not None and end is not None and base <= address < end
 
 
-def same_name(one: Any, other: Any) -> bool:
+def same_name(one: Text, other: Text) -> bool:
     """True for two equal module names; Windows does not tell case apart."""
     return not (is_absent(one) or is_absent(other)) and one.lower() == other.lower()
 
 
 def span(module: Module) -> str:
     """First and last address of an image whose range is known."""
-    return f"0x{known(module.base):016x} to 0x{known(module.end) - 1:016x}"
+    return f"0x{known(module.base) or 0:016x} to 0x{(known(module.end) or 0) - 1:016x}"
 
 
-def about(record: Any) -> str:
+def about(record: OfFilter) -> str:
     """The filter a record is of, with its stack."""
     name = "a filter without a name" if is_absent(record.filter) else str(record.filter)
     return name if is_absent(record.stack) else f"{name} ({record.stack} stack)"
 
 
-def show(record: Any, field: str) -> str:
+def show(record: Record, field: str) -> str:
     """A value the way the tables show it, or why there is none."""
     return shown(_KINDS[type(record), field], getattr(record, field))
 
 
-def evidence_of(record: Any, *fields: str) -> tuple[Evidence, ...]:
+def evidence_of(record: Record, *fields: str) -> tuple[Evidence, ...]:
     """Fields of one record as evidence."""
     kinds = ((field, _KINDS[type(record), field]) for field in fields)
     return tuple(
@@ -143,9 +138,11 @@ def wrong_fields(*fields: str) -> dict[str, bool]:
     return {f"wrong_{field}": True for field in fields}
 
 
-def broken(rule: str, text: str, record: Any, subject: str, *fields: str, **facts: Any) -> Anomaly:
+def broken(
+    rule: str, text: str, record: Record, subject: str, *fields: str, **facts: Cell
+) -> Anomaly:
     """A rule that one record breaks; a record that is not certain says so in the text."""
-    origin: Origin = record.origin
+    origin = record.origin
     whose = {name: known(getattr(record, name, None)) for name in ("filter", "stack")}
     facts = {**{name: value for name, value in whose.items() if value is not None}, **facts}
     if origin.confidence != "certain":

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..absence import Absent
+from ..absence import Absent, known
 from ..records import Anomaly, Evidence, Frame, Processor
-from .evidence import SourceRecords, known
+from .evidence import SourceRecords
 
 _ONE_LOOK = (
     "One look does not prove that it hangs there; a second snapshot, taken later, tells whether it "

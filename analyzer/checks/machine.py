@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..absence import known
 from ..layouts.crashdmp import knows_state
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Machine, Records
-from .evidence import PARTIAL, SourceRecords, broken, known
+from .evidence import PARTIAL, SourceRecords, broken
 
 WHOLE_DUMP = "dump"  #: subject of what is said once per dump
 

@@ -8,12 +8,12 @@ hold anything.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from ..absence import Absent
 from ..layouts import ntdddump
-from ..records import Anomaly, Extension, Filter, Machine
-from .evidence import SourceRecords, about, broken, known
+from ..records import Anomaly, Extension, Filter, Machine, Number
+from .evidence import SourceRecords, about, broken
 from .machine import WHOLE_DUMP
 
 #: dumpfve, the in-box filter, refuses more; 16 is what crashdmp presets
@@ -112,16 +112,15 @@ def check(seen: SourceRecords) -> Iterator[Anomaly]:
     for row in seen["filters"]:
         what = f"FILTER_INITIALIZATION_DATA of {about(row)}"
         yield from _judge("filter-value-impossible", row, about(row), what, _FILTER)
-    for row in seen["extensions"]:
-        device = _kernel_addresses(_DEVICE, architecture)
-        what = f"FILTER_EXTENSION of {about(row)}"
-        ranges = (*_EXTENSION, *device)
-        yield from _judge("extension-value-impossible", row, about(row), what, ranges)
-    for row in seen["machine"] if seen.is_dump() else ():
-        lists = _kernel_addresses(_KERNEL_ADDRESSES, architecture)
-        yield from _judge(
-            "header-value-impossible", row, WHOLE_DUMP, "The dump header", (*_HEADER, *lists)
-        )
+    for extension in seen["extensions"]:
+        subject = about(extension)
+        what = f"FILTER_EXTENSION of {subject}"
+        ranges = (*_EXTENSION, *_kernel_addresses(_DEVICE, architecture))
+        yield from _judge("extension-value-impossible", extension, subject, what, ranges)
+    for machine in seen["machine"] if seen.is_dump() else ():
+        what = "The dump header"
+        ranges = (*_HEADER, *_kernel_addresses(_KERNEL_ADDRESSES, architecture))
+        yield from _judge("header-value-impossible", machine, WHOLE_DUMP, what, ranges)
 
 
 def _judge(
@@ -133,10 +132,11 @@ def _judge(
 ) -> Iterator[Anomaly]:
     wrong: dict[str, str] = {}
     for field, name, can_be, words in ranges:
-        value: Any = getattr(row, field)
-        if isinstance(value, Absent) and value.reason == "out-of-range":
-            wrong[field] = f"{name} is out of range ({value.detail}), it can only be {words}"
-        elif known(value) is not None and not can_be(int(value)):
+        value: Number = getattr(row, field)
+        if isinstance(value, Absent):
+            if value.reason == "out-of-range":
+                wrong[field] = f"{name} is out of range ({value.detail}), it can only be {words}"
+        elif value is not None and not can_be(value):
             shown = f"{value:,}" if abs(value) < 1 << 16 else f"{value:#x}"
             wrong[field] = f"{name} is {shown}, it can only be {words}"
     if wrong:

@@ -8,22 +8,22 @@ stand still, then the order in which they were given counts, and the sentence sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-from ..absence import is_absent
+from ..absence import is_absent, known
 from ..files import called
-from ..records import SNAPSHOT, Anomaly, Evidence, Frame, Processor, Records
-from .evidence import known
+from ..records import SNAPSHOT, Anomaly, Cell, Evidence, Frame, Processor, Record, Records
 
+R = TypeVar("R", bound=Record)
 _MODULES = 3  #: fewer say nothing of the machine
 
 
 class _Look(NamedTuple):
     """What one snapshot shows."""
 
-    source: Any
-    time: Any
-    modules: frozenset[tuple[Any, Any]]
+    source: Cell
+    time: int | None
+    modules: frozenset[tuple[Cell, Cell]]
     processors: list[Processor]
     frames: list[Frame]
 
@@ -40,19 +40,19 @@ def check(records: Records) -> Iterator[Anomaly]:
         is_timed = len({look.time for look in same}) == len(same) and None not in {
             look.time for look in same
         }
-        ordered = sorted(same, key=lambda look: look.time) if is_timed else same
+        ordered = sorted(same, key=lambda look: look.time or 0) if is_timed else same
         for before, after in zip(ordered, ordered[1:]):
             yield from _compared(before, after, is_timed)
 
 
-def _look(records: Records, source: Any) -> _Look:
-    def of(table: str) -> list[Any]:
-        return [row for row in records[table] if row.origin.source == source]
+def _look(records: Records, source: Cell) -> _Look:
+    def of(rows: list[R]) -> list[R]:
+        return [row for row in rows if row.origin.source == source]
 
-    modules = frozenset((m.name, m.base) for m in of("modules") if m.loaded)
-    time = next((known(m.system_time) for m in of("machine")), None)
-    frames = [f for f in of("frames") if not str(f.stack_of).startswith("stale")]
-    return _Look(source, time, modules, of("processors"), frames)
+    modules = frozenset((m.name, m.base) for m in of(records["modules"]) if m.loaded)
+    time = next((known(m.system_time) for m in of(records["machine"])), None)
+    frames = [f for f in of(records["frames"]) if not str(f.stack_of).startswith("stale")]
+    return _Look(source, time, modules, of(records["processors"]), frames)
 
 
 def _compared(before: _Look, after: _Look, is_timed: bool) -> Iterator[Anomaly]:
@@ -66,7 +66,11 @@ def _compared(before: _Look, after: _Look, is_timed: bool) -> Iterator[Anomaly]:
             continue
         where = f"Processor {row.processor} was inside {_inside(row)} in {one} and is"
         evidence = (_at("first", row), _at("later", later))
-        facts = {"processor": row.processor, "filter": row.filter, "callback": known(row.callback)}
+        facts: dict[str, Cell] = {
+            "processor": row.processor,
+            "filter": row.filter,
+            "callback": known(row.callback),
+        }
         if _is_same_call(row, later, before.frames, after.frames):
             text = (
                 f"{where} still there in {other}{order}, called from the same place: either it has "
@@ -100,7 +104,7 @@ def _is_same_call(
     return _caller(row, frames) == _caller(later, later_frames)
 
 
-def _caller(row: Processor, frames: Sequence[Frame]) -> tuple[Any, Any] | None:
+def _caller(row: Processor, frames: Sequence[Frame]) -> tuple[Cell, Cell] | None:
     """Where the code outside the filter goes on, and its stack pointer there."""
     inside = False
     for frame in frames:

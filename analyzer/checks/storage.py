@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..absence import known
 from ..formatting import duration
 from ..records import Anomaly, Evidence, Request
-from .evidence import SourceRecords, known
+from .evidence import SourceRecords
 from .machine import is_live
 
 #: A second: ten times what the slowest of 178 requests with a start of their own took in four real
@@ -35,7 +36,7 @@ def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """
     if not seen.is_dump():
         return
-    requests: list[Request] = seen["requests"]
+    requests = seen["requests"]
     yield from _slow(requests)
     yield from _failed(requests)
     is_running = any(map(is_live, seen["machine"]))
@@ -49,7 +50,7 @@ def _waited_ns(request: Request) -> int:
         value = known(request.before_crash_ns)
     elif request.in_flight is False:
         value = known(request.duration_ns)
-    return -1 if value is None else int(value)
+    return -1 if value is None else value
 
 
 def _slow(requests: list[Request]) -> Iterator[Anomaly]:
@@ -97,7 +98,7 @@ def _state(request: Request) -> str:
 
 
 def _srb_status(request: Request) -> int:
-    return int(known(request.status)) & SRB_STATUS_MASK
+    return (known(request.status) or 0) & SRB_STATUS_MASK
 
 
 def _status(request: Request) -> str:

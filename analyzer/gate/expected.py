@@ -15,7 +15,7 @@ from ..checks.case_filters import complete_dumps
 from ..checks.case_seen import CaseSeen
 from ..checks.crashes import FAILED, SMALLER, WRITTEN, Index
 from ..checks.dump_filters import CALLBACKS
-from ..checks.evidence import evidence_of, known
+from ..checks.evidence import evidence_of
 from ..checks.machine import knows_filter_state
 from ..checks.rules_gate import FAILED as NOT_MET
 from ..checks.rules_gate import MET
@@ -199,7 +199,7 @@ def _dump_written(seen: _Newest) -> Outcome:
 def _bugcheck(seen: _Newest, code: int) -> Outcome:
     rows = [row for row in seen.crashes if not is_absent(row.bugcheck)]
     evidence = tuple(e for row in rows for e in evidence_in("crashes", row, "bugcheck"))
-    codes = {known(row.bugcheck) for row in rows}
+    codes = {row.bugcheck for row in rows if isinstance(row.bugcheck, int)}
     if not codes:
         return Outcome(UNKNOWN, "Nothing that was given tells the bugcheck of a crash.")
     names = fmt.listed(f"{one:#x} ({bugchecks.name(one)})" for one in sorted(codes))

@@ -5,8 +5,9 @@ public symbol file types these structures, so readers must check what they find 
 """
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from . import ntdddump
 from .ntdddump import Structure, filter_extension, filter_initialization_data, structure
 
 
@@ -35,7 +36,7 @@ STATE_DISABLED = 0x1
 WINDOWS_7 = (7600, 7601)  #: builds
 
 
-def knows_state(build: Any, architecture: Any) -> bool:
+def knows_state(build: object, architecture: object) -> bool:
     """True where it is proven which word of a node is its state: in 32-bit code of Windows 7."""
     return build in WINDOWS_7 and str(architecture).startswith("x86")
 
@@ -137,8 +138,8 @@ def node_layouts(pointer_size: int) -> tuple[NodeLayout, ...]:
 
 def node_class(layout: NodeLayout) -> type[Structure]:
     """The whole node as one ctypes structure, for writing one (sample generator, tests)."""
-    pointer: Any = ctypes.c_uint64 if layout.pointer_size == 8 else ctypes.c_uint32
-    members: list[tuple[str, Any]] = []
+    pointer = ntdddump.pointer_class(layout.pointer_size)
+    members: ntdddump.Members = []
     end = 0
     for name, offset, kind in (
         ("FilterInitData", 0, layout.init_class),

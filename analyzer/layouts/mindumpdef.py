@@ -292,7 +292,7 @@ DEBUGGER_DATA = DebuggerData()
 DEBUGGER_DATA_TAG = b"KDBG"
 
 
-def fields(layout: Any) -> dict[str, Field]:
+def fields(layout: "Layout | NamedTuple") -> dict[str, Field]:
     """Name -> Field of any layout of this module."""
     if isinstance(layout, Layout):
         return layout.fields

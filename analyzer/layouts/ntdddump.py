@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any
 
-_Members = list[tuple[str, Any]]
+Members = list[tuple[str, "type[ctypes._CData]"]]
 
 # Callbacks, in the order of FILTER_INITIALIZATION_DATA: member name, the name users know it by.
 CALLBACKS = (
@@ -105,12 +104,13 @@ class Structure(ctypes.LittleEndianStructure):
     __slots__ = ()
 
 
-def structure(name: str, members: _Members) -> type[Structure]:
+def structure(name: str, members: Members) -> type[Structure]:
     """A structure class made of these (name, ctypes type) pairs."""
     return type(name, (Structure,), {"_fields_": members, "__slots__": ()})
 
 
-def _pointer(pointer_size: int) -> Any:
+def pointer_class(pointer_size: int) -> type[ctypes._SimpleCData[int]]:
+    """The integer that stands for a pointer of this size."""
     return {8: _U64, 4: _U32}[pointer_size]
 
 
@@ -176,8 +176,8 @@ PARTITION_INFO_SIZE = ctypes.sizeof(DISK_PARTITION_INFO)
 @cache
 def filter_extension(pointer_size: int, version: int) -> type[Structure]:
     """FILTER_EXTENSION for pointers of 4 or 8 bytes; version 1 (Vista SP1, 7) or 2 (8 on)."""
-    pointer = _pointer(pointer_size)
-    members: _Members = [("DumpType", ctypes.c_int32)]
+    pointer = pointer_class(pointer_size)
+    members: Members = [("DumpType", ctypes.c_int32)]
     if pointer_size == 8:
         members.append(("Padding_0x04", _U32))
     members += [
@@ -197,8 +197,8 @@ def filter_extension(pointer_size: int, version: int) -> type[Structure]:
 @cache
 def filter_initialization_data(pointer_size: int, version: str) -> type[Structure]:
     """FILTER_INITIALIZATION_DATA as the header of ``version`` has it (INITIALIZATION_VERSIONS)."""
-    pointer = _pointer(pointer_size)
-    members: _Members = [
+    pointer = pointer_class(pointer_size)
+    members: Members = [
         ("MajorVersion", _U32),
         ("MinorVersion", _U32),
         ("DumpStart", pointer),

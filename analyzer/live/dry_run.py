@@ -135,7 +135,8 @@ def had_crashed(session: Session, out: Records) -> bool | None:
         if isinstance(code, int):
             return bool(code)
     context = next((s.location for s in out["structures"] if s.structure == "crashdmp!Context"), 0)
-    code = session.u32(context + _CONTEXT_BUGCHECK) if context else Absent("not-found")
+    is_there = isinstance(context, int) and context
+    code = session.u32(is_there + _CONTEXT_BUGCHECK) if is_there else Absent("not-found")
     if isinstance(code, int) and session.pointer_size == 8:
         return bool(code)
     return None

@@ -7,8 +7,6 @@ only.
 
 from __future__ import annotations
 
-from typing import Any
-
 #: bit set in the code that a minidump carries when it was written for a driver fault ("_M" names)
 MINIDUMP_VARIANT = 0x10000000
 #: "MATT", the code of DumpIt and its relatives
@@ -205,7 +203,7 @@ def name(code: int) -> str:
     return f"{base}_M" if base else f"{code:#010x}"
 
 
-def is_of_running_system(attributes: Any, bugcheck: Any) -> bool:
+def is_of_running_system(attributes: object, bugcheck: object) -> bool:
     """True when header fields say that Windows went on; what is not a number says nothing."""
     if isinstance(attributes, int) and attributes & _LIVE_DUMP:
         return True

@@ -10,7 +10,7 @@ Sources: module lists of real dumps, the filters' public source code, Microsoft'
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 KERNEL = "kernel"
 CRASH_DUMP_DRIVER = "crash dump driver"
@@ -95,7 +95,7 @@ _EXTENSIONS = (".sys", ".exe", ".dll")
 _LEAST_CUT = 6
 
 
-def stem(name: Any) -> str:
+def stem(name: object) -> str:
     """Lower-case base name without folder and extension, "" when the name is absent."""
     if not isinstance(name, str):
         return ""
@@ -103,7 +103,7 @@ def stem(name: Any) -> str:
     return text.rsplit(".", 1)[0] if text.endswith(_EXTENSIONS) else text
 
 
-def split_prefix(name: Any) -> tuple[str, str]:
+def split_prefix(name: object) -> tuple[str, str]:
     """("crash" | "hibernation" | "", stem behind the prefix)."""
     text = stem(name)
     for prefix, stack in PREFIXES:
@@ -112,12 +112,12 @@ def split_prefix(name: Any) -> tuple[str, str]:
     return "", text
 
 
-def plain_name(name: Any) -> str:
+def plain_name(name: object) -> str:
     """A driver's name whatever stack its copy is in: dump_Dcrypt.sys and hiber_dcrypt -> dcrypt."""
     return split_prefix(name)[1]
 
 
-def known(name: Any, *, is_cut: bool = False) -> Driver | None:
+def known(name: object, *, is_cut: bool = False) -> Driver | None:
     """The row of a driver, or of its copy in a stack; None for a name that is not in the table.
 
     ``is_cut``: the name may have lost its end (the unloaded list of a minidump keeps 12 letters).
@@ -129,18 +129,18 @@ def known(name: Any, *, is_cut: bool = False) -> Driver | None:
     return found
 
 
-def is_kernel(name: Any) -> bool:
+def is_kernel(name: object) -> bool:
     """True for nt itself, under any of its file names."""
     return stem(name) in _KERNELS
 
 
-def encrypts(name: Any) -> bool | None:
+def encrypts(name: object) -> bool | None:
     """Whether a filter encrypts what is written through it; None when that is not known."""
     found = known(name)
     return found.encrypts if found is not None and found.role == FILTER else None
 
 
-def product(name: Any) -> str:
+def product(name: object) -> str:
     """Whose filter it is, and whether it encrypts; "" when the name is not that of a filter."""
     found = known(name)
     if found is None or found.role != FILTER:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..absence import is_absent
+from ..absence import Absent, is_absent
 
 
-def duration(ns: Any, missing: str = "-") -> str:
+def duration(ns: float | Absent | None, missing: str = "-") -> str:
     """A duration in ns with a unit that fits, four digits: "1.25 ms"."""
     if is_absent(ns):
         return missing

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .. import formatting as fmt
-from ..absence import is_absent
+from ..absence import is_absent, known
 from ..checks import benign
 from ..checks.storage import CLOCK_TICK_NS
 from ..layouts.ntdddump import CALLBACKS
@@ -276,7 +276,7 @@ def latency(case: Any) -> Plot:
     if not shown:
         why = "No source tells of storage requests with their times."
         return style.nothing(why, title)
-    size, unit = style.time_unit(max(r.before_crash_ns for r in shown))
+    size, unit = style.time_unit(max(known(r.before_crash_ns) or 0 for r in shown))
     floor = CLOCK_TICK_NS / 2  # where a request that took no whole tick is drawn
     figure = Plot(9, 3.8)
     axes = style.plain_axes(figure.add_subplot(), title)
@@ -286,9 +286,10 @@ def latency(case: Any) -> Plot:
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for r in shown:
         kind = story.request_kind(r)
-        ns = r.before_crash_ns if r.in_flight is True else r.duration_ns
+        before = known(r.before_crash_ns) or 0
+        ns = before if r.in_flight is True else known(r.duration_ns) or 0
         key = (fmt.field(r, "operation", "request"), marks.get(kind, "o"))
-        points.setdefault(key, []).append((-r.before_crash_ns / size, max(ns, floor)))
+        points.setdefault(key, []).append((-before / size, max(ns, floor)))
     for (name, mark), found in points.items():
         x, y = zip(*found)
         axes.plot(

@@ -183,8 +183,8 @@ def redact(records: Records) -> Records:
     out = Records()
     names = Names()
     sources: dict[str, str] = {}
-    for row in records["sources"]:
-        sources.setdefault(row.origin.source, f"source-{len(sources) + 1}")
+    for source in records["sources"]:
+        sources.setdefault(source.origin.source, f"source-{len(sources) + 1}")
     for table, columns in SCHEMA.items():
         if table == "findings":
             continue
@@ -195,9 +195,9 @@ def redact(records: Records) -> Records:
                 _cell((table, name), kind, value, kept, names)
                 for (name, kind), value in zip(kinds, row)
             ]
-            out.add(_special(record(*cells, _origin(row.origin, sources)), row, names))
-    for row in rows_of(records["findings"]):
-        out.add(_finding(row, names, sources))
+            made = record._make((*cells, _origin(row.origin, sources)))
+            out.add(_special(made, row, names))
+    out.add(*(_finding(row, names, sources) for row in records["findings"]))
     return out
 
 
@@ -264,7 +264,7 @@ def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
         if isinstance(piece.value, (int, float)) and piece.label in _FIELDS
     )
     facts = {n: v for n, v in row.facts.items() if isinstance(v, (int, bool))}
-    told = {n: row.facts[n] for n in _FACTS if isinstance(row.facts.get(n), str)}
+    told = {n: v for n in _FACTS if isinstance(v := row.facts.get(n), str)}
     facts.update({n: _FACTS[n](value, names) for n, value in told.items()})
     origin = _origin(row.origin, sources)
     return Finding(rule.id, row.severity, subject, text, rule.next_step, evidence, facts, origin)

@@ -5,11 +5,12 @@ are made from it later. Standard library only.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, NamedTuple, Union
 
 from ..absence import Absent
 
 _Int = Union[int, Absent, None]
+Cell = Union[str, int, float, Absent, None]  #: a value of a column of any kind but the last two
 
 # Column kinds. At run time all are plain values or Absent; the name says how to store and show
 # them. The modules of records do without ``from __future__ import annotations``: NamedTuple
@@ -24,7 +25,7 @@ Flag = Annotated[Union[bool, Absent, None], "Flag"]
 Time = Annotated[_Int, "Time"]  #: ns since 1970-01-01 UTC
 Duration = Annotated[_Int, "Duration"]  #: ns
 Proof = Annotated[tuple["Evidence", ...], "Proof"]  #: pieces of evidence, most telling first
-Facts = Annotated[Mapping[str, Any], "Facts"]  #: name -> number, text or flag
+Facts = Annotated[Mapping[str, Cell], "Facts"]  #: name -> number, text or flag
 
 
 class Origin(NamedTuple):
@@ -50,7 +51,7 @@ class Evidence(NamedTuple):
     """
 
     label: str  #: the field's name; empty where the words are the evidence
-    value: Any  #: number, text, flag or Absent
+    value: Cell
     kind: str = "Text"  #: column kind that says how the value is shown
     words: str = ""  #: what the value means, e.g. the name of an NTSTATUS
     origin: "Origin | None" = None  #: where it was read; None: where the finding was
@@ -68,7 +69,7 @@ class Anomaly(NamedTuple):
     origin: Origin
     subject: str = ""  #: the filter, module or field it is about
     evidence: tuple[Evidence, ...] = ()
-    facts: Mapping[str, Any] = {}
+    facts: Mapping[str, Cell] = {}
 
 
 class Clue(NamedTuple):

@@ -5,24 +5,102 @@ Invariant: records keep the order in which they were added. Standard library onl
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..absence import Absent
 from .base import Anomaly, Clue
 from .types import TABLES
 
+if TYPE_CHECKING:
+    from typing import Any, Literal, Protocol, Union, overload
+
+    import pandas as pd
+
+    from . import types
+    from .dryrun import DryRun
+    from .stacks import Frame, Processor, Residue
+
+    class Bulk(Protocol):
+        """Millions of rows, made when they are asked for: stands where a list could."""
+
+        @property
+        def single(self) -> list[types.Event]: ...
+        def rows(self) -> Iterator[types.Event]: ...
+        def batches(self) -> Iterator[list[list[Any]]]: ...
+        def frame(self) -> pd.DataFrame: ...
+        def joined(self, rows: Rows) -> Bulk: ...
+        def append(self, event: types.Event, /) -> None: ...
+        def extend(self, rows: Sequence[types.Event], /) -> None: ...
+        def __iter__(self) -> Iterator[types.Event]: ...
+        def __len__(self) -> int: ...
+
+    #: a table: records of one type
+    Rows = Union[list[Any], Bulk]
+
 _TABLE_OF = {record: name for name, record in TABLES.items()}
 
 
-class Records:
+class Tables:
+    """Tables by name, a list of records each."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, Rows] = {name: [] for name in TABLES}
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, table: Literal["sources"]) -> list[types.Source]: ...
+        @overload
+        def __getitem__(self, table: Literal["machine"]) -> list[types.Machine]: ...
+        @overload
+        def __getitem__(self, table: Literal["crashes"]) -> list[types.Crash]: ...
+        @overload
+        def __getitem__(self, table: Literal["modules"]) -> list[types.Module]: ...
+        @overload
+        def __getitem__(self, table: Literal["structures"]) -> list[types.Structure]: ...
+        @overload
+        def __getitem__(self, table: Literal["filters"]) -> list[types.Filter]: ...
+        @overload
+        def __getitem__(self, table: Literal["extensions"]) -> list[types.Extension]: ...
+        @overload
+        def __getitem__(self, table: Literal["callbacks"]) -> list[types.Callback]: ...
+        @overload
+        def __getitem__(self, table: Literal["dry_runs"]) -> list[DryRun]: ...
+        @overload
+        def __getitem__(self, table: Literal["stages"]) -> list[types.Stage]: ...
+        @overload
+        def __getitem__(self, table: Literal["requests"]) -> list[types.Request]: ...
+        @overload
+        def __getitem__(self, table: Literal["events"]) -> list[types.Event]: ...
+        @overload
+        def __getitem__(self, table: Literal["processors"]) -> list[Processor]: ...
+        @overload
+        def __getitem__(self, table: Literal["frames"]) -> list[Frame]: ...
+        @overload
+        def __getitem__(self, table: Literal["residue"]) -> list[Residue]: ...
+        @overload
+        def __getitem__(self, table: Literal["tags"]) -> list[types.Tag]: ...
+        @overload
+        def __getitem__(self, table: Literal["settings"]) -> list[types.Setting]: ...
+        @overload
+        def __getitem__(self, table: Literal["findings"]) -> list[types.Finding]: ...
+        @overload
+        def __getitem__(self, table: str) -> list[Any]: ...
+
+    def __getitem__(self, table: str) -> Any:
+        return self.tables[table]
+
+
+class Records(Tables):
     """What one or several sources told: a list of records a table, and what the checks judge."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, list[Any]] = {name: [] for name in TABLES}
+        super().__init__()
         self.anomalies: list[Anomaly] = []
         self.clues: list[Clue] = []
 
-    def add(self, *records: Any) -> None:
+    def add(self, *records: types.Record | Anomaly | Clue) -> None:
         """Files each record under its table, what checks need under ``anomalies`` and ``clues``."""
         for record in records:
             if isinstance(record, Anomaly):
@@ -30,11 +108,10 @@ class Records:
             elif isinstance(record, Clue):
                 self.clues.append(record)
             else:
-                self.tables[_TABLE_OF[type(record)]].append(record)
+                self[_TABLE_OF[type(record)]].append(record)
 
     def extend(self, other: Records) -> None:
         """Appends all records of another collection, keeping their order."""
-        rows: Any
         for name, rows in other.tables.items():
             if isinstance(rows, list):
                 self.tables[name].extend(rows)
@@ -42,9 +119,6 @@ class Records:
                 self.tables[name] = rows.joined(self.tables[name])
         self.anomalies.extend(other.anomalies)
         self.clues.extend(other.clues)
-
-    def __getitem__(self, table: str) -> list[Any]:
-        return self.tables[table]
 
 
 def filetime_to_ns(filetime: int) -> int | Absent:

@@ -6,7 +6,7 @@ of the tables made from these records (:mod:`analyzer.tables`); there is no seco
 library only.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Union
 
 from .base import (
     Address,
@@ -313,8 +313,15 @@ class Finding(NamedTuple):
     origin: Origin
 
 
+Record = Union[
+    Source, Machine, Crash, Module, Structure, Filter, Extension, Callback, DryRun, Stage, Request,
+    Event, Processor, Frame, Residue, Tag, Setting, Finding,
+]  # fmt: skip
+#: of one filter
+OfFilter = Union[Filter, Extension, Callback, DryRun]
+
 #: table name -> record type; the order is the order of reports and of JSON
-TABLES: dict[str, type[Any]] = {
+TABLES: dict[str, type[Record]] = {
     "sources": Source,
     "machine": Machine,
     "crashes": Crash,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .. import formatting as fmt
-from ..absence import Absent, is_absent
+from ..absence import Absent, is_absent, known
 from ..answer.problems import by_severity
 from ..checks import RULES
 from ..formatting import clean, field, fields
@@ -204,12 +204,12 @@ def _requests(records: Records) -> Iterator[Block]:
     flying = sum(r.in_flight is True for r in rows)
     text = f"{fmt.counted(len(rows), 'request')}, {flying} in flight"
     if timed:
-        slowest = max(timed, key=lambda r: r.duration_ns)
+        slowest = max(timed, key=lambda r: known(r.duration_ns) or 0)
         text += f"; slowest {fmt.duration(slowest.duration_ns)} ({field(slowest, 'operation')})"
     yield Paragraph(text)
     dated = [r for r in rows if isinstance(r.before_crash_ns, int)]
     cells: list[Sequence[str]] = []
-    for r in sorted(dated, key=lambda r: -r.before_crash_ns)[-_LAST_REQUESTS:]:
+    for r in sorted(dated, key=lambda r: -(known(r.before_crash_ns) or 0))[-_LAST_REQUESTS:]:
         took = "in flight" if r.in_flight is True else _ticks(r.duration_ns)
         status = fields(r, "status", "status_name") or "-"
         cells.append((field(r, "operation"), _ticks(r.before_crash_ns), took, status))

@@ -50,7 +50,7 @@ def build(records: Records) -> dict[str, Any]:
     numbers = {id(f): number for number, f in enumerate(records["findings"])}
     findings = by_severity(records["findings"])
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
-    names = [clean(called(s.path), 60) for s in rows_of(records["sources"])]
+    names = [clean(called(s.path), 60) for s in records["sources"]]
     shown = [
         finding_of(f, numbers[id(f)], marked, len(names) > 1) for f in findings[:MOST_FINDINGS]
     ]
@@ -160,22 +160,22 @@ def _lanes(slices_of: dict[str, list[timeline.Slice]], title: str) -> list[dict[
 
 def _throughput(records: Records) -> Iterator[dict[str, Any]]:
     """Per source: the chunks of the memory write as bars in a box of 1000 by 100."""
-    for s in rows_of(records["sources"]):
-        chunks = [
-            stage
+    for s in records["sources"]:
+        rates = [
+            float(stage.rate_mb_per_s)
             for stage in records["stages"]
             if stage.origin.source == s.path
             and stage.stage == "memory-data-chunk"
             and isinstance(stage.rate_mb_per_s, (int, float))
         ][:MOST_ROWS]
-        if not chunks:
+        if not rates:
             continue
-        top = max(*(float(c.rate_mb_per_s) for c in chunks), 1.0)
-        width = 1000 / len(chunks)
+        top = max(*rates, 1.0)
+        width = 1000 / len(rates)
         bars = []
-        for place, chunk in enumerate(chunks):
-            height = max(float(chunk.rate_mb_per_s) / top * 100, 0.5)
-            text = f"chunk {place + 1}: {chunk.rate_mb_per_s:g} MB/s"
+        for place, rate in enumerate(rates):
+            height = max(rate / top * 100, 0.5)
+            text = f"chunk {place + 1}: {rate:g} MB/s"
             bars.append(
                 {
                     "x": f"{place * width:.2f}",
@@ -183,10 +183,9 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
                     "y": f"{100 - height:.2f}",
                     "height": f"{height:.2f}",
                     "text": text,
-                    "slow": float(chunk.rate_mb_per_s) < top / 10,
+                    "slow": rate < top / 10,
                 }
             )
-        rates = [float(c.rate_mb_per_s) for c in chunks]
         yield {
             "name": clean(called(s.path), 60),
             "bars": bars,
@@ -370,7 +369,7 @@ def _where(record: Any, several: bool) -> dict[str, Any]:
 
 
 def _sources(records: Records) -> Iterator[dict[str, Any]]:
-    for s in rows_of(records["sources"]):
+    for s in records["sources"]:
         kind = ", ".join(filter(None, (fmt.fields(s, n) for n in ("kind", "subtype"))))
         yield {
             "name": clean(s.path),

@@ -120,6 +120,7 @@ def _durations(records: Records) -> dict[tuple[str, str], timing.Statistics | No
     """(filter, callback) -> statistics of its durations."""
     bounds: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for row in records["callbacks"]:
-        if isinstance(row.duration_low_ns, int):
-            bounds.setdefault(_key(row), []).append((row.duration_low_ns, row.duration_high_ns))
+        low, high = row.duration_low_ns, row.duration_high_ns
+        if isinstance(low, int) and isinstance(high, int):
+            bounds.setdefault(_key(row), []).append((low, high))
     return {key: timing.statistics(pairs) for key, pairs in bounds.items()}

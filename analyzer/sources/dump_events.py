@@ -172,7 +172,7 @@ def add_events(out: Records, dump: KernelDump, crash_ns: Any, boot_ns: int | Non
     table = DumpEvents(dump)
     if not table.can_hold:
         return
-    out.tables["events"] = table  # type: ignore[assignment]
+    out.tables["events"] = table
     blocks = [(block, bytes(data)) for block, data in dump.tag_data(secondary.ETW_BUFFERS)]
     if not any(_tells(data) for _, data in blocks):
         return

@@ -38,7 +38,7 @@ def collect(
         records.add(_machine(trace))
     for record in findings.tell(trace, rules):
         records.add(record)
-    records.tables["events"] = EventTable([trace])  # type: ignore[assignment]
+    records.tables["events"] = EventTable([trace])
     return records
 
 

@@ -285,8 +285,8 @@ def _under(records: Records, path: str, name: str) -> Records:
     def moved(origin: Any) -> Any:
         return origin._replace(source=name) if origin and origin.source == path else origin
 
-    for rows in records.tables.values():
-        rows[:] = [row._replace(origin=moved(row.origin)) for row in rows]
+    for table, rows in records.tables.items():
+        records.tables[table] = [row._replace(origin=moved(row.origin)) for row in rows]
     records.tables["sources"] = [row._replace(path=name) for row in records["sources"]]
     records.anomalies = [
         anomaly._replace(
