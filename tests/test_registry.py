@@ -532,6 +532,16 @@ def test_a_kmdf_driver_among_the_filters_is_a_finding(tmp_path: Path, is_kmdf: b
         assert found == ["veracrypt.sys"] * is_kmdf
 
 
+@pytest.mark.parametrize("data", [7, b"\1\0\0\0", "veracrypt.sys"])
+def test_dump_filters_of_another_type_are_told(tmp_path: Path, data: Any) -> None:
+    """A number, bytes or one text, where Windows has a list: a hive is read as its export is."""
+    service = {"ImagePath": "@veracrypt.sys", "Start": 0, "Parameters": {"Wdf": {"Version": 1}}}
+    hive, text = map(rules, both(tmp_path, {"veracrypt": service}, DumpFilters=data))
+    assert hive == text
+    assert "registry-value-odd" in hive
+    assert ("registry-filter-kmdf" in hive) is isinstance(data, str)
+
+
 def test_the_page_file_is_a_setting_with_its_limit(tmp_path: Path) -> None:
     """PagingFiles holds path, smallest and largest size in MB; zero leaves it to Windows."""
     for records in both(tmp_path, {}):

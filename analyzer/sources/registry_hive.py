@@ -19,6 +19,7 @@ from typing import Any
 from ..errors import InputError, UnsupportedError, UsageError
 from ..extras import install
 from ..files import FileBytes
+from .registry_findings import filters_of
 from .registry_keys import CRASH_CONTROL, MEMORY, WDF, KeyValues, Registry, RegValue
 from .registry_text import decode
 
@@ -95,8 +96,8 @@ def _control_set(registry: Registry, data: FileBytes, name: str, node: Any) -> N
     if services is None:
         return
     held = registry.controls.get(name.lower())
-    filters = held.get("DumpFilters") if held is not None else None
-    stems = [str(f).lower().removesuffix(".sys") for f in filters or [] if filters]
+    filters = filters_of(held) if held is not None else []
+    stems = [name.lower().removesuffix(".sys") for name in filters]
     for service, child in _children(registry, services, MOST_SERVICES):
         below = f"{name}\\Services\\{service}"
         _fill(registry, data, registry.key(below, f"HKLM\\SYSTEM\\{below}"), child, _SERVICE)

@@ -6,8 +6,10 @@ Invariant: names are compared without case, as Windows does. Standard library on
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple, Union
 
+#: of a value
+Data = Union[str, int, list[str], bytes]
 #: below a control set
 CRASH_CONTROL = r"Control\CrashControl"
 MEMORY = r"Control\Session Manager\Memory Management"
@@ -21,10 +23,10 @@ _WANTED = re.compile(
 
 
 class RegValue(NamedTuple):
-    """One value: text, int, list of texts, or bytes."""
+    """One value."""
 
     name: str
-    data: Any
+    data: Data
     where: str  #: "registry value", "line 12 of the export"
 
 
@@ -34,7 +36,7 @@ class KeyValues(NamedTuple):
     path: str
     values: list[RegValue]
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Data | None:
         """The data of a value, None when it is not there."""
         lower = name.lower()
         return next((value.data for value in self.values if value.name.lower() == lower), None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from ..absence import Absent
 from ..names import drivers, locations
@@ -49,7 +48,7 @@ _START = {
 _TYPE = {1: "kernel driver", 2: "file system driver"}
 
 
-def meaning_of(name: str, data: Any, key: KeyValues) -> Any:
+def meaning_of(name: str, data: object, key: KeyValues) -> str | Absent:
     """One value in words; absent when its meaning is not known."""
     lower = name.lower()
     if lower.startswith("pagingfiles["):
@@ -90,7 +89,7 @@ def meaning_of(name: str, data: Any, key: KeyValues) -> Any:
     return Absent("not-found", "no meaning of this value is known")
 
 
-def text_of(data: Any) -> str:
+def text_of(data: object) -> str:
     """A value as text."""
     if isinstance(data, bool) or data is None:
         return str(data)
@@ -123,19 +122,19 @@ def _page_file(entry: str) -> str:
     return f"page file of at most {limit >> 20:,} MB"
 
 
-def _number(data: Any) -> int | None:
+def _number(data: object) -> int | None:
     if isinstance(data, bytes) and len(data) == 8:
         return int.from_bytes(data, "little")
     return data if isinstance(data, int) else None
 
 
-def _megabytes(data: Any) -> str:
+def _megabytes(data: object) -> str:
     number = _number(data)
     # REG_QWORD; taken for bytes, because smaller numbers would be no size of a page file
     return f"; {number >> 20} MiB are asked for" if number and number >= 1 << 20 else ""
 
 
-def _time(data: Any) -> Any:
+def _time(data: object) -> str | Absent:
     number = _number(data)
     if number is None or not 1 << 56 < number < 1 << 58:
         return Absent("unknown-layout", "not a FILETIME of this century")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TextIO
 
 from ..errors import InputError
 from ..files import reason
-from .registry_keys import KeyValues, Registry, RegValue
+from .registry_keys import Data, KeyValues, Registry, RegValue
 from .text_file import encoding_of
 
 #: a longer line is no value of a wanted key
@@ -75,7 +75,7 @@ def read(path: str) -> Registry:
     return registry
 
 
-def _logical_lines(file: Any) -> Iterator[tuple[int, str]]:
+def _logical_lines(file: TextIO) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; a line that ends in a backslash goes on in the next."""
     number, pending, start = 0, "", 0
     while True:
@@ -97,7 +97,7 @@ def _logical_lines(file: Any) -> Iterator[tuple[int, str]]:
         yield start, pending
 
 
-def _read_shown(registry: Registry, file: Any) -> None:
+def _read_shown(registry: Registry, file: TextIO) -> None:
     """What a command shows: keys with their values below, or properties with their key below."""
     key: KeyValues | None = None
     listed: list[tuple[str, str]] = []
@@ -114,17 +114,17 @@ def _read_shown(registry: Registry, file: Any) -> None:
                 else:
                     key.values.append(RegValue(queried[1], value, where))
         elif one is not None and one[1] == "PSPath":
-            key = _key(registry, f"[{one[2].rpartition('::')[2]}]", number)
-            for name, text in listed if key is not None else ():
-                key.values.append(RegValue(name, _listed(text), where))  # type: ignore[union-attr]
-                if text.endswith(("...}", "\u2026}")):
-                    registry.damage.append(f"line {number}: the list of {name!r} is cut off")
+            held = _key(registry, f"[{one[2].rpartition('::')[2]}]", number)
+            if held is not None:
+                held.values.extend(RegValue(name, _listed(text), where) for name, text in listed)
+                cut = [name for name, text in listed if text.endswith(("...}", "\u2026}"))]
+                registry.damage += [f"line {number}: the list of {n!r} is cut off" for n in cut]
             key, listed = None, []
         elif one is not None:
             listed.append((one[1], one[2].strip()))
 
 
-def _queried(kind: str, text: str) -> Any:
+def _queried(kind: str, text: str) -> Data | None:
     """The data of a value as ``reg query`` shows it; None when it cannot be read."""
     try:
         if kind in ("REG_DWORD", "REG_QWORD"):
@@ -136,7 +136,7 @@ def _queried(kind: str, text: str) -> Any:
     return [part for part in text.split("\\0") if part] if kind == "REG_MULTI_SZ" else text
 
 
-def _listed(text: str) -> Any:
+def _listed(text: str) -> int | str | list[str]:
     """The data of a property: a number, a list in braces, or text."""
     if text.isdecimal():
         return int(text)
@@ -178,7 +178,7 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
-def _data(text: str, is_ansi: bool) -> Any:
+def _data(text: str, is_ansi: bool) -> Data:
     """The data of a value; raises ValueError when they cannot be read."""
     if len(text) >= 2 and text[0] == text[-1] == '"':
         return _unescape(text[1:-1])
@@ -195,7 +195,7 @@ def _data(text: str, is_ansi: bool) -> Any:
     return decode(code, raw, "cp1252" if is_ansi else "utf-16-le")
 
 
-def decode(code: int, raw: bytes, encoding: str) -> Any:
+def decode(code: int, raw: bytes, encoding: str) -> Data:
     """The data of raw bytes by their registry type."""
     if code in (1, 2, 6):
         return raw.decode(encoding, "replace").split("\0")[0]
