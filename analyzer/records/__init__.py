@@ -21,7 +21,7 @@ from .base import (
     Text,
     Time,
 )
-from .collection import Records, filetime_to_ns
+from .collection import Records, filetime_to_ns, untold
 from .dryrun import DryRun
 from .stacks import Frame, Processor, Residue
 from .types import (
@@ -86,4 +86,5 @@ __all__ = [
     "Text",
     "Time",
     "filetime_to_ns",
+    "untold",
 ]

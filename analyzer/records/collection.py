@@ -6,11 +6,11 @@ Invariant: records keep the order in which they were added. Standard library onl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..absence import Absent
-from .base import Anomaly, Clue
-from .types import TABLES
+from .base import Anomaly, Clue, Origin
+from .types import TABLES, Event, Extension, Filter, Machine
 
 if TYPE_CHECKING:
     from typing import Any, Literal, Protocol, Union, overload
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     #: a table: records of one type
     Rows = Union[list[Any], Bulk]
 
+R = TypeVar("R", Event, Extension, Filter, Machine)
 _TABLE_OF = {record: name for name, record in TABLES.items()}
 
 
@@ -119,6 +120,11 @@ class Records(Tables):
                 self.tables[name] = rows.joined(self.tables[name])
         self.anomalies.extend(other.anomalies)
         self.clues.extend(other.clues)
+
+
+def untold(record: type[R], why: Absent | None, origin: Origin) -> R:
+    """A record that tells nothing yet but where it is from, to be filled in."""
+    return record._make([*[why] * (len(record.__annotations__) - 1), origin])
 
 
 def filetime_to_ns(filetime: int) -> int | Absent:

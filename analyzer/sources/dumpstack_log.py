@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..files import reason
 from ..names import bugchecks, ntstatus
-from ..records import Machine, Origin, Records, Source, Stage
+from ..records import Machine, Number, Origin, Records, Source, Stage, untold
 from . import dumpstack_log_findings
 from .dumpstack_log_lines import Log, Row, read_lines
 from .dumpstack_log_text import READ_LIMIT, decode
@@ -39,7 +38,7 @@ def from_bytes(path: str, data: bytes, size: int) -> Records:
     if text is None:
         raise _refusal(path, data)
     log = read_lines(path, text)
-    if text.lines and len(log.facts["around"]) == len(text.lines):
+    if text.lines and len(log.around) == len(text.lines):
         raise InputError(path, "speaks of DumpStack.log, but holds no line of one")
     _set_durations(log.rows)
     records = Records()
@@ -97,19 +96,19 @@ def _set_durations(rows: list[Row]) -> None:
 def _stages(log: Log) -> Iterator[Stage]:
     not_clocked = Absent("not-recorded", "the log states no time at this line")
     before: int | None = None
-    clocks = iter([row.elapsed for row in log.facts["clocks"]] + [None])
-    after = next(clocks)
+    clocks = iter([elapsed for elapsed, _ in log.clocks])
+    after = next(clocks, None)
     # without the line that begins a log, its first time may be any
-    bound = log.facts["clocks"][0] if log.facts["clocks"] and "utc" in log.facts else None
+    bound = log.clocks[0][1] if log.clocks and log.utc is not None else None
     for row in log.rows:
         if row is bound:
             yield _dump_start_bound(log, row)
-        elapsed: Any = row.elapsed
+        elapsed: Number = row.elapsed
         if row.elapsed is None:
             elapsed = _between(before, after)
         else:
             before, after = row.elapsed, next(clocks, None)
-        duration: Any = row.duration
+        duration: Number = row.duration
         if row.elapsed is None:
             duration = not_clocked
         elif row.duration is None:
@@ -172,10 +171,8 @@ def _dump_start_bound(log: Log, first: Row) -> Stage:
 
 
 def _source(log: Log, size: int) -> Source:
-    text, facts = log.text, log.facts
-    end = "completed" if facts.get("completed") else "not completed"
-    if facts["around"] and not facts.get("completed"):
-        end = "its end not shown"
+    text = log.text
+    end = "completed" if log.completed else "its end not shown" if log.around else "not completed"
     version = f"version {text.version}" if text.version else "header damaged"
     parts = [version if text.has_header else "without its header", end]
     if text.encoding != "8-bit":
@@ -198,35 +195,32 @@ def _source(log: Log, size: int) -> Source:
 
 
 def _machine(log: Log) -> Machine:
-    facts = log.facts
-    code, sizes = facts.get("Code"), facts["sizes"]
+    code, sizes = log.bugcheck.get("Code"), log.sizes
     missing = Absent("not-found", "the log has no such line")
     other = Absent("not-recorded", "DumpStack.log does not record it", "a kernel dump")
-    fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
-    bugcheck: Any = missing
+    bugcheck: Number = missing
     if code is not None:
         wide = Absent("out-of-range", f"bugcheck code {code:#x} has more than 32 bits")
         bugcheck = code if code <= 0xFFFFFFFF else wide
-    utc = facts.get("utc", facts.get("ended"))
-    fields.update(
+    utc = log.ended if log.utc is None else log.utc
+    wide = Absent("out-of-range", "the parameter has more than 64 bits")
+    one, two, three, four = (
+        missing if value is None else value if value < 1 << 64 else wide
+        for value in map(log.bugcheck.get, ("P1", "P2", "P3", "P4"))
+    )
+    origin = Origin(log.path, "log lines", file_offset=log.first_offset)
+    return untold(Machine, other, origin)._replace(
         bugcheck=bugcheck,
         bugcheck_name=bugchecks.name(bugcheck) if isinstance(bugcheck, int) else missing,
         system_time=missing if utc is None else _utc(utc),
         dump_type=sizes[-1][0] if sizes else missing,
         dump_type_name=DUMP_TYPES.get(sizes[-1][0], f"type {sizes[-1][0]}") if sizes else missing,
         required_dump_space=sizes[-1][1] if sizes else missing,
-        origin=Origin(log.path, "log lines", file_offset=facts.get("first_offset")),
-    )
-    for number in range(1, 5):
-        value = facts.get(f"P{number}")
-        wide = Absent("out-of-range", "the parameter has more than 64 bits")
-        fields[f"parameter{number}"] = (
-            missing if value is None else value if value < 1 << 64 else wide
-        )
-    return Machine(**fields)
+        parameter1=one, parameter2=two, parameter3=three, parameter4=four,
+    )  # fmt: skip
 
 
-def _utc(words: str) -> Any:
+def _utc(words: str) -> int | Absent:
     try:
         moment = datetime.strptime(words.strip() + " +0000", "%Y/%m/%d %H:%M:%S %z")
         seconds = int(moment.timestamp())

@@ -61,7 +61,7 @@ def _container(log: Log) -> Iterator[Anomaly]:
         )
     if text.encoding == "8-bit":
         yield from _header(log)
-    behind = [*log.facts["behind"], *text.leftover]
+    behind = [*log.behind, *text.leftover]
     if behind:
         first = behind[0]
         yield Anomaly(
@@ -98,7 +98,7 @@ def _header(log: Log) -> Iterator[Anomaly]:
         words = f"The length in the header {stated}, the text ends at {text.original_end}: the "
         words += "header or the text was changed"
         evidence.insert(0, Evidence("length in header", text.stated_end, "Number"))
-    elif log.facts["around"]:
+    elif log.around:
         return  # log-excerpt says where it stands, and text in a post or a mail has no header
     else:
         words = "The file has no header, only text: another program wrote it"
@@ -108,7 +108,7 @@ def _header(log: Log) -> Iterator[Anomaly]:
 
 
 def _lines(log: Log) -> Iterator[Anomaly]:
-    unknown: list[Row] = log.facts["unrecognised"]
+    unknown = log.unrecognised
     for row in unknown[:SINGLE_LINES]:
         yield Anomaly(
             "log-line-unrecognised",
@@ -123,50 +123,47 @@ def _lines(log: Log) -> Iterator[Anomaly]:
             f"{len(rest)} more lines were not understood.",
             _at(log, rest[0]),
         )
-    for row in log.facts.get("failures", [])[:SINGLE_LINES]:
+    for row in log.failures[:SINGLE_LINES]:
         yield Anomaly(
             "log-failure-line",
             f"The log says {_quoted(row.text)}.",
             _at(log, row, "log line, by its words", "likely"),
             evidence=(Evidence("line", row.text[:200]),),
         )
-    clocks = log.facts["clocks"]
-    for before, after in zip(clocks, clocks[1:]):
-        if after.elapsed < before.elapsed:
+    for (before, _), (after, row) in zip(log.clocks, log.clocks[1:]):
+        if after < before:
             yield Anomaly(
                 "log-clock-backwards",
-                f"The elapsed time goes back from {before.elapsed} to {after.elapsed} ms, so the "
-                "lines from there on may belong to another crash.",
-                _at(log, after),
-                evidence=(Evidence("elapsed_ms", before.elapsed), Evidence("then", after.elapsed)),
+                f"The elapsed time goes back from {before} to {after} ms, so the lines from there "
+                "on may belong to another crash.",
+                _at(log, row),
+                evidence=(Evidence("elapsed_ms", before), Evidence("then", after)),
             )
             return
 
 
 def _start(log: Log) -> Iterator[Anomaly]:
-    clocks = log.facts["clocks"]
-    if "utc" in log.facts and clocks and clocks[0].elapsed > START_SLOW_MS:
+    elapsed, row = log.clocks[0] if log.clocks else (0, None)
+    if log.utc is not None and elapsed > START_SLOW_MS:
         yield Anomaly(
             "log-start-slow",
-            f"The first log time is {_seconds(clocks[0].elapsed)} after the bugcheck; Dump_Start "
+            f"The first log time is {_seconds(elapsed)} after the bugcheck; Dump_Start "
             "of all filters lies before it, but so do the screen, triage data and the dump port "
             "driver.",
-            _at(log, clocks[0]),
+            _at(log, row),
             evidence=(
-                Evidence("first elapsed_ms", clocks[0].elapsed),
+                Evidence("first elapsed_ms", elapsed),
                 Evidence("limit_ms", START_SLOW_MS),
             ),
         )
 
 
 def _writing(log: Log) -> Iterator[Anomaly]:
-    facts = log.facts
-    chunks = facts.get("chunks", [])
-    slowest = min(chunks, key=lambda chunk: chunk[1].rate, default=None)
+    slowest = min(log.chunks, key=lambda chunk: chunk[0], default=None)
     where: tuple[Evidence, ...] = ()
     if slowest:
-        percent = f"at {slowest[0]} %" if slowest[0] is not None else "before the first percentage"
-        where = (Evidence("slowest chunk", f"{slowest[1].rate:g} MB/s {percent}"),)
+        percent = f"at {slowest[1]} %" if slowest[1] is not None else "before the first percentage"
+        where = (Evidence("slowest chunk", f"{slowest[0]:g} MB/s {percent}"),)
     rates = ((row.rate, row) for row in log.rows if row.stage == "write-memory-data")
     rate, whole = next(((rate, row) for rate, row in rates if rate is not None), (None, None))
     if rate is not None and whole is not None and rate < WRITE_SLOW_MB_PER_S:
@@ -182,14 +179,14 @@ def _writing(log: Log) -> Iterator[Anomaly]:
                 *where,
             ),
         )
-    if slowest and slowest[1].rate <= STALLED_MB_PER_S:
+    if slowest and slowest[0] <= STALLED_MB_PER_S:
         yield Anomaly(
             "log-write-stalled",
-            f"The memory write fell to {slowest[1].rate:g} MB/s (slowest chunk: {where[0].value}).",
-            _at(log, slowest[1]),
+            f"The memory write fell to {slowest[0]:g} MB/s (slowest chunk: {where[0].value}).",
+            _at(log, slowest[2]),
             evidence=(*where, Evidence("limit", f"{STALLED_MB_PER_S} MB/s")),
         )
-    pages = facts.get("pages")
+    pages = log.pages
     if pages and pages[1] < pages[0]:
         yield Anomaly(
             "log-pages-missing",
@@ -200,17 +197,16 @@ def _writing(log: Log) -> Iterator[Anomaly]:
 
 
 def _pages(log: Log) -> tuple[Evidence, ...]:
-    pages = log.facts.get("pages")
+    pages = log.pages[:2] if log.pages else ()
     names = ("total pages", "pages written")
-    return tuple(Evidence(name, n, "Number") for name, n in zip(names, pages)) if pages else ()
+    return tuple(Evidence(name, n, "Number") for name, n in zip(names, pages))
 
 
 def _reduced(log: Log) -> Iterator[Anomaly]:
     """That a smaller dump was written, and why as far as the log states it."""
-    facts = log.facts
-    kinds = [size[0] for size in facts["sizes"]]
+    kinds = [size[0] for size in log.sizes]
     types = tuple(Evidence("dump type", kind, "Number") for kind in kinds[:4])
-    retry, reduced, driver = facts.get("retry"), facts.get("reduced"), facts.get("given_up")
+    retry, reduced, driver = log.retry, log.reduced, log.given_up
     if retry is not None:
         if driver is not None:
             yield _faulted(log, driver, retry)
@@ -234,13 +230,13 @@ def _reduced(log: Log) -> Iterator[Anomaly]:
         yield Anomaly(
             "log-dump-type-reduced",
             f"The dump type went from {kinds[0]} to {kinds[-1]}: only a minidump was written.",
-            _at(log, facts["sizes"][-1][3]),
+            _at(log, log.sizes[-1][2]),
             evidence=types,
         )
 
 
 def _faulted(log: Log, driver: Row, retry: Row) -> Anomaly:
-    pages = log.facts.get("pages")
+    pages = log.pages
     written = ""
     if pages and pages[2].offset < driver.offset and pages[0] == pages[1]:
         written = f" All {pages[0]:,} pages had been written by then."
@@ -259,10 +255,10 @@ def _faulted(log: Log, driver: Row, retry: Row) -> Anomaly:
 
 
 def _excerpt(log: Log, last: Row | None, last_line: str) -> Anomaly:
-    around = log.facts["around"]
+    around = log.around
     count = "1 line was" if len(around) == 1 else f"{len(around)} lines were"
     so = "."
-    if not log.facts.get("completed"):
+    if not log.completed:
         so = (
             f", so it may be a part only: that its last line here is {_quoted(last_line)} does "
             "not show that the dump stopped there."
@@ -277,17 +273,15 @@ def _excerpt(log: Log, last: Row | None, last_line: str) -> Anomaly:
 
 def _end(log: Log) -> Iterator[Anomaly]:
     """What a log without its end shows."""
-    text, facts = log.text, log.facts
-    last: Row | None = facts.get("last")
-    last_line = facts.get("last_line", "")[:200]
-    if facts["around"]:
+    text, last, last_line = log.text, log.last, log.last_line[:200]
+    if log.around:
         yield _excerpt(log, last, last_line)
-    if facts.get("completed") or not text.lines or text.is_limited or facts["around"]:
+    if log.completed or not text.lines or text.is_limited or log.around:
         return
     evidence: tuple[Evidence, ...] = (Evidence("last line", last_line),)
-    if "progress" in facts:
-        value = facts["progress"]
-        evidence += (Evidence("last progress", value, "Code", progress.name(value)),)
+    if log.progress is not None:
+        words = progress.name(log.progress)
+        evidence += (Evidence("last progress", log.progress, "Code", words),)
     if text.is_cut:
         words = (
             f"The file ends before the {text.stated_end:,} bytes that its header announces, so "
@@ -307,7 +301,7 @@ def _end(log: Log) -> Iterator[Anomaly]:
         what = f"{text.stated_end}, the whole file: it was never closed"
         evidence += (Evidence("length in header", what),)
     opened = [row for row in log.rows if row.is_open]
-    driver: Row | None = facts.get("entered")
+    driver = log.entered
     never_left = driver or (opened[-1] if opened else None)
     hung = {} if never_left is None else {"never_left_offset": never_left.offset}
     if driver is not None:
@@ -318,7 +312,7 @@ def _end(log: Log) -> Iterator[Anomaly]:
         where = _at(log, driver, "log line", sure)
         yield Anomaly("log-driver-stuck", words, where, str(driver.driver), evidence, hung)
     elif any(row.stage == "write-memory-data" for row in opened):
-        percent = facts.get("percent")
+        percent = log.percent
         reached = f"at {percent} %" if percent is not None else "before the first percentage"
         yield Anomaly(
             "log-write-stalled",

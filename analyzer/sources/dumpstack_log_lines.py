@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from ..names import progress
 from .dumpstack_log_text import Line, LogText
@@ -98,44 +97,54 @@ class Row:
         self.confidence = "certain"
 
 
-class Log(NamedTuple):
+class Log:
     """What the lines said; the findings are drawn from this."""
 
-    path: str
-    text: LogText
-    rows: list[Row]
-    #: bugcheck fields, times, sizes, "completed", "last" (row), "entered" (row of a driver's
-    #: callback that was called and did nothing else that is logged)
-    facts: dict[str, Any]
+    def __init__(self, path: str, text: LogText) -> None:
+        self.path, self.text = path, text
+        self.rows: list[Row] = []  #: in the order they were opened
+        self.open: dict[tuple[str, str | None], list[Row]] = {}  #: by stage and driver
+        self.around: list[Line] = []  #: of a post, before and behind the log
+        self.behind: list[Line] = []  #: behind the line that says that it is complete
+        self.unrecognised: list[Row] = []
+        self.failures: list[Row] = []
+        self.bugcheck: dict[str, int] = {}  #: "Code", "P1" to "P4"
+        self.utc: str | None = None  #: when it began
+        self.ended: str | None = None
+        self.completed = False
+        self.first_offset: int | None = None
+        self.last: Row | None = None
+        self.last_line, self.last_offset = "", 0
+        self.entered: Row | None = None  #: a driver was called and did nothing else that is logged
+        self.given_up: Row | None = None  #: that row, when Windows began again
+        self.retry: Row | None = None
+        self.reduced: Row | None = None
+        self.progress: int | None = None
+        self.percent: int | None = None
+        self.clocks: list[tuple[int, Row]] = []
+        self.sizes: list[tuple[int, int, Row]] = []  #: dump type, bytes
+        self.chunks: list[tuple[float, int | None, Row]] = []  #: MB/s, percent before
+        self.pages: tuple[int, int, Row] | None = None  #: all of them, those written
 
 
 def read_lines(path: str, text: LogText) -> Log:
     """Turns the lines into stage rows, in the order they were opened."""
-    rows: list[Row] = []
-    facts: dict[str, Any] = {
-        "clocks": [],
-        "unrecognised": [],
-        "sizes": [],
-        "behind": [],
-        "open": {},
-    }
-    log = Log(path, text, rows, facts)
+    log = Log(path, text)
     own = _own_lines(text)
     places = {line.offset for line in own}
-    facts["around"] = [line for line in text.lines if line.offset not in places]
+    log.around = [line for line in text.lines if line.offset not in places]
     for line in own:
         # 9 of 22 real logs have their last mark, Progress 0x53, behind the line that says completed
-        if facts.get("completed") and "Progress " not in line.text:
-            facts["behind"].append(line)
+        if log.completed and "Progress " not in line.text:
+            log.behind.append(line)
             continue
         words = _QUOTE.sub("", line.text).rstrip()
         row = _take(log, words, line.offset, line.is_ended)
-        if row is not None:
-            facts["last"], facts["last_line"], facts["last_offset"] = row, words, line.offset
-            if row.driver is not None and row.is_open and row.text.startswith(_ENTERS):
-                facts["entered"] = row
-            elif not row.stage.startswith(_SAYS_NOTHING):
-                facts.pop("entered", None)
+        log.last, log.last_line, log.last_offset = row, words, line.offset
+        if row.driver is not None and row.is_open and row.text.startswith(_ENTERS):
+            log.entered = row
+        elif not row.stage.startswith(_SAYS_NOTHING):
+            log.entered = None
     return log
 
 
@@ -159,9 +168,8 @@ def _is_known(words: str) -> bool:
     return any(pattern.match(words) for _, pattern in _PATTERNS)
 
 
-def _take(log: Log, words: str, offset: int, is_ended: bool) -> Row | None:
+def _take(log: Log, words: str, offset: int, is_ended: bool) -> Row:
     """Files one line; returns the row it belongs to."""
-    rows, facts = log.rows, log.facts
     if words in _OPENING:
         return _open(log, _OPENING[words], words, offset)
     if words in _CLOSING:
@@ -180,15 +188,15 @@ def _take(log: Log, words: str, offset: int, is_ended: bool) -> Row | None:
         row.stage = "cut-line"
     elif _REDUCED.search(words):
         row.stage, row.confidence = "dump-type-reduced", "likely"
-        facts["reduced"] = row
+        log.reduced = row
     elif _FAILED.search(words):
         row.stage, row.confidence = "failure", "likely"
-        facts.setdefault("failures", []).append(row)
+        log.failures.append(row)
     else:
-        facts["unrecognised"].append(row)
+        log.unrecognised.append(row)
     status = _STATUS.search(words)
     row.status = int(status.group(1), 16) if status else None
-    rows.append(row)
+    log.rows.append(row)
     return row
 
 
@@ -196,7 +204,7 @@ def _open(log: Log, stage: str, words: str, offset: int, driver: str | None = No
     row = Row(stage, words, offset, driver)
     row.is_open = True
     log.rows.append(row)
-    log.facts["open"].setdefault((stage, driver), []).append(row)
+    log.open.setdefault((stage, driver), []).append(row)
     return row
 
 
@@ -204,7 +212,7 @@ def _touch(
     log: Log, stage: str, words: str, offset: int, driver: str | None = None, closes: bool = True
 ) -> Row:
     """The newest open row of that stage gets the words; without one the line is its own row."""
-    still_open: list[Row] = log.facts["open"].get((stage, driver))
+    still_open = log.open.get((stage, driver))
     if not still_open:
         row = Row(stage, words, offset, driver)
         log.rows.append(row)
@@ -224,8 +232,8 @@ def _add(log: Log, stage: str, match: re.Match[str], offset: int) -> Row:
 
 
 def _initialized(log: Log, match: re.Match[str], offset: int) -> Row:
-    log.facts.setdefault("utc", match["utc"])
-    log.facts.setdefault("first_offset", offset)
+    log.utc = match["utc"] if log.utc is None else log.utc
+    log.first_offset = offset if log.first_offset is None else log.first_offset
     return _add(log, "dump-stack-initialized", match, offset)
 
 
@@ -235,9 +243,9 @@ def _guid(log: Log, match: re.Match[str], offset: int) -> Row:
 
 def _bugcheck(log: Log, match: re.Match[str], offset: int) -> Row:
     """The code and its parameters are one stage, as long as their lines follow each other."""
-    log.facts.setdefault(match["field"], int(match[2][:32], 16))
-    log.facts.setdefault("first_offset", offset)
-    last: Row | None = log.facts.get("last")
+    log.bugcheck.setdefault(match["field"], int(match[2][:32], 16))
+    log.first_offset = offset if log.first_offset is None else log.first_offset
+    last = log.last
     if last is not None and last.stage == "bugcheck" and match["field"] != "Code":
         last.text += " " + match.string
         return last
@@ -248,40 +256,39 @@ def _progress(log: Log, match: re.Match[str], offset: int) -> Row:
     value = int(match[1][:32], 16)
     row = _add(log, f"progress-{value:#04x}", match, offset)
     row.text = f"{match.string}: {progress.name(value)}"
-    log.facts["progress"] = row.progress = value
+    log.progress = row.progress = value
     return row
 
 
 def _elapsed(log: Log, match: re.Match[str], offset: int) -> Row:
     """The clock line belongs to the line before it; crashdmp prints the two together."""
-    last: Row | None = log.facts.get("last")
+    row = log.last
     # a closing line shares the row of its opening line, whose time this is not
-    if last is None or last.elapsed is not None or last.offset != log.facts["last_offset"]:
-        last = _add(log, "elapsed", match, offset)
-    row = last
+    if row is None or row.elapsed is not None or row.offset != log.last_offset:
+        row = _add(log, "elapsed", match, offset)
     row.elapsed = int(match["ms"])
-    log.facts["clocks"].append(row)
+    log.clocks.append((row.elapsed, row))
     return row
 
 
 def _size(log: Log, match: re.Match[str], offset: int) -> Row:
     row = _add(log, "dump-size", match, offset)
     row.amount, row.unit = int(match[2]), "bytes"
-    log.facts["sizes"].append((int(match[1]), int(match[2]), int(match[3]), row))
+    log.sizes.append((int(match[1]), int(match[2]), row))
     return row
 
 
 def _percent(log: Log, match: re.Match[str], offset: int) -> Row:
     row = _add(log, "memory-data-percent", match, offset)
     row.amount, row.unit = int(match[1]), "percent"
-    log.facts["percent"] = row.amount
+    log.percent = row.amount
     return row
 
 
 def _rate(log: Log, match: re.Match[str], offset: int) -> Row:
     row = _add(log, "memory-data-chunk", match, offset)
     row.amount, row.unit, row.rate = int(match[1]), "pages", float(match[2])
-    log.facts.setdefault("chunks", []).append((log.facts.get("percent"), row))
+    log.chunks.append((float(match[2]), log.percent, row))
     return row
 
 
@@ -289,7 +296,7 @@ def _pages(log: Log, match: re.Match[str], offset: int) -> Row:
     row = _touch(log, "write-memory-data", match.string, offset)
     row.amount, row.unit = int(match[2]), "pages"
     row.rate = float(match[3]) if match[3] else None
-    log.facts["pages"] = (int(match[1]), int(match[2]), row)
+    log.pages = (int(match[1]), int(match[2]), row)
     return row
 
 
@@ -306,20 +313,20 @@ def _part(log: Log, match: re.Match[str], offset: int) -> Row:
 
 
 def _ended(log: Log, match: re.Match[str], offset: int) -> Row:
-    log.facts["ended"] = match["utc"]  # the clock stands still while the dump is written
+    log.ended = match["utc"]  # the clock stands still while the dump is written
     return _add(log, "dump-ended", match, offset)
 
 
 def _completed(log: Log, match: re.Match[str], offset: int) -> Row:
-    log.facts["completed"] = True
+    log.completed = True
     return _add(log, "dump-completed", match, offset)
 
 
 def _retry(log: Log, match: re.Match[str], offset: int) -> Row:
     """What was open then was given up; the lines that follow are of the new dump."""
-    log.facts["retry"] = row = _add(log, "retry-as-minidump", match, offset)
-    log.facts["given_up"] = log.facts.get("entered")
-    log.facts["open"].clear()
+    log.retry = row = _add(log, "retry-as-minidump", match, offset)
+    log.given_up = log.entered
+    log.open.clear()
     for given_up in log.rows:
         given_up.is_open = False
     return row

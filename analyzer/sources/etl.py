@@ -7,14 +7,13 @@ itself, read again when asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..absence import Absent
 from ..etw import callbacks, findings, stated_counts
 from ..etw.decode import Decoder
 from ..etw.events import EventTable
 from ..etw.trace import Trace
-from ..records import Machine, Origin, Records, Source
+from ..records import Machine, Origin, Records, Source, Text, untold
 
 
 def collect(
@@ -63,7 +62,7 @@ def _source(trace: Trace) -> Source:
     )
 
 
-def _architecture(trace: Trace) -> Any:
+def _architecture(trace: Trace) -> Text:
     if not trace.session.has_header:
         return Absent("not-found", "the trace header is missing")
     if trace.session.pointer_size == 4:
@@ -73,11 +72,8 @@ def _architecture(trace: Trace) -> Any:
 
 def _machine(trace: Trace) -> Machine:
     told = Absent("not-recorded", "a trace does not tell it")
-    values: dict[str, Any] = dict.fromkeys(Machine._fields, told)
-    values.update(
+    return untold(Machine, told, Origin(trace.path, "trace header"))._replace(
         build=trace.session.build,
         processors=told if trace.no_processor else trace.session.processors,
         architecture=_architecture(trace),
-        origin=Origin(trace.path, "trace header"),
     )
-    return Machine(**values)
