@@ -12,11 +12,11 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .names import bugchecks, events, locations, ntstatus, progress
 from .names.events import KnownEvent
-from .records import filetime_to_ns
+from .records import Time, filetime_to_ns
 
 _SECOND = 10**9
 
@@ -32,7 +32,7 @@ class RawEvent(NamedTuple):
     task: int | None = None
     opcode: int | None = None
     keywords: int | None = None
-    time: Any = None  #: ns, or Absent with the reason
+    time: Time = None
     record_id: int | None = None
     process_id: int | None = None
     thread_id: int | None = None

@@ -413,7 +413,7 @@ def test_difference_inside_the_noise_is_no_finding(capture, tmp_path):
 def test_median_absolute_deviation():
     """Statistics by hand: middles 1, 2, 3, 4, 100: median 3, deviations 2 1 0 1 97, median 1."""
     made = capture_timing.statistics([(v, v) for v in (1, 2, 3, 4, 100)])
-    assert (made.count, made.low, made.high, made.spread) == (5, 3, 3, 1)  # 1 * 1.4826
+    assert (made.calls, made.low, made.high, made.spread) == (5, 3, 3, 1)  # 1 * 1.4826
 
 
 def test_clock_backwards(tmp_path):

@@ -428,7 +428,8 @@ def test_events_are_the_same_in_pieces_of_any_size(
     }  # fmt: skip
     for name, text in texts.items():
         found = list(event_log_xml.events(io.StringIO(text)))
-        assert [getattr(event, "event_id", event) for event in found] == wanted[name], name
+        told = [e if e is None or e is ended else e.event_id for e in found]
+        assert told == wanted[name], name
 
 
 @pytest.mark.parametrize("block", [1, 2, 9, 33, 100, 1000])

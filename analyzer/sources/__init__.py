@@ -12,7 +12,7 @@ import re
 import stat
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Callable, NamedTuple, Union
+from typing import Callable, NamedTuple, Union
 
 from ..errors import InputError, UnsupportedError
 from ..files import reason
@@ -288,7 +288,7 @@ def _matches(known: Recogniser, head: bytes) -> bool:
     return known(head) if callable(known) else head.startswith(known)
 
 
-def collect(path: str, **options: Any) -> Records:
+def collect(path: str, **options: object) -> Records:
     """Everything the file tells; refuses a kind that no source reads.
 
     A source is given those of the ``options`` that its kind declares.

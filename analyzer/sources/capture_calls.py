@@ -7,11 +7,11 @@ more than :data:`MOST_CALLS` the rest is counted and told. Standard library only
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from typing import Any, NamedTuple, Union
+from typing import NamedTuple, Union
 
 from ..absence import Absent, is_absent
 from ..names import ntstatus
-from ..records import Anomaly, Callback, Module, Origin, Records
+from ..records import Address, Anomaly, Callback, Module, Number, Origin, Records, Text
 from ..target import ModuleMap, symbol
 from . import capture_timing as timing
 from .capture_findings import MOST_TOLD, oddities, slow
@@ -23,12 +23,7 @@ MOST_CALLS = (8 << 30) // (64 << 10)
 
 _UNTOLD = Absent("not-recorded", "the capture does not tell it")
 _NO_NODE = Absent("not-found", "no node that the capture holds is that of this call")
-_NO_CALL: Any = Absent("not-applicable", "no call was seen")
-#: columns that only a call has
-_OF_A_CALL = (
-    "status", "status_name", "processor", "entry_time", "entry_clock", "return_clock",
-    "duration_ns", "duration_low_ns", "duration_high_ns",
-)  # fmt: skip
+_NO_CALL = Absent("not-applicable", "no call was seen")
 
 
 class Routine:
@@ -110,8 +105,9 @@ class Calls:
         self._tsc_noise: list[int] = []
         self._host_noise: list[int] = []
         self._registered: list[Callback] = []
-        self._extensions: dict[Any, Any] = {}  #: address of an extension -> its filter's node
-        self._routines: dict[Any, Any] = {}  #: address of a routine -> the node that names it
+        #: address of an extension, and of a routine -> the node that names it
+        self._extensions: dict[Address, Address] = {}
+        self._routines: dict[Address, Address] = {}
         self._nested: list[tuple[Call, Call]] = []
         self._nested_more = 0
         self._stops = 0  #: how often the target stood for another reason than a callback
@@ -191,9 +187,9 @@ class Calls:
     def _closed(self, fact: Fact) -> Call | None:
         key = number(fact, "n")
         call = None if key is None else self._open.pop(key, None)
-        if call is not None and call.entry is not None:
+        if key is not None and call is not None and call.entry is not None:
             for calls in (self._on_cpu, self._quiet):
-                calls.get(call.entry.cpu, {}).pop(key, None)  # type: ignore[arg-type]
+                calls.get(call.entry.cpu, {}).pop(key, None)
         return call
 
     def lost(self, fact: Fact) -> bool:
@@ -275,14 +271,14 @@ class Calls:
         out.add(*missing, *self._recursion(), *self._bounds())
         out.add(*slow(self.path, self.calls, rows, clocks))
 
-    def _row(self, call: Call, symbol: Any, clocks: timing.Clocks) -> Callback:
+    def _row(self, call: Call, symbol: Text, clocks: timing.Clocks) -> Callback:
         routine, entry, end = call.routine, call.entry, call.returned
-        no_entry: Any = timing.NO_ENTRY if entry is None else _UNTOLD
-        no_return: Any = timing.NO_RETURN if end is None else _UNTOLD
+        no_entry = timing.NO_ENTRY if entry is None else _UNTOLD
+        no_return = timing.NO_RETURN if end is None else _UNTOLD
         if call.unwatched:
             no_return = Absent("not-recorded", f"its return was not watched: {call.unwatched}")
         entry, end = entry or _NO_STOP, end or _NO_STOP
-        value: Any = no_entry if no_return is _UNTOLD else no_return
+        value: int | Absent = no_entry if no_return is _UNTOLD else no_return
         low = high = value
         if value is _UNTOLD:
             which = "host" if clocks.is_host else "tsc"
@@ -290,7 +286,6 @@ class Calls:
             if call.paused and isinstance(high, int):
                 value, low = timing.PAUSED, 0
         how = "capture" if isinstance(low, Absent) else clocks.how
-        status: Any = no_return if call.status is None else call.status
         return Callback(
             filter=routine.filter or _UNTOLD,
             stack=routine.stack or _UNTOLD,
@@ -307,13 +302,13 @@ class Calls:
             duration_ns=value,
             duration_low_ns=low,
             duration_high_ns=high,
-            status=status,
-            status_name=status if call.status is None else ntstatus.name(call.status),
+            status=no_return if call.status is None else call.status,
+            status_name=no_return if call.status is None else ntstatus.name(call.status),
             extension=_first(call.extension, _UNTOLD),
             origin=Origin(self.path, how, "certain", call.offset, routine.address),
         )
 
-    def _node(self, call: Call) -> Any:
+    def _node(self, call: Call) -> Address:
         """The node whose extension the call was given, or that names the routine."""
         node = self._extensions.get(call.extension)
         if node is None:
@@ -328,8 +323,7 @@ class Calls:
         for row in self._registered:
             if row.routine and row.routine in called:
                 continue
-            was_called: Any = row.was_called
-            how = row.origin.how
+            was_called, how = row.was_called, row.origin.how
             if row.routine:
                 if row.routine in armed:
                     was_called = Absent("not-found", f"not called while the capture ran ({ending})")
@@ -338,7 +332,11 @@ class Calls:
                         how = f"watched, and not called while the capture ran ({ending})"
                 else:
                     was_called = Absent("not-recorded", "the capture did not watch this callback")
-                row = row._replace(**dict.fromkeys(_OF_A_CALL, _NO_CALL))
+                row = row._replace(
+                    status=_NO_CALL, status_name=_NO_CALL, processor=_NO_CALL, entry_time=_NO_CALL,
+                    entry_clock=_NO_CALL, return_clock=_NO_CALL, duration_ns=_NO_CALL,
+                    duration_low_ns=_NO_CALL, duration_high_ns=_NO_CALL,
+                )  # fmt: skip
             yield row._replace(was_called=was_called, origin=row.origin._replace(how=how))
 
     def _recursion(self) -> Iterator[Anomaly]:
@@ -373,5 +371,5 @@ class Calls:
             yield Anomaly("capture-calls-left-out", text, origin)
 
 
-def _first(*values: Any) -> Any:
+def _first(*values: Number) -> Number:
     return next(value for value in values if value is not None)

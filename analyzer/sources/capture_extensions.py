@@ -7,7 +7,7 @@ member. Standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..dumpstack.describe import Failure, describe
@@ -15,7 +15,7 @@ from ..dumpstack.nodes import Node
 from ..dumpstack.walk import Ring
 from ..layouts.crashdmp import NodeLayout, node_layouts
 from ..layouts.ntdddump import WINDOWS_8
-from ..records import Anomaly, Evidence, Extension, Origin
+from ..records import Address, Anomaly, Evidence, Extension, Origin
 from ..target import Target
 from .capture_calls import Call
 from .capture_format import DRIVER_ENTRY
@@ -63,8 +63,8 @@ class Extensions:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._seen: list[_Sight] = []
-        self._first: dict[int, _Sight] = {}
-        self._last: dict[int, _Sight] = {}
+        self._first: dict[Address, _Sight] = {}
+        self._last: dict[Address, _Sight] = {}
         self.nodes: dict[int, Node] = {}
         self._by_extension: dict[int, Node] = {}
         self.early: set[int] = set()  #: extensions of nodes that were read at DriverEntry
@@ -125,10 +125,10 @@ class Extensions:
         """The records: a node's own unless a call was given the same, then each change."""
         for row in described:
             known = _early(row) if row.extension in self.early else row
-            ends = (self._first.get(row.extension), self._last.get(row.extension))  # type: ignore[arg-type]
+            ends = (self._first.get(row.extension), self._last.get(row.extension))
             if known[:-1] not in [self._row(seen)[:-1] for seen in ends if seen is not None]:
                 yield known
-        last: dict[int, tuple[Any, ...]] = {}
+        last: dict[int, tuple[object, ...]] = {}
         for seen in self._seen:
             row = self._row(seen)
             if last.get(seen.address) != row[:-1]:
@@ -157,7 +157,7 @@ class Extensions:
         row = describe(self._target, (), [ring], NO_FAILURE, "").extensions[0]
         unnamed = Absent("not-recorded", "the capture names no filter")
         origin = Origin(self._target.path, seen.how, "certain", seen.offset, seen.address)
-        whose: Any = self._by_extension.get(seen.address)
+        whose = self._by_extension.get(seen.address)
         row = row._replace(
             filter=routine.filter or unnamed,
             stack=routine.stack,
@@ -172,5 +172,5 @@ def _early(row: Extension) -> Extension:
     return row._replace(dump_data=_NO_DATA_YET) if row.dump_data == 0 else row
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value:#x}" if isinstance(value, int) else str(value)

@@ -55,7 +55,7 @@ def load(path: str) -> tuple[CaptureReader, bool]:
 
 def _bound(some: timing.Statistics, word: str, ns: float) -> str:
     """One side of what the clocks leave open, which a thousandth is not worth naming."""
-    median = f" (median of {some.count} calls)" if some.count > 1 else ""
+    median = f" (median of {some.calls} calls)" if some.calls > 1 else ""
     is_exact = some.high - some.low <= some.high / 1000
     return f"{'' if is_exact else f'{word} '}{duration(ns)}{median}"
 

@@ -7,8 +7,9 @@ Standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..absence import known
 from ..names.units import duration
 from ..records import Anomaly, Callback, Evidence, Origin
 from . import capture_timing as timing
@@ -113,7 +114,7 @@ def _slow(
     path: str, routine: Routine, rows: list[Callback], clocks: timing.Clocks
 ) -> Iterator[Anomaly]:
     name, subject = f"{routine.callback} of {routine.label}", routine.filter or ""
-    spans: list[Any] = [(row.duration_low_ns, row.duration_high_ns) for row in rows]
+    spans = [(known(row.duration_low_ns) or 0, known(row.duration_high_ns) or 0) for row in rows]
     longest = max(range(len(spans)), key=lambda n: spans[n][0])
     (low, high), call = spans[longest], rows[longest].call
     offset = rows[longest].origin.file_offset
@@ -133,11 +134,11 @@ def _slow(
         others = timing.statistics(spans[:longest] + spans[longest + 1 :])
         if others is not None and timing.stands_out(low, others):
             text = f"Call {call} of {name} took at least {duration(low)}; the "
-            text += f"other {others.count} calls took {duration(others.high)} at most "
+            text += f"other {others.calls} calls took {duration(others.high)} at most "
             text += "in the median."
             yield Anomaly("callback-slow-outlier", text, origin, subject, evidence)
-    below: list[Any] = [
-        row.duration_high_ns
+    below = [
+        known(row.duration_high_ns) or 0
         for row in rows
         if not isinstance(row.duration_ns, int) and row.duration_ns is not timing.PAUSED
     ]

@@ -33,6 +33,7 @@ DRIVER_ENTRY = "DriverEntry"
 #: ``how`` of a node that was read when that returned
 AT_DRIVER_ENTRY = f"argument of {DRIVER_ENTRY}"
 
+#: a line of a capture, as JSON has it: what is in it is told apart where it is read
 Fact = dict[str, Any]
 
 
@@ -62,20 +63,17 @@ def decode(text: str | bytes) -> Fact | None:
     return fact if isinstance(fact, dict) and ("fact" in fact or "dumpstart" in fact) else None
 
 
-def hexadecimal(value: Any) -> str | None:
+def hexadecimal(value: object) -> str | None:
     """A number as the format writes it; None for one that is absent."""
     return f"{value:#x}" if isinstance(value, int) else None
 
 
 def number(fact: Fact, name: str) -> int | None:
     """A number of a fact, None when it is missing or is none."""
-    value: Any = fact.get(name)
-    if value.__class__ is str:
-        try:
-            value = int(value, 16)
-        except ValueError:
-            return None
-    return value if value.__class__ is int and 0 <= value <= _MAX else None
+    value: object = fact.get(name)
+    if type(value) is str:
+        value = _whole(value, 16)
+    return value if type(value) is int and 0 <= value <= _MAX else None
 
 
 def has_bad_number(fact: Fact, names: Iterable[str]) -> bool:
@@ -85,7 +83,7 @@ def has_bad_number(fact: Fact, names: Iterable[str]) -> bool:
 
 def status_code(fact: Fact) -> int | None:
     """The NTSTATUS of a fact in any spelling that has one meaning; None when there is none."""
-    value: Any = fact.get("status")
+    value: object = fact.get("status")
     values = [value]
     if isinstance(value, str):
         spelled = value.strip().lower()
@@ -94,7 +92,7 @@ def status_code(fact: Fact) -> int | None:
         # digits alone may be decimal or hexadecimal
         bases = (16,) if spelled.startswith("0x") else (10,) if spelled[:1] == "-" else (10, 16)
         values = [_whole(spelled, base) for base in bases]
-    found = {v & 0xFFFFFFFF for v in values if v.__class__ is int and _is_32_bits(v)}
+    found = {v & 0xFFFFFFFF for v in values if type(v) is int and _is_32_bits(v)}
     return found.pop() if len(found) == 1 else None
 
 

@@ -8,14 +8,13 @@ the same layouts and the same words. Standard library only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..absence import Absent
 from ..dumpstack import roles
 from ..dumpstack.describe import describe
 from ..dumpstack.nodes import Node
 from ..dumpstack.walk import Ring, filter_module
-from ..records import Anomaly, Event, Filter, Machine, Module, Origin, Records, Source
+from ..records import Anomaly, Event, Filter, Machine, Module, Origin, Records, Source, untold
 from ..target import ModuleMap
 from .capture_calls import Calls
 from .capture_extensions import NO_FAILURE, Extensions, Recorded
@@ -126,9 +125,9 @@ class CaptureReader:
         name, base, size = text(fact, "name"), number(fact, "base"), number(fact, "size")
         if name is None:
             return False
-        told: Any = Absent("not-recorded", "the debugger does not tell it")
+        told = Absent("not-recorded", "the debugger does not tell it")
         stamp = number(fact, "stamp")
-        end: Any = told if base is None or size is None else base + size
+        end = told if base is None or size is None else base + size
         has_key = stamp is not None and size
         module = Module(
             name=name, base=told if base is None else base, end=end,
@@ -256,12 +255,11 @@ class CaptureReader:
         return True
 
     def _event(self, fact: Fact, offset: int, name: str, words: str) -> None:
-        values: dict[str, Any] = dict.fromkeys(Event._fields)
-        values.update(
+        row = untold(Event, None, self._origin("capture", offset))._replace(
             time=number(fact, "host"), provider="debugger", name=name, text=words,
-            processor=number(fact, "cpu"), origin=self._origin("capture", offset),
+            processor=number(fact, "cpu"),
         )  # fmt: skip
-        self.events.append(Event(**values))
+        self.events.append(row)
 
     # -- telling -------------------------------------------------------------------------------
 
@@ -305,7 +303,7 @@ class CaptureReader:
         for (stack, head), members in groups.items():
             latest = {node.address: node for _, node, _ in members}  # a node may be read again
             count = number(members[0][0], "count")
-            no_head: Any = Absent("not-found", "the node was not found through its list")
+            no_head = Absent("not-found", "the node was not found through its list")
             rings.append(
                 Ring(
                     stack, no_head if head is None else head, None, tuple(latest.values()), (), "",
@@ -339,34 +337,33 @@ class CaptureReader:
             if module.name in named:
                 continue
             named.add(module.name)
-            values: dict[str, Any] = dict.fromkeys(Filter._fields, why)
             origin = module.origin._replace(how="its module alone", confidence="likely")
-            values.update(filter=module.name, stack=module.stack, origin=origin)
-            out.add(Filter(**values))
+            row = untold(Filter, why, origin)
+            out.add(row._replace(filter=module.name, stack=module.stack))
 
     def machine_record(self) -> Machine:
         """The machine, as far as it was told."""
         from ..names import bugchecks
 
-        untold = Absent("not-recorded", f"the {self.kind.rpartition(' ')[2]} does not tell it")
-        values: dict[str, Any] = dict.fromkeys(Machine._fields, untold)
+        why = Absent("not-recorded", f"the {self.kind.rpartition(' ')[2]} does not tell it")
         build, processors = number(self.machine, "build"), number(self.machine, "processors")
-        lab = text(self.machine, "build_lab")
-        values.update(
-            build=untold if build is None else build,
-            build_lab=untold if lab is None else lab,
+        lab, uptime = text(self.machine, "build_lab"), number(self.machine, "uptime_ns")
+        origin = self._origin(f"{self.kind}: machine", number(self.machine, "offset") or 0)
+        row = untold(Machine, why, origin)._replace(
+            build=why if build is None else build,
+            build_lab=why if lab is None else lab,
             architecture=self.target.architecture,
-            processors=untold if processors is None else processors,
-            origin=self._origin(f"{self.kind}: machine", number(self.machine, "offset") or 0),
+            processors=why if processors is None else processors,
+            uptime_ns=why if uptime is None else uptime,
         )
-        if self.bugcheck and self.bugcheck[0] is not None:
-            code = self.bugcheck[0] & 0xFFFFFFFF
-            values.update(bugcheck=code, bugcheck_name=bugchecks.name(code))
-            for place, value in enumerate(self.bugcheck[1:], 1):
-                values[f"parameter{place}"] = untold if value is None else value
-        uptime = number(self.machine, "uptime_ns")
-        values["uptime_ns"] = untold if uptime is None else uptime
-        return Machine(**values)
+        if not self.bugcheck or self.bugcheck[0] is None:
+            return row
+        code = self.bugcheck[0] & 0xFFFFFFFF
+        one, two, three, four = (why if n is None else n for n in self.bugcheck[1:])
+        return row._replace(
+            bugcheck=code, bugcheck_name=bugchecks.name(code),
+            parameter1=one, parameter2=two, parameter3=three, parameter4=four,
+        )  # fmt: skip
 
     def _source(self, size: int, out: Records) -> Source:
         calls = len(self.calls)
@@ -383,7 +380,7 @@ class CaptureReader:
         if not calls:
             lacks = ["calls of filter callbacks"]
         backend = text(self.header, "backend")
-        subtype: Any = f"by {backend}, {self._ending()}" if backend else _UNTOLD
+        subtype = f"by {backend}, {self._ending()}" if backend else _UNTOLD
         return Source(
             self.path, self.kind, subtype, size, self.target.architecture,
             "; ".join(holds) or "nothing of the dump path", "; ".join(lacks),

@@ -73,7 +73,7 @@ def span(ticks: int, noise: Noise | None, clock: Frequency) -> Span:
 class Statistics(NamedTuple):
     """Robust statistics of one callback's durations, in ns."""
 
-    count: int  # type: ignore[assignment]  # hides the method of tuple
+    calls: int
     low: int  #: median of the lower bounds
     high: int  #: median of the upper bounds
     spread: int  #: median absolute deviation, scaled to one standard deviation
@@ -98,7 +98,7 @@ def statistics(spans: Iterable[tuple[int, int]]) -> Statistics | None:
 def stands_out(low: int, others: Statistics) -> bool:
     """True when a call that took at least ``low`` is far from the others of its callback."""
     margin = max(8 * others.spread, others.high, TRIFLE_NS)
-    return others.count >= ENOUGH_CALLS and low > others.high + margin
+    return others.calls >= ENOUGH_CALLS and low > others.high + margin
 
 
 def is_slower(now: Statistics, before: Statistics) -> bool:

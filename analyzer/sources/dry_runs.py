@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from ..absence import Absent
 from ..dryrun.ask import Ask, is_installed
@@ -22,7 +21,7 @@ from ..target import PAGE, Target
 _EXECUTE, _WRITE = 0x2000_0000, 0x8000_0000
 
 
-def had_crashed(attributes: Any, bugcheck: Any) -> bool | None:
+def had_crashed(attributes: object, bugcheck: object) -> bool | None:
     """Whether the memory is of a machine that had crashed; None where nothing tells."""
     if bugchecks.is_of_running_system(attributes, bugcheck):
         return False

@@ -7,7 +7,6 @@ nothing. Standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ..absence import Absent
 from ..dumpfile.kernel import KernelDump
@@ -154,7 +153,7 @@ def _essential(dump: KernelDump, found: Contexts) -> Iterator[tuple[str, int]]:
         ("nt's list of modules", "PsLoadedModuleList"),
         ("KDDEBUGGER_DATA64", "KdDebuggerDataBlock"),
     ):
-        value: Any = dump.file.number(field)
+        value = dump.file.number(field)
         if isinstance(value, int) and value:
             yield label, value
     stack = dump.file.register("sp")

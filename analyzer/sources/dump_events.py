@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from ..dumpfile import KernelDump, secondary
 from ..layouts import guids
 from ..names import events
-from ..records import Event, Origin, Records
+from ..records import Event, Origin, Records, Time
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..etw.dumpblock import DumpBlock
     from ..etw.events import EventTable
     from ..etw.trace import Trace
+    from ..records.collection import Bulk, Rows
 
 
 #: what events tell that a dump itself does not: it states its own start
@@ -60,7 +63,7 @@ class DumpEvents:
         self._memory = dump if has_pages else None
         self._path = dump.path
         self._before = list(before)
-        self._others: list[Any] = []  # tables of other sources
+        self._others: list[Bulk] = []  # tables of other sources
         self._saved: list[Trace] | None = None
         self._table: EventTable | None = None
         #: False when there is no place in which this dump could have events
@@ -80,8 +83,8 @@ class DumpEvents:
             from ..etw import memory
 
             saved = {trace.session.logger_id for trace in found}
-            dump: Any = self._memory
-            others = memory.sessions(dump, dump.page_data())
+            pages = self._memory.page_data() if hasattr(self._memory, "page_data") else ()
+            others = memory.sessions(self._memory, pages)
             found += [trace for trace in others if trace.session.logger_id not in saved]
         for trace in found:
             trace.path = self._path  # in an archive it is known only after the dump was read
@@ -99,7 +102,7 @@ class DumpEvents:
         if self._table is None:
             from ..etw.events import EventTable
 
-            table: Any = EventTable(self.sessions(), self._before)
+            table = EventTable(self.sessions(), self._before)
             for other in self._others:
                 table = table.joined(getattr(other, "table", other))
             self._table = table
@@ -124,7 +127,7 @@ class DumpEvents:
         """The same table with only these events."""
         return self.table.where(**wanted)
 
-    def joined(self, rows: Any) -> DumpEvents:
+    def joined(self, rows: Rows) -> DumpEvents:
         """The table with other events beside it; nothing is read."""
         if isinstance(rows, list):
             self._before = rows + self._before
@@ -146,13 +149,14 @@ class DumpEvents:
         """The events, oldest first."""
         return self.table.rows()
 
-    def batches(self) -> Iterator[list[list[Any]]]:
+    def batches(self) -> Iterator[list[list[object]]]:
         """The same as columns."""
         return self.table.batches()
 
-    def frame(self) -> Any:
+    def frame(self) -> pd.DataFrame:
         """The events as a DataFrame."""
-        return self.table.frame()
+        made: pd.DataFrame = self.table.frame()
+        return made
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.table)
@@ -167,7 +171,7 @@ class DumpEvents:
         return any((self._blocks, self._before, *self._others))
 
 
-def add_events(out: Records, dump: KernelDump, crash_ns: Any, boot_ns: int | None) -> None:
+def add_events(out: Records, dump: KernelDump, crash_ns: Time, boot_ns: int | None) -> None:
     """Puts the events table in place and tells what its events say of the dump stack and disks."""
     table = DumpEvents(dump)
     if not table.can_hold:

@@ -7,7 +7,7 @@ here is its header, its tags and reads through the target. Standard library only
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Callable
 
 from ..absence import Absent
 from ..dumpfile import secondary, storport
@@ -89,7 +89,7 @@ def machine(dump: KernelDump, modules: Sequence[Module] = ()) -> Machine:
     )
 
 
-def _named(value: int | Absent, name: Any) -> str | Absent:
+def _named(value: int | Absent, name: Callable[[int], str | None]) -> str | Absent:
     return value if isinstance(value, Absent) else str(name(value))
 
 

@@ -10,14 +10,14 @@ import os
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import event_findings, windows_events
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
 from ..files import called, reason
 from ..names import bugchecks, events
-from ..records import Anomaly, Clue, Event, Evidence, Machine, Origin, Records, Source
+from ..records import Anomaly, Clue, Event, Evidence, Machine, Origin, Records, Source, Time, untold
 from ..windows_events import Decoded, RawEvent
 from . import event_log_xml
 from .event_log_evtx import Reader
@@ -247,7 +247,7 @@ def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
     """One row per bugcheck that the log names; 41 and 1001 of one crash give one row."""
     other = Absent("not-recorded", "an event log does not record it", "a kernel dump")
     wide = Absent("out-of-range", "more than 32 bits")
-    known: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
+    known: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     # 1001 first: it is the one that was written for the crash
     for one in sorted(kept, key=lambda one: one.raw.event_id == 41):
         if not one.decoded.bugcheck:
@@ -259,21 +259,17 @@ def _machines(kept: Sequence[_Kept]) -> Iterator[Machine]:
             continue
         rows.append((when, number))
         code, *numbers = one.decoded.bugcheck
-        fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
         cut = Absent("not-recorded", "the event does not have it, as it is here", "the .evtx file")
-        fields.update({f"parameter{n}": cut for n in range(1, 5)})
-        fields.update(
+        first, second, third, fourth = ([n & 0xFFFFFFFFFFFFFFFF for n in numbers] + [cut] * 4)[:4]
+        yield untold(Machine, other, one.origin)._replace(
             bugcheck=code if code < 1 << 32 else wide,
             bugcheck_name=bugchecks.name(code) if code < 1 << 32 else wide,
             system_time=_crash_time(one),
-            origin=one.origin,
-        )
-        for n, value in enumerate(numbers, 1):
-            fields[f"parameter{n}"] = value & 0xFFFFFFFFFFFFFFFF
-        yield Machine(**fields)
+            parameter1=first, parameter2=second, parameter3=third, parameter4=fourth,
+        )  # fmt: skip
 
 
-def _crash_time(one: _Kept) -> Any:
+def _crash_time(one: _Kept) -> Time:
     """A guest tells its host at once; what a start logs was later."""
     if one.raw.key == events.HYPERV:
         return one.raw.time

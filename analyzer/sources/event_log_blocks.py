@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TextIO
 
 from ..absence import Absent
 from ..names import events
@@ -40,7 +40,7 @@ def is_wevtutil(text: str) -> bool:
     return False
 
 
-def wevtutil(file: Any) -> Iterator[RawEvent | None]:
+def wevtutil(file: TextIO) -> Iterator[RawEvent | None]:
     """The events of ``wevtutil qe /f:text``."""
     fields: list[str] = []
     message: list[str] = []
@@ -124,7 +124,7 @@ def _is_head(lines: list[str], order: _Order) -> bool:
     return _DAY.fullmatch(date) is not None and _CLOCK.fullmatch(clock) is not None
 
 
-def copied(file: Any, head: str) -> Iterator[RawEvent | None]:
+def copied(file: TextIO, head: str) -> Iterator[RawEvent | None]:
     """The events of "Copy details as text", with or without their XML."""
     order = _order_of(head) or _VISTA
     held: list[str] = []  # lines that may be the head of a block
@@ -200,9 +200,9 @@ def is_list(text: str) -> bool:
     return {"id", "providername"} <= names
 
 
-def properties(file: Any) -> Iterator[RawEvent | None]:
+def properties(file: TextIO) -> Iterator[RawEvent | None]:
     """The events of a list; a value goes on in lines that are indented."""
-    values: dict[str, Any] = {}
+    values: dict[str, str] = {}
     last = ""
     for line in _lines(file):
         pair = _PROPERTY.fullmatch(line)
@@ -234,7 +234,7 @@ def is_friendly(text: str) -> bool:
     return is_headed and any(_ATTRIBUTE.fullmatch(line) for line in lines)
 
 
-def friendly(file: Any) -> Iterator[RawEvent | None]:
+def friendly(file: TextIO) -> Iterator[RawEvent | None]:
     """The events of friendly views, one after the other."""
     view: _View | None = None
     for line in _lines(file):
@@ -342,7 +342,7 @@ def is_left(text: str) -> bool:
     return "BugcheckParameter1" in text or any(p.search(text) for p in patterns)
 
 
-def left(file: Any) -> Iterator[RawEvent]:
+def left(file: TextIO) -> Iterator[RawEvent]:
     """The events of which only that is left."""
     text = file.read(LARGEST)
     untold = Absent("not-recorded", "the text does not have it", "the .evtx file or an XML export")
@@ -373,5 +373,5 @@ def left(file: Any) -> Iterator[RawEvent]:
         )  # fmt: skip
 
 
-def _lines(file: Any) -> Iterator[str]:
+def _lines(file: TextIO) -> Iterator[str]:
     return (line.rstrip("\r\n \t") for line in lines_of(file))

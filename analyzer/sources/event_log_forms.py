@@ -12,7 +12,7 @@ import os
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple, TextIO
 
 from ..errors import InputError
 from ..files import reason
@@ -32,10 +32,10 @@ class Form(NamedTuple):
     name: str
     kind: str  #: of the source record
     is_form: Callable[[str], bool]
-    read: Callable[[Any, str], Iterator[Any]]  #: of the file and its beginning
+    read: Callable[[TextIO, str], Iterator[RawEvent | None]]  #: of the file and its beginning
 
 
-def _delimited(file: Any, head: str) -> Iterator[RawEvent | None]:
+def _delimited(file: TextIO, head: str) -> Iterator[RawEvent | None]:
     return event_log_table.delimited(file, event_log_table.separator_of(head) or ",")
 
 
@@ -103,7 +103,7 @@ class Export:
     def __iter__(self) -> Iterator[RawEvent]:
         try:
             with open(self.path, encoding=self.encoding, errors="replace", newline="") as file:
-                text: Any = file
+                text: TextIO = file
                 if plain(self._head) != self._head and os.path.getsize(self.path) < _LARGEST_PASTE:
                     text = io.StringIO(plain(file.read()))
                 for event in self.form.read(text, plain(self._head)):

@@ -8,13 +8,14 @@ library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from ..absence import Absent
 from ..windows_events import RawEvent
 
+#: three numbers of a date as they stand, and the time of day
+_Parts = tuple[tuple[int, int, int], tuple[int, int, int]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?\s*(Z|[+-]\d\d:?\d\d)?"
@@ -61,7 +62,7 @@ _AFTERNOON = re.compile(r"(?i)\bp\.?\s?m\b|\u4e0b\u5348|\uc624\ud6c4|\u5348\u5f8
 _MORNING = re.compile(r"(?i)\ba\.?\s?m\b|\u4e0a\u5348|\uc624\uc804|\u5348\u524d|\bπμ\b")
 
 
-def time_of(text: str) -> Any:
+def time_of(text: str) -> int | Absent:
     """A time that states its zone, as ns since 1970; absent for a local or an impossible one."""
     text = _MARKS.sub("", text).strip()
     stamp = _JSON_DATE.fullmatch(text)
@@ -84,7 +85,7 @@ def time_of(text: str) -> Any:
     return _in_range(seconds * 10**9 + int((match[3] or "0").ljust(9, "0")), text)
 
 
-def _in_range(ns: int, text: str) -> Any:
+def _in_range(ns: int, text: str) -> int | Absent:
     if 0 <= ns < 1 << 63:
         return ns
     return Absent("out-of-range", f"{text[:40]!r} is not in 1970 to 2262")
@@ -107,7 +108,7 @@ def local_times(texts: Sequence[str]) -> list[int | None]:
     return [_local_ns(part, is_day_first) for part in parts]
 
 
-def _local_parts(text: str) -> tuple[tuple[int, int, int], tuple[int, ...]] | None:
+def _local_parts(text: str) -> _Parts | None:
     text = _MARKS.sub("", text)
     numbers = re.findall(r"\d{1,9}", text)
     if len(numbers) < 5:
@@ -121,7 +122,7 @@ def _local_parts(text: str) -> tuple[tuple[int, int, int], tuple[int, ...]] | No
     return (first, second, third), (hour, minute, int(tail))
 
 
-def _local_ns(parts: Any, is_day_first: bool | None) -> int | None:
+def _local_ns(parts: _Parts | None, is_day_first: bool | None) -> int | None:
     if parts is None:
         return None
     (one, two, three), clock = parts
@@ -155,9 +156,9 @@ def whole(text: str) -> str:
     return "" if text.endswith(_CUT) else text
 
 
-def from_properties(given: dict[str, Any]) -> RawEvent | None:
+def from_properties(given: Mapping[str, object]) -> RawEvent | None:
     """An event of PowerShell's properties; None when provider or id is missing."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, value in given.items():
         key = name.strip().strip('"').lower()
         key = _ALIASES.get(key, key)
@@ -203,7 +204,7 @@ def from_fields(
     )  # fmt: skip
 
 
-def _level(number: Any, word: Any) -> int | None:
+def _level(number: object, word: object) -> int | None:
     found = _int(number)
     if found is not None:
         return found
@@ -214,15 +215,13 @@ def _level(number: Any, word: Any) -> int | None:
     return None
 
 
-def _text(value: Any) -> str:
-    if isinstance(
-        value, dict
-    ):  # ConvertTo-Json of Windows PowerShell: {"value": ..., "DateTime": ...}
+def _text(value: object) -> str:
+    if isinstance(value, dict):  # Windows PowerShell: {"value": ..., "DateTime": ...}
         value = value.get("value", value.get("DateTime", ""))
     return "" if value is None else str(value).strip()
 
 
-def _int(value: Any) -> int | None:
+def _int(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -233,7 +232,7 @@ def _int(value: Any) -> int | None:
     return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else None
 
 
-def _data(value: Any) -> tuple[list[tuple[str, str]], bytes | None]:
+def _data(value: object) -> tuple[list[tuple[str, str]], bytes | None]:
     """The values of ``Properties``; a list of bytes among them is the binary data."""
     if not isinstance(value, list):
         return [], None
@@ -251,5 +250,5 @@ def _data(value: Any) -> tuple[list[tuple[str, str]], bytes | None]:
     return data, binary
 
 
-def _are_bytes(items: Iterable[Any]) -> bool:
+def _are_bytes(items: Iterable[object]) -> bool:
     return all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= 255 for n in items)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 from xml.etree import ElementTree
 
 from ..windows_events import RawEvent
@@ -32,7 +32,7 @@ def is_json(text: str) -> bool:
     return head[:1] in ("[", "{") and bool(_IS_JSON.search(head) and _HAS_ID.search(head))
 
 
-def json_events(file: Any) -> Iterator[RawEvent | None]:
+def json_events(file: TextIO) -> Iterator[RawEvent | None]:
     """The events of a list, of one object, or of one object a line."""
     decoder = json.JSONDecoder()
     buffer, at, is_end = "", 0, False
@@ -87,13 +87,13 @@ def is_clixml(text: str) -> bool:
     return head.startswith(("<Objs ", "#< CLIXML")) and "ProviderName" in text
 
 
-def clixml(file: Any) -> Iterator[RawEvent | None]:
+def clixml(file: TextIO) -> Iterator[RawEvent | None]:
     """The events of an Export-Clixml file, each an ``Obj`` of the first level."""
     parser: Any = ElementTree.XMLPullParser(["start", "end"])
     head = file.read(_BLOCK)
     block = head[head.find("<Objs") :] if "<Objs" in head else ""  # a document type is not read
     depth = 0
-    root: Any = None
+    root: ElementTree.Element | None = None
     while block:
         try:
             parser.feed(block)
@@ -103,7 +103,7 @@ def clixml(file: Any) -> Iterator[RawEvent | None]:
                 if depth > 64:
                     yield None
                     return
-                if kind == "end" and depth == 1:
+                if kind == "end" and depth == 1 and root is not None:
                     yield _of_object(element)
                     root.clear()
         except ElementTree.ParseError:
@@ -114,8 +114,8 @@ def clixml(file: Any) -> Iterator[RawEvent | None]:
         yield None  # the file ends inside an object
 
 
-def _of_object(element: Any) -> RawEvent | None:
-    values: dict[str, Any] = {}
+def _of_object(element: ElementTree.Element) -> RawEvent | None:
+    values: dict[str, object] = {}
     for part in element:
         if _name(part) in ("Props", "MS"):
             for item in part:
@@ -123,7 +123,7 @@ def _of_object(element: Any) -> RawEvent | None:
     return from_properties(values)
 
 
-def _value(item: Any) -> Any:
+def _value(item: ElementTree.Element) -> object:
     """A property: text, or the values of a list of objects."""
     if _name(item) != "Obj":
         return _plain(item)
@@ -133,7 +133,7 @@ def _value(item: Any) -> Any:
     return next((_plain(part) for part in item if _name(part) == "ToString"), "")
 
 
-def _entry(entry: Any) -> Any:
+def _entry(entry: ElementTree.Element) -> str | bytes | None:
     """One element of ``Properties``: its value is a property of it."""
     if _name(entry) != "Obj":
         return _plain(entry)
@@ -144,7 +144,7 @@ def _entry(entry: Any) -> Any:
     return None
 
 
-def _plain(item: Any) -> Any:
+def _plain(item: ElementTree.Element) -> str | bytes:
     text = _ESCAPED.sub(lambda m: chr(int(m[1], 16)), item.text or "")
     if _name(item) == "BA":  # bytes in base 64
         import base64
@@ -157,5 +157,5 @@ def _plain(item: Any) -> Any:
     return text
 
 
-def _name(element: Any) -> str:
+def _name(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]

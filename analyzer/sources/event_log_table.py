@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TextIO
 
 from ..windows_events import RawEvent
 from .event_log_named import from_fields, from_properties, looks_like_time
@@ -29,7 +29,7 @@ _GROUP = re.compile(r"\s*ProviderName:\s*(\S.*?)\s*")
 _RIGHT = {"id", "recordid", "level", "processid", "threadid", "index", "eventid", "instanceid"}
 
 
-def lines_of(file: Any) -> Iterator[str]:
+def lines_of(file: TextIO) -> Iterator[str]:
     """Lines, none of them longer than :data:`LONGEST_LINE`."""
     return (line.replace("\0", "") for line in iter(lambda: file.readline(LONGEST_LINE), ""))
 
@@ -61,7 +61,7 @@ def _is_viewer_row(row: list[str]) -> bool:
     return len(row) >= 5 and row[_ID].strip().isdigit() and looks_like_time(row[_TIME])
 
 
-def delimited(file: Any, separator: str) -> Iterator[RawEvent | None]:
+def delimited(file: TextIO, separator: str) -> Iterator[RawEvent | None]:
     """The events of a delimited export, None for a row that cannot be read."""
     rows = csv.reader(lines_of(file), delimiter=separator)
     names: list[str] | None = None
@@ -124,7 +124,7 @@ class _Columns:
         return {name: line[start:end].strip() for name, start, end in zip(self.names, starts, ends)}
 
 
-def table(file: Any) -> Iterator[RawEvent | None]:
+def table(file: TextIO) -> Iterator[RawEvent | None]:
     """The events of a Format-Table; a message that went on in further lines is put together."""
     provider, columns, before = "", None, ""
     pending: dict[str, str] | None = None

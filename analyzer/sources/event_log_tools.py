@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from ..windows_events import RawEvent
 from .event_log_named import from_properties, time_of
 
+#: an object of JSON
+Json = Mapping[str, object]
 #: names of a provider and of an id in any of these forms, in JSON
 PROVIDERS = (
     r'"(?:ProviderName|Source|SourceName|Provider|Provider_attributes|provider_name|source_name)"'
@@ -25,26 +26,27 @@ RECORD = re.compile(r"Record \d{1,20}\s+(?=[{<])")
 _ATTRIBUTES, _TEXT = "#attributes", "#text"
 
 
-def event_of(value: dict[str, Any]) -> RawEvent | None:
+def event_of(value: Json) -> RawEvent | None:
     """The event of one object; None when it is none."""
-    if isinstance(value.get("Event"), dict):
-        return _of_system(value["Event"])
-    if isinstance(value.get("winlog"), dict):
-        return _of_winlogbeat(value, value["winlog"])
+    event, log = value.get("Event"), value.get("winlog")
+    if isinstance(event, dict):
+        return _of_system(event)
+    if isinstance(log, dict):
+        return _of_winlogbeat(value, log)
     if "source_name" in value and "event_id" in value:  # before its version 7
         return _of_winlogbeat(value, value)
     if "MapDescription" in value and "Payload" in value:
         return _of_evtxecmd(value)
     if "SourceName" in value and "EventID" in value:
         given = {**value, "ProviderName": value["SourceName"], "Date": value.get("EventTime")}
-        event = _filled(given, list(_pairs(value)))
-        if event and event.known and not event.known.fields:  # its own fields stand among them
-            event = event._replace(data=[])
-        return event
+        made = _filled(given, list(_pairs(value)))
+        if made and made.known and not made.known.fields:  # its own fields stand among them
+            made = made._replace(data=[])
+        return made
     return from_properties(value)
 
 
-def _of_system(event: dict[str, Any]) -> RawEvent | None:
+def _of_system(event: Json) -> RawEvent | None:
     """evtx_dump: the XML's elements, attributes beside or inside of them."""
     system = event.get("System")
     if not isinstance(system, dict):
@@ -65,7 +67,7 @@ def _of_system(event: dict[str, Any]) -> RawEvent | None:
     return _filled(given, list(_parts(event)), _binary(event))
 
 
-def _of_evtxecmd(value: dict[str, Any]) -> RawEvent | None:
+def _of_evtxecmd(value: Json) -> RawEvent | None:
     """EvtxECmd: its times are UTC, the event's data are JSON inside of the row."""
     given = {
         "ProviderName": value.get("Provider"),
@@ -87,7 +89,7 @@ def _of_evtxecmd(value: dict[str, Any]) -> RawEvent | None:
     return _filled(given, list(_parts(payload)), _binary(payload))
 
 
-def _of_winlogbeat(value: dict[str, Any], log: dict[str, Any]) -> RawEvent | None:
+def _of_winlogbeat(value: Json, log: Json) -> RawEvent | None:
     """Winlogbeat: ``log`` has what Windows says of the event."""
     data, about, process = log.get("event_data"), value.get("log"), log.get("process")
     given = {
@@ -107,7 +109,7 @@ def _of_winlogbeat(value: dict[str, Any], log: dict[str, Any]) -> RawEvent | Non
 
 
 def _filled(
-    given: dict[str, Any], data: list[tuple[str, str]], binary: bytes | None = None
+    given: Json, data: list[tuple[str, str]], binary: bytes | None = None
 ) -> RawEvent | None:
     event = from_properties(given)
     if event is None:
@@ -120,7 +122,7 @@ def _filled(
     return event._replace(data=named, binary=binary, message=message)
 
 
-def _parts(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _parts(event: Json) -> Iterator[tuple[str, str]]:
     """The data of the event, with their names where they have some."""
     for part in ("EventData", "UserData"):
         held = event.get(part)
@@ -130,7 +132,7 @@ def _parts(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _pairs(held)
 
 
-def _pairs(held: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _pairs(held: Json) -> Iterator[tuple[str, str]]:
     for name, value in held.items():
         if name == "Data":
             inner = value.get(_TEXT) if isinstance(value, dict) else value
@@ -143,7 +145,7 @@ def _pairs(held: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _binary(event: dict[str, Any]) -> bytes | None:
+def _binary(event: Json) -> bytes | None:
     held = event.get("EventData")
     text = held.get("Binary") if isinstance(held, dict) else None
     try:
@@ -152,7 +154,7 @@ def _binary(event: dict[str, Any]) -> bytes | None:
         return None
 
 
-def _attributes(system: dict[str, Any], name: str) -> dict[str, Any]:
+def _attributes(system: Json, name: str) -> Json:
     beside, held = system.get(f"{name}_attributes"), system.get(name)
     if isinstance(beside, dict):
         return beside
@@ -160,7 +162,7 @@ def _attributes(system: dict[str, Any], name: str) -> dict[str, Any]:
     return inside if isinstance(inside, dict) else {}
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     return value.get(_TEXT) if isinstance(value, dict) else value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TextIO
 from xml.etree import ElementTree
 
 from ..names.events import is_wanted
@@ -19,7 +19,7 @@ from .event_log_named import time_of
 #: the largest event that is looked at; Windows limits an event to 64 KB
 LARGEST_EVENT = 1 << 20
 #: stands in the stream where an export has lost its end
-OPEN_ENDED = object()
+OPEN_ENDED = RawEvent("")
 _BLOCK = 1 << 18
 _MARK = re.compile(r"<Event[\s>]|</Event>|<Events[\s>]|</Events>")
 _LONGEST_MARK = 9
@@ -39,7 +39,7 @@ def is_events(text: str) -> bool:
     )
 
 
-def events(file: Any) -> Iterator[Any]:
+def events(file: TextIO) -> Iterator[RawEvent | None]:
     """Every event, None for one that is damaged, OPEN_ENDED where the end is missing."""
     text, seen = "", 0  #: what is not done with, and how much of it was searched
     open_at = -1  #: where in it the event begins that has not ended
@@ -148,11 +148,11 @@ def _utc(text: str) -> str:
     return text if has_zone or not text else text + "Z"
 
 
-def _local(element: Any) -> str:
+def _local(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _content(element: Any) -> str:
+def _content(element: ElementTree.Element | None) -> str:
     return (element.text or "").strip() if element is not None else ""
 
 

@@ -6,12 +6,11 @@ Invariant: a word that is part of a chain is not repeated as a hint.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ..absence import Absent
 from ..dumpfile import KernelDump
 from ..dumpstack import residue
-from ..records import Callback, Frame, Module, Origin, Processor, Records, Residue
+from ..records import Callback, Module, Origin, Processor, Records, Residue, Text
 from ..stacks import executing
 from ..symbols import Names
 from ..symbols.images import Images
@@ -41,7 +40,7 @@ def add(
     if hints:
         touched = {row.stack_of for row in hints}
         pieces = [region for region in regions if region.owner in touched]
-        rows: list[Frame] = out["frames"]
+        rows = out["frames"]
         out.add(*executing.stale_rows(pieces, images, names, architecture, rows, caught))
     in_chains = {frame.origin.address for frame in out["frames"]}
     out.add(*(row for row in hints if row.origin.address not in in_chains))
@@ -49,7 +48,7 @@ def add(
 
 def _called(rows: Sequence[Callback], processors: Sequence[Processor]) -> Iterator[Callback]:
     """The callbacks, with those that a processor is inside of as called."""
-    inside: dict[tuple[Any, Any], Origin] = {
+    inside: dict[tuple[Text, Text], Origin] = {
         (row.filter, row.callback): row.origin
         for row in processors
         if isinstance(row.callback, str) and row.origin.confidence != "guess"

@@ -6,8 +6,8 @@ imported before the command runs.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from typing import TYPE_CHECKING, Any, Callable
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import UnsupportedError, UsageError
 from . import identify, slices
@@ -29,7 +29,7 @@ def options(parser: ArgumentParser) -> None:
     slices.options(parser)
 
 
-def run(arguments: Any, say: Callable[[str], None]) -> int:
+def run(arguments: Namespace, say: Callable[[str], None]) -> int:
     """Writes the session; the exit code."""
     if arguments.output == "-":
         raise UsageError("What is exported is no text: name a file with --output.")

@@ -17,13 +17,13 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..errors import InputError
 from ..files import reason
 from ..names import bugchecks
-from ..records import Anomaly, Evidence, Machine, Origin, Records, Source
+from ..records import Anomaly, Evidence, Machine, Origin, Records, Source, untold
 from .text_file import encoding_of
 
 KIND = "host log"
@@ -195,7 +195,7 @@ def _ending(line: str) -> str:
     return ""
 
 
-def _qmp(line: str) -> dict[str, Any] | None:
+def _qmp(line: str) -> dict[str, object] | None:
     match = _QMP.search(line)
     if not match:
         return None
@@ -207,7 +207,7 @@ def _qmp(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and event.get("event") == match[1] else None
 
 
-def _qmp_time(event: dict[str, Any]) -> int | None:
+def _qmp_time(event: dict[str, object]) -> int | None:
     stamp = event.get("timestamp")
     if not isinstance(stamp, dict):
         return None
@@ -232,18 +232,15 @@ def _time(text: str) -> int | None:
 
 def _machine(panic: _Panic, code: int, origin: Origin) -> Machine:
     other = Absent("not-recorded", "a host does not record it", "a kernel dump")
-    fields: dict[str, Any] = dict.fromkeys(Machine._fields, other)
     untimed = Absent("not-recorded", "the line has no time with its zone")
     left_out = Absent("not-recorded", "the line of the log does not have it")
-    fields.update(
+    one, two, three, four = (left_out if n is None else n for n in panic.arguments[1:])
+    return untold(Machine, other, origin)._replace(
         bugcheck=code,
         bugcheck_name=bugchecks.name(code),
         system_time=panic.time if panic.time is not None else untimed,
-        origin=origin,
-    )
-    for n, value in enumerate(panic.arguments[1:], 1):
-        fields[f"parameter{n}"] = left_out if value is None else value
-    return Machine(**fields)
+        parameter1=one, parameter2=two, parameter3=three, parameter4=four,
+    )  # fmt: skip
 
 
 def _ended(panic: _Panic, origin: Origin) -> Anomaly:

@@ -7,8 +7,8 @@ the inputs are, and so does an option that none of them has a use for.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from ..errors import AnalyzerError, InputError, UsageError
 from . import HYPERVISOR, KINDS, identify
@@ -40,7 +40,7 @@ _FOR_DUMPS = {
 }
 
 
-def add(parser: Any) -> None:
+def add(parser: ArgumentParser) -> None:
     """Adds all of them to the parser of a command."""
     for title, metavar, texts in (
         ("for traces and captures; each may be repeated", "FILE", _FOR_TRACES),
@@ -54,7 +54,7 @@ def add(parser: Any) -> None:
             )
 
 
-def add_gate(parser: Any) -> None:
+def add_gate(parser: ArgumentParser) -> None:
     """Adds what a pipeline asks for."""
     group = parser.add_argument_group("for pipelines, see docs/ci.md; each may be repeated")
     group.add_argument(
@@ -67,7 +67,7 @@ def add_gate(parser: Any) -> None:
     )  # fmt: skip
 
 
-def add_redact(parser: Any) -> None:
+def add_redact(parser: ArgumentParser) -> None:
     """Adds the option that leaves out what names people and machines."""
     parser.add_argument(
         "--redact", action="store_true",

@@ -7,8 +7,9 @@ holds of the machine is printed each time.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import outputs
 from ..absence import is_absent
@@ -26,7 +27,7 @@ _IMAGE_BYTES = 64 << 20  #: of one image; nt has 10 to 20 MB
 _CODE = (roles.FILTER, roles.CRASH_DUMP_DRIVER, roles.KERNEL)
 
 
-def options(parser: Any) -> None:
+def options(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     group = parser.add_argument_group("for --slice")
     group.add_argument(
@@ -42,9 +43,10 @@ def options(parser: Any) -> None:
     )  # fmt: skip
 
 
-def run(arguments: Any, tell: Callable[[str], None]) -> int:
+def run(arguments: Namespace, tell: Callable[[str], None]) -> int:
     """Writes the slice; the exit code."""
     from ..dumpfile import open_dump
+    from ..dumpfile.pagedump import PageDump
     from ..dumpfile.slicing import Touched, write
 
     path = arguments.path
@@ -54,8 +56,8 @@ def run(arguments: Any, tell: Callable[[str], None]) -> int:
         advice = "a slice is cut from a kernel, automatic, active or complete dump, or a snapshot"
         raise UnsupportedError(path, f"this is {kind.name}", advice=advice)
     is_dump = kind.module == "dump"
-    dump: Any = open_dump(path, touched.add) if is_dump else _of_snapshot(path, touched.add)
-    if not hasattr(dump, "pages") or not dump.pages.pages:
+    dump = open_dump(path, touched.add) if is_dump else _of_snapshot(path, touched.add)
+    if not isinstance(dump, PageDump) or not dump.pages.pages:
         advice = "it is small already; share it as it is"
         raise UnsupportedError(path, "this dump has no pages to choose from", advice=advice)
     _touch(dump, arguments.with_code)
@@ -95,7 +97,7 @@ def _touch(dump: PageDump, with_code: bool) -> None:
                 dump.read(at, PAGE)
 
 
-def left_out(arguments: Any, dump: PageDump, made: Slice) -> list[str]:
+def left_out(arguments: Namespace, dump: PageDump, made: Slice) -> list[str]:
     """What was left out, and what of people's data may still be there."""
     from ..dumpfile.pagemap import room_for_runs
 

@@ -99,7 +99,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         file.seek(0)
         wide = mark in (b"\xff\xfe", b"\xfe\xff")
         # no line without end: what has none is read in pieces
-        source: Any = iter(lambda: file.readline(_MOST_AT_ONCE), b"")
+        source: Iterator[bytes] = iter(lambda: file.readline(_MOST_AT_ONCE), b"")
         if wide:  # offsets are those of the decoded text
             text = io.TextIOWrapper(file, "utf-16", "replace", newline="")
             source = (line.encode("utf-8", "replace") for line in text)
@@ -128,8 +128,9 @@ class _Log:
         self._block: list[words.Member] = []
         self._block_at = 0
         self._wanted = self._armed = 0  #: routines of scripts, and those that a line tells of
-        self._unfound: dict[Any, Any] = {}  #: id -> filter of those that wait for their module
-        self._waiting: dict[Any, list[Any]] = {}  #: filter -> their ids
+        #: id -> filter of those that wait for their module
+        self._unfound: dict[object, object] = {}
+        self._waiting: dict[object, list[object]] = {}  #: filter -> their ids
         self._script: tuple[CaptureReader, int] | None = None  #: where the last one began
 
     @property

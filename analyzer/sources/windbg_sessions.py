@@ -14,7 +14,7 @@ from typing import Any
 from ..absence import Absent
 from ..layouts import mindumpdef
 from ..names import bugchecks, drivers, ntstatus
-from ..records import Anomaly, Evidence, Extension, Machine, Origin, Records
+from ..records import Anomaly, Evidence, Extension, Machine, Origin, Records, Text
 from . import windbg_text as words
 from .capture_reader import CaptureReader
 from .windbg_stack import MOST_FRAMES, Stacks
@@ -77,7 +77,7 @@ class Session:
         self.modules: set[tuple[str, int, bool]] = set()
         self.extensions: list[Extension] = []
         self.anomalies: list[Anomaly] = []
-        self.open: dict[Any, list[int]] = {}  #: id -> numbers of script calls under way
+        self.open: dict[object, list[int]] = {}  #: id -> numbers of script calls under way
         self.next_call = 0
         self._key = ""
 
@@ -200,7 +200,7 @@ class Session:
         self.reader.modules[-1] = named
         return True
 
-    def _what(self) -> Any:
+    def _what(self) -> Text:
         if self.kind == "live":
             return "a live target"
         if self.kind != "dump":
@@ -282,8 +282,8 @@ class Session:
 def _under(records: Records, path: str, name: str) -> Records:
     """The same records under another source name."""
 
-    def moved(origin: Any) -> Any:
-        return origin._replace(source=name) if origin and origin.source == path else origin
+    def moved(origin: Origin) -> Origin:
+        return origin._replace(source=name) if origin.source == path else origin
 
     for table, rows in records.tables.items():
         records.tables[table] = [row._replace(origin=moved(row.origin)) for row in rows]
@@ -291,7 +291,9 @@ def _under(records: Records, path: str, name: str) -> Records:
     records.anomalies = [
         anomaly._replace(
             origin=moved(anomaly.origin),
-            evidence=tuple(one._replace(origin=moved(one.origin)) for one in anomaly.evidence),
+            evidence=tuple(
+                one._replace(origin=one.origin and moved(one.origin)) for one in anomaly.evidence
+            ),
         )
         for anomaly in records.anomalies
     ]

@@ -7,10 +7,10 @@ columns are those of the heading; a line that is not ends the stack. Standard li
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
-from ..records import Frame, Origin
+from ..records import Address, Frame, Origin
 
 #: so many frames of one log are kept; a stack has at most some hundred
 MOST_FRAMES = 50_000
@@ -172,7 +172,7 @@ class Stacks:
             return
         not_shown = Absent("not-recorded", "the debugger's list of frames does not show it")
         inlined = Absent("not-applicable", "an inlined function")
-        back: Any = found.return_address
+        back: Address = found.return_address
         if back is None:
             back = inlined if found.is_inline else not_shown
         self.frames.append(
