@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .case import Case, Progress
+    from .case import Case, Judge, Progress
     from .dryrun.ask import Ask
+    from .files import Paths
 
 __all__ = ["__version__", "open"]
 
@@ -20,19 +21,19 @@ __version__ = "0.1.0"
 
 
 def open(
-    *paths: Any,
+    *paths: Paths,
     progress: Progress | None = None,
-    baseline: Any = (),
-    manifests: Any = (),
-    tmf: Any = (),
-    mapping: Any = (),
-    images: Any = (),
-    symbols: Any = (),
+    baseline: Paths = (),
+    manifests: Paths = (),
+    tmf: Paths = (),
+    mapping: Paths = (),
+    images: Paths = (),
+    symbols: Paths = (),
     dry_run: Ask | None = None,
-    max_stop: float | None = None,
-    watch: float | None = None,
-    expect: Any = (),
-    known: Any = (),
+    max_stop: float | Sequence[str] | None = None,
+    watch: float | Sequence[str] | None = None,
+    expect: str | Sequence[str] = (),
+    known: Paths = (),
 ) -> Case:
     """Opens dumps, traces and logs of one crash, folders and zip archives of them.
 
@@ -49,7 +50,7 @@ def open(
     from .files import listed
 
     normal = listed(baseline)
-    judges: Sequence[Any] = ()
+    judges: Sequence[Judge] = ()
     if normal:
         from .population.commands import judges as fleet
 
@@ -66,7 +67,7 @@ def open(
     )  # fmt: skip
 
 
-def _seconds(value: Any) -> list[str]:
+def _seconds(value: float | Sequence[str] | None) -> list[str]:
     """As the command's option, where texts come in lists."""
     if value is None:
         return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import UsageError
 from .sources import options as source_options
@@ -25,9 +25,9 @@ examples:
 """
 
 
-Run = Callable[[Any], int]
+Run = Callable[[argparse.Namespace], int]
 Print = Callable[[Iterable[str]], None]
-Fill = Callable[[Any], Any]
+Fill = Callable[[argparse.ArgumentParser], None]
 
 
 class _Help(argparse.HelpFormatter):
@@ -71,10 +71,10 @@ class Parser(argparse.ArgumentParser):
         self.fill()
         return super().parse_known_args(*arguments, **options)
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         type(self).show([message])  # argparse swallows what goes wrong
 
-    def error(self, message: str) -> Any:
+    def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; '{self.prog} -?' shows the usage.")
 
 
@@ -109,7 +109,7 @@ def unknown(what: str, word: str, known: Iterable[str]) -> UsageError:
     return UsageError(f"there is no {what} '{word}'; {hint}")
 
 
-def format_of(arguments: Any, formats: Iterable[str]) -> str:
+def format_of(arguments: argparse.Namespace, formats: Iterable[str]) -> str:
     """The format asked for; where none was, the one that the output's name ends with."""
     if arguments.format:
         return str(arguments.format)
@@ -143,7 +143,7 @@ def build(runs: Mapping[str, Run], out: Print, first: str = "") -> Parser:
     return parser
 
 
-def _analyze(parser: Any) -> None:
+def _analyze(parser: argparse.ArgumentParser) -> None:
     from .reports import FORMATS
 
     _paths(parser, tuple(FORMATS))
@@ -161,7 +161,7 @@ def _analyze(parser: Any) -> None:
     )
 
 
-def _dryrun(parser: Any) -> None:
+def _dryrun(parser: argparse.ArgumentParser) -> None:
     from .dryrun import commands as dryrun
     from .live import dry_run as live_dry_run
 
@@ -170,11 +170,11 @@ def _dryrun(parser: Any) -> None:
     live_dry_run.options(parser)
 
 
-def _info(parser: Any) -> None:
+def _info(parser: argparse.ArgumentParser) -> None:
     _paths(parser, ("text", "json"))
 
 
-def _show(parser: Any) -> None:
+def _show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="TABLE", help="such as filters, callbacks or modules")
     _paths(parser, ("text", "csv", "json", "jsonl", "parquet"))
     parser.add_argument("--python", action="store_true", help="print the Python that gives it")
@@ -185,53 +185,53 @@ def _show(parser: Any) -> None:
     events.add_argument("--to", metavar="TIME", dest="until", help="UTC")
 
 
-def _export(parser: Any) -> None:
+def _export(parser: argparse.ArgumentParser) -> None:
     from .sources import export
 
     export.options(parser)
 
 
-def _scan(parser: Any) -> None:
+def _scan(parser: argparse.ArgumentParser) -> None:
     from .population import commands
 
     commands.scan_options(parser)
 
 
-def _population(parser: Any) -> None:
+def _population(parser: argparse.ArgumentParser) -> None:
     from .population import commands
 
     commands.study_options(parser)
 
 
-def _baseline(parser: Any) -> None:
+def _baseline(parser: argparse.ArgumentParser) -> None:
     from .population import commands
 
     commands.baseline_options(parser)
 
 
-def _capture(parser: Any) -> None:
+def _capture(parser: argparse.ArgumentParser) -> None:
     from .live import commands
 
     commands.capture_options(parser)
 
 
-def _script(parser: Any) -> None:
+def _script(parser: argparse.ArgumentParser) -> None:
     from .live import commands
 
     commands.script_options(parser)
 
 
-def _explain(parser: Any) -> None:
+def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rule", metavar="RULE", nargs="?", help="none: list all rules")
 
 
-def _completion(parser: Any) -> None:
+def _completion(parser: argparse.ArgumentParser) -> None:
     from . import completion
 
     completion.options(parser)
 
 
-def _collect(parser: Any) -> None:
+def _collect(parser: argparse.ArgumentParser) -> None:
     from . import collecting
 
     collecting.options(parser)
@@ -273,10 +273,10 @@ def _paths(parser: argparse.ArgumentParser, formats: Sequence[str], count: str =
 class _Version(argparse.Action):
     """Asks for the version only when it is wanted: the look-up costs start-up time."""
 
-    def __init__(self, option_strings: Any, dest: str, **_: Any) -> None:
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: object) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version")
 
-    def __call__(self, parser: Any, *_: Any) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from . import __version__
 
         Parser.show([f"dumpstart {__version__}\n"])

@@ -15,7 +15,7 @@ from .absence import Absent
 from .checks import crashes
 from .checks.rule import FAIL_ON, fails
 from .errors import AnalyzerError, InputError, UnsupportedError, UsageError
-from .files import listed, state
+from .files import Paths, listed, state
 from .gather import Gathered, Input, Verdict, gather
 from .records import Anomaly, Evidence, Origin, Records, Source
 from .sources.options import FLAGS
@@ -95,13 +95,15 @@ class Case:
 
         return answer_of(self.records)
 
-    def report(self, format: str = "text", **options: Any) -> str:
+    def report(self, format: str = "text", **options: object) -> str:
         """The report as text, in one of :data:`analyzer.reports.FORMATS`."""
         from . import reports
 
         return "".join(reports.write(self.records, format, **options))
 
-    def save(self, path: Any, format: str | None = None, **options: Any) -> None:
+    def save(
+        self, path: str | os.PathLike[str], format: str | None = None, **options: object
+    ) -> None:
         """Writes the report to a file, whole or not at all, in the format its name ends with.
 
         UsageError when the file is one of the inputs or its name says no format.
@@ -137,12 +139,12 @@ class Case:
 
 
 def open_case(
-    paths: Any,
+    paths: Paths,
     progress: Progress | None = None,
     judges: Sequence[Judge] = (),
     dry_run: Ask | None = None,
     gate: Gate | None = None,
-    **options: Sequence[str],
+    **options: Paths,
 ) -> Case:
     """Reads the files, merges what they tell and runs the checks.
 
@@ -156,7 +158,7 @@ def open_case(
     unknown = sorted(options.keys() - FLAGS.keys())
     if unknown:
         raise TypeError(f"open_case() got an unexpected keyword argument '{unknown[0]}'")
-    paths, options = listed(paths), {name: listed(value) for name, value in options.items()}
+    paths, files = listed(paths), {name: listed(value) for name, value in options.items()}
     if not paths:
         raise UsageError("no file was given")
     if dry_run is not None and progress is not None:
@@ -164,9 +166,9 @@ def open_case(
     gathered = gather(paths)
     try:
         gathered.finish()
-        check_options(options, [item.path for item in gathered.inputs])
+        check_options(files, [item.path for item in gathered.inputs])
         before = [state(item.path) for item in gathered.inputs]
-        records = _read(gathered, progress, {**options, "dry_run": dry_run})
+        records = _read(gathered, progress, {**files, "dry_run": dry_run})
         if progress is not None:
             progress("checking", len(gathered.inputs), len(gathered.inputs))
         for item, was in zip(gathered.inputs, before):
@@ -182,7 +184,7 @@ def open_case(
         gate.judge(records)
 
     def again(ask: Ask) -> Case:
-        return open_case(paths, progress, judges, ask, gate, **options)
+        return open_case(paths, progress, judges, ask, gate, **files)
 
     return Case(records, again)
 
@@ -192,7 +194,7 @@ def _changed(name: str) -> Anomaly:
     return Anomaly("input-changed", text, Origin(name, "whole file"), name)
 
 
-def _read(gathered: Gathered, progress: Progress | None, options: dict[str, Any]) -> Records:
+def _read(gathered: Gathered, progress: Progress | None, options: dict[str, object]) -> Records:
     """What all inputs tell; raises when none of them can be used."""
     records = Records()
     failed: list[AnalyzerError] = []
@@ -254,7 +256,7 @@ def _verdict(name: str, why: str) -> Source:
     return Source(name, reason, reason, None, reason, reason, "everything", origin)
 
 
-def _unusable(name: str, why: str, error: AnalyzerError) -> list[Any]:
+def _unusable(name: str, why: str, error: AnalyzerError) -> list[Source | Anomaly]:
     problem = (Evidence("problem", _problem(error)),)
     origin = Origin(name, "opening the file")
     return [_verdict(name, why), Anomaly("input-unusable", why, origin, name, problem)]

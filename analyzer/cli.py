@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING
 
 from . import arguments as typed
 from . import outputs
@@ -22,6 +22,9 @@ from .files import reason
 from .sources import options as source_options
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from .case import Case, Progress
     from .dryrun.ask import Ask
 
 
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + int(stop.args[0])
 
 
-def _redacted(error: AnalyzerError, arguments: Any) -> str:
+def _redacted(error: AnalyzerError, arguments: argparse.Namespace) -> str:
     """An error without the names of files."""
     if isinstance(error, InputError):
         return error.problem
@@ -78,7 +81,7 @@ def _redacted(error: AnalyzerError, arguments: Any) -> str:
 def _ended_by_signals() -> Iterator[None]:
     """Lets what asks the program to end unwind it, so that nothing is left behind."""
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int, _: object) -> None:
         raise _Terminated(number)
 
     before = {}
@@ -94,15 +97,15 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _analyze(arguments: Any) -> int:
+def _analyze(arguments: argparse.Namespace) -> int:
     from . import reports
     from .dryrun.ask import Ask, require
 
     if arguments.dry_run:
         require()
     case = _open(arguments, Ask(arguments.dry_run))
-    code: int = case.exit_code(arguments.fail_on)
-    options: dict[str, Any] = {}
+    code = case.exit_code(arguments.fail_on)
+    options: dict[str, object] = {}
     if arguments.format == "text":
         options["colour"] = _colour(arguments)
         options["details"] = arguments.verbose
@@ -119,14 +122,14 @@ def _analyze(arguments: Any) -> int:
     return code
 
 
-def _collect(arguments: Any) -> int:
+def _collect(arguments: argparse.Namespace) -> int:
     from . import collecting
 
     _write(arguments, [collecting.script()], newline="\r\n")
     return 0
 
 
-def _dryrun(arguments: Any) -> int:
+def _dryrun(arguments: argparse.Namespace) -> int:
     from .dryrun import commands
     from .live import dry_run as live
     from .reports import dry_runs
@@ -142,14 +145,14 @@ def _dryrun(arguments: Any) -> int:
     return dry_runs.exit_code(case.records)
 
 
-def _info(arguments: Any) -> int:
+def _info(arguments: argparse.Namespace) -> int:
     from .reports import listing
 
     _write(arguments, listing.sources(_open(arguments).records, arguments.format))
     return 0
 
 
-def _show(arguments: Any) -> int:
+def _show(arguments: argparse.Namespace) -> int:
     from .records import TABLES
     from .reports import listing
 
@@ -167,7 +170,7 @@ def _show(arguments: Any) -> int:
     if wanted:
         from .etw.events import EventTable
 
-        rows: Any = records.tables["events"]
+        rows = records.tables["events"]
         table = EventTable((), rows) if isinstance(rows, list) else rows
         records.tables["events"] = table.where(**wanted)
     if arguments.format == "parquet":
@@ -180,14 +183,14 @@ def _show(arguments: Any) -> int:
     return 0
 
 
-def _export(arguments: Any) -> int:
+def _export(arguments: argparse.Namespace) -> int:
     from .sources import export
 
     outputs.protect(arguments.output, [arguments.path])
     return export.run(arguments, _tell)
 
 
-def _scan(arguments: Any) -> int:
+def _scan(arguments: argparse.Namespace) -> int:
     from .population import commands
     from .progress import Bar
 
@@ -196,7 +199,7 @@ def _scan(arguments: Any) -> int:
     return 0
 
 
-def _population(arguments: Any) -> int:
+def _population(arguments: argparse.Namespace) -> int:
     from .population import commands
 
     outputs.protect(arguments.output, filter(None, [arguments.folder, arguments.labels]))
@@ -204,7 +207,7 @@ def _population(arguments: Any) -> int:
     return 0
 
 
-def _baseline(arguments: Any) -> int:
+def _baseline(arguments: argparse.Namespace) -> int:
     from .population import commands
 
     outputs.protect(arguments.output, [arguments.folder])
@@ -212,13 +215,13 @@ def _baseline(arguments: Any) -> int:
     return 0
 
 
-def _capture(arguments: Any) -> int:
+def _capture(arguments: argparse.Namespace) -> int:
     from .live import commands
 
     return commands.capture(arguments, _tell, _print)
 
 
-def _script(arguments: Any) -> int:
+def _script(arguments: argparse.Namespace) -> int:
     from .live import commands
 
     records = _open(arguments).records if arguments.paths else None
@@ -227,21 +230,21 @@ def _script(arguments: Any) -> int:
     return 0
 
 
-def _completion(arguments: Any) -> int:
+def _completion(arguments: argparse.Namespace) -> int:
     from . import completion
 
     _write(arguments, [completion.script(typed.build(_RUNS, _print), arguments.shell)])
     return 0
 
 
-def _mcp(_: Any) -> int:
+def _mcp(_: argparse.Namespace) -> int:
     from . import assistant
 
     assistant.serve()
     return 0
 
 
-def _explain(arguments: Any) -> int:
+def _explain(arguments: argparse.Namespace) -> int:
     from .checks import RULES, explain
     from .checks.rule import SEVERITIES
     from .formatting import aligned, wrapped
@@ -258,21 +261,18 @@ def _explain(arguments: Any) -> int:
     return 0
 
 
-def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
+def _open(arguments: argparse.Namespace, dry_run: Ask | None = None) -> Case:
     from . import open as open_case
     from .gather import expanded
 
     paths, target = list(expanded(map(_stdin, arguments.paths))), arguments.output
     names = (*source_options.FLAGS, "known")
-    options: dict[str, Any] = {name: getattr(arguments, name, ()) for name in names}
+    options: dict[str, Sequence[str]] = {name: getattr(arguments, name, ()) for name in names}
     outputs.protect(target, [*paths, *(name for names in options.values() for name in names)])
-    options.update(dry_run=dry_run, expect=getattr(arguments, "expect", ()))
+    expect: Sequence[str] = getattr(arguments, "expect", ())
     is_redacted = getattr(arguments, "redact", False)
-    if is_redacted:  # the bar names files
-        case = open_case(*paths, **options)
-    else:
-        with _bar() as bar:
-            case = open_case(*paths, progress=bar, **options)
+    with nullcontext() if is_redacted else _bar() as bar:  # the bar names files
+        case = open_case(*paths, progress=bar, dry_run=dry_run, expect=expect, **options)
     found = [str(source.path) for source in case.records["sources"]]
     outputs.protect(target, [name for path in found for name in (path, path.partition("!")[0])])
     if is_redacted:
@@ -282,7 +282,7 @@ def _open(arguments: Any, dry_run: Ask | None = None) -> Any:
     return case
 
 
-def _bar() -> Any:
+def _bar() -> AbstractContextManager[Progress | None]:
     """A progress bar on a terminal, None elsewhere, to be entered."""
     if not _terminal(sys.stderr):
         return nullcontext()
@@ -305,7 +305,7 @@ def _stdin(path: str) -> str:
     return name
 
 
-def _write(arguments: Any, pieces: Iterable[str], newline: str = "\n") -> None:
+def _write(arguments: argparse.Namespace, pieces: Iterable[str], newline: str = "\n") -> None:
     target = getattr(arguments, "output", outputs.STDOUT)
     if target == outputs.STDOUT:
         _print(pieces)
@@ -337,11 +337,11 @@ def _tell(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _terminal(stream: Any) -> bool:
+def _terminal(stream: object) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)())
 
 
-def _colour(arguments: Any) -> bool:
+def _colour(arguments: argparse.Namespace) -> bool:
     """Colour on a terminal that understands it, unless the user does not want any."""
     if arguments.output != "-" or not _terminal(sys.stdout) or os.environ.get("NO_COLOR"):
         return False
@@ -350,7 +350,7 @@ def _colour(arguments: Any) -> bool:
     return os.environ.get("TERM", "dumb") != "dumb"
 
 
-_RUNS: dict[str, Callable[[Any], int]] = {
+_RUNS: dict[str, typed.Run] = {
     "analyze": _analyze, "info": _info, "show": _show, "export": _export, "scan": _scan,
     "population": _population, "baseline": _baseline, "capture": _capture, "script": _script,
     "dryrun": _dryrun, "explain": _explain, "collect": _collect,

@@ -6,13 +6,13 @@ but cmd.exe, and every command in it is of Windows 7 and later.
 
 from __future__ import annotations
 
-from typing import Any
+from argparse import ArgumentParser, Namespace
 
 #: dumps above this are left where they are; their name and size stand in the list of files
 MOST_MB = 4096
 
 
-def options(parser: Any) -> None:
+def options(parser: ArgumentParser) -> None:
     """The options of ``dumpstart collect``."""
     parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
 
@@ -27,7 +27,7 @@ def script() -> str:
     return text.replace("@MOST@", str(MOST_MB))
 
 
-def python_of(arguments: Any) -> str:
+def python_of(arguments: Namespace) -> str:
     """The Python that gives the table that ``dumpstart show`` would."""
     paths = ", ".join(map(repr, arguments.paths))
     options = "".join(

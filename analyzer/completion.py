@@ -16,7 +16,7 @@ SHELLS = ("bash", "zsh", "fish", "powershell", "tcsh")
 _FILES, _FOLDERS = ("PATH", "FILE", "CSV", "OUT"), ("DIR",)  # by how an argument is called
 
 
-def options(parser: Any) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     """The options of ``dumpstart completion``."""
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")

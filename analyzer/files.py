@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Union
 
 from .errors import InputError
@@ -23,6 +23,8 @@ _WINDOWS = 256
 PIECE_BYTES = 1 << 20
 
 Bytes = Union[bytes, bytearray, memoryview]
+OnePath = Union[str, bytes, "os.PathLike[str]"]
+Paths = Union[OnePath, Iterable["Paths"]]  #: one, or lists of them
 
 
 def reason(error: BaseException) -> str:
@@ -33,7 +35,7 @@ def reason(error: BaseException) -> str:
     return text
 
 
-def _is_of_windows(path: Any) -> bool:
+def _is_of_windows(path: object) -> bool:
     """True below the folder of Windows, and for what lies beside it, such as DumpStack.log."""
     root = os.environ.get("SYSTEMROOT")
     if not root or not isinstance(path, (str, bytes, os.PathLike)):
@@ -56,11 +58,11 @@ class Named(str):
         made.short = short
         return made
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[[str, str], Named], tuple[str, str]]:
         return Named.of, (str(self), self.short)
 
 
-def called(source: Any) -> str:
+def called(source: object) -> str:
     """The short name of an input: the last part of its path, more where several share that."""
     text = str(source)
     return getattr(source, "short", "") or re.split(r"[/\\!]", text)[-1] or text
@@ -83,7 +85,7 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     return out
 
 
-def listed(paths: Any) -> list[str]:
+def listed(paths: Paths) -> list[str]:
     """Paths as texts; one path stands for a list of it, and lists in lists are one list."""
     if isinstance(paths, (str, bytes, os.PathLike)):
         return [os.fsdecode(paths)]

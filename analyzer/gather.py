@@ -12,7 +12,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import sources, temporary
 from .errors import InputError
@@ -175,7 +175,7 @@ class Gathered:
             self._folder = ""
 
 
-def gather(paths: Sequence[Any], limits: Limits = LIMITS) -> Gathered:
+def gather(paths: Sequence[str], limits: Limits = LIMITS) -> Gathered:
     """The files behind the paths, in the order given, those of a folder by name; then close it."""
     found = Gathered(limits)
     try:
@@ -196,7 +196,7 @@ def gather(paths: Sequence[Any], limits: Limits = LIMITS) -> Gathered:
 
 def _walk(found: Gathered, top: str) -> Iterator[str]:
     """Regular files of a folder and its subfolders, by name; links are followed once."""
-    seen: set[Any] = set()
+    seen: set[tuple[int, int]] = set()
     count = 0
     pending = [(top, 0)]
     while pending:

@@ -7,7 +7,7 @@ so and does not say that it is wrong. Of several crashes the newest counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
@@ -23,9 +23,10 @@ from ..errors import UsageError
 from ..files import called
 from ..names import bugchecks, ntstatus
 from ..names.drivers import plain_name
-from ..records import Anomaly, Evidence, Origin, Records
+from ..records import Anomaly, Callback, Crash, Evidence, Filter, Module, Origin, Records, Text
 from ..tables import shown
 
+R = TypeVar("R", Module, Filter, Callback)
 #: how an expectation can come out
 YES, NO, UNKNOWN = "met", "refuted", "not shown"
 _STATES = ("loaded", "enabled", "disabled")
@@ -132,17 +133,17 @@ class _Newest:
         self.crash = numbers[-1] if numbers else None
         self.crashes = self._index.by_number[numbers[-1]] if numbers else []
 
-    def rows(self, table: str, name: str = "") -> list[Any]:
-        """Rows of the crash stack, of one filter where it is named."""
+    def rows(self, rows: Sequence[R], name: str) -> list[R]:
+        """Those of one filter in the crash stack."""
         return [
             row
-            for row in self.records[table]
+            for row in rows
             if self._index.of(row.origin) in (None, self.crash)
             and (is_absent(row.stack) or row.stack == "crash")
-            and (not name or _is(row, name))
+            and _is(row.name if isinstance(row, Module) else row.filter, name)
         ]
 
-    def dumps_without(self, name: str) -> list[Any]:
+    def dumps_without(self, name: str) -> list[Module]:
         """A module of each dump whose complete list of the stack does not have this filter."""
         seen = CaseSeen(self.records, self.records.anomalies)
         found = []
@@ -159,8 +160,7 @@ class _Newest:
         return Origin(str(path), "whole file")
 
 
-def _is(row: Any, name: str) -> bool:
-    value = row.name if hasattr(row, "name") else row.filter
+def _is(value: Text, name: str) -> bool:
     return not is_absent(value) and plain_name(value) == plain_name(name)
 
 
@@ -206,7 +206,7 @@ def _bugcheck(seen: _Newest, code: int) -> Outcome:
     return Outcome(YES if codes == {code} else NO, f"The bugcheck was {names}.", evidence)
 
 
-def evidence_in(table: str, row: Any, *fields: str) -> tuple[Evidence, ...]:
+def evidence_in(table: str, row: Crash, *fields: str) -> tuple[Evidence, ...]:
     """Fields of a row of a table that the checks of one source do not read."""
     kinds = {"crashes": "Code"}
     return tuple(
@@ -228,17 +228,19 @@ def _unseen(seen: _Newest, name: str) -> Outcome:
 
 
 def _loaded(seen: _Newest, name: str) -> Outcome:
-    rows = [m for m in seen.rows("modules", name) if m.loaded and m.stack == "crash"]
-    rows = rows or [f for f in seen.rows("filters", name) if not is_absent(f.node)]
+    modules = seen.rows(seen.records["modules"], name)
+    modules = [m for m in modules if m.loaded and m.stack == "crash"]
+    nodes = [f for f in seen.rows(seen.records["filters"], name) if not is_absent(f.node)]
+    rows: Sequence[Module | Filter] = modules or nodes
     if not rows:
         return _unseen(seen, name)
-    field = "name" if hasattr(rows[0], "name") else "filter"
+    field = "name" if modules else "filter"
     where = called(rows[0].origin.source)
     return Outcome(YES, f"It was loaded, by {where}.", evidence_of(rows[0], field))
 
 
 def _state(seen: _Newest, name: str, disabled: bool) -> Outcome:
-    rows = seen.rows("filters", name)
+    rows = seen.rows(seen.records["filters"], name)
     told = [row for row in rows if not is_absent(row.is_disabled)]
     if not told:
         unseen = _unseen(seen, name)
@@ -268,10 +270,10 @@ def _state(seen: _Newest, name: str, disabled: bool) -> Outcome:
 
 def _call(seen: _Newest, one: Expectation) -> Outcome:
     name = CALLBACKS[one.what]
-    rows = [row for row in seen.rows("callbacks", one.filter) if row.callback == name]
+    rows = [row for row in seen.rows(seen.records["callbacks"], one.filter) if row.callback == name]
     if not rows:
         unseen = _unseen(seen, one.filter)
-        if unseen.outcome == UNKNOWN and seen.rows("filters", one.filter):
+        if unseen.outcome == UNKNOWN and seen.rows(seen.records["filters"], one.filter):
             return Outcome(UNKNOWN, f"Nothing that was given tells of {name} of this filter.")
         return unseen
     ran = [row for row in rows if row.was_called == "yes" or not is_absent(row.status)]
@@ -291,7 +293,7 @@ def _call(seen: _Newest, one: Expectation) -> Outcome:
     return Outcome(UNKNOWN, _not_told(name, rows), evidence)
 
 
-def _not_told(name: str, rows: Sequence[Any]) -> str:
+def _not_told(name: str, rows: Sequence[Callback]) -> str:
     likely = any(row.was_called == "likely" for row in rows)
     text = f"{name} was likely called, but no" if likely else "No"
     text += " source that was given saw the call"
@@ -300,15 +302,15 @@ def _not_told(name: str, rows: Sequence[Any]) -> str:
 
 
 def _returned(
-    one: Expectation, name: str, ran: Sequence[Any], evidence: tuple[Evidence, ...]
+    one: Expectation, name: str, ran: Sequence[Callback], evidence: tuple[Evidence, ...]
 ) -> Outcome:
-    returned = [row for row in ran if not is_absent(row.status)]
-    wrong = [row for row in returned if not _is_expected(one, row.status)]
+    returned = [(row, row.status) for row in ran if isinstance(row.status, int)]
+    wrong = [pair for pair in returned if not _is_expected(one, pair[1])]
     count = fmt.counted(len(ran), "call")
     if wrong:
-        row = wrong[0]
+        row, code = wrong[0]
         how_many = f"{len(wrong)} of {count}" if len(ran) > 1 else "It"
-        status = f"{ntstatus.name(row.status)} ({shown('Code', row.status)})"
+        status = f"{ntstatus.name(code)} ({shown('Code', code)})"
         text = f"{how_many} returned {status}, by {called(row.origin.source)}"
         if row.origin.confidence != "certain":
             text += f" ({row.origin.confidence})"
@@ -316,8 +318,8 @@ def _returned(
     if len(returned) < len(ran):
         text = f"Of {count} of {name}, {len(ran) - len(returned)} have no return that was seen."
         return Outcome(UNKNOWN, text, evidence)
-    names = fmt.listed(dict.fromkeys(ntstatus.name(row.status) for row in returned))
-    text = f"{count} of {name}: {names}, by {called(returned[0].origin.source)}."
+    names = fmt.listed(dict.fromkeys(ntstatus.name(code) for _, code in returned))
+    text = f"{count} of {name}: {names}, by {called(ran[0].origin.source)}."
     return Outcome(YES, text, evidence)
 
 

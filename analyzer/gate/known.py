@@ -5,9 +5,9 @@ Invariant: an entry needs a rule, a reason and a last day; what has expired coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import is_absent
 from ..checks import RULES
@@ -60,7 +60,7 @@ def load(path: str) -> list[Known]:
     return [_entry(entry, path, number) for number, entry in enumerate(entries, 1)]
 
 
-def _entry(entry: Any, path: str, number: int) -> Known:
+def _entry(entry: object, path: str, number: int) -> Known:
     def wrong(problem: str) -> InputError:
         return InputError(path, f"entry {number}: {problem}")
 
@@ -78,7 +78,7 @@ def _entry(entry: Any, path: str, number: int) -> Known:
     return Known(**texts, expires=_day(entry.get("expires"), wrong), path=path, number=number)
 
 
-def _day(value: Any, wrong: Any) -> date:
+def _day(value: object, wrong: Callable[[str], InputError]) -> date:
     if isinstance(value, str):
         try:
             value = date.fromisoformat(value)
