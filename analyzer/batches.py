@@ -7,7 +7,7 @@ thousand rows. Standard library only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import partial
 from itertools import islice
 from json.encoder import encode_basestring_ascii
@@ -17,8 +17,6 @@ from .absence import Absent
 from .tables import INTEGERS, SCHEMA, checked, iso_times, one_cell, plain, values
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-
     from .records import Record
     from .records.collection import Rows
 
@@ -29,7 +27,7 @@ SIZE = 4096
 _LOOKED_AT, _FEW = 256, 128
 _NOTHING = {Absent, type(None)}
 
-S = TypeVar("S", bound="Sized")
+S = TypeVar("S", bound=Sized)
 Cells = list[Any]
 #: makes of some values as many others
 Maker = Callable[[Cells], Cells]

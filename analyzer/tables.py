@@ -286,13 +286,7 @@ def series_data(
         return pd.array(column, dtype=pd.StringDtype("python"))
     missing = np.fromiter((v is None for v in column), bool, len(column))
     # Built from data and mask: a list with a gap would go through float64 and lose address bits.
-    dtype = {
-        "Address": "u8",
-        "Big": "u8",
-        "Code": "u4",
-        "Flag": "?",
-        "Real": "f8",
-    }.get(kind, "i8")
+    dtype = {"Address": "u8", "Big": "u8", "Code": "u4", "Flag": "?", "Real": "f8"}.get(kind, "i8")
     numbers = np.array([0 if v is None else v for v in column], dtype)
     if kind == "Time":
         times = numbers.view("M8[ns]")

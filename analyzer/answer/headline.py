@@ -11,15 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks import executing
-from ..checks.crashes import (
-    EVENT_LOGS,
-    FAILED,
-    RESTARTS,
-    SMALLER,
-    WRITTEN,
-    Index,
-    logged,
-)
+from ..checks.crashes import EVENT_LOGS, FAILED, RESTARTS, SMALLER, WRITTEN, Index, logged
 from ..checks.culprit import LEADING, Culprit
 from ..checks.evidence import PARTIAL
 from ..checks.machine import is_live, live_sources

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..absence import is_absent
 from ..records import Anomaly, Cell, Crash, Evidence, Origin, Records, Setting
 from .crashes import Index
 
@@ -25,11 +26,8 @@ class CaseSeen:
         self.records, self.anomalies = records, anomalies
         self.crashes = records["crashes"]
         self.index = Index(self.crashes)
-        self.kinds = {
-            s.path: s.kind
-            for s in records["sources"]
-            if isinstance(s.path, str) and isinstance(s.kind, str)
-        }
+        used = [s for s in records["sources"] if not is_absent(s.kind)]
+        self.kinds = {s.origin.source: str(s.kind) for s in used}
         self.registries = [p for p, kind in self.kinds.items() if kind.startswith("registry")]
 
     def anomalies_of(self, *rules: str) -> list[Anomaly]:

@@ -23,7 +23,6 @@ from .evidence import (
     broken,
     contains,
     evidence_of,
-    has_range,
     span,
     wrong_fields,
 )
@@ -230,7 +229,7 @@ def _outside(seen: SourceRecords) -> Iterator[Anomaly]:
             continue
         told.add(key)
         own = seen.module(record.filter)
-        if own is None or not has_range(own) or contains(own, address):
+        if own is None or contains(own, address) is not False:
             continue
         holder = seen.module_at(address)
         if holder is not None:

@@ -14,7 +14,7 @@ from ..absence import is_absent, known
 from ..records import TABLES, Address, Anomaly, Evidence, Filter, Module, OfFilter, Record, Records
 from ..records.base import Cell, Text
 from ..records.collection import Tables
-from ..tables import SCHEMA, shown
+from ..tables import SCHEMA
 from ..target import ModuleMap
 
 #: tables that the checks read; events can be millions and are looked at by their own source
@@ -93,15 +93,10 @@ def by_source(records: Records) -> Iterator[SourceRecords]:
     yield from parts.values()
 
 
-def has_range(module: Module) -> bool:
-    """True when base and end of the image are known."""
-    return not (is_absent(module.base) or is_absent(module.end))
-
-
-def contains(module: Module, address: int) -> bool:
-    """True when the address lies in the image; False, too, when its range is not known."""
+def contains(module: Module, address: int) -> bool | None:
+    """Whether the address lies in the image; None when its range is not known."""
     base, end = known(module.base), known(module.end)
-    return base is not None and end is not None and base <= address < end
+    return None if base is None or end is None else base <= address < end
 
 
 def same_name(one: Text, other: Text) -> bool:
@@ -118,11 +113,6 @@ def about(record: OfFilter) -> str:
     """The filter a record is of, with its stack."""
     name = "a filter without a name" if is_absent(record.filter) else str(record.filter)
     return name if is_absent(record.stack) else f"{name} ({record.stack} stack)"
-
-
-def show(record: Record, field: str) -> str:
-    """A value the way the tables show it, or why there is none."""
-    return shown(_KINDS[type(record), field], getattr(record, field))
 
 
 def evidence_of(record: Record, *fields: str) -> tuple[Evidence, ...]:

@@ -95,8 +95,7 @@ _LOG = (
         "but so do freezing the processors, the screen, triage data and the start of the dump port "
         "driver.",
         "A slow Dump_Start or a slow disk start can let a watchdog reset the machine before the "
-        "dump "
-        "is written.",
+        "dump is written.",
         "Time Dump_Start with a kernel debugger, or try with the dump filters reduced to "
         "dumpfve.sys and compare.",
     ),

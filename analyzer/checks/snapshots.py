@@ -66,11 +66,8 @@ def _compared(before: _Look, after: _Look, is_timed: bool) -> Iterator[Anomaly]:
             continue
         where = f"Processor {row.processor} was inside {_inside(row)} in {one} and is"
         evidence = (_at("first", row), _at("later", later))
-        facts: dict[str, Cell] = {
-            "processor": row.processor,
-            "filter": row.filter,
-            "callback": known(row.callback),
-        }
+        callback = known(row.callback)
+        facts = dict[str, Cell](processor=row.processor, filter=row.filter, callback=callback)
         if _is_same_call(row, later, before.frames, after.frames):
             text = (
                 f"{where} still there in {other}{order}, called from the same place: either it has "

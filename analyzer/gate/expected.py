@@ -23,7 +23,7 @@ from ..errors import UsageError
 from ..files import called
 from ..names import bugchecks, ntstatus
 from ..names.drivers import plain_name
-from ..records import Anomaly, Callback, Crash, Evidence, Filter, Module, Origin, Records, Text
+from ..records import Anomaly, Callback, Evidence, Filter, Module, Origin, Records, Text
 from ..tables import shown
 
 R = TypeVar("R", Module, Filter, Callback)
@@ -198,20 +198,12 @@ def _dump_written(seen: _Newest) -> Outcome:
 
 def _bugcheck(seen: _Newest, code: int) -> Outcome:
     rows = [row for row in seen.crashes if not is_absent(row.bugcheck)]
-    evidence = tuple(e for row in rows for e in evidence_in("crashes", row, "bugcheck"))
+    evidence = tuple(Evidence("bugcheck", r.bugcheck, "Code", origin=r.origin) for r in rows)
     codes = {row.bugcheck for row in rows if isinstance(row.bugcheck, int)}
     if not codes:
         return Outcome(UNKNOWN, "Nothing that was given tells the bugcheck of a crash.")
     names = fmt.listed(f"{one:#x} ({bugchecks.name(one)})" for one in sorted(codes))
     return Outcome(YES if codes == {code} else NO, f"The bugcheck was {names}.", evidence)
-
-
-def evidence_in(table: str, row: Crash, *fields: str) -> tuple[Evidence, ...]:
-    """Fields of a row of a table that the checks of one source do not read."""
-    kinds = {"crashes": "Code"}
-    return tuple(
-        Evidence(field, getattr(row, field), kinds[table], origin=row.origin) for field in fields
-    )
 
 
 # -- filters -----------------------------------------------------------------------------------

@@ -204,10 +204,7 @@ KINDS: list[tuple[Recogniser, Kind]] = [
         _is_crash_viewer,
         Kind("what BlueScreenView or WhoCrashed made of dumps", "", "open the dumps that it lists"),
     ),
-    (
-        (b"QEVM",),
-        Kind("a QEMU migration stream or saved state", "", _ASK_QEMU),
-    ),
+    ((b"QEVM",), Kind("a QEMU migration stream or saved state", "", _ASK_QEMU)),
     (
         (b"LibvirtQemudSave", b"LibvirtQemudPart"),
         Kind("a machine saved by libvirt (virsh save)", "", f"restore it, then {_ASK_LIBVIRT}"),

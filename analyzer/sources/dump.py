@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..absence import Absent
 from ..dryrun.ask import Ask
@@ -23,19 +23,6 @@ from ..symbols.images import Images
 from . import callbacks_seen, dry_runs, dump_contradictions, dump_records, executing, not_by_windows
 from .dump_events import add_events
 
-if TYPE_CHECKING:
-    from typing import TypedDict
-
-    from typing_extensions import Unpack
-
-    class Options(TypedDict, total=False):
-        """What is passed on to :func:`records_of`."""
-
-        images: Sequence[str]
-        symbols: Sequence[str]
-        dry_run: Ask | None
-
-
 _NEVER = (
     "duration of any callback; return status of a callback that succeeded (no dump keeps them: "
     "a live session, the filter's own events or DumpStack.log do)"
@@ -46,7 +33,7 @@ _SHARED_TIMES = ((0x08, "InterruptTime"), (0x14, "SystemTime"), (0x320, "TickCou
 _UPDATE_LOCK = 0x340  # since Windows 8.1 (build 9600); odd while an update is under way
 
 
-def collect(path: str, **options: Unpack[Options]) -> Records:
+def collect(path: str, **options: Any) -> Records:
     """Records of one kernel dump. Raises UnsupportedError or InputError."""
     return records_of(open_dump(path), **options)
 

@@ -166,10 +166,7 @@ def _ring_faults(
             "filter-ring-broken",
             text,
             head,
-            (
-                at_head,
-                Evidence("filters read", len(ring.nodes), "Number"),
-            ),
+            (at_head, Evidence("filters read", len(ring.nodes), "Number")),
         )
     is_open = head and ring.stack and ring.members is None and not ring.problem
     if is_open and listed is not None and listed < ring.least:

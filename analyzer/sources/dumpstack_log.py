@@ -148,10 +148,8 @@ def _dump_start_bound(log: Log, first: Row) -> Stage:
         stage="dump-start-upper-bound",
         progress=None,
         text=f"All Dump_Start calls together took at most {first.elapsed} ms: the first time in "
-        "the "
-        "log, which also contains freezing the processors, the screen, triage data and the start "
-        "of "
-        "the dump port driver",
+        "the log, which also contains freezing the processors, the screen, triage data and the "
+        "start of the dump port driver",
         driver=None,
         elapsed_ms=first.elapsed,
         duration_ms=Absent(
@@ -188,8 +186,7 @@ def _source(log: Log, size: int) -> Source:
         can_tell="stages of writing the dump; elapsed milliseconds at some of them; secondary data "
         "callbacks by driver; upper bound for all Dump_Start calls together",
         cannot_tell="which filters are loaded; status and duration of a single Dump_Start; wall "
-        "clock "
-        "times of the stages",
+        "clock times of the stages",
         origin=Origin(log.path, "file header and text", file_offset=0),
     )
 

@@ -151,10 +151,7 @@ def _start(log: Log) -> Iterator[Anomaly]:
             "of all filters lies before it, but so do the screen, triage data and the dump port "
             "driver.",
             _at(log, row),
-            evidence=(
-                Evidence("first elapsed_ms", elapsed),
-                Evidence("limit_ms", START_SLOW_MS),
-            ),
+            evidence=(Evidence("first elapsed_ms", elapsed), Evidence("limit_ms", START_SLOW_MS)),
         )
 
 

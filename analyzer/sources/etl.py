@@ -17,10 +17,7 @@ from ..records import Machine, Origin, Records, Source, Text, untold
 
 
 def collect(
-    path: str,
-    manifests: Sequence[str] = (),
-    tmf: Sequence[str] = (),
-    mapping: Sequence[str] = (),
+    path: str, manifests: Sequence[str] = (), tmf: Sequence[str] = (), mapping: Sequence[str] = ()
 ) -> Records:
     """Everything a trace tells.
 

@@ -66,7 +66,6 @@ class Reader:
         self.cut_chunk = False  #: the file ends inside a chunk
         self.from_cut_chunk = 0  #: records read from that chunk
         self.unplaced = 0  #: records of chunks whose header does not tell their numbers
-        self.repeated_chunks = 0
         self.first_damage = ""
         self._ids: dict[tuple[int, int], int] = {}  #: numbers of each chunk's records -> checksum
         file.seek(0)
@@ -119,7 +118,6 @@ class Reader:
         if is_placed:
             checksum = zlib.crc32(chunk[CHUNK_HEADER:])
             if self._ids.get(ids) == checksum:
-                self.repeated_chunks += 1
                 return
             self._ids[ids] = checksum
         first, last = struct.unpack_from("<QQ", chunk, 8)

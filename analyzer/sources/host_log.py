@@ -251,10 +251,7 @@ def _ended(panic: _Panic, origin: Origin) -> Anomaly:
         "to write a dump.",
         origin,
         "host",
-        (
-            Evidence("bugcheck", panic.code, "Code"),
-            Evidence("ended by", panic.ended_by),
-        ),
+        (Evidence("bugcheck", panic.code, "Code"), Evidence("ended by", panic.ended_by)),
         {"ended": True},
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..absence import Absent
 from ..dumpfile.header import MachineFile
@@ -18,16 +18,11 @@ from ..snapshot import Snapshot
 from ..snapshot.monitor import stopped
 from .dump import records_of
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from .dump import Options
-
 MOST_SECONDS = 2.0  #: a guest is stopped for, unless --max-stop says otherwise
 
 
 def collect(
-    path: str, max_stop: Sequence[str] = (), watch: Sequence[str] = (), **options: Unpack[Options]
+    path: str, max_stop: Sequence[str] = (), watch: Sequence[str] = (), **options: Any
 ) -> Records:
     """Records of one look, or of two that are ``watch`` seconds apart."""
     most = seconds(max_stop[-1]) if max_stop else MOST_SECONDS
@@ -50,7 +45,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def _look(path: str, name: str, most: float, options: Options) -> Records:
+def _look(path: str, name: str, most: float, options: dict[str, Any]) -> Records:
     with stopped(path, most) as (memory, image):
         try:
             snapshot = Snapshot(MachineFile(name), image)

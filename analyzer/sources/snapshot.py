@@ -6,19 +6,14 @@ written follows from the kind of the source.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..records import Records
 from ..snapshot import open_snapshot
+from ..snapshot.raw import Progress
 from .dump import records_of
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
-    from ..snapshot.raw import Progress
-    from .dump import Options
-
-
-def collect(path: str, progress: Progress | None = None, **options: Unpack[Options]) -> Records:
+def collect(path: str, progress: Progress | None = None, **options: Any) -> Records:
     """Records of one snapshot. Raises UnsupportedError or InputError."""
     return records_of(open_snapshot(path, progress), **options)

@@ -16,12 +16,7 @@ from typing import Any
 from ..absence import Absent
 from ..errors import InputError
 from ..files import reason
-from ..layouts.ntdddump import (
-    FILTER_DUMP_TYPES,
-    MEDIA_TYPES,
-    PARTITION_STYLES,
-    filter_extension,
-)
+from ..layouts.ntdddump import FILTER_DUMP_TYPES, MEDIA_TYPES, PARTITION_STYLES, filter_extension
 from ..records import Anomaly, Extension, Origin, Records
 from . import windbg_text as words
 from .capture_file import compare
@@ -353,17 +348,14 @@ class _Log:
             values[name] = member.value
             place = getattr(layout, member.name, None)
             if member.indent == first and place is not None and place.offset != member.offset:
-                text = (
-                    f"The log shows FILTER_EXTENSION.{member.name} at offset {member.offset:#x}; "
-                )
-                text += f"the WDK has it at {place.offset:#x}."
+                text = f"The log shows FILTER_EXTENSION.{member.name} at offset "
+                text += f"{member.offset:#x}; the WDK has it at {place.offset:#x}."
                 origin = Origin(self.path, "dt in the log", "certain", self._block_at)
                 self.now.anomalies.append(Anomaly("log-dt-inconsistent", text, origin, member.name))
         for name, known in _NAMED:
             value = values[name]
-            values[f"{name}_name"] = (
-                value if isinstance(value, Absent) else known.get(value, "invalid")
-            )
+            told = value if isinstance(value, Absent) else known.get(value, "invalid")
+            values[f"{name}_name"] = told
         values["origin"] = Origin(self.path, "dt in the log", "certain", self._block_at)
         self.now.is_empty = False
         self.now.extensions.append(Extension(**values))

@@ -69,7 +69,6 @@ class Session:
         self.is_empty = True
         self.time: int | None = None
         self.is_zone_missing = False
-        self.time_at = 0
         self.fields: dict[str, int] = {}
         self.is_in_header = False  #: behind the heading of dumpchk's table
         self.blamed: dict[str, str] = {}  #: what !analyze blames, as fields of the machine
@@ -98,7 +97,7 @@ class Session:
             return True
         time = words.session_time(line)
         if time is not None:
-            self.time, self.time_at = time, offset
+            self.time = time
             return True
         if line.startswith("Debug session time: "):  # debuggers of 2004 give no zone
             self.is_zone_missing = True

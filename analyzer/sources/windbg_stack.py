@@ -63,9 +63,7 @@ def heading(line: str) -> Columns | None:
     match = _HEADING.match(line)
     if match is None:
         return None
-    number, memory, sp, args = (
-        match[name] is not None for name in ("number", "memory", "sp", "args")
-    )
+    number, memory, sp, args = (match[n] is not None for n in ("number", "memory", "sp", "args"))
     return Columns(number, memory, sp, args, False)
 
 
