@@ -33,8 +33,7 @@ HOST_LOG = "host log"
 #: Windows names small dumps like this, and the report id of older systems is the same
 _SMALL_DUMP = re.compile(r"\d{6}-\d{1,9}-\d{2}")
 _GENERIC = ("memory.dmp", "")
-#: code and parameters, or None for those
-Bugcheck = tuple[Optional[int], Optional[tuple[int, ...]]]
+Bugcheck = tuple[Optional[int], Optional[tuple[int, ...]]]  #: code and parameters
 
 
 class Piece(NamedTuple):

@@ -124,8 +124,8 @@ def _sizes(seen: SourceRecords, row: Extension) -> Iterator[Anomaly]:
     if partition is not None and partition != PARTITION_INFO_SIZE:
         text = f"SizeOfPartitionInfo given to {about(row)} is {partition:#x}, not 0x18."
         yield _broken("extension-partition-info-size", text, row, "size_of_partition_info")
-    expected = EXTENSION_SIZE.get(seen.machine("architecture"))
-    if size is None or expected is None or (seen.machine("build") or 0) < WINDOWS_8:
+    expected = EXTENSION_SIZE.get(seen.architecture or "")
+    if size is None or expected is None or (seen.build or 0) < WINDOWS_8:
         return
     if size != expected:
         text = f"Size in FILTER_EXTENSION of {about(row)} is {size:#x}, not {expected:#x}."

@@ -99,7 +99,7 @@ def _state(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     if failed and not any(_is_call_of(call, row) for call in seen["callbacks"]):
         where = routine or "a routine that is not named"
         text = f"The last failing routine of a filter was {where}; it returned {_status(failed)}."
-        if not knows_state(seen.machine("build"), seen.machine("architecture")):
+        if not knows_state(seen.build, seen.architecture):
             text += (
                 " Where crashdmp keeps this pair is proven on Windows 7 x86 only; here it was "
                 "recognised by its content."
@@ -132,10 +132,10 @@ def _is_call_of(call: Callback, row: Filter) -> bool:
 def _interface(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     subject = about(row)
     version, read, flags = known(row.major_version), known(row.dump_read), known(row.flags)
-    if version == 1 and (seen.machine("build") or 0) >= WINDOWS_8:
+    if version == 1 and (seen.build or 0) >= WINDOWS_8:
         yield broken(
             "filter-version-1",
-            f"{subject} states interface version 1 on Windows build {seen.machine('build')}.",
+            f"{subject} states interface version 1 on Windows build {seen.build}.",
             row,
             subject,
             "major_version",

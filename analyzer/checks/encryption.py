@@ -47,7 +47,7 @@ def _plain_text(seen: SourceRecords, row: Filter) -> Iterator[Anomaly]:
     doubt = _NOTHING_TO_DO.get((drivers.plain_name(row.filter), status & 0xFFFFFFFF), "")
     if failed and failed[0] in _WRITING[1:]:
         doubt = ""
-    is_proven = knows_state(seen.machine("build"), seen.machine("architecture"))
+    is_proven = knows_state(seen.build, seen.architecture)
     confidence = "certain" if (is_proven or call is not None) and not doubt else "likely"
     why = f"{failed[0]} returned {ntstatus.name(status)}" if failed else "crashdmp has disabled it"
     what = "the hibernation file" if row.stack == "hibernation" else "the dump"

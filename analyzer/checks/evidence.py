@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
-from ..absence import is_absent, known
+from ..absence import first_present, is_absent, known
 from ..records import TABLES, Address, Anomaly, Evidence, Filter, Module, OfFilter, Record, Records
 from ..records.base import Cell, Text
 from ..records.collection import Tables
@@ -42,10 +41,15 @@ class SourceRecords(Tables):
         """True for a kernel dump."""
         return any(row.kind == "kernel dump" for row in self["sources"])
 
-    def machine(self, field: str) -> Any:
-        """The first value of a field of the machine that is not absent, else None."""
-        values = (getattr(row, field) for row in self["machine"])
-        return next((value for value in values if not is_absent(value)), None)
+    @property
+    def build(self) -> int | None:
+        """The Windows build, where it is told."""
+        return first_present(row.build for row in self["machine"])
+
+    @property
+    def architecture(self) -> str | None:
+        """The same of the architecture."""
+        return first_present(row.architecture for row in self["machine"])
 
     def module(self, name: Text) -> Module | None:
         """The loaded module of this name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..absence import known
+from ..absence import first_present, known
 from ..layouts.crashdmp import knows_state
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Machine, Records
@@ -69,7 +69,8 @@ def knows_filter_state(machines: Iterable[Machine], source: str) -> bool:
 
 def is_crash(seen: SourceRecords) -> bool:
     """True when the source tells of a crash: a bugcheck code that is one, and no live dump."""
-    return seen.machine("bugcheck") is not None and not any(map(is_live, seen["machine"]))
+    code = first_present(row.bugcheck for row in seen["machine"])
+    return code is not None and not any(map(is_live, seen["machine"]))
 
 
 def _attributes(machine: Machine, told: set[str]) -> Iterator[Anomaly]:
@@ -111,7 +112,7 @@ def _stack(seen: SourceRecords) -> Iterator[Anomaly]:
     if not modules or not is_crash(seen) or seen.reported & PARTIAL:
         return
     images = [module for module in modules if module.stack == "crash"]
-    has_crashdmp = (seen.machine("build") or 0) < _FIRST_BUILD_WITH_CRASHDMP or any(
+    has_crashdmp = (seen.build or 0) < _FIRST_BUILD_WITH_CRASHDMP or any(
         module.role == drivers.CRASH_DUMP_DRIVER for module in modules
     )
     origin = seen["machine"][0]

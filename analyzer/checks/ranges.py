@@ -108,7 +108,7 @@ _DEVICE = {"device_object": "DeviceObject"}
 
 def check(seen: SourceRecords) -> Iterator[Anomaly]:
     """Everything this module checks, for one source: one finding a structure."""
-    architecture = str(seen.machine("architecture") or "")
+    architecture = seen.architecture or ""
     for row in seen["filters"]:
         what = f"FILTER_INITIALIZATION_DATA of {about(row)}"
         yield from _judge("filter-value-impossible", row, about(row), what, _FILTER)

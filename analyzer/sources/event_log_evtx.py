@@ -158,7 +158,7 @@ class Reader:
             at += size
         return places, at, number
 
-    def _records(self, start: int, chunk: bytes, most: int) -> Iterator[Any]:
+    def _records(self, start: int, chunk: bytes, most: int) -> Iterator[dict[str, Any]]:
         """What the library makes of one chunk; its errors end the chunk."""
         try:
             # one thread: the chunk is small, and the order is kept

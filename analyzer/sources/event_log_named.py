@@ -14,8 +14,7 @@ from datetime import datetime, timedelta, timezone
 from ..absence import Absent
 from ..windows_events import RawEvent
 
-#: three numbers of a date as they stand, and the time of day
-_Parts = tuple[tuple[int, int, int], tuple[int, int, int]]
+_Parts = tuple[tuple[int, int, int], tuple[int, int, int]]  #: of a date, as they stand; clock
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?\s*(Z|[+-]\d\d:?\d\d)?"

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Union
 
-#: of a value
-Data = Union[str, int, list[str], bytes]
+Data = Union[str, int, list[str], bytes]  #: of a value
 #: below a control set
 CRASH_CONTROL = r"Control\CrashControl"
 MEMORY = r"Control\Session Manager\Memory Management"
