@@ -23,6 +23,7 @@ from analyzer.etw import (
     findings,
     index,
     integrity,
+    providers,
     session,
     stated_counts,
     wanted,
@@ -34,6 +35,7 @@ from analyzer.etw.judge import Judge, entry
 from analyzer.etw.trace import Trace
 from analyzer.names import events as names
 from analyzer.records import Event, Origin, Request
+from analyzer.sources import etl
 from analyzer.windows_events import RawEvent
 
 TRACES = [name for name in MADE if name.endswith(".etl")]
@@ -632,3 +634,37 @@ def test_a_request_that_storport_reset(number: int, took: int, is_told: bool) ->
     one = Trace.of_bytes(trace([w.event(storport, number, BASE, data, version=1, level=4)]))
     requests = [row for row in findings.tell(one) if isinstance(row, Request)]
     assert [row.duration_ns for row in requests] == [took * 100] * is_told
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "fields", "data"),
+    [
+        (
+            providers.STORPORT, "Slow",
+            [("RequestDuration_100ns", b"\x0a"), ("SrbStatus", b"\x01"), ("Command", b"\x01")],
+            struct.pack("<Q", 1 << 40) + w.utf16("bad") + w.utf16("worse"),
+        ),
+        (
+            providers.CRASHDUMP, "Created",
+            [("CreateDumpFileDurationInMs", b"\x08"), ("DumpFileSizeInBytes", b"\x01")],
+            struct.pack("<I", 20_000) + w.utf16("large"),
+        ),
+        (
+            providers.IO_ERROR_LOG, "ErrorLogEntry",
+            [("ErrorCode", b"\x01"), ("Strings", b"\x08"), ("Data", b"\x08")],
+            w.utf16("none") + struct.pack("<II", 1, 2),
+        ),
+    ],
+    ids=["storport", "crashdump", "error-log"],
+)  # fmt: skip
+def test_a_field_that_is_of_another_kind_than_its_name_says(
+    tmp_path: Path, provider: str, name: str, fields: list[tuple[str, bytes]], data: bytes
+) -> None:
+    """An event that describes itself can call a text what Windows has as a number."""
+    number = 505 if provider == providers.STORPORT else 3
+    items = (w.tracelogging(name, fields),)
+    path = tmp_path / "a.etl"
+    path.write_bytes(trace([w.event(provider, number, BASE, data, level=2, items=items)]))
+    records = etl.collect(str(path))
+    for table in records.tables:
+        assert len(list(tables.json_rows(table, records[table]))) == len(list(records[table]))

@@ -5,16 +5,18 @@ Invariant: a payload gives the same values and words here as alone (:func:`.payl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar, Union
 
 import numpy as np
 
+from .buffers import Array
 from .payload import (
     ANSI,
     Decoded,
     Field,
     Schema,
+    Value,
     decode,
     encoding_of,
     fill,
@@ -25,7 +27,9 @@ from .payload import (
 )
 from .reader import Reader
 
-Array = Any
+#: the values of one field; None where the payload is too short
+Column = Sequence[Union[Value, None]]
+_T = TypeVar("_T")
 
 
 class Bytes:
@@ -74,7 +78,7 @@ class Many:
             for row in np.flatnonzero(short).tolist():
                 self._alone[row] = decode(schema, payloads.raw(row), payloads.pointer)
             starts = np.where(short, 0, starts)
-        self._columns: list[list[Any]] = []
+        self._columns: list[Column] = []
         if plan.fixed and short.all():
             self._columns = [[None] * count for _ in plan.fixed]
         elif plan.fixed:
@@ -92,11 +96,11 @@ class Many:
         plan, payloads = self._plan, self._payloads
         rest, at = list(plan.rest), payloads.starts + plan.size
         while rest and is_string(rest[0]):
-            column, at = _strings(rest.pop(0), payloads, at)
-            self._columns.append(column)
+            strings, at = _strings(rest.pop(0), payloads, at)
+            self._columns.append(strings)
         places, ends = at.tolist(), payloads.ends.tolist()
         names = [name for name, _ in plan.show]
-        columns: list[list[Any]] = [[] for _ in rest]
+        columns: list[list[Value | None]] = [[] for _ in rest]
         known = zip(*self._columns) if rest and self._columns else iter([()] * count)
         for row, values_before in enumerate(known if rest else ()):
             if row in self._alone:
@@ -136,7 +140,8 @@ class Many:
         if self._schema.message:
             shown = [map(how, column) for (_, how), column in zip(self._plan.show, columns)]
             return [fill(self._schema.message, list(values)) for values in self._rows(shown)]
-        words, cells = [], []
+        words: list[str] = []
+        cells: list[Iterable[Value | None]] = []
         for (name, how), column in zip(self._plan.show, columns):
             label = name.replace("%", "%%") + "="
             if column.count(column[0]) == len(column):  # reserved fields, flags
@@ -150,11 +155,11 @@ class Many:
             texts[row] += f"{', ' if texts[row] else ''}(+{self._left[row]} bytes)"
         return texts
 
-    def _rows(self, columns: Sequence[Any]) -> Any:
+    def _rows(self, columns: Sequence[Iterable[_T]]) -> Iterator[tuple[_T, ...]]:
         return zip(*columns) if columns else iter([()] * len(self._left))
 
 
-def _strings(field: Field, payloads: Payloads, places: Array) -> tuple[list[Any], Array]:
+def _strings(field: Field, payloads: Payloads, places: Array) -> tuple[list[str], Array]:
     """A string of each payload that ends at its NUL, and where the next field begins."""
     whole, ends, wide = payloads.held.whole, payloads.ends, field.kind != ANSI
     size = 2 if wide else 1

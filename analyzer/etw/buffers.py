@@ -21,7 +21,7 @@ from .layouts import (
 )
 from .stated_counts import repeated
 
-Array = Any  # numpy arrays; their shapes and kinds are told where they are made
+Array = np.ndarray[Any, Any]  #: shapes and kinds are told where arrays are made
 
 #: one row per buffer; ``start``/``end`` bound the event bytes inside the buffer *as read*
 #: (``end`` counts the header, and for a compressed buffer it is the length after expansion)

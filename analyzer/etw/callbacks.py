@@ -11,15 +11,16 @@ says the same of a vendor's own events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..errors import InputError
 from ..names import ntstatus
 from ..names.units import duration as in_words
-from ..records import Anomaly, Callback, Event, Evidence, Origin
+from ..records import Anomaly, Callback, Event, Evidence, Number, Origin
 from . import providers
 from .clock import Clock
+from .payload import Value, whole
 
 try:
     import tomllib  # novermin
@@ -98,19 +99,16 @@ def load_mapping(path: str) -> list[Rule]:
             problem = "id is a number"
         if problem:
             raise InputError(path, f"event {k + 1}: {problem}")
-        values: dict[str, Any] = {
-            key: value if key == "id" else str(value) for key, value in table.items()
-        }
-        values["provider"] = str(provider).strip("{}").lower()
-        values.setdefault("name", "")
-        values.setdefault("id", None)
-        rules.append(Rule(**values))
+        number = table.pop("id", None)
+        table["provider"] = str(provider).strip("{}").lower()
+        texts = {"name": "", **{key: str(value) for key, value in table.items()}}
+        rules.append(Rule(**texts, id=number if isinstance(number, int) else None))
     if not rules:
         raise InputError(path, "no [[event]] in this mapping")
     return rules
 
 
-def _tables(text: str, path: str) -> list[dict[str, Any]]:
+def _tables(text: str, path: str) -> list[dict[str, object]]:
     try:
         found = tomllib.loads(text).get("event", [])
     except (ValueError, RecursionError) as error:
@@ -135,7 +133,7 @@ class CallEvent(NamedTuple):
 
 
 def end_of(
-    rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Any]
+    rules: Iterable[Rule], event: Event, ts: int, values: Mapping[str, Value]
 ) -> CallEvent | None:
     """The entry or return that an event means; None when no rule fits."""
     provider = str(event.provider).lower()
@@ -150,8 +148,7 @@ def end_of(
             continue
 
         def number(field: str) -> int | None:
-            value = values.get(field) if field else None
-            return int(value) if isinstance(value, int) else None
+            return whole(values, field) if field else None
 
         callback = rule.callback
         if rule.callback_field:
@@ -189,7 +186,7 @@ def pair(ends: Iterable[CallEvent], clock: Clock, lost: list[tuple[int, int]]) -
     ``lost`` are (from, to) spans of the session clock in which the trace lost events.
     """
     open_calls: list[CallEvent] = []
-    calls: list[tuple[CallEvent | None, CallEvent | None]] = []
+    calls: list[tuple[CallEvent, CallEvent | None, CallEvent | None]] = []  # by the first end
     nested: list[tuple[CallEvent, CallEvent]] = []
     for end in ends:
         if end.role == "entry":
@@ -201,14 +198,12 @@ def pair(ends: Iterable[CallEvent], clock: Clock, lost: list[tuple[int, int]]) -
         match = next((o for o in reversed(open_calls) if _belongs(o, end)), None)
         if match is not None:
             open_calls.remove(match)
-        calls.append((match, end))
-    calls += [(entry, None) for entry in open_calls]
-    calls.sort(key=lambda call: (call[0] or call[1]).ts)  # type: ignore[union-attr]
+        calls.append((match or end, match, end))
+    calls += [(entry, entry, None) for entry in open_calls]
+    calls.sort(key=lambda call: call[0].ts)
     out = Paired([], [])
     numbers: dict[tuple[str, str], int] = {}
-    for entry, back in calls:
-        some = entry or back
-        assert some is not None
+    for some, entry, back in calls:
         key = (some.filter, some.callback)
         number = numbers.get(key, 0)
         numbers[key] = number + 1
@@ -224,7 +219,7 @@ def pair(ends: Iterable[CallEvent], clock: Clock, lost: list[tuple[int, int]]) -
     return out
 
 
-def _thread(end: CallEvent) -> tuple[Any, Any]:
+def _thread(end: CallEvent) -> tuple[Number, Number]:
     return end.event.process_id, end.event.thread_id
 
 
@@ -323,7 +318,7 @@ def _record(
     )
 
 
-def _clock_of(end: CallEvent | None) -> Any:
+def _clock_of(end: CallEvent | None) -> int | Absent:
     if end is None:
         return Absent("not-found", "its event is not in the trace")
     return end.clock if end.clock is not None else end.ts & 0xFFFFFFFFFFFFFFFF

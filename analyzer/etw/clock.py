@@ -6,11 +6,14 @@ towards minus infinity; what lies outside 1970 to 2262 becomes NO_TIME.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..absence import Absent
 from ..records import filetime_to_ns
 from .layouts import CLOCK_CPU_CYCLES, CLOCK_SYSTEM_TIME
+
+if TYPE_CHECKING:
+    from .buffers import Array
 
 NO_TIME = -(1 << 63)  # also numpy's NaT
 UNIX_EPOCH = 116444736000000000  # FILETIME of 1970-01-01
@@ -63,7 +66,7 @@ class Clock(NamedTuple):
             return Absent("unset", "the trace header gives no clock frequency")
         return ticks * 1_000_000_000 // self.frequency
 
-    def ns_array(self, ts: Any) -> Any:
+    def ns_array(self, ts: Array) -> Array:
         """ns since 1970 of many timestamps, NO_TIME where there is none."""
         import numpy as np
 

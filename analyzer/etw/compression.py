@@ -7,10 +7,10 @@ on Windows ntdll gives the same bytes faster.
 
 from __future__ import annotations
 
-import os
+import sys
 from array import array
 from functools import cache
-from typing import Any, Callable
+from typing import Callable
 
 LZNT1, XPRESS, XPRESS_HUFF = 2, 3, 4
 FORMATS = {LZNT1: "LZNT1", XPRESS: "XPRESS", XPRESS_HUFF: "XPRESS-Huffman"}
@@ -239,29 +239,29 @@ PURE: dict[int, Expander] = {LZNT1: lznt1, XPRESS: xpress, XPRESS_HUFF: xpress_h
 @cache
 def _ntdll() -> dict[int, Expander]:
     """The expanders of Windows itself; none elsewhere."""
-    if os.name != "nt":
-        return {}
-    import ctypes
+    if sys.platform == "win32":
+        import ctypes
 
-    ntdll: Any = ctypes.WinDLL("ntdll")  # type: ignore[attr-defined,unused-ignore]
+        ntdll = ctypes.WinDLL("ntdll")
 
-    def make(fmt: int) -> Expander:
-        one, two = ctypes.c_ulong(), ctypes.c_ulong()
-        ntdll.RtlGetCompressionWorkSpaceSize(fmt, ctypes.byref(one), ctypes.byref(two))
-        workspace = ctypes.create_string_buffer(max(one.value, two.value, 1))
+        def make(fmt: int) -> Expander:
+            one, two = ctypes.c_ulong(), ctypes.c_ulong()
+            ntdll.RtlGetCompressionWorkSpaceSize(fmt, ctypes.byref(one), ctypes.byref(two))
+            workspace = ctypes.create_string_buffer(max(one.value, two.value, 1))
 
-        def call(data: bytes, size: int) -> bytes:
-            out, final = ctypes.create_string_buffer(max(size, 1)), ctypes.c_ulong()
-            status = ntdll.RtlDecompressBufferEx(
-                fmt, out, size, data, len(data), ctypes.byref(final), workspace
-            )
-            if status:
-                raise ValueError(f"RtlDecompressBufferEx: {status & 0xFFFFFFFF:#010x}")
-            return out.raw[: final.value]
+            def call(data: bytes, size: int) -> bytes:
+                out, final = ctypes.create_string_buffer(max(size, 1)), ctypes.c_ulong()
+                status = ntdll.RtlDecompressBufferEx(
+                    fmt, out, size, data, len(data), ctypes.byref(final), workspace
+                )
+                if status:
+                    raise ValueError(f"RtlDecompressBufferEx: {status & 0xFFFFFFFF:#010x}")
+                return out.raw[: final.value]
 
-        return call
+            return call
 
-    return {fmt: make(fmt) for fmt in FORMATS}
+        return {fmt: make(fmt) for fmt in FORMATS}
+    return {}
 
 
 def expand(fmt: int, data: bytes, size: int) -> bytes:

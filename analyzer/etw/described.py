@@ -7,13 +7,13 @@ TraceLogging share a schema when their schema items have the same bytes; their i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..absence import Absent
 from . import tracelogging
 from .batch import Bytes, Many, Payloads
+from .buffers import Array
 from .decode import (
     MOST_ITEMS,
     TELLING_ITEMS,
@@ -36,9 +36,8 @@ from .layouts import (
     PERFINFO32,
     PERFINFO64,
 )
+from .payload import Decoded
 from .trace import Trace
-
-Array = Any
 
 NO_PROVIDER = Absent("not-found", "the provider's name is not known")
 _MODERN_HEADER = 0x50
@@ -54,7 +53,7 @@ class DescribedEvents:
         self.task = np.zeros(count, np.uint16)
         self._rows = np.empty(count, object)
 
-    def put(self, rows: Array, one: Described) -> None:
+    def put(self, rows: Array | list[int], one: Described) -> None:
         """Events that say the same."""
         for column, value in (
             (self.provider, one.provider or NO_PROVIDER),
@@ -66,7 +65,7 @@ class DescribedEvents:
             column[rows] = _alone(value)
 
     def put_all(
-        self, rows: Array, common: Described, texts: list[str], fields: Sequence[Any]
+        self, rows: Array, common: Described, texts: list[str], fields: Sequence[Decoded]
     ) -> None:
         """Events of one schema."""
         self.put(rows, common)
@@ -79,7 +78,7 @@ class DescribedEvents:
         return iter(self._rows)
 
 
-def _alone(value: Any) -> Array:
+def _alone(value: object) -> Array:
     """A value as one cell: numpy would take an Absent, which is a tuple, apart."""
     cell = np.empty(1, object)
     cell[0] = value
@@ -116,7 +115,9 @@ class _Batch:
 
     def _u16(self, rows: Array, offset: int) -> Array:
         at = self._starts[rows] + offset
-        return self._data[at].astype(np.uint16) | self._data[at + 1].astype(np.uint16) << 8
+        found: Array = self._data[at].astype(np.uint16)
+        found |= self._data[at + 1].astype(np.uint16) << 8
+        return found
 
     def fill(self, out: DescribedEvents, with_fields: bool) -> None:
         """Describes all of them."""
@@ -157,7 +158,7 @@ class _Batch:
         numbers = np.zeros(len(modern), np.int64)
         flags = self._u16(modern, 4)
         extended = np.flatnonzero((flags & EVENT_HEADER_FLAG_EXTENDED_INFO) != 0)
-        known: dict[Any, int] = {}
+        known: dict[tuple[tuple[int, bytes], ...], int] = {}
         heads: dict[bytes, int] = {}
         found, payloads = [], []
         raw = self._raw
@@ -213,7 +214,9 @@ class _Batch:
                 row = int(rows[place])
                 out.put([row], decoder.describe(self._parts(row), *about))
 
-    def _one_by_one(self, rows: Array, out: DescribedEvents, about: Any) -> None:
+    def _one_by_one(
+        self, rows: Array, out: DescribedEvents, about: tuple[str, int, int, int]
+    ) -> None:
         """Events whose bytes tell what they are, and those of which only the length is told."""
         decoder = self._trace.decoder
         opaque: dict[int, tuple[Described, list[int]]] = {}

@@ -8,11 +8,11 @@ session headers and cut-off buffers follow each other without padding.
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..files import FileBytes
+from ..files import Bytes, FileBytes
 from .buffers import BUFFER_DTYPE, MAX_BUFFER, Account, Buffers, Note
 from .clock import Clock
 from .layouts import (
@@ -50,7 +50,7 @@ class DumpBlock(NamedTuple):
         return sum(map(len, self.traces))
 
 
-def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
+def sessions(block: Bytes, path: str = "", base: int = 0) -> DumpBlock:
     """Sessions and buffers of the tagged block's data; ``base`` is where it lies in the file."""
     raw = memoryview(block).cast("B")
     data = FileBytes.of(raw, path)
@@ -87,7 +87,9 @@ def sessions(block: Any, path: str = "", base: int = 0) -> DumpBlock:
     )  # fmt: skip
 
 
-def _session(raw: memoryview, at: int, build: int, mhz: int, boot: int, frequency: int) -> Any:
+def _session(
+    raw: memoryview, at: int, build: int, mhz: int, boot: int, frequency: int
+) -> tuple[Session, int] | None:
     """(Session, offset behind its header) or None."""
     if at + DUMP_SESSION.size > len(raw):
         return None
@@ -125,7 +127,7 @@ def _follows(raw: memoryview, at: int, info: Session) -> bool:
     return _buffer(raw, at, info) is not None
 
 
-def _buffer(raw: memoryview, at: int, info: Session) -> Any:
+def _buffer(raw: memoryview, at: int, info: Session) -> tuple[int, ...] | None:
     """A row of BUFFER_DTYPE or None."""
     if at + BUFFER_HEADER_SIZE > len(raw):
         return None
@@ -142,7 +144,7 @@ def _buffer(raw: memoryview, at: int, info: Session) -> Any:
     return at, length, length, sequence, stamp, number, logger, flags, kind, state
 
 
-def _resume(raw: memoryview, at: int, info: Any) -> int:
+def _resume(raw: memoryview, at: int, info: Session | None) -> int:
     """The next offset where a session or a buffer of the current session starts, or the end."""
     whole = bytes(raw[at:])
     best = len(raw)
@@ -154,7 +156,7 @@ def _resume(raw: memoryview, at: int, info: Any) -> int:
         tries = 0
         while where >= 0 and at + where < best and tries < 100_000:
             here = at + where
-            if mark is marks[0] or _buffer(raw, here, info) is not None:
+            if info is None or mark is marks[0] or _buffer(raw, here, info) is not None:
                 best = here
                 break
             where = whole.find(mark, where + 1)
@@ -162,7 +164,9 @@ def _resume(raw: memoryview, at: int, info: Any) -> int:
     return best
 
 
-def _trace(data: Any, info: Session, rows: list[tuple[int, ...]], path: str, base: int) -> Trace:
+def _trace(
+    data: FileBytes, info: Session, rows: list[tuple[int, ...]], path: str, base: int
+) -> Trace:
     table = np.array(rows, BUFFER_DTYPE) if rows else np.zeros(0, BUFFER_DTYPE)
     account = Account(int(table["stride"].sum()))
     account.buffers = len(table)

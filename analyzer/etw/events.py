@@ -9,13 +9,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Union
 
 import numpy as np
 
 from ..absence import Absent
-from ..records import Event, Origin
+from ..records import Event, Origin, Time
 from . import mof
+from .buffers import Array
 from .clock import NO_TIME
 from .decode import Described
 from .described import NO_PROVIDER as _NO_PROVIDER
@@ -25,7 +26,11 @@ from .layouts import EVENT32, EVENT64, MESSAGE
 from .trace import Trace
 from .wanted import EVERYTHING, Wanted, holds
 
-Array = Any
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: a value of a column, before it is packed
+Cell = Union[int, str, Absent, None]
 
 _NO_THREAD = Absent("not-recorded", "this kind of event header carries no thread or process")
 _NO_CPU = Absent("not-recorded", "this session keeps no processor numbers")
@@ -39,6 +44,13 @@ _PLACE = ("source", "found_by", "confidence", "file_offset", "at_address")
 
 
 TEXT_LIMIT = 500_000
+
+
+class Unread(Protocol):
+    """A table that reads its events when they are asked for: those of a dump."""
+
+    def joined(self, rows: EventTable) -> Unread:
+        """The table with other events beside it."""
 
 
 class EventTable:
@@ -66,19 +78,19 @@ class EventTable:
 
     # -- a list of records, as far as others need one -----------------------------------------
 
-    def joined(self, rows: Any) -> Any:
+    def joined(self, rows: list[Event] | EventTable | Unread) -> EventTable | Unread:
         """A table of these and other events (a list of records or another table)."""
-        if hasattr(rows, "table"):  # the unread events of a dump stay unread
-            return rows.joined(self)
         if isinstance(rows, EventTable):
             return EventTable(rows.traces + self.traces, rows._extra + self._extra, self._wanted)
-        return EventTable(self.traces, list(rows) + self._extra, self._wanted)
+        if isinstance(rows, list):
+            return EventTable(self.traces, rows + self._extra, self._wanted)
+        return rows.joined(self)  # the unread events of a dump stay unread
 
     def append(self, event: Event) -> None:
         """Adds one record."""
         self._extra.append(event)
 
-    def extend(self, rows: Any) -> None:
+    def extend(self, rows: EventTable | list[Event]) -> None:
         """Adds records, or the traces of another table without reading them."""
         if isinstance(rows, EventTable):
             self.traces += rows.traces
@@ -104,12 +116,12 @@ class EventTable:
 
     def span(self) -> tuple[int, int] | None:
         """Time of the first and of the last event, ns since 1970; None where they are not known."""
-        ends: list[Any] = [event.time for event in self._extra]
+        ends: list[Time] = [event.time for event in self._extra]
         for trace in self.traces:
             if len(trace):
                 ends += trace.span() or (None,)
-        is_known = bool(ends) and all(isinstance(end, int) for end in ends)
-        return (min(ends), max(ends)) if is_known else None
+        known = [end for end in ends if isinstance(end, int)]
+        return (min(known), max(known)) if known and len(known) == len(ends) else None
 
     def rows(self) -> Iterator[Event]:
         """Event records in time order, in bounded memory; untimed ones keep their place."""
@@ -120,7 +132,7 @@ class EventTable:
             return streams[0]
         return heapq.merge(*streams, key=_when)
 
-    def batches(self) -> Iterator[list[list[Any]]]:
+    def batches(self) -> Iterator[list[list[Cell]]]:
         """The same as columns of some thousand rows."""
         if self._extra or len(self.traces) != 1:
             rows = self.rows()
@@ -145,7 +157,7 @@ class EventTable:
 
     # -- DataFrame ----------------------------------------------------------------------------
 
-    def frame(self, text: bool | None = None) -> Any:
+    def frame(self, text: bool | None = None) -> pd.DataFrame:
         """A DataFrame with the columns of the events table.
 
         ``text=False`` leaves payloads alone; then ``not_determined`` says so. By default they are
@@ -193,7 +205,7 @@ def events(trace: Trace, cols: dict[str, Array]) -> Iterator[Event]:
         yield from map(_record, zip(*event_columns(trace, part, describe(trace, part))))
 
 
-def _record(cells: Sequence[Any]) -> Event:
+def _record(cells: Sequence[Cell]) -> Event:
     place = len(cells) - len(_PLACE)
     return Event._make((*cells[:place], Origin._make(cells[place:])))
 
@@ -207,18 +219,18 @@ def _slices(cols: dict[str, Array]) -> Iterator[dict[str, Array]]:
         yield {name: column[low : low + BATCH] for name, column in cols.items()}
 
 
-def event_columns(trace: Trace, cols: dict[str, Array], told: DescribedEvents) -> list[list[Any]]:
+def event_columns(trace: Trace, cols: dict[str, Array], told: DescribedEvents) -> list[list[Cell]]:
     """The columns of the table events, as analyzer.tables has them."""
     kinds, count = cols["type"], len(cols["ts"])
     modern, message = (kinds == EVENT32) | (kinds == EVENT64), kinds == MESSAGE
-    time: list[Any] = trace.clock.ns_array(cols["ts"]).tolist()
+    time: list[Cell] = trace.clock.ns_array(cols["ts"]).tolist()
     for row in np.flatnonzero(np.array(time, np.int64) == NO_TIME).tolist():
         time[row] = _NO_TIME_AT_ALL if cols["ts"][row] == NO_TIME else _BAD_TIME
 
-    def number(values: Array, missing: Array, why: Absent) -> list[Any]:
+    def number(values: Array, missing: Array, why: Absent) -> list[Cell]:
         if missing.all():
             return [why] * count
-        out: list[Any] = values.tolist()
+        out: list[Cell] = values.tolist()
         for row in np.flatnonzero(missing).tolist():
             out[row] = why
         return out
@@ -244,19 +256,19 @@ def event_columns(trace: Trace, cols: dict[str, Array], told: DescribedEvents) -
     ]
 
 
-def _origins(trace: Trace, cols: dict[str, Array]) -> list[list[Any]]:
+def _origins(trace: Trace, cols: dict[str, Array]) -> list[list[Cell]]:
     """The columns of where each event was found."""
     count = len(cols["ts"])
     at, how = trace.origins_of(cols["buffer"], cols["offset"])
-    file_offset: list[Any] = at.tolist()
-    address: list[Any] = [None] * count
+    file_offset: list[Cell] = at.tolist()
+    address: list[Cell] = [None] * count
     if trace.addresses is not None:
         where = trace.addresses[cols["buffer"]].astype("u8") + cols["offset"].astype("u8")
         file_offset, address = address, where.tolist()
     return [[trace.path] * count, list(how), ["certain"] * count, file_offset, address]
 
 
-def _frame(trace: Trace, wanted: Wanted, text: bool) -> Any:
+def _frame(trace: Trace, wanted: Wanted, text: bool) -> pd.DataFrame:
     index = trace.index()
     cols = {name: index.sorted(name) for name in index.columns}
     rows = wanted.rows(trace, cols)
@@ -265,7 +277,7 @@ def _frame(trace: Trace, wanted: Wanted, text: bool) -> Any:
     return _frame_of_records(list(events(trace, cols))) if text else _headers(trace, cols)
 
 
-def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
+def _headers(trace: Trace, cols: dict[str, Array]) -> pd.DataFrame:
     """The frame without payloads: columns of the index, no loop over events."""
     import pandas as pd
 
@@ -281,8 +293,9 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     provider_id = np.array([*guids, *groups], object)[which]
     time = trace.clock.ns_array(cols["ts"])
     at, how = trace.origins_of(cols["buffer"], cols["offset"])
-    in_memory = trace.addresses is not None
-    where = trace.addresses[cols["buffer"]] + cols["offset"].astype("u8") if in_memory else at
+    in_memory, where = trace.addresses is not None, at
+    if trace.addresses is not None:
+        where = trace.addresses[cols["buffer"]] + cols["offset"].astype("u8")
     lacks = {
         "provider": provider == None, "provider_id": provider_id == None,  # noqa: E711  elementwise
         "version": message, "channel": ~modern, "level": message, "opcode": message,
@@ -307,10 +320,10 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
         held = [f"{label}: {why}" for bit, (label, _, why) in enumerate(told) if value >> bit & 1]
         lines.append("; ".join([*held, f"name: {_NOT_ASKED}", f"text: {_NOT_ASKED}"]))
 
-    def words(values: Any) -> Any:
+    def words(values: Array) -> pd.api.extensions.ExtensionArray:
         return pd.array(values, dtype=pd.StringDtype("python"))
 
-    def number(name: str, values: Any, dtype: str = "i8") -> Any:
+    def number(name: str, values: Array, dtype: str = "i8") -> pd.arrays.IntegerArray:
         missing = lacks.get(name, np.zeros(n, bool))
         return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(dtype), missing.copy())
 
@@ -343,15 +356,15 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> Any:
     return pd.DataFrame(data)
 
 
-def _frame_of_records(rows: Sequence[Event]) -> Any:
+def _frame_of_records(rows: Sequence[Event]) -> pd.DataFrame:
     import pandas as pd
 
-    def cell(value: Any) -> Any:
+    def cell(value: Cell) -> int | str | None:
         if isinstance(value, str):  # lone surrogates in a payload must not break an export
             return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
         return None if isinstance(value, Absent) else value
 
-    out: dict[str, Any] = {}
+    out: dict[str, pd.api.extensions.ExtensionArray | pd.DatetimeIndex] = {}
     kinds = {"time": "time", "keyword": "u8", "at_address": "u8"}
     text = {"provider", "provider_id", "name", "session", "text"} | {*_PLACE[:3]}
     flat = [[*map(cell, e[:-1]), *map(cell, e.origin)] for e in rows]

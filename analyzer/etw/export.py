@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import outputs
 from ..absence import Absent
 from ..errors import InputError, UsageError
-from .buffers import MAX_BUFFER, blocks
+from .buffers import MAX_BUFFER, Array, blocks
 from .layouts import (
     BUFFER_HEADER_SIZE,
     CLOCK_SYSTEM_TIME,
@@ -99,7 +98,7 @@ def pieces(trace: Trace) -> Iterator[bytes]:
         yield _first(trace, size, 0)
 
 
-def _buffer(body: bytes, row: Any, size: int, kind: int) -> bytes:
+def _buffer(body: bytes, row: Array | dict[str, int], size: int, kind: int) -> bytes:
     end = BUFFER_HEADER_SIZE + len(body)
     flags = int(row["flags"]) & ~ETW_BUFFER_FLAG_COMPRESSED | ETW_BUFFER_FLAG_PROCESSOR_INDEX
     head = _HEADER.pack(
@@ -136,7 +135,7 @@ def _first_event(trace: Trace, size: int, buffers: int) -> bytes:
     session, clock = trace.session, trace.session.clock
     table = trace.buffers.table
     processors = int(table["cpu"].max()) + 1 if len(table) else 1
-    head: Any = TRACE_LOGFILE_HEADER64()
+    head = TRACE_LOGFILE_HEADER64()
     head.BufferSize = size
     head.MajorVersion, head.MinorVersion, head.SubVersion, head.SubMinorVersion = 10, 0, 1, 5
     head.ProviderVersion = 0 if isinstance(session.build, Absent) else session.build

@@ -8,21 +8,25 @@ matched by thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Union
 
 import numpy as np
 
 from .. import windows_events
 from ..absence import Absent
 from ..names import events, ntstatus
-from ..records import Anomaly, Evidence, Request, Stage
+from ..records import Anomaly, Callback, Clue, Evidence, Number, Request, Stage
 from ..windows_events import RawEvent
 from . import callbacks, integrity, providers
 from . import judge as judging
+from .buffers import Array
 from .decode import take_apart
 from .events import Row, details
 from .layouts import EVENT64
+from .payload import Value, whole
 from .trace import Trace
+
+Told = Union[Anomaly, Clue, Callback, Request, Stage]
 
 SLOW_START_NS = 5_000_000_000  #: loading the dump stack; it includes every filter's DriverEntry
 SLOW_FILE_MS = 10_000
@@ -32,7 +36,7 @@ _DISK_HOOKS = (0x010A, 0x010B, 0x010E)
 _RESET = 507  # of a request by StorPort: it tells how long the request took; an abort does not
 
 
-def tell(trace: Trace, mapping: Sequence[callbacks.Rule] = ()) -> Iterator[Any]:
+def tell(trace: Trace, mapping: Sequence[callbacks.Rule] = ()) -> Iterator[Told]:
     """Records and anomalies of one trace file."""
     yield from integrity.check(trace)
     rules = [*mapping, *callbacks.PUBLISHED]
@@ -84,7 +88,7 @@ class _Choice:
         self._disk = 0x01 in trace.hook_groups
         self.any = bool(self.mapped or self._watched or self._disk or self._storport >= 0)
 
-    def rows(self, cols: dict[str, Any]) -> Any:
+    def rows(self, cols: dict[str, Array]) -> Array:
         """Row numbers, in order."""
         number, ident = cols["provider"], cols["id"]
         keep = np.isin(number, self.mapped)
@@ -102,12 +106,12 @@ class _Choice:
             keep[disk[[self._is_slow(cols, k) for k in disk.tolist()]]] = True
         return np.flatnonzero(keep)
 
-    def _event(self, cols: dict[str, Any], k: int) -> bytes:
+    def _event(self, cols: dict[str, Array], k: int) -> bytes:
         return self._trace.event_bytes(
             int(cols["buffer"][k]), int(cols["offset"][k]), int(cols["size"][k])
         )
 
-    def _is_bad(self, cols: dict[str, Any], k: int) -> bool:
+    def _is_bad(self, cols: dict[str, Array], k: int) -> bool:
         """A StorPort request of a second or more, or one that failed."""
         event = self._event(cols, k)
         if event[4] & 1 or cols["type"][k] != EVENT64 or len(event) < 0x50 + 18:
@@ -115,7 +119,7 @@ class _Choice:
         duration = int.from_bytes(event[0x50:0x58], "little") * 100
         return duration >= SLOW_REQUEST_NS or event[0x50 + 17] & 0x3F not in (0, 1)
 
-    def _is_slow(self, cols: dict[str, Any], k: int) -> bool:
+    def _is_slow(self, cols: dict[str, Array], k: int) -> bool:
         """A disk request of a second or more, read off its HighResResponseTime."""
         parts = take_apart(self._event(cols, k), int(cols["type"][k]))
         at = 8 if cols["id"][k] == 0x010E else 32 if parts.pointer == 4 else 40
@@ -129,11 +133,11 @@ class _Events:
 
     def __init__(self) -> None:
         self._judge = judging.Judge()
-        self._starts: dict[Any, Row] = {}
+        self._starts: dict[tuple[Number, Number], Row] = {}
         self._requests = 0
         self._slow: list[tuple[int, Row]] = []
 
-    def event(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterator[Any]:
+    def event(self, trace: Trace, row: Row, values: dict[str, Value]) -> Iterator[Told]:
         """What one event says."""
         raw = raw_event(row, values)
         yield from self._judge.take(raw, row.event.origin)
@@ -145,8 +149,8 @@ class _Events:
             yield from self._disk(trace, row, values)
 
     def _known(
-        self, trace: Trace, row: Row, raw: RawEvent, values: dict[str, Any]
-    ) -> Iterator[Any]:
+        self, trace: Trace, row: Row, raw: RawEvent, values: dict[str, Value]
+    ) -> Iterator[Told]:
         decoded = windows_events.decode(raw)
         if raw.key == events.KERNEL_IO:
             yield from self._kernel_io(trace, row, raw.event_id, decoded.status)
@@ -160,13 +164,13 @@ class _Events:
                 row.event.origin, "Kernel-Power 41", (Evidence("BugcheckCode", code, "Code"),),
             )  # fmt: skip
 
-    def _kernel_io(self, trace: Trace, row: Row, number: Any, status: int | None) -> Iterator[Any]:
+    def _kernel_io(self, trace: Trace, row: Row, number: int, status: int | None) -> Iterator[Told]:
         if number == 1304:
             self._starts[row.event.process_id, row.event.thread_id] = row
         elif number == 1305:
             key = (row.event.process_id, row.event.thread_id)
             start = self._starts.pop(key, None)
-            duration: Any = Absent("not-found", "its start event is not in the trace")
+            duration: int | Absent = Absent("not-found", "its start event is not in the trace")
             if start is not None:
                 duration = trace.clock.duration_ns(row.ts - start.ts)
             yield _stage("crash-dump-initialize", "loading the crash dump stack", row, duration,
@@ -179,12 +183,12 @@ class _Events:
                     (Evidence("duration_ns", duration, "Duration"),),
                 )  # fmt: skip
 
-    def _crashdump(self, row: Row, number: Any, values: dict[str, Any]) -> Iterator[Any]:
-        if number == 3 and isinstance(values.get("CreateDumpFileDurationInMs"), int):
-            took = values["CreateDumpFileDurationInMs"]
+    def _crashdump(self, row: Row, number: int, values: dict[str, Value]) -> Iterator[Told]:
+        took = whole(values, "CreateDumpFileDurationInMs")
+        if number == 3 and took is not None:
             yield _stage(
                 "create-dump-file", "creating the dump file", row, took * 1_000_000, None,
-                values.get("DumpFileSizeInBytes"),
+                whole(values, "DumpFileSizeInBytes"),
             )  # fmt: skip
             if took > SLOW_FILE_MS:
                 yield Anomaly(
@@ -193,32 +197,33 @@ class _Events:
                     (Evidence("CreateDumpFileDurationInMs", took, "Number"),),
                 )  # fmt: skip
 
-    def _storport(self, row: Row, values: dict[str, Any]) -> Iterator[Any]:
+    def _storport(self, row: Row, values: dict[str, Value]) -> Iterator[Told]:
         duration = None
         for name, unit in (("RequestDuration_100ns", 100), ("IoDispatchToResetTime_100ns", 100)):
-            if isinstance(values.get(name), int):
-                duration = values[name] * unit
-        status = values.get("SrbStatus")
-        failed = isinstance(status, int) and status & 0x3F not in (0, 1)
+            ticks = whole(values, name)
+            duration = duration if ticks is None else ticks * unit
+        status = whole(values, "SrbStatus")
+        failed = status is not None and status & 0x3F not in (0, 1)
         if duration is not None and (duration >= SLOW_REQUEST_NS or failed):
             yield from self._request(row, "storport request", duration, status)
 
-    def _disk(self, trace: Trace, row: Row, values: dict[str, Any]) -> Iterator[Any]:
-        ticks = values.get("HighResResponseTime")
-        duration = trace.clock.duration_ns(ticks) if isinstance(ticks, int) else None
+    def _disk(self, trace: Trace, row: Row, values: dict[str, Value]) -> Iterator[Told]:
+        ticks = whole(values, "HighResResponseTime")
+        duration = trace.clock.duration_ns(ticks) if ticks is not None else None
         if isinstance(duration, int) and duration >= SLOW_REQUEST_NS:
             operation = str(row.event.name).partition("/")[2].lower()
             yield from self._request(row, operation, duration, None)
 
     def _request(
         self, row: Row, operation: str, duration: int, status: int | None
-    ) -> Iterator[Any]:
+    ) -> Iterator[Told]:
         self._slow.append((duration, row))
         if self._requests >= MAX_REQUESTS:
             return
         end = row.event.time
         told = Absent("not-recorded", "the event does not tell it")
-        command = row.described.fields.values.get("Command") if row.described.fields else None
+        fields = row.described.fields
+        command = whole(fields.values, "Command") if fields is not None else None
         yield Request(
             request=self._requests, operation=operation, opcode=command, srb_function=None,
             start=end - duration if isinstance(end, int) else told, end=end,
@@ -228,7 +233,7 @@ class _Events:
         )  # fmt: skip
         self._requests += 1
 
-    def end(self, trace: Trace) -> Iterator[Any]:
+    def end(self, trace: Trace) -> Iterator[Told]:
         """What only the end of the trace tells."""
         for start in self._starts.values():
             yield Anomaly(
@@ -247,7 +252,7 @@ class _Events:
             )  # fmt: skip
 
 
-def raw_event(row: Row, values: dict[str, Any]) -> RawEvent:
+def raw_event(row: Row, values: dict[str, Value]) -> RawEvent:
     """A traced event as an event log would hold it."""
     event = row.event
     if row.described.name == "ErrorLogEntry":
@@ -260,7 +265,12 @@ def raw_event(row: Row, values: dict[str, Any]) -> RawEvent:
 
 
 def _stage(
-    stage: str, text: str, row: Row, duration: Any, status: int | None, amount: Any = None
+    stage: str,
+    text: str,
+    row: Row,
+    duration: int | Absent,
+    status: int | None,
+    amount: Number = None,
 ) -> Stage:
     not_told = Absent("not-applicable", "this is not a step of writing a dump")
     return Stage(

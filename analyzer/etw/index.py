@@ -6,11 +6,9 @@ them by time, stably, so equal times keep the order of the buffers. Payloads sta
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .buffers import Block
+from .buffers import Array, Block
 from .clock import NO_TIME
 from .layouts import (
     BUFFER_HEADER_SIZE,
@@ -27,8 +25,6 @@ from .layouts import (
     message_layout,
 )
 from .walk import Walk
-
-Array = Any
 
 #: column -> dtype, 44 bytes an event
 COLUMNS: dict[str, str] = {
@@ -100,7 +96,7 @@ class Providers:
         return out
 
     def _unlike(self, bucket: Array, low: Array, high: Array) -> Array:
-        other = self._low.take(bucket) != low
+        other: Array = self._low.take(bucket) != low
         other |= self._high.take(bucket) != high
         return other.nonzero()[0]
 
@@ -170,7 +166,7 @@ def _fill(out: dict[str, Array], words: Array, slots: Array, providers: Provider
             out["ts"][layout == _OTHER] = NO_TIME
 
     names = ("id", "version", "opcode", "level", "keyword")
-    groups: list[tuple[int, tuple[Any, ...]]] = [
+    groups: list[tuple[int, tuple[Array | int, ...]]] = [
         (kernel, (w[:, 3], b[:, 0], b[:, 6], 0, 0)),
         (_OTHER | _MESSAGE, (0, 0, 0, 0, 0)),
     ]
@@ -216,7 +212,8 @@ def _fill_messages(
         guid, _, time, thread, _ = message_layout(value)
 
         def long(at: int, part: Array = part) -> Array:
-            return part[:, at // 4] | part[:, at // 4 + 1] << np.uint64(32)
+            found: Array = part[:, at // 4] | part[:, at // 4 + 1] << np.uint64(32)
+            return found
 
         # A message shorter than its options say holds the next event there: then it has no time.
         whole = out["size"][target] >= message_layout(value)[4]

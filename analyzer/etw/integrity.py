@@ -7,7 +7,6 @@ what is missing or damaged in the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def check(trace: Trace) -> Iterator[Anomaly]:
     session, account = trace.session, trace.account
     name = session.name or trace.path
 
-    def anomaly(rule: str, text: str, offset: Any = None, *evidence: Evidence) -> Anomaly:
+    def anomaly(rule: str, text: str, offset: int | None = None, *evidence: Evidence) -> Anomaly:
         return Anomaly(rule, text, Origin(trace.path, "trace structure", "certain", offset), name,
                        evidence)  # fmt: skip
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import event_findings, windows_events
 from ..absence import Absent
 from ..layouts import guids
 from ..names import events
-from ..records import Anomaly, Clue, Evidence, Origin
+from ..records import Anomaly, Clue, Evidence, Origin, Time
 from ..windows_events import RawEvent
 from . import providers
 from .clock import Clock
 from .decode import Decoder, take_apart
 from .layouts import DUMP_BLOCK, DUMP_SESSION, DUMP_SESSION_SIGNATURE, EVENT32, EVENT64
+from .payload import Value, whole
 
 #: severity in the top two bits of an entry of the I/O error log -> level of an event
 _ENTRY_LEVELS = {3: 2, 2: 3, 1: 4, 0: 4}
@@ -46,7 +47,7 @@ class Judge:
         self._clues: list[Clue] = []
         self._storage: list[tuple[RawEvent, Origin]] = []
 
-    def take(self, raw: RawEvent, origin: Origin) -> Iterator[Any]:
+    def take(self, raw: RawEvent, origin: Origin) -> Iterator[Anomaly | Clue]:
         """What one event says by itself."""
         if raw.is_storage_trouble:
             self._storage.append((raw, origin))
@@ -99,25 +100,27 @@ class Judge:
         ]
 
 
-def entry(values: dict[str, Any], time: Any) -> RawEvent:
+def entry(values: dict[str, Value], time: Time) -> RawEvent:
     """A classic entry of the I/O error log as the event that the System log makes of it."""
-    code = int(values.get("ErrorCode", 0))
-    strings = values.get("Strings")
+    code = whole(values, "ErrorCode") or 0
+    strings, data = values.get("Strings"), values.get("Data")
     return RawEvent(
         str(values.get("Source", "")), event_id=code & 0xFFFF, level=_ENTRY_LEVELS[code >> 30 & 3],
-        time=time, data=[("", str(text)) for text in strings or ()], binary=values.get("Data"),
+        time=time,
+        data=[("", str(text)) for text in strings] if isinstance(strings, list) else [],
+        binary=data if isinstance(data, bytes) else None,
     )  # fmt: skip
 
 
 def modern(
-    provider: str, guid: str, number: int, level: int | None, time: Any, values: dict[str, Any]
+    provider: str, guid: str, number: int, level: int | None, time: Time, values: dict[str, Value]
 ) -> RawEvent:
     """An event of a manifest's provider as an event log would hold it."""
     data = [(name, _spelled(value)) for name, value in values.items()]
     return RawEvent(provider, guid, number, level=level, time=time, data=data)
 
 
-def _spelled(value: Any) -> str:
+def _spelled(value: Value) -> str:
     """A value as event data spell it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -154,7 +157,7 @@ def _event(
     described = decoder.describe(parts, guid, number, version, opcode)
     values = described.fields.values if described.fields is not None else {}
     clock = next((clock for start, clock in reversed(sessions) if start < at), None)
-    time: Any = Absent("unset", "its clock is not known")
+    time: int | Absent = Absent("unset", "its clock is not known")
     if clock is not None:
         time = clock.ns(_STAMP.unpack_from(block, at + 0x10)[0])
     if is_entry:

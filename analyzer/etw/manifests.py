@@ -7,12 +7,15 @@ read gives no schema and a reason. Namespaces are ignored, as they vary between 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 from . import payload
 from .payload import IN_TYPES, Field, Schema
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_BYTES = 16 << 20
 
@@ -33,15 +36,15 @@ class Provider(NamedTuple):
     events: dict[tuple[int, int], Schema]
 
 
-def _local(element: Any) -> str:
+def _local(element: Element) -> str:
     return str(element.tag).rsplit("}", 1)[-1]
 
 
-def _children(element: Any, *names: str) -> list[Any]:
+def _children(element: Iterable[Element], *names: str) -> list[Element]:
     return [child for child in element if _local(child) in names]
 
 
-def _first(element: Any, name: str) -> Any:
+def _first(element: Element, name: str) -> Iterable[Element]:
     return next(iter(_children(element, name)), ())
 
 
@@ -76,7 +79,7 @@ def parse(xml: bytes, told_by: str, path: str = "manifest") -> list[Provider]:
     ]  # fmt: skip
 
 
-def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provider:
+def _provider(element: Element, strings: Mapping[str, str], told_by: str) -> Provider:
     def text(key: str | None) -> str:
         return strings.get(key or "", key if key and not key.startswith("$(") else "")
 
@@ -107,7 +110,9 @@ def _provider(element: Any, strings: Mapping[str, str], told_by: str) -> Provide
     return Provider(name, (element.get("guid") or "").strip("{} ").lower(), events)
 
 
-def _fields(element: Any, maps: Mapping[str, Any], depth: int = 0) -> list[Field]:
+def _fields(
+    element: Element, maps: Mapping[str, tuple[dict[int, str], bool]], depth: int = 0
+) -> list[Field]:
     out: list[Field] = []
     for child in _children(element, "data", "struct"):
         name = child.get("name") or f"field{len(out)}"

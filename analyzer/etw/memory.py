@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..absence import Absent
-from ..files import FileBytes
+from ..files import Bytes, FileBytes
 from ..target import PAGE, Target
 from .buffers import BUFFER_DTYPE, MAX_BUFFER, Account, Buffers
 from .clock import Clock
@@ -50,7 +50,7 @@ CONTEXTS = (Context(0x60, 0x98, 0xD8, 0x140, 0x328),)
 
 
 def sessions(
-    target: Target, pages: Iterable[tuple[int, Any]], frequency: int | None = None
+    target: Target, pages: Iterable[tuple[int, Bytes]], frequency: int | None = None
 ) -> Iterator[Trace]:
     """A trace for each session; ``pages`` are runs of whole pages as (file offset, bytes).
 
@@ -80,7 +80,7 @@ def sessions(
             return
 
 
-def _candidates(pages: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, ...]]:
+def _candidates(pages: Iterable[tuple[int, Bytes]]) -> Iterator[tuple[int, ...]]:
     """Headers of what could be buffers: one vector test over the first words of all pages."""
     for _, data in pages:
         whole = len(data) // PAGE

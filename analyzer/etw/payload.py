@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Union
 
 from ..layouts import guids
 from ..names import ntstatus
@@ -40,8 +40,13 @@ _FIXED: dict[int, str] = {
     UINT64: "Q", FLOAT: "f", DOUBLE: "d", BOOLEAN: "I", GUID: "16s", FILETIME: "Q",
     SYSTEMTIME: "16s", HEX32: "I", HEX64: "Q", UNICODE_CHAR: "H", ANSI_CHAR: "B", BOOLEAN8: "B",
 }  # fmt: skip
+#: what a field can hold
+Value = Union[int, float, str, bytes, list["Value"], dict[str, "Value"]]
+#: from what struct gives; a value of the field's kind in words
+Convert = Callable[[Any], Value]
+Show = Callable[[Any], str]
 #: kinds whose number means something else
-_CONVERTED: dict[int, Callable[[Any], Any]] = {
+_CONVERTED: dict[int, Convert] = {
     GUID: guids.text_of, BOOLEAN: bool, BOOLEAN8: bool,
     SYSTEMTIME: lambda raw: _systemtime(raw),  # noqa: PLW0108 - defined below
     UNICODE_CHAR: chr, ANSI_CHAR: chr,
@@ -78,7 +83,7 @@ class Decoded(NamedTuple):
     """The fields of one payload."""
 
     schema: Schema
-    values: dict[str, Any]
+    values: dict[str, Value]
     missing: str  #: first field the payload is too short for, "" when none
     left: int  #: bytes behind the last field
 
@@ -99,10 +104,10 @@ class Plan(NamedTuple):
     """A schema made ready: its leading fields of fixed size, the rest, and how to show them."""
 
     schema: Schema  #: kept alive, because plans are found by its identity
-    fixed: tuple[tuple[str, str, Callable[[Any], Any] | None], ...]  #: name, struct code, converter
+    fixed: tuple[tuple[str, str, Convert | None], ...]  #: name, struct code, converter
     size: int  #: bytes of those
     rest: tuple[Field, ...]
-    show: tuple[tuple[str, Callable[[Any], str]], ...]
+    show: tuple[tuple[str, Show], ...]
 
 
 _PLANS: dict[tuple[int, int], Plan] = {}
@@ -117,7 +122,7 @@ def plan_of(schema: Schema, pointer: int) -> Plan:
         return found
     if len(_PLANS) > 4096:
         _PLANS.clear()
-    fixed: list[Any] = []
+    fixed: list[tuple[str, str, Convert | None]] = []
     for field in schema.fields:
         code = _FIXED.get(field.kind)
         if field.kind in (POINTER, SIZE_T):
@@ -132,7 +137,7 @@ def plan_of(schema: Schema, pointer: int) -> Plan:
     return plan
 
 
-def _shower(field: Field) -> Callable[[Any], str]:
+def _shower(field: Field) -> Show:
     """How to show values of a field, decided once."""
     if field.count is None and field.names is None:
         if field.kind in (UNICODE, ANSI, GUID, SID, COUNTED_UNICODE, COUNTED_ANSI, WBEM_SID):
@@ -165,13 +170,13 @@ def encoding_of(field: Field) -> str:
     return "utf-8" if field.out in ("utf8", "xml", "json") else "cp1252"
 
 
-class _Shown(dict[Any, str]):
+class _Shown(dict[float, str]):
     """Numbers in words, each made once: the same few statuses come again and again."""
 
     def __init__(self, field: Field) -> None:
         self._field = field
 
-    def __missing__(self, value: Any) -> str:
+    def __missing__(self, value: float) -> str:
         if len(self) >= 4096:
             self.clear()
         text = self[value] = show(self._field, value)
@@ -180,12 +185,12 @@ class _Shown(dict[Any, str]):
 
 def decode(schema: Schema, data: bytes, pointer: int = 8) -> Decoded:
     """The payload by its schema."""
-    reader, values = Reader(data, pointer), dict[str, Any]()
+    reader, values = Reader(data, pointer), dict[str, Value]()
     missing = take(reader, schema.fields, values)
     return Decoded(schema, values, missing, max(len(data) - reader.at, 0))
 
 
-def take(reader: Reader, fields: Sequence[Field], values: dict[str, Any]) -> str:
+def take(reader: Reader, fields: Sequence[Field], values: dict[str, Value]) -> str:
     """Adds the values of the next fields; the first one the payload is too short for, or ""."""
     for field in fields:
         try:
@@ -195,18 +200,23 @@ def take(reader: Reader, fields: Sequence[Field], values: dict[str, Any]) -> str
     return ""
 
 
-def _amount(reader: Reader, given: int | str | None, values: Mapping[str, Any]) -> Any:
+def whole(values: Mapping[str, Value], name: str) -> int | None:
+    """A field that is a number; None where it is none, whatever its schema calls it."""
+    value = values.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _amount(reader: Reader, given: int | str | None, values: Mapping[str, Value]) -> int | None:
     if given == IN_DATA:
         return reader.number("H")
     if isinstance(given, str):
-        value = values.get(given)
-        if not isinstance(value, int):
+        given = whole(values, given)
+        if given is None:
             raise ShortError
-        return value
     return given
 
 
-def _field(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
+def _field(reader: Reader, field: Field, values: Mapping[str, Value]) -> Value:
     count = _amount(reader, field.count, values)
     if count is None:
         return _value(reader, field, values)
@@ -214,7 +224,7 @@ def _field(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
         raise ShortError
     if field.kind in (UINT8, INT8, ANSI_CHAR) and not field.fields:
         return reader.take(count)
-    out: list[Any] = []
+    out: list[Value] = []
     for _ in range(count):
         before = reader.at
         value = _value(reader, field, values)
@@ -225,11 +235,12 @@ def _field(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
     return out
 
 
-def _value(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
+def _value(reader: Reader, field: Field, values: Mapping[str, Value]) -> Value:
     kind = _ALIAS.get(field.kind, field.kind)
     code = _FIXED.get(kind)
     if code is not None:
-        value, convert = reader.number(code), _CONVERTED.get(kind)
+        value: Value = reader.value(code)
+        convert = _CONVERTED.get(kind)
         return value if convert is None else convert(value)
     if kind in (POINTER, SIZE_T):
         return reader.number("I" if reader.pointer == 4 else "Q")
@@ -267,7 +278,7 @@ def _value(reader: Reader, field: Field, values: Mapping[str, Any]) -> Any:
         reader.take(reader.pointer)
         return ""
     if kind == STRUCT:
-        inner: dict[str, Any] = {}
+        inner: dict[str, Value] = {}
         for part in field.fields:
             inner[part.name] = _field(reader, part, {**values, **inner})
         return inner
@@ -292,7 +303,7 @@ def _systemtime(raw: bytes) -> str:
 # -- showing ----------------------------------------------------------------------------------
 
 
-def show(field: Field, value: Any) -> str:
+def show(field: Field, value: Value) -> str:
     """One value in words, by its field's output type."""
     if isinstance(value, list):
         return (

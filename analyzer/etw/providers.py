@@ -243,7 +243,7 @@ def error_log_entry(data: bytes) -> Decoded | None:
     with the location code at 0x10 and the final status at 0x14 (seen in real minidumps).
     """
     reader = Reader(data, 8)
-    values: dict[str, object] = {}
+    values: dict[str, p.Value] = {}
     try:
         values["Time"], values["ErrorCode"] = reader.number("Q"), reader.number("I")
         values["Source"] = reader.text(True, reader.number("H"), "")
@@ -268,13 +268,14 @@ def error_log_entry(data: bytes) -> Decoded | None:
 def error_log_text(entry: Decoded) -> str:
     """An entry in words, with volmgr's meaning of its code."""
     values = entry.values
-    code = int(values["ErrorCode"])
+    code, source = p.whole(values, "ErrorCode") or 0, str(values["Source"])
     number = code & 0xFFFF
-    text = f"{values['Source']} event {number} (code {code:#010x})"
-    if str(values["Source"]).lower() == "volmgr" and number in locations.VOLMGR:
+    text = f"{source} event {number} (code {code:#010x})"
+    if source.lower() == "volmgr" and number in locations.VOLMGR:
         text += f": {locations.VOLMGR[number]}"
-    if "FinalStatus" in values:
-        status = int(values["FinalStatus"])
-        text += f"; location {values['LocationCode']:#x}, status {ntstatus.name(status)}"
-    strings = [part for part in values["Strings"] if part]
-    return text + ("; " + "; ".join(strings) if strings else "")
+    location, status = p.whole(values, "LocationCode"), p.whole(values, "FinalStatus")
+    if location is not None and status is not None:
+        text += f"; location {location:#x}, status {ntstatus.name(status)}"
+    strings = values["Strings"]
+    words = [str(part) for part in strings if part] if isinstance(strings, list) else []
+    return "; ".join([text, *words])

@@ -26,8 +26,13 @@ class Reader:
         self.at += count
         return self.data[self.at - count : self.at]
 
-    def number(self, code: str) -> Any:
-        """The next number, by its struct code."""
+    def number(self, code: str) -> int:
+        """The next whole number, by its struct code."""
+        value: int = self.value(code)
+        return value
+
+    def value(self, code: str) -> Any:
+        """The next value, by its struct code."""
         try:
             value = struct.unpack_from("<" + code, self.data, self.at)[0]
         except struct.error:

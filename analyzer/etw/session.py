@@ -6,7 +6,7 @@ Invariant: a missing or nonsense header costs the facts it would have told, neve
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
 from .clock import Clock
@@ -71,7 +71,7 @@ UNKNOWN = Session(
 )  # fmt: skip
 
 
-def _text(raw: bytes) -> Any:
+def _text(raw: bytes) -> tuple[str, bytes]:
     """A NUL-terminated UTF-16 string and the bytes behind it."""
     for at in range(0, len(raw) - 1, 2):
         if raw[at] == raw[at + 1] == 0:
@@ -93,7 +93,7 @@ def parse_log_header(event: bytes, logger_id: int) -> Session | None:
     """The session told by the first event; None when the event is something else."""
     if not is_log_header(event):
         return None
-    layout: Any = TRACE_LOGFILE_HEADER64 if event[2] == SYSTEM64 else TRACE_LOGFILE_HEADER32
+    layout = TRACE_LOGFILE_HEADER64 if event[2] == SYSTEM64 else TRACE_LOGFILE_HEADER32
     if len(event) < 0x20 + layout.size():
         return None
     head = layout.from_buffer_copy(event, 0x20)
@@ -125,7 +125,7 @@ def parse_log_header(event: bytes, logger_id: int) -> Session | None:
 
 def describe_header(data: bytes, pointer: int) -> str:
     """The payload of a TRACE_LOGFILE_HEADER event in words."""
-    layout: Any = TRACE_LOGFILE_HEADER32 if pointer == 4 else TRACE_LOGFILE_HEADER64
+    layout = TRACE_LOGFILE_HEADER32 if pointer == 4 else TRACE_LOGFILE_HEADER64
     if len(data) < layout.size():
         return "a cut trace header"
     head = layout.from_buffer_copy(data)

@@ -6,7 +6,7 @@ is not, is told.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from .layouts import (
 )
 from .session import Session
 
-Array = Any
+if TYPE_CHECKING:
+    from .buffers import Array
 
 #: sessions whose count of written buffers is not that of one file
 _ELSEWHERE = EVENT_TRACE_FILE_MODE_CIRCULAR | EVENT_TRACE_FILE_MODE_NEWFILE
@@ -33,7 +34,7 @@ def repeated(data: FileBytes, table: Array) -> list[int]:
     keys = [tuple(row) for row in zip(*(table[name].tolist() for name in same))]
     if len(set(keys)) == len(keys):
         return []
-    seen: dict[Any, list[int]] = {}
+    seen: dict[tuple[int, ...], list[int]] = {}
     found = []
     for row, key in enumerate(keys):
         low, size = int(table["offset"][row]), int(table["stride"][row])

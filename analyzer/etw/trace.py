@@ -7,15 +7,15 @@ buffers, however long the trace; every figure of :attr:`Trace.account` is of one
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..absence import Absent
 from ..errors import InputError, UnsupportedError
-from ..files import FileBytes
+from ..files import Bytes, FileBytes
 from ..records import Origin
-from .buffers import Account, Block, Buffers, blocks, expanded, read_buffers
+from .buffers import Account, Array, Block, Buffers, blocks, expanded, read_buffers
 from .clock import NO_TIME, Clock
 from .decode import Decoder, take_apart
 from .index import COLUMNS, Providers, columns, sort_key, time_order
@@ -30,8 +30,6 @@ from .schemas import GUID as SCHEMA_GUID
 from .session import Session, parse_log_header, read_session
 from .stated_counts import sequence_gaps
 from .walk import Walk, walk
-
-Array = Any
 
 
 class Index(NamedTuple):
@@ -64,7 +62,7 @@ class Trace:
         self._named = 1  # providers whose names were looked for
         self._places: list[tuple[int, int]] | None = None
         self.hook_groups: set[int] = set()  #: groups of kernel events seen in the first pass
-        self.addresses: Array = None  #: of each buffer, when they were read from memory
+        self.addresses: Array | None = None  #: of each buffer, when they were read from memory
         self.other_headers: list[Session] = []  #: of appended sessions with another clock
         self._schemas = 0  # number of the embedded-schema provider
         self._index: Index | None = None
@@ -80,7 +78,7 @@ class Trace:
         return cls._of(data, path)
 
     @classmethod
-    def of_bytes(cls, data: Any, path: str = "trace") -> Trace:
+    def of_bytes(cls, data: Bytes, path: str = "trace") -> Trace:
         """A trace from all bytes of a file."""
         return cls._of(FileBytes.of(bytes(data), path), path)
 
@@ -99,7 +97,7 @@ class Trace:
 
     # -- one full pass ------------------------------------------------------------------------
 
-    def _pass(self, account: Account) -> Iterator[Any]:
+    def _pass(self, account: Account) -> Iterator[tuple[Block, Walk]]:
         """(block, walk) of every group, in file order."""
         for block in blocks(self.buffers, account):
             walked = walk(block)
@@ -302,7 +300,7 @@ class Trace:
         """The earliest timestamp of each buffer, NO_TIME where it has none."""
         return self._buffer_summary[:, 1]
 
-    def gaps(self) -> list[Any]:
+    def gaps(self) -> list[tuple[int, int, int]]:
         """Missing buffer sequence numbers."""
         return sequence_gaps(self.buffers.table)
 

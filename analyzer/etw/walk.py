@@ -11,11 +11,11 @@ look like a header, damage, the end of a buffer) is there anything to decide one
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .buffers import Block
+from .buffers import Array, Block
 from .layouts import (
     COMPACT64,
     END_OF_BUFFER,
@@ -25,8 +25,6 @@ from .layouts import (
     MESSAGE,
     PERFINFO32,
 )
-
-Array = Any
 
 _KIND = np.zeros(1 << 16, np.uint8)  # type by the second half word, which holds type and marker
 _LEAST = np.zeros(256, np.uint16)  # smallest sound Size by type
@@ -145,7 +143,9 @@ def _follow(
     target = slots.searchsorted(leads)
     bad = slots[last] * 8 + sizes[last] > limit
     meets = slots.take(target, mode="clip") == leads
-    over = (leads * 8 + 8 > limit) | _is_end(words.take(leads, mode="clip"))
+    over = (leads * 8 + 8 > limit) | (
+        words.take(leads, mode="clip") & END_OF_BUFFER == END_OF_BUFFER
+    )
     how = np.where(bad, _BROKEN, np.where(over, _ENDS, np.where(meets, _MEETS, _LOST))).tolist()
     lasts, tails, targets = last.tolist(), leads.tolist(), target.tolist()
     begins = (
@@ -188,7 +188,7 @@ def _follow(
     return dead, broken, np.array(used, np.int64)
 
 
-def _is_end(word: Any) -> Any:
+def _is_end(word: int) -> bool:
     return word & END_OF_BUFFER == END_OF_BUFFER
 
 

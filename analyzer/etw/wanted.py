@@ -5,15 +5,14 @@ Invariant: rows of a trace and single records are chosen by the same conditions.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..records import Event
+from .buffers import Array
 from .clock import NO_TIME
 from .trace import Trace
-
-Array = Any
 
 
 class Wanted(NamedTuple):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import InputError
 from . import payload
-from .payload import Decoded, Field, Schema
+from .payload import Decoded, Field, Schema, Value
 
 MAX_BYTES = 64 << 20
 
@@ -71,7 +71,7 @@ class Message(NamedTuple):
         decoded = payload.decode(self.schema(), data, pointer)
         shown = {f.name: f for f in self.fields}
 
-        def insert(match: Any) -> str:
+        def insert(match: re.Match[str]) -> str:
             number, spec, word, bare, newline = match.groups()
             if newline:
                 return " "
@@ -91,7 +91,7 @@ class Message(NamedTuple):
         return decoded, " ".join(_INSERT.sub(insert, self.format).split())
 
 
-def _printf(spec: str, shown: str, value: Any) -> str:
+def _printf(spec: str, shown: str, value: Value) -> str:
     match = re.match(r"^([-+0 #]*)(\d{0,3})(?:\.\d+)?(?:I64|ll|l|h|I)?([xXduiop])$", spec)
     if match is None or isinstance(value, bool) or not isinstance(value, int):
         return shown
@@ -110,7 +110,7 @@ def parse(text: str) -> dict[tuple[str, int], Message]:
     """The messages of a TMF text by (GUID, number)."""
     messages: dict[tuple[str, int], Message] = {}
     guid = provider = ""
-    pending: Any = None
+    pending: tuple[str, ...] | None = None
     fields: list[Field] = []
     for line in text.splitlines():
         stripped = line.strip()
@@ -136,7 +136,7 @@ def parse(text: str) -> dict[tuple[str, int], Message]:
     return messages
 
 
-def _argument(_label: str, item: str, inner: Any, number: str) -> Field:
+def _argument(_label: str, item: str, inner: str | None, number: str) -> Field:
     if item in _LISTS:
         names: dict[int, str] = {}
         bits = "Set" in item or "Flags" in item
@@ -150,7 +150,7 @@ def _argument(_label: str, item: str, inner: Any, number: str) -> Field:
 
 
 def _keep(
-    messages: dict[tuple[str, int], Message], guid: str, provider: str, pending: Any,
+    messages: dict[tuple[str, int], Message], guid: str, provider: str, pending: tuple[str, ...],
     fields: list[Field],
 ) -> None:  # fmt: skip
     name, number, form, rest = pending
