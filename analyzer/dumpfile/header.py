@@ -178,8 +178,8 @@ class DumpFile(MachineFile):
             )
         unset = [
             name
-            for name in MANDATORY
-            if isinstance(self.fields[name], Absent) and self.fields[name].reason == "unset"  # type: ignore[union-attr]
+            for name, value in ((name, self.fields[name]) for name in MANDATORY)
+            if isinstance(value, Absent) and value.reason == "unset"
         ]
         if unset:
             self.note(
@@ -228,7 +228,9 @@ class DumpFile(MachineFile):
             return self.architecture
         field = REGISTERS[self.architecture][0 if name == "ip" else 1]
         offset = self.layout.ContextRecord.offset + field.offset
-        return self._field(mindumpdef.Field(offset, field.format))  # type: ignore[return-value]
+        value = self._field(mindumpdef.Field(offset, field.format))
+        assert not isinstance(value, bytes)
+        return value
 
     def exception(self) -> tuple[int, int] | None:
         """Code and address of the exception record; None where the writer left it empty."""

@@ -76,9 +76,10 @@ def _candidates(
         found.append((exception[1], "exception record"))
     if isinstance(bugcheck, int):  # a filter's own bugcheck can name its code in any parameter
         for place, value in enumerate(parameters, 1):
-            module = module_at(modules, value) if isinstance(value, int) else None
-            if module is not None and (module.stack or module.role == CRASH_DUMP_DRIVER):
-                found.append((value, f"parameter {place}"))  # type: ignore[arg-type]
+            if isinstance(value, int):
+                module = module_at(modules, value)
+                if module is not None and (module.stack or module.role == CRASH_DUMP_DRIVER):
+                    found.append((value, f"parameter {place}"))
     if isinstance(instruction, int) and instruction:
         module = module_at(modules, instruction)
         if module is not None and module.role != KERNEL:  # in nt it is KeBugCheckEx

@@ -134,8 +134,9 @@ class Supervised:
                 break
         self._process.kill()
         self._process.wait()
-        with suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
         for reader, stream in zip(self._readers, (self._process.stdout, self._process.stderr)):
             reader.join(1)
             if not reader.is_alive() and stream is not None:  # closing would wait for the reader

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -98,10 +99,10 @@ class DataSet:
         """One scan at a time; the system lets go of the lock however the scan ends."""
         self._lock = open(os.path.join(self.folder, _STAGING, "lock"), "a+b")  # noqa: SIM115
         try:
-            if os.name == "nt":
+            if sys.platform == "win32":
                 import msvcrt
 
-                msvcrt.locking(self._lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+                msvcrt.locking(self._lock.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 import fcntl
 
