@@ -7,8 +7,7 @@ columns do not move it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from .. import __version__
 from ..answer import answer_of
@@ -34,7 +33,7 @@ def write(records: Records) -> Iterator[str]:
     yield "\n}}\n"
 
 
-def json_lines(table: str, rows: Any) -> Iterator[str]:
+def json_lines(table: str, rows: Iterable[object]) -> Iterator[str]:
     """The rows of one table as the inside of a JSON array, one a line."""
     between = "\n"
     for row in json_texts(table, rows):

@@ -7,14 +7,13 @@ leaves out and what shows them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent, known
 from ..answer.problems import by_severity
 from ..checks import RULES
 from ..formatting import clean, field, fields
-from ..records import Records, Stage
+from ..records import Duration, Records, Setting, Stage
 from ..tables import evidence_lines
 from . import dry_runs, filters, history, stacks
 from .blocks import Block, Entry, Paragraph, Section, Table
@@ -55,9 +54,9 @@ def sections(records: Records) -> Iterator[Section]:
             yield Section(key, title, found)
 
 
-def by_source(records: Records) -> dict[Any, Records]:
+def by_source(records: Records) -> dict[str, Records]:
     """The records of every source, in one pass: a folder can hold thousands."""
-    parts: dict[Any, Records] = {}
+    parts: dict[str, Records] = {}
     for table, rows in records.tables.items():
         if isinstance(rows, list):
             for row in rows:
@@ -81,7 +80,7 @@ def _each(
 
 
 def _findings(records: Records, names: dict[str, str]) -> Iterator[Block]:
-    seen: dict[Any, int] = {}
+    seen: dict[object, int] = {}
     for finding in by_severity(records["findings"]):
         seen[finding.rule] = seen.get(finding.rule, 0) + 1
         if seen[finding.rule] > _MOST_OF_A_RULE:
@@ -98,9 +97,9 @@ def _findings(records: Records, names: dict[str, str]) -> Iterator[Block]:
             field(finding, "rule"),
             [clean(line) for line in evidence_lines(finding)],
         )
-    for rule, count in seen.items():
+    for name, count in seen.items():
         if count > _MOST_OF_A_RULE:
-            text = f"{clean(rule)}: {count - _MOST_OF_A_RULE} more; 'dumpstart show findings'"
+            text = f"{clean(name)}: {count - _MOST_OF_A_RULE} more; 'dumpstart show findings'"
             yield Paragraph(f"{text} lists them.")
 
 
@@ -217,13 +216,13 @@ def _requests(records: Records) -> Iterator[Block]:
         yield Table(("last requests", "before the crash", "duration", "status"), cells)
 
 
-def _ticks(ns: Any) -> str:
+def _ticks(ns: Duration) -> str:
     """A duration between two times of a clock that moves in steps: 0 is less than one step."""
     return "under a tick" if ns == 0 and not is_absent(ns) else fmt.duration(ns)
 
 
 def _settings(records: Records) -> Iterator[Block]:
-    by_key: dict[str, list[Any]] = {}
+    by_key: dict[str, list[Setting]] = {}
     for setting in records["settings"]:
         by_key.setdefault(field(setting, "key"), []).append(setting)
     for key, rows in by_key.items():

@@ -7,12 +7,13 @@ never by how a value or a sentence is spelled. Only rows that a page can show ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import is_absent
 from ..checks import RULES
 from ..checks.rule import SEVERITIES
-from ..records import Evidence, Finding, Records
+from ..records import Callback, DryRun, Evidence, Finding, Origin, Records
+from .missing import Row
 
 MOST_ROWS = 1000  # of a table; 20,000 rows of HTML take megabytes
 ELSEWHERE = ("sources", "findings")  # tables that have their own section of a page
@@ -36,10 +37,15 @@ class Cell(NamedTuple):
     field: str = ""
 
 
+#: source, "at", "file", "both" or "how", and the address, the offset, both, or the words
+Place = tuple[str, str, object]
+Placed = tuple[str, int, Row]  #: table, number of the row, row
+
+
 class Marks(NamedTuple):
     """What the findings say of rows and cells."""
 
-    places: dict[Any, list[tuple[str, int, Any]]]  #: place -> the rows that were read there
+    places: dict[Place, list[Placed]]  #: the rows that were read there
     evidence: dict[int, list[Cell | None]]  #: number of a finding -> a cell per piece of evidence
     bad: dict[Cell, list[str]]  #: cell of an error or warning -> titles
     hung: set[tuple[str, int]]  #: table and row of what never came to an end
@@ -82,9 +88,9 @@ def marks(records: Records) -> Marks:
     return made
 
 
-def rows_by_place(records: Records) -> dict[Any, list[tuple[str, int, Any]]]:
-    """(source, address or file offset) -> the rows that were read there."""
-    found: dict[Any, list[tuple[str, int, Any]]] = {}
+def rows_by_place(records: Records) -> dict[Place, list[Placed]]:
+    """The rows that were read at each place."""
+    found: dict[Place, list[Placed]] = {}
     for table, rows in records.tables.items():
         if table in _SECOND_HAND or not isinstance(rows, Sequence):
             continue
@@ -94,18 +100,16 @@ def rows_by_place(records: Records) -> dict[Any, list[tuple[str, int, Any]]]:
     return found
 
 
-def at_place(origin: Any, places: dict[Any, Any]) -> list[tuple[str, int, Any]]:
+def at_place(origin: Origin | None, places: dict[Place, list[Placed]]) -> list[Placed]:
     """The rows that were read where an origin says."""
     if origin is None:
         return []
-    found: list[tuple[str, int, Any]] = next(
-        (places[key] for key in _keys(origin) if key in places), []
-    )
+    found = next((places[key] for key in _keys(origin) if key in places), [])
     is_place = not is_absent(origin.address) or not is_absent(origin.file_offset)
     return found if is_place or len(found) == 1 else []
 
 
-def _keys(origin: Any) -> Iterable[tuple[str, str, Any]]:
+def _keys(origin: Origin) -> Iterable[Place]:
     has_place = False
     if not is_absent(origin.address) and not is_absent(origin.file_offset):
         yield origin.source, "both", (origin.address, origin.file_offset)
@@ -117,14 +121,14 @@ def _keys(origin: Any) -> Iterable[tuple[str, str, Any]]:
         yield origin.source, "how", origin.how
 
 
-def _cell(finding: Finding, piece: Evidence, places: dict[Any, Any]) -> Cell | None:
+def _cell(finding: Finding, piece: Evidence, places: dict[Place, list[Placed]]) -> Cell | None:
     """The cell that a piece of evidence was read from: field and value agree, else the row."""
     found = at_place(piece.origin if piece.origin is not None else finding.origin, places)
     for table, row, record in found:
         if piece.label in record._fields and getattr(record, piece.label) == piece.value:
             return Cell(table, row, piece.label)
     for table, row, record in found:
-        if getattr(record, "callback", None) == piece.label:
+        if isinstance(record, (Callback, DryRun)) and record.callback == piece.label:
             return Cell(table, row, "routine" if record.routine == piece.value else "")
     field = _FIELDS.get(str(finding.rule), "")
     for table, row, record in found:

@@ -6,11 +6,13 @@ shown of them. Only where no node is known do the name and the stack decide, wit
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Union
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..records import Callback, Extension, Filter, Records
+
+Piece = Union[Filter, Extension, Callback]
 
 
 class Owned(NamedTuple):
@@ -27,7 +29,7 @@ class Owned(NamedTuple):
 def by_filter(records: Records) -> list[Owned]:
     """Filters in the order of their table, then what belongs to none of them."""
     groups: list[Owned] = []
-    known: dict[Any, Owned] = {}
+    known: dict[tuple[object, ...], Owned] = {}
     for row, one in enumerate(records["filters"]):
         group = _new(one)
         group.filters.append((row, one))
@@ -45,15 +47,15 @@ def by_filter(records: Records) -> list[Owned]:
     return groups
 
 
-def _new(record: Any) -> Owned:
+def _new(record: Piece) -> Owned:
     name, stack = fmt.owner(record)
     return Owned(name, stack, record.origin.source, [], [], [])
 
 
-def _keys(record: Any) -> list[Any]:
+def _keys(record: Piece) -> list[tuple[object, ...]]:
     """What identifies the filter of a record, best first."""
     source = record.origin.source
-    keys: list[Any] = [] if is_absent(record.node) else [(source, record.node)]
+    keys: list[tuple[object, ...]] = [] if is_absent(record.node) else [(source, record.node)]
     if not is_absent(record.filter):
         stack = None if is_absent(record.stack) else record.stack
         keys.append((source, record.filter, stack))

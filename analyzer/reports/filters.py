@@ -6,14 +6,13 @@ Invariant: which rows belong together is decided in :mod:`analyzer.reports.filte
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
 from ..answer.calls import grouped
 from ..formatting import clean, field, fields
 from ..layouts.crashdmp import knows_state
-from ..records import Filter, Records
+from ..records import Callback, Extension, Filter, Records
 from .blocks import Block, Heading, Paragraph, Table
 from .extension import Member, members
 from .filter_rows import by_filter
@@ -95,7 +94,7 @@ def _position(one: Filter) -> list[str]:
     return [f"number {one.ring_index + 1}{count} in call order"]
 
 
-def _extension(extension: Any, size: int) -> Iterator[Block]:
+def _extension(extension: Extension, size: int) -> Iterator[Block]:
     at = "" if is_absent(extension.extension) else f" at {field(extension, 'extension')}"
     yield Paragraph(f"FILTER_EXTENSION{at}", 1)
     if extension.is_reconstructed:
@@ -121,7 +120,7 @@ def _nested(found: Iterable[Member]) -> Iterator[Sequence[str]]:
         yield (f"  +0x{m.offset:03x}", name, f"{m.value}  {clean(m.meaning)}".rstrip())
 
 
-def _callbacks(calls: list[tuple[int, Any]]) -> Iterator[Block]:
+def _callbacks(calls: list[tuple[int, Callback]]) -> Iterator[Block]:
     if not calls:
         return
     found = grouped(calls)

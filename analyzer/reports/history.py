@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..answer.next_steps import DUMP, LOG, REGISTRIES, kinds_of
 from ..checks.crashes import EVENT_LOGS, Index, logged
-from ..records import Records
+from ..records import Crash, Event, Records, Stage
 from .blocks import Block, Paragraph, Table
+from .missing import Row
 
 _MOST_ROWS = 40
 _MOST_CRASHES = 10
@@ -28,7 +29,7 @@ class Moment(NamedTuple):
 
     time: int  #: ns since 1970; of a step: crash time and stated milliseconds, for the order only
     shown: str  #: "" to show the time
-    source: Any
+    source: Row
     text: Callable[[], str]  #: worded only when it is shown: a log may have 100,000 events
 
 
@@ -77,7 +78,7 @@ def _is_case(records: Records) -> bool:
     return DUMP not in kinds or bool(records["crashes"])  # not for dumps of running systems
 
 
-def _name(row: Any, names: Mapping[str, str]) -> str:
+def _name(row: Row, names: Mapping[str, str]) -> str:
     return names.get(row.origin.source, "")
 
 
@@ -105,18 +106,18 @@ def _moments(records: Records) -> Iterator[Moment]:
             yield Moment(event.time, "", event, partial(_event, event))
 
 
-def _crash(row: Any) -> str:
+def _crash(row: Crash) -> str:
     code = fmt.fields(row, "bugcheck", "bugcheck_name")
     return f"crash {row.crash} ({fmt.field(row, 'tells')}), bugcheck {code or 'not known'}"
 
 
-def _stage(stage: Any) -> str:
+def _stage(stage: Stage) -> str:
     took = fmt.field(stage, "duration_ms", "")
     name = fmt.field(stage, "stage") + (f", {took} ms" if took else "")
     return f"{name}: {fmt.field(stage, 'text', '')}"
 
 
-def _event(event: Any) -> str:
+def _event(event: Event) -> str:
     # a storage event has no name of ours; one that was left out is not one of those
     other = "storage error" if event.name is None else "event"
     what = fmt.fields(event, "name") or fmt.fields(event, "text") or other

@@ -13,11 +13,14 @@ import json
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..records import Records
 from . import page
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write(records: Records) -> Iterator[str]:
@@ -48,7 +51,7 @@ def summary(records: Records) -> str:
     return str(_environment().get_template("case.html.jinja").render(page=data))
 
 
-def _embedded(data: Any) -> str:
+def _embedded(data: object) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(data, separators=(",", ":"))
     for mark in "<>&":
@@ -69,7 +72,7 @@ def _text(name: str) -> str:
 
 
 @cache
-def _environment() -> Any:
+def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     return Environment(

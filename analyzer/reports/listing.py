@@ -13,14 +13,19 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..batches import Column, batches, json_texts, reasons_of, text_reason, written
 from ..errors import UsageError
 from ..formatting import LIMIT, WIDTH, cell, clean, wrapped
 from ..records import Records
 from ..tables import ORIGIN_COLUMNS, REASONS_COLUMN, SCHEMA, json_rows, parsed_time
+from ..tables import Column as NameAndKind
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+JsonRow = dict[str, Any]  #: as json_rows gives it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would calculate
@@ -62,7 +67,7 @@ def sources(records: Records, format: str) -> Iterator[str]:
                 name = ""
 
 
-def _json(name: str, rows: Any) -> Iterator[str]:
+def _json(name: str, rows: Iterable[object]) -> Iterator[str]:
     yield "["
     between = "\n"
     for row in json_texts(name, rows):
@@ -71,12 +76,12 @@ def _json(name: str, rows: Any) -> Iterator[str]:
     yield "\n]\n"
 
 
-def _jsonl(name: str, rows: Any) -> Iterator[str]:
+def _jsonl(name: str, rows: Iterable[object]) -> Iterator[str]:
     for row in json_texts(name, rows):
         yield row + "\n"
 
 
-def _csv(name: str, rows: Any) -> Iterator[str]:
+def _csv(name: str, rows: Iterable[object]) -> Iterator[str]:
     yield ",".join([*(c.name for c in SCHEMA[name]), REASONS_COLUMN]) + "\n"
     for cells in batches(name, rows):
         shown = [
@@ -89,7 +94,7 @@ def _csv(name: str, rows: Any) -> Iterator[str]:
         yield "\n".join(lines) + "\n"
 
 
-def _csv_other(value: Any) -> str:
+def _csv_other(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
@@ -115,7 +120,7 @@ def _escaped(found: re.Match[str]) -> str:
     return found.group().encode("unicode_escape").decode("ascii")
 
 
-def _text(name: str, rows: Iterable[dict[str, Any]], width: int | None) -> Iterator[str]:
+def _text(name: str, rows: Iterable[JsonRow], width: int | None) -> Iterator[str]:
     """Columns side by side; a single row is shown upright with the reasons of its gaps."""
     rows = iter(rows)
     head = list(islice(rows, _HEAD))
@@ -167,7 +172,7 @@ def _text(name: str, rows: Iterable[dict[str, Any]], width: int | None) -> Itera
     yield f"{count} rows; --format csv or json shows all columns and where each row comes from.\n"
 
 
-def _sizes(columns: Sequence[Any], rows: Iterable[dict[str, Any]], limit: int) -> list[int]:
+def _sizes(columns: Sequence[NameAndKind], rows: Iterable[JsonRow], limit: int) -> list[int]:
     return [max(len(c.name), *(len(_shown(row[c.name], limit)) for row in rows)) for c in columns]
 
 
@@ -182,7 +187,7 @@ def _folded(sizes: Sequence[int], width: int) -> Iterator[range]:
     yield range(start, len(sizes))
 
 
-def _upright(name: str, row: dict[str, Any]) -> Iterator[str]:
+def _upright(name: str, row: JsonRow) -> Iterator[str]:
     width = max(len(c.name) for c in SCHEMA[name])
     for column in SCHEMA[name]:
         value = row[column.name]
@@ -194,7 +199,7 @@ def _upright(name: str, row: dict[str, Any]) -> Iterator[str]:
         yield "\n".join(lines) + "\n"
 
 
-def _shown(value: Any, limit: int) -> str:
+def _shown(value: object, limit: int) -> str:
     """A JSON value as a cell of text."""
     if value is None:
         return "-"
@@ -203,7 +208,7 @@ def _shown(value: Any, limit: int) -> str:
     return clean(f"{value:.6g}" if isinstance(value, float) else value, limit)
 
 
-def wanted_events(arguments: Any) -> dict[str, Any]:
+def wanted_events(arguments: Namespace) -> dict[str, Any]:
     """The conditions on events that were given."""
     wanted = {"provider": arguments.provider, "ids": arguments.id}
     for name in ("since", "until"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from .. import __version__
 from .. import formatting as fmt
@@ -38,7 +37,7 @@ def write(records: Records) -> Iterator[str]:
     yield f"Written by dumpstart {__version__}.\n"
 
 
-def text(value: Any, limit: int = fmt.LIMIT) -> str:
+def text(value: object, limit: int = fmt.LIMIT) -> str:
     """A string as Markdown that shows exactly that string."""
     plain = fmt.clean(value, limit)
     escaped = _MARKUP.sub(
@@ -48,7 +47,7 @@ def text(value: Any, limit: int = fmt.LIMIT) -> str:
     return escaped.replace("@", "&#64;")
 
 
-def code(value: Any, limit: int = fmt.LIMIT) -> str:
+def code(value: object, limit: int = fmt.LIMIT) -> str:
     """A string in a code span that it cannot leave."""
     plain = fmt.clean(value, limit).replace("|", "\\|")
     longest = max(map(len, re.findall("`+", plain)), default=0)

@@ -6,15 +6,25 @@ Invariant: what does not apply is not missing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Protocol
 
 from ..absence import Absent
 from ..formatting import clean
+from ..records import Origin
 from .blocks import Paragraph
 
 
+class Row(Protocol):
+    """A record of any table."""
+
+    @property
+    def origin(self) -> Origin: ...
+    @property
+    def _fields(self) -> tuple[str, ...]: ...
+
+
 def reasons(
-    rows: Iterable[Any], names: Iterable[str] | None = None, leave: Iterable[str] = ()
+    rows: Iterable[Row], names: Iterable[str] | None = None, leave: Iterable[str] = ()
 ) -> dict[str, list[str]]:
     """Reason -> the fields that have no value for it."""
     groups: dict[str, dict[str, None]] = {}
@@ -27,7 +37,7 @@ def reasons(
     return {reason: list(fields) for reason, fields in groups.items()}
 
 
-def missing(rows: Iterable[Any], names: Iterable[str], level: int = 0) -> Iterator[Paragraph]:
+def missing(rows: Iterable[Row], names: Iterable[str], level: int = 0) -> Iterator[Paragraph]:
     """The same as paragraphs."""
     for reason, fields in reasons(rows, names).items():
         yield Paragraph(f"not determined: {', '.join(fields)} ({reason})", level)

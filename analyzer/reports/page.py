@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 
 from .. import formatting as fmt
 from ..absence import Absent, first_present, is_absent
@@ -23,15 +23,15 @@ from ..files import called
 from ..formatting import clean, field
 from ..layouts.ntdddump import FILTER_EXTENSION_SIZE_V2
 from ..names import ntstatus
-from ..records import Records
+from ..records import Extension, Records
 from ..tables import FIELD_KINDS, ORIGIN_COLUMNS, SCHEMA, checked, plain, rows_of
 from . import filters, sections, stacks, timeline
 from .blocks import Section
 from .evidence_links import ELSEWHERE, MOST_ROWS, Cell, Marks, marks
 from .extension import members
 from .filter_rows import by_filter
-from .missing import reasons
-from .page_findings import cell_id, finding_of, linked, row_id
+from .missing import Row, reasons
+from .page_findings import cell_id, finding_of, row_id
 from .timeline_clock import leading
 
 MOST_EVENTS = 300  # a trace must not crowd the page
@@ -41,20 +41,20 @@ MOST_CALLS = 100  # lines of a filter's calls that are alike
 _NUMERIC = ("Number", "Duration", "Real")
 
 
-def build(records: Records) -> dict[str, Any]:
+def build(records: Records) -> dict[str, object]:
     """All that the template shows."""
     answer = answer_of(records)
     marked = marks(records)
     leads = {cell for cells in marked.evidence.values() for cell in cells if cell is not None}
-    tables = [_table(records, name, marked, leads) for name in SCHEMA if name not in ELSEWHERE]
+    ids: set[str] = set()  # of the rows and cells that are on the page
+    tables = [_table(records, n, marked, leads, ids) for n in SCHEMA if n not in ELSEWHERE]
     numbers = {id(f): number for number, f in enumerate(records["findings"])}
     findings = by_severity(records["findings"])
     count = {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
     names = [clean(called(s.path), 60) for s in records["sources"]]
     shown = [
-        finding_of(f, numbers[id(f)], marked, len(names) > 1) for f in findings[:MOST_FINDINGS]
+        finding_of(f, numbers[id(f)], marked, len(names) > 1, ids) for f in findings[:MOST_FINDINGS]
     ]
-    linked(shown, {one for table in tables for one in table["ids"]})
     return {
         "title": fmt.some(names),
         "facts": list(_facts(records)),
@@ -75,7 +75,7 @@ def build(records: Records) -> dict[str, Any]:
     }
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: Section) -> dict[str, object]:
     """A section of the answer as the template takes it."""
     blocks = [{"kind": type(block).__name__, **block._asdict()} for block in section.blocks]
     return {"key": section.key, "title": section.title, "blocks": blocks}
@@ -120,11 +120,28 @@ def _facts(records: Records) -> Iterator[tuple[str, str]]:
 # -- figures -----------------------------------------------------------------------------------
 
 
-def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
+class Lane(TypedDict):
+    """A lane as the script takes it."""
+
+    name: str
+    tracks: int
+    items: list[list[int | str]]  #: start, end, track, kind, table, row, name, detail
+    all: int  #: with those that are not shown
+
+
+class Chart(TypedDict):
+    """What has one time axis."""
+
+    title: str
+    zero: str
+    lanes: list[Lane]
+
+
+def _timeline(records: Records, marked: Marks) -> dict[str, object]:
     """Charts of lanes of items for the script."""
     told = timeline.build(records, MOST_ROWS, marked)
     every = told.charts()
-    charts: list[dict[str, Any]] = [
+    charts: list[Chart] = [
         {"title": one.title, "zero": one.zero, "lanes": _lanes(one.lanes, one.title)}
         for one in every[:MOST_CHARTS]
     ]
@@ -143,12 +160,11 @@ def _timeline(records: Records, marked: Marks) -> dict[str, Any]:
     }
 
 
-def _lanes(slices_of: dict[str, list[timeline.Slice]], title: str) -> list[dict[str, Any]]:
-    """Lanes of items: [start, end, track, kind, table, row, name, detail]."""
-    lanes: list[dict[str, Any]] = []
+def _lanes(slices_of: dict[str, list[timeline.Slice]], title: str) -> list[Lane]:
+    lanes: list[Lane] = []
     for name, slices in slices_of.items():
         tracks = timeline.stacked(slices[:MOST_ROWS])
-        items = [
+        items: list[list[int | str]] = [
             [s.start_ns, s.end_ns, track, s.kind, s.table, s.row, s.name, clean(s.detail, 200)]
             for s, track in zip(slices, tracks)
         ]
@@ -158,7 +174,7 @@ def _lanes(slices_of: dict[str, list[timeline.Slice]], title: str) -> list[dict[
     return lanes
 
 
-def _throughput(records: Records) -> Iterator[dict[str, Any]]:
+def _throughput(records: Records) -> Iterator[dict[str, object]]:
     """Per source: the chunks of the memory write as bars in a box of 1000 by 100."""
     for s in records["sources"]:
         rates = [
@@ -198,12 +214,12 @@ def _throughput(records: Records) -> Iterator[dict[str, Any]]:
 # -- filters -----------------------------------------------------------------------------------
 
 
-def _filters(records: Records, marked: Marks) -> Iterator[dict[str, Any]]:
+def _filters(records: Records, marked: Marks) -> Iterator[dict[str, object]]:
     """Each filter, or extension without a filter, with its extension and callbacks."""
     remark = filters.state_remark(records)
     for group in by_filter(records)[: filters.MOST_FILTERS]:
         alike = grouped(group.callbacks)
-        row: Any = group.filters[0][1] if group.filters else None
+        row = group.filters[0][1] if group.filters else None
         # a debugger's log may show one thousands of times; those that findings are about come first
         shown = sorted(group.extensions, key=lambda e: ("extensions", e[0]) not in marked.noted)
         shown = shown[: filters.MOST_EXTENSIONS]
@@ -230,7 +246,7 @@ def _filters(records: Records, marked: Marks) -> Iterator[dict[str, Any]]:
         }
 
 
-def _call(one: Line, marked: Marks) -> dict[str, Any]:
+def _call(one: Line, marked: Marks) -> dict[str, object]:
     bad = {name: marked.why("callbacks", one.row, name) for name in ("routine", "status")}
     times = ("duration_ns", "duration_high_ns", "duration_low_ns")
     bad["took"] = next(filter(None, (marked.why("callbacks", one.row, n) for n in times)), "")
@@ -249,7 +265,9 @@ def _call(one: Line, marked: Marks) -> dict[str, Any]:
     }
 
 
-def _extension(records: Records, number: int, extension: Any, marked: Marks) -> dict[str, Any]:
+def _extension(
+    records: Records, number: int, extension: Extension, marked: Marks
+) -> dict[str, object]:
     machines = [m for m in records["machine"] if m.origin.source == extension.origin.source]
     narrow = machines and str(machines[0].architecture) in ("x86", "x86-pae", "arm")
     pointer = 4 if narrow else 8
@@ -293,7 +311,7 @@ def _extension(records: Records, number: int, extension: Any, marked: Marks) -> 
 
 
 def _missing(
-    rows: Iterable[Any], names: Iterable[str] | None = None, leave: Iterable[str] = ()
+    rows: Iterable[Row], names: Iterable[str] | None = None, leave: Iterable[str] = ()
 ) -> list[str]:
     """One sentence per reason: which fields are not determined, and why."""
     found = reasons(rows, names, leave)
@@ -303,7 +321,9 @@ def _missing(
 # -- tables ------------------------------------------------------------------------------------
 
 
-def _table(records: Records, name: str, marked: Marks, leads: set[Cell]) -> dict[str, Any]:
+def _table(
+    records: Records, name: str, marked: Marks, leads: set[Cell], ids: set[str]
+) -> dict[str, object]:
     """The first rows of a table; columns that no row fills are left out."""
     total = len(records[name])
     most = MOST_EVENTS if name == "events" else MOST_ROWS
@@ -314,18 +334,14 @@ def _table(records: Records, name: str, marked: Marks, leads: set[Cell]) -> dict
         columns = [c for c in columns if any(not is_absent(getattr(r, c.name)) for r in rows)]
         assert all(c.name in kinds for c in columns)
     several = len(records["sources"]) > 1
-    ids: set[str] = set()
 
-    def cells(number: int, row: Any) -> Iterator[dict[str, Any]]:
+    def cells(number: int, row: Row) -> Iterator[dict[str, object]]:
         ids.add(row_id(name, number))
         for column in columns:
-            made = _cell(column.kind, getattr(row, column.name))
             place = Cell(name, number, column.name)
-            made["bad"] = bool(why := marked.why(*place))
-            made["note"] = "; ".join(filter(None, (why, made["note"])))
-            made["id"] = cell_id(place) if place in leads else ""
-            ids.add(made["id"])
-            yield made
+            own = cell_id(place) if place in leads else ""
+            ids.add(own)
+            yield {**_cell(column.kind, getattr(row, column.name), marked.why(*place)), "id": own}
         yield {**_where(row, several), "bad": False, "id": ""}
 
     return {
@@ -338,26 +354,25 @@ def _table(records: Records, name: str, marked: Marks, leads: set[Cell]) -> dict
             }
             for number, r in enumerate(rows)
         ],
-        "ids": ids,
         "total": total,
         "told": fmt.counted(total, "row"),
         "missing": _missing(rows),
     }
 
 
-def _cell(kind: str, value: Any) -> dict[str, Any]:
-    """Text, what to sort by when that is not the text, and a remark."""
-    if is_absent(value):
-        return {"text": "\u2013", "sort": "", "note": clean(value) if value else "", "absent": True}
+def _cell(kind: str, value: object, why: str) -> dict[str, object]:
+    """Text, what to sort by when that is not the text, and a remark; ``why`` it is bad."""
+    if is_absent(value):  # the reasons stand below the table
+        return {"text": "\u2013", "sort": "", "bad": bool(why), "note": why}
     shown = checked(kind, value)
+    text, sort, note = fmt.cell(kind, value), plain(kind, shown) if kind in _NUMERIC else None, ""
     if kind == "Duration" and isinstance(shown, int):
-        return {"text": fmt.duration(shown), "sort": shown, "note": f"{shown} ns"}
-    text = fmt.cell(kind, value)
-    sort = plain(kind, shown) if kind in _NUMERIC else None
-    return {"text": text, "sort": sort, "note": ""}
+        text, sort, note = fmt.duration(shown), shown, f"{shown} ns"
+    note = "; ".join(filter(None, (why, note)))
+    return {"text": text, "sort": sort, "bad": bool(why), "note": note}
 
 
-def _where(record: Any, several: bool) -> dict[str, Any]:
+def _where(record: Row, several: bool) -> dict[str, object]:
     origin = record.origin
     parts = [clean(called(origin.source), 40)] if several else []
     if not is_absent(origin.address):
@@ -368,7 +383,7 @@ def _where(record: Any, several: bool) -> dict[str, Any]:
     return {"text": " ".join(parts) or clean(origin.how, 60), "sort": None, "note": note}
 
 
-def _sources(records: Records) -> Iterator[dict[str, Any]]:
+def _sources(records: Records) -> Iterator[dict[str, object]]:
     for s in records["sources"]:
         kind = ", ".join(filter(None, (fmt.fields(s, n) for n in ("kind", "subtype"))))
         yield {

@@ -5,13 +5,12 @@ Invariant: a link leads to a row or a cell that is on the page.
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks import RULES
 from ..files import called
 from ..formatting import clean, field
+from ..records import Finding
 from ..tables import evidence_lines
 from .evidence_links import Cell, Marks, at_place
 
@@ -26,11 +25,13 @@ def cell_id(cell: Cell) -> str:
     return row_id(cell.table, cell.row) + (f"-{cell.field}" if cell.field else "")
 
 
-def finding_of(finding: Any, number: int, marks: Marks, several: bool) -> dict[str, Any]:
-    """What the page shows of a finding; ``several``: name its source."""
+def finding_of(
+    finding: Finding, number: int, marks: Marks, several: bool, ids: set[str]
+) -> dict[str, object]:
+    """What the page shows of a finding; ``several``: name its source; ``ids``: on the page."""
     rule = RULES.get(str(finding.rule))
     lines = [
-        {"text": clean(line), "link": "" if cell is None else cell_id(cell)}
+        {"text": clean(line), "link": "" if cell is None else _on_page(cell_id(cell), ids)}
         for cell, line in zip(marks.evidence[number], evidence_lines(finding))
     ]
     own = at_place(finding.origin, marks.places)
@@ -46,12 +47,11 @@ def finding_of(finding: Any, number: int, marks: Marks, several: bool) -> dict[s
         "why": "" if rule is None else rule.why,
         "evidence": lines,
         "source": clean(called(finding.origin.source), 60) if several else "",
-        "link": row_id(own[0][0], own[0][1]) if own else "",
+        "link": _on_page(row_id(own[0][0], own[0][1]), ids) if own else "",
     }
 
 
-def linked(findings: list[dict[str, Any]], ids: set[str]) -> None:
-    """Leads each link to what is on the page: the cell, else its row, else nowhere."""
-    for line in (line for finding in findings for line in (finding, *finding["evidence"])):
-        rows = (line["link"], "-".join(line["link"].split("-")[:3]))
-        line["link"] = next((one for one in rows if one in ids), "")
+def _on_page(link: str, ids: set[str]) -> str:
+    """A link to what is on the page: the cell, else its row, else nowhere."""
+    rows = (link, "-".join(link.split("-")[:3]))
+    return next((one for one in rows if one in ids), "")

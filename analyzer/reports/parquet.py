@@ -6,7 +6,8 @@ values are null, times are UTC with nanoseconds. The file says which table it ho
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .. import __version__, outputs
 from ..batches import Column, batches, grouped, reasons_of, text_reason, told
@@ -14,11 +15,14 @@ from ..errors import UsageError
 from ..extras import install
 from ..tables import SCHEMA, frame_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 #: rows that are compressed together
 _GROUP = 1 << 16
 
 
-def write(table: str, rows: Any, path: str) -> None:
+def write(table: str, rows: Iterable[object], path: str) -> None:
     """Writes the rows of a table to a file."""
     try:
         import pyarrow as pa
@@ -30,14 +34,18 @@ def write(table: str, rows: Any, path: str) -> None:
         empty = pa.Table.from_pandas(frame_of(table, []), preserve_index=False)
         schema = empty.schema.with_metadata({**(empty.schema.metadata or {}), **about})
         with pq.ParquetWriter(name, schema, compression="zstd") as writer:
-            parts = (_table(pa, table, cells, schema) for cells in batches(table, rows))
+            parts = (_table(table, cells, schema) for cells in batches(table, rows))
             for some in grouped(parts, _GROUP):
                 writer.write_table(pa.concat_tables(some))
 
 
-def _table(pa: Any, table: str, cells: list[Column], schema: Any) -> Any:
+def _table(table: str, cells: list[Column], schema: pa.Schema) -> pa.Table:
     """Some rows as an Arrow table."""
-    columns: list[Any] = [told(kind, column) for (_, kind), column in zip(SCHEMA[table], cells)]
+    import pyarrow as pa
+
+    columns: list[Sequence[object]] = [
+        told(kind, column) for (_, kind), column in zip(SCHEMA[table], cells)
+    ]
     columns.append([words or None for words in reasons_of(table, cells, text_reason, "; ")])
     arrays = [pa.array(column, of.type) for column, of in zip(columns, schema)]
     return pa.Table.from_arrays(arrays, schema=schema)

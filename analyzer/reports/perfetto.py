@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from .. import __version__
 from ..records import Records
@@ -49,7 +48,7 @@ def write(records: Records) -> Iterator[str]:
     yield json.dumps(_name("process_name", 0, "crash dump"))
     yield ",\n" + json.dumps(_name("thread_name", _FIRST_TRACK, "time 0"))
     # Perfetto shows nothing of otherData, so the mark says it, too.
-    mark: dict[str, Any] = {"ph": "i", "s": "t", "name": told.zero, "cat": "time 0"}
+    mark: dict[str, object] = {"ph": "i", "s": "t", "name": told.zero, "cat": "time 0"}
     mark.update(ts=_us(-first), pid=_PROCESS, tid=_FIRST_TRACK, args={"left out": left_out})
     yield ",\n" + json.dumps(mark)
     track = _FIRST_TRACK
@@ -67,11 +66,11 @@ def write(records: Records) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def _name(kind: str, track: int, name: str) -> dict[str, Any]:
+def _name(kind: str, track: int, name: str) -> dict[str, object]:
     return {"ph": "M", "name": kind, "pid": _PROCESS, "tid": track, "args": {"name": name}}
 
 
-def _slice(one: timeline.Slice, track: int, first: int) -> dict[str, Any]:
+def _slice(one: timeline.Slice, track: int, first: int) -> dict[str, object]:
     name = f"{one.name} (at most)" if one.kind == timeline.BOUND else one.name
     return {
         "ph": "X",

@@ -7,7 +7,7 @@ processors are counted, not listed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import formatting as fmt
 from ..absence import Absent, is_absent
@@ -99,7 +99,7 @@ def _stack(frames: list[Frame]) -> Block:
         notes.append(
             "Calls that were once under way together; they need not have been at the crash."
         )
-    end: Any = frames[-1].return_address
+    end = frames[-1].return_address
     if isinstance(end, Absent):
         notes.append(f"It ends here: {fmt.clean(end.detail or str(end), 200)}.")
     title = title if title.startswith("stale") else f"call stack of {title}"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.storage import SRB_NOT_FAILED, SRB_STATUS_MASK
 from ..names import ntstatus
-from ..records import Records
+from ..records import Callback, Event, Number, Records, Request, Stage
 from .evidence_links import Marks, marks
 from .timeline_clock import Clock
 
@@ -122,7 +122,7 @@ def build(records: Records, events: int = MOST_EVENTS, marked: Marks | None = No
         for row, record in enumerate(islice(records[table], most)):
             slice_ = place(record, row, clock)
             if (table, row) in marked.hung:
-                slice_ = _hung(record, row, table, clock, slice_)
+                slice_ = _hung(record, row, clock, slice_)
             elif slice_ is not None and slice_.kind in _PLAIN and (table, row) in noted:
                 slice_ = slice_._replace(kind=NOTED)
             if slice_ is None:
@@ -140,7 +140,7 @@ def build(records: Records, events: int = MOST_EVENTS, marked: Marks | None = No
     )
 
 
-def _stage(stage: Any, row: int, clock: Clock) -> Slice | None:
+def _stage(stage: Stage, row: int, clock: Clock) -> Slice | None:
     source = stage.origin
     lane = clock.lane(source, "writing the dump")
     name = fmt.field(stage, "stage", "step")
@@ -171,22 +171,26 @@ def _stage(stage: Any, row: int, clock: Clock) -> Slice | None:
     )
 
 
-def _hung(record: Any, row: int, table: str, clock: Clock, made: Slice | None) -> Slice | None:
+def _hung(
+    record: Stage | Callback | Request, row: int, clock: Clock, made: Slice | None
+) -> Slice | None:
     """The step that was entered and never left: open from its time, or the last one before it."""
     if made is not None:
         detail = made.detail if made.kind == OPEN else f"{made.detail}, never left"
         return made._replace(kind=OPEN, end_ns=made.start_ns, detail=detail)
     since = clock.last_ms.get(record.origin.source)
-    if table != "stages" or since is None:
+    if not isinstance(record, Stage) or since is None:
         return None
     lane = clock.lane(record.origin, "writing the dump")
     name = fmt.fields(record, "driver") or fmt.field(record, "stage", "step")
     detail = f"{fmt.fields(record, 'text')} The log ends here; entered {since} ms or later."
     start = since * 1_000_000
-    return Slice(lane, name, start, start, OPEN, table, row, detail, clock.crash_of(record.origin))
+    return Slice(
+        lane, name, start, start, OPEN, "stages", row, detail, clock.crash_of(record.origin)
+    )
 
 
-def _callback(call: Any, row: int, clock: Clock) -> Slice | None:
+def _callback(call: Callback, row: int, clock: Clock) -> Slice | None:
     source = call.origin
     start = clock.at(source, call.entry_time)
     if start is None:
@@ -194,10 +198,10 @@ def _callback(call: Any, row: int, clock: Clock) -> Slice | None:
     cpu = "" if is_absent(call.processor) else f"(processor {call.processor})"
     lane = clock.lane(source, fmt.field(call, "filter", "a filter"), cpu, time=call.entry_time)
     kind, length = _ntstatus(call.status), 0
-    if not is_absent(call.duration_ns):
+    if isinstance(call.duration_ns, int):
         length = call.duration_ns
         took = f"took {fmt.duration(length)}"
-    elif not is_absent(call.duration_high_ns):
+    elif isinstance(call.duration_high_ns, int):
         length, kind = call.duration_high_ns, kind if kind == FAILED else BOUND
         took = f"took at most {fmt.duration(length)}"
     else:
@@ -218,7 +222,7 @@ def _callback(call: Any, row: int, clock: Clock) -> Slice | None:
     )
 
 
-def _request(request: Any, row: int, clock: Clock) -> Slice | None:
+def _request(request: Request, row: int, clock: Clock) -> Slice | None:
     source = request.origin
     start, end = clock.at(source, request.start), clock.at(source, request.end)
     if start is None and end is None:
@@ -253,27 +257,27 @@ def _request(request: Any, row: int, clock: Clock) -> Slice | None:
     )
 
 
-def request_kind(request: Any) -> str:
+def request_kind(request: Request) -> str:
     """How a storage request ended."""
     if request.in_flight is True:
         return OPEN
-    if is_absent(request.status):
+    if not isinstance(request.status, int):
         return UNKNOWN
     if str(request.status_name or "").startswith("SRB_"):
-        good = (int(request.status) & SRB_STATUS_MASK) in SRB_NOT_FAILED
+        good = (request.status & SRB_STATUS_MASK) in SRB_NOT_FAILED
         return OK if good else FAILED
     return _ntstatus(request.status)
 
 
-def _ntstatus(status: Any) -> str:
-    if is_absent(status):
+def _ntstatus(status: Number) -> str:
+    if not isinstance(status, int):
         return UNKNOWN
-    return FAILED if ntstatus.is_failure(int(status) & 0xFFFFFFFF) else OK
+    return FAILED if ntstatus.is_failure(status & 0xFFFFFFFF) else OK
 
 
 def _events(records: Records, clock: Clock, most: int) -> tuple[list[Slice], int, int]:
     """The events to show, how many more there are, how many of those looked at have no time."""
-    rows: Any = records["events"]
+    rows = records["events"]
     total, skipped = len(rows), 0
     zero = clock.crash
     if total > most and zero is not None and hasattr(rows, "where"):
@@ -287,7 +291,7 @@ def _events(records: Records, clock: Clock, most: int) -> tuple[list[Slice], int
     return shown, max(0, total - looked_at), looked_at - len(shown)
 
 
-def _moments(rows: Iterable[Any], clock: Clock, first: int) -> Iterator[Slice]:
+def _moments(rows: Iterable[Event], clock: Clock, first: int) -> Iterator[Slice]:
     for row, event in enumerate(rows, first):
         at = clock.at(event.origin, event.time)
         if at is None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import formatting as fmt
 from ..absence import first_present, is_absent
 from ..answer import crash as crash_words
 from ..checks.crashes import FAILED, Index
 from ..files import called
-from ..records import Records
+from ..records import Origin, Records, Time
 
 _TIMES = (("callbacks", ("entry_time",)), ("requests", ("start", "end")), ("stages", ("time",)))
 _FIRST = "the first call, request or step that was recorded"
@@ -70,7 +70,7 @@ class Clock:
         for machine in machines:
             if not is_absent(machine.system_time):
                 self._own.setdefault(machine.origin.source, machine.system_time)
-        self.crash = first_present(m.system_time for m in machines)
+        self.crash: int | None = first_present(m.system_time for m in machines)
         self._first: int | None = None
         self._what = _FIRST
         self._runs: dict[str, Run] = {}
@@ -97,7 +97,7 @@ class Clock:
         exact = [time for time, tells in times if not tells.startswith("event ")]
         return min(exact or [time for time, _ in times], default=None)
 
-    def crash_of(self, origin: Any, time: Any = None) -> int | None:
+    def crash_of(self, origin: Origin, time: Time = None) -> int | None:
         """The crash that a row is of; that of an event is the one nearest to it in time."""
         if origin.source in self._runs:
             return self._runs[origin.source].number
@@ -106,7 +106,7 @@ class Clock:
             return number
         if len(self._index.by_number) == 1:
             return next(iter(self._index.by_number))
-        if is_absent(time) or origin.source in self._own:
+        if not isinstance(time, int) or origin.source in self._own:
             return None
         return min(self._times, key=lambda n: abs(self._times[n] - time))
 
@@ -125,7 +125,7 @@ class Clock:
             zero = f"{_FIRST}, {fmt.instant(run.start)}"
             yield run.number, fmt.some([names[source] for source in run.sources]), zero
 
-    def lane(self, origin: Any, *parts: str, time: Any = None) -> str:
+    def lane(self, origin: Origin, *parts: str, time: Time = None) -> str:
         name = " ".join(filter(None, parts))
         if not self._several:
             return name
@@ -133,9 +133,9 @@ class Clock:
         number = self.crash_of(origin, time) if len(self._index.by_number) > 1 else None
         return name if number is None else f"crash {number}: {name}"
 
-    def at(self, origin: Any, time: Any) -> int | None:
+    def at(self, origin: Origin, time: Time) -> int | None:
         """The time from the crash in ns; None when there is no time or nothing to compare with."""
-        if is_absent(time):
+        if not isinstance(time, int):
             return None
         zero = self._own.get(origin.source)
         if zero is None and origin.source in self._runs:
@@ -145,7 +145,7 @@ class Clock:
             zero = None if number is None else self._times.get(number)
         if zero is None:
             zero = self.crash if self.crash is not None else self._first
-        return None if zero is None else int(time - zero)
+        return None if zero is None else time - zero
 
     def words(self) -> str:
         if self._runs:
