@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from ..errors import InputError
 from ..formatting import counted
@@ -31,7 +31,25 @@ _FAR = 6.0
 _LEAST_SPREAD = 0.02
 
 
-def of_study(study: Study) -> dict[str, Any]:
+class Normal(TypedDict, total=False):
+    """A measure of a fleet: the share where it happens, else median and spread of logarithms."""
+
+    name: str
+    subject: str
+    cases: int
+    share: float
+    median: float
+    spread: float
+
+
+class Baseline(TypedDict):
+    """What is read of a baseline."""
+
+    measures: list[Normal]
+    versions: dict[str, dict[str, int]]  #: driver -> version -> cases
+
+
+def of_study(study: Study) -> dict[str, object]:
     """The baseline of a population."""
     import numpy as np
 
@@ -40,7 +58,7 @@ def of_study(study: Study) -> dict[str, Any]:
     rows = []
     for key, values in study.measures.items():
         x = values.to_numpy(float)
-        row: dict[str, Any] = {**key._asdict(), "cases": len(x)}
+        row: dict[str, object] = {**key._asdict(), "cases": len(x)}
         if key.unit == "yes":
             row["share"] = float(x.mean())
         else:
@@ -74,7 +92,7 @@ def is_baseline(path: str) -> bool:
         return False  # the source says what is wrong with it
 
 
-def load(path: str) -> dict[str, Any]:
+def load(path: str) -> Baseline:
     """A baseline from its file."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -90,11 +108,11 @@ def load(path: str) -> dict[str, Any]:
             sum(known.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"the baseline cannot be read: {error}") from None
-    result: dict[str, Any] = said
+    result: Baseline = said
     return result
 
 
-def judge(records: Records, baseline: dict[str, Any], path: str) -> Iterator[Anomaly]:
+def judge(records: Records, baseline: Baseline, path: str) -> Iterator[Anomaly]:
     """What of one case is not as in the fleet."""
     frames = of_records(records)
     known = {(r["name"], r["subject"]): r for r in baseline["measures"]}
@@ -141,7 +159,7 @@ def judge(records: Records, baseline: dict[str, Any], path: str) -> Iterator[Ano
         )
 
 
-def _anomaly(rule: str, text: str, row: dict[str, Any], key: Measure, path: str) -> Anomaly:
+def _anomaly(rule: str, text: str, row: Normal, key: Measure, path: str) -> Anomaly:
     text = f"{text[0].upper()}{text[1:]}{row['cases']:,} cases of the baseline."
     cases = Evidence("cases", row["cases"], "Number")
     return Anomaly(rule, text, Origin(path, "compared with a fleet"), key.subject, (cases,))

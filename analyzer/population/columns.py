@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Callable
 
 from ..batches import Column, batches, reasons_of, text_reason, told
 from ..records import Records
 from ..tables import REASONS_COLUMN, SCHEMA
 from . import need
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: rows of the table events that one case gives at most, so that a long trace cannot fill memory
 EVENTS_LIMIT = 100_000
@@ -52,7 +55,7 @@ TABLES: dict[str, dict[str, str]] = {
 
 
 @cache
-def schema(table: str) -> Any:
+def schema(table: str) -> pa.Schema:
     """The Arrow schema of a table."""
     pa = need("pyarrow", "parquet")
     fields = [pa.field("case", pa.string())]
@@ -67,12 +70,12 @@ class Rows:
 
     def __init__(self) -> None:
         self._packed: dict[str, list[bytes]] = {}
-        self._cells: dict[str, list[list[Any]]] = {}  # those behind the packed ones
+        self._cells: dict[str, list[list[object]]] = {}  # those behind the packed ones
 
-    def _columns(self, table: str) -> list[list[Any]]:
+    def _columns(self, table: str) -> list[list[object]]:
         return self._cells.setdefault(table, [[] for _ in range(len(TABLES[table]) + 1)])
 
-    def add(self, table: str, case: str, cells: Iterable[Any]) -> None:
+    def add(self, table: str, case: str, cells: Iterable[object]) -> None:
         """One row of a table."""
         for column, cell in zip(self._columns(table), (case, *cells)):
             column.append(cell)
@@ -106,7 +109,7 @@ class Rows:
         """All records of one case; the number of events that were left out."""
         left_out = 0
         for table in SCHEMA:
-            rows: Any = records[table]
+            rows = records[table]
             room = EVENTS_LIMIT if table == "events" else None
             if room is not None:
                 left_out = max(0, len(rows) - room)
@@ -141,7 +144,7 @@ class Rows:
         return self._packed
 
 
-def unpacked(pieces: Sequence[bytes]) -> Iterator[Any]:
+def unpacked(pieces: Sequence[bytes]) -> Iterator[pa.Table]:
     """The Arrow tables of the pieces of one table."""
     pa = need("pyarrow", "parquet")
     for piece in pieces:

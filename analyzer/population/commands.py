@@ -9,12 +9,20 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Callable
 
 from ..sources.options import add_redact
 
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
 
-def scan_options(parser: Any) -> None:
+    from ..case import Judge
+    from ..progress import Bar
+    from .scan import Counts
+
+
+def scan_options(parser: ArgumentParser) -> None:
     """Options of ``dumpstart scan``."""
     parser.add_argument(
         "sources", metavar="SOURCE", nargs="+",
@@ -42,7 +50,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def study_options(parser: Any) -> None:
+def study_options(parser: ArgumentParser) -> None:
     """Options of ``dumpstart population``."""
     parser.add_argument("folder", metavar="DIR", help="data set of 'dumpstart scan'")
     parser.add_argument(
@@ -52,39 +60,37 @@ def study_options(parser: Any) -> None:
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
 
 
-def baseline_options(parser: Any) -> None:
+def baseline_options(parser: ArgumentParser) -> None:
     """Options of ``dumpstart baseline``."""
     parser.add_argument("folder", metavar="DIR", help="data set of 'dumpstart scan'")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
 
 
-def scan(arguments: Any, bar: Callable[[], Any] | None) -> Iterator[str]:
+def scan(arguments: Namespace, bar: Callable[[], Bar] | None) -> Iterator[str]:
     """Runs a scan; ``bar`` makes a progress bar."""
     # pyarrow's own allocator keeps several times of what the rows of a long trace need
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    from .scan import scan as run
+    from .scan import scan
 
-    options: dict[str, Any] = {
-        "jobs": max(0, arguments.jobs),
-        "scheduler": arguments.scheduler,
-        "per": arguments.case_per,
-        "redacted": arguments.redact,
-        "limit": arguments.timeout,
-    }
+    run = partial(
+        scan, arguments.sources, arguments.output, jobs=max(0, arguments.jobs),
+        scheduler=arguments.scheduler, per=arguments.case_per, redacted=arguments.redact,
+        limit=arguments.timeout,
+    )  # fmt: skip
     if bar is None:
-        counts = run(arguments.sources, arguments.output, **options)
+        counts = run()
     else:
         with closing(bar()) as shown:
-            counts = run(arguments.sources, arguments.output, progress=shown, **options)
+            counts = run(progress=shown)
     return _as_json(counts) if arguments.format == "json" else _as_text(counts)
 
 
-def _as_json(counts: Any) -> Iterator[str]:
+def _as_json(counts: Counts) -> Iterator[str]:
     bad = [dict(zip(("location", "outcome", "reason"), row)) for row in counts.bad]
     yield json.dumps({**vars(counts), "bad": bad}, indent=1) + "\n"
 
 
-def _as_text(counts: Any) -> Iterator[str]:
+def _as_text(counts: Counts) -> Iterator[str]:
     from ..formatting import clean, counted
 
     rate = counts.analysed / counts.seconds if counts.seconds else 0
@@ -102,7 +108,7 @@ def _as_text(counts: Any) -> Iterator[str]:
         yield "  The table cases lists all, with the reason.\n"
 
 
-def study(arguments: Any) -> Iterator[str]:
+def study(arguments: Namespace) -> Iterator[str]:
     """The report of a population in the format that was asked for."""
     from . import notebook, report
     from .study import of_folder
@@ -114,7 +120,7 @@ def study(arguments: Any) -> Iterator[str]:
     return writers[arguments.format](made)
 
 
-def baseline(arguments: Any) -> Iterator[str]:
+def baseline(arguments: Namespace) -> Iterator[str]:
     """The baseline of a population as JSON."""
     from .baseline import of_study
     from .study import of_folder
@@ -122,12 +128,10 @@ def baseline(arguments: Any) -> Iterator[str]:
     return iter([json.dumps(of_study(of_folder(arguments.folder))) + "\n"])
 
 
-def judges(paths: list[str]) -> tuple[list[Any], list[str]]:
+def judges(paths: list[str]) -> tuple[list[Judge], list[str]]:
     """Judges by the fleet's baselines among the files, and the files that are none."""
-    from functools import partial
-
     from .baseline import is_baseline, judge, load
 
     fleet = [path for path in paths if is_baseline(path)]
-    made = [partial(judge, baseline=load(path), path=path) for path in fleet]
+    made: list[Judge] = [partial(judge, baseline=load(path), path=path) for path in fleet]
     return made, [path for path in paths if path not in fleet]

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import __version__
 from ..batches import grouped
@@ -20,6 +20,9 @@ from ..errors import InputError, UsageError
 from ..files import reason
 from . import need
 from .columns import TABLES, schema, unpacked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: moves when a column changes its meaning or goes away; new columns do not move it
 SCHEMA_NUMBER = 1
@@ -34,8 +37,8 @@ class DataSet:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.about: dict[str, Any] = {}
-        self._lock: Any = None
+        self.about: dict[str, object] = {}
+        self._lock: BinaryIO | None = None
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -58,7 +61,7 @@ class DataSet:
         self.about = about
         return self
 
-    def write(self, about: dict[str, Any]) -> DataSet:
+    def write(self, about: dict[str, object]) -> DataSet:
         """Opens or makes it for writing; ``about`` must be as it was when it was made."""
         need("pyarrow.parquet", "parquet")
         try:
@@ -141,7 +144,7 @@ class DataSet:
         numbers = [n[6:-8] for n in names if n.startswith("batch-") and n.endswith(".parquet")]
         return sorted(int(number) for number in numbers if number.isdigit())
 
-    def _put(self, tables: Iterable[Any], table: str, batch: int) -> None:
+    def _put(self, tables: Iterable[pa.Table], table: str, batch: int) -> None:
         staged = os.path.join(self.folder, _STAGING, f"{table}-{batch:06d}")
         join, writer = need("pyarrow", "parquet").concat_tables, need("pyarrow.parquet", "parquet")
         with writer.ParquetWriter(staged, schema(table), compression="zstd") as to:
@@ -162,7 +165,7 @@ class DataSet:
             raise self._cannot(error) from None
         return batch
 
-    def table(self, table: str, batch: int, columns: list[str] | None = None) -> Any:
+    def table(self, table: str, batch: int, columns: list[str] | None = None) -> pa.Table:
         """The rows of one table in one batch; a column that an older version lacks is null."""
         pa = need("pyarrow", "parquet")
         pq = need("pyarrow.parquet", "parquet")

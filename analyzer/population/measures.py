@@ -7,7 +7,7 @@ rows of one case are not independent of each other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..checks import benign
 from ..names import drivers, ntstatus
@@ -57,7 +57,7 @@ def of_records(records: Records) -> dict[str, pd.DataFrame]:
 
 def measure(frames: dict[str, pd.DataFrame]) -> dict[Measure, pd.Series]:
     """Each measure's values by case."""
-    found: dict[Measure, Any] = {}
+    found: dict[Measure, pd.Series] = {}
     calls = frames["callbacks"]
     timed = calls[calls["duration_ns"].notna() & calls["filter"].notna()]
     for (name, driver), rows in timed.groupby(["callback", "filter"]):
@@ -102,14 +102,14 @@ def _is_failure(driver: str, callback: str, status: int) -> bool:
     return ntstatus.is_failure(status) and not benign.why(driver, callback, status)
 
 
-def _median(rows: pd.DataFrame, column: str) -> Any:
+def _median(rows: pd.DataFrame, column: str) -> pd.Series:
     return rows[column].astype(float).groupby(rows["case"]).median()
 
 
 def traits(frames: dict[str, pd.DataFrame]) -> dict[str, pd.Series]:
     """What tells cases apart: trait -> value by case."""
     machine = frames["machine"]
-    found: dict[str, Any] = {}
+    found: dict[str, pd.Series] = {}
     for name, column in (
         ("build", "build"), ("architecture", "architecture"), ("dump type", "dump_type_name"),
     ):  # fmt: skip
@@ -127,7 +127,7 @@ def traits(frames: dict[str, pd.DataFrame]) -> dict[str, pd.Series]:
     return {name: values for name, values in found.items() if len(values)}
 
 
-def times(frames: dict[str, pd.DataFrame]) -> Any:
+def times(frames: dict[str, pd.DataFrame]) -> pd.Series:
     """When each case's last crash was, ns since 1970."""
     import pandas as pd
 

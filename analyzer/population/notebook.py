@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import counted
 
@@ -73,7 +73,7 @@ def notebook(folder: str, labels: str = "") -> Iterator[str]:
     cells = []
     for number, text in enumerate(_CELLS.split("%% ")[1:]):
         kind, _, source = text.partition("\n")
-        cell: dict[str, Any] = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
+        cell: dict[str, object] = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
         if kind == "code":
             cell.update(execution_count=None, outputs=[])
             source = source.format(**names)

@@ -14,7 +14,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ..errors import InputError
 from ..files import reason
@@ -131,13 +131,14 @@ def _remote(source: str) -> Iterator[tuple[str, str]]:
         yield system.unstrip_protocol(name), group
 
 
-def opened(path: str) -> Any:
+def opened(path: str) -> BinaryIO:
     """A file or URL, opened for reading bytes."""
     if not is_url(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise InputError(path, "this is a pipe or a device, not a file")
         return open(path, "rb")
-    return need("fsspec", "fsspec").open(path, "rb").open()
+    stream: BinaryIO = need("fsspec", "fsspec").open(path, "rb").open()
+    return stream
 
 
 def identity(place: Place) -> tuple[str, int]:

@@ -10,12 +10,12 @@ number.
 from __future__ import annotations
 
 import re
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 from ..absence import Absent
 from ..checks import RULES
 from ..names import bugchecks, drivers
-from ..records import TABLES, Evidence, Finding, Origin, Records
+from ..records import TABLES, Evidence, Finding, Origin, Records, Text
 from ..tables import SCHEMA, rows_of
 
 REDACTED = Absent("redacted")
@@ -74,7 +74,7 @@ def _is_driver(name: str) -> bool:
     return bool(shaped or is_known or name.lower() in _PLAIN)
 
 
-_Keep = Callable[[str, Names], Any]
+_Keep = Callable[[str, Names], Union[str, Absent]]
 
 
 def _base(text: str) -> str:
@@ -202,8 +202,8 @@ def redact(records: Records) -> Records:
 
 
 def _cell(
-    column: tuple[str, str], kind: str, value: Any, kept: dict[str, _Keep], names: Names
-) -> Any:
+    column: tuple[str, str], kind: str, value: object, kept: dict[str, _Keep], names: Names
+) -> object:
     if isinstance(value, Absent):
         return Absent(value.reason)  # the detail may hold words of the input
     if value is None:
@@ -235,7 +235,7 @@ def _special(row: Any, before: Any, names: Names) -> Any:
     return row
 
 
-def _words(value: Any) -> list[str]:
+def _words(value: Text) -> list[str]:
     return [word for word in re.split(r"[;,\s]+", str(value)) if word]
 
 
@@ -250,7 +250,7 @@ def _origin(origin: Origin, sources: dict[str, str]) -> Origin:
 def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
     """The rule in its own words, with the driver that it names; of the evidence, the numbers."""
     rule = RULES[str(row.rule)]
-    subject: Any = row.facts.get("filter", row.subject)
+    subject: Text = row.facts.get("filter", row.subject)
     text = f"{rule.title}."
     if isinstance(subject, str):
         if subject in names.drivers or _is_driver(_base(subject)):
@@ -263,7 +263,7 @@ def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
         for piece in row.evidence
         if isinstance(piece.value, (int, float)) and piece.label in _FIELDS
     )
-    facts = {n: v for n, v in row.facts.items() if isinstance(v, (int, bool))}
+    facts: dict[str, object] = {n: v for n, v in row.facts.items() if isinstance(v, (int, bool))}
     told = {n: v for n in _FACTS if isinstance(v := row.facts.get(n), str)}
     facts.update({n: _FACTS[n](value, names) for n, value in told.items()})
     origin = _origin(row.origin, sources)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from ..formatting import aligned, clean, counted, duration
 from ..tables import iso_time
 from . import statistics as st
 from .measures import Measure
-from .study import ALPHA, Difference, Study
+from .study import ALPHA, Difference, JsonRow, Study
 
 SCHEMA_NUMBER = 1
 FEW = 30
@@ -122,7 +121,7 @@ def _rules(study: Study) -> list[tuple[int, float, str, str]]:
     return [(n, n / total, clean(severity), clean(rule)) for (rule, severity), n in rows]
 
 
-def _distribution(row: dict[str, Any]) -> list[str]:
+def _distribution(row: JsonRow) -> list[str]:
     measure = Measure(row["measure"], row["subject"], row["unit"], "")
     cells = [
         clean(row["measure"], 80),
@@ -135,7 +134,7 @@ def _distribution(row: dict[str, Any]) -> list[str]:
     return cells + [f"{name} {amount(measure, row[name])}" for name in ("p10", "median", "p90")]
 
 
-def data(study: Study) -> dict[str, Any]:
+def data(study: Study) -> dict[str, object]:
     """The report as JSON has it."""
     differences = []
     for row in study.differences:

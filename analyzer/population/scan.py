@@ -191,7 +191,7 @@ class Scan:
     def run(self, found: Iterable[Place], workers: Workers) -> None:
         """Everything to the end; at most a few tasks wait for a worker, so memory stays flat."""
         chunks = enumerate(self.todo(found), 1)
-        under_way: dict[Future[Any], tuple[int, list[Job]]] = {}
+        under_way: dict[Future[dict[str, list[bytes]]], tuple[int, list[Job]]] = {}
         suspects: list[tuple[int, list[Job]]] = []
         is_more = True
         while is_more or under_way:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]  #: of numbers, or of flags that pick some
 #: a group of fewer cases is not compared
 SMALLEST = 8
 
@@ -24,7 +25,7 @@ class Difference(NamedTuple):
     delta: float  #: Cliff's delta: share of pairs with the group above, less those below
 
 
-def ranks(values: Any) -> tuple[Any, float]:
+def ranks(values: Array) -> tuple[Array, float]:
     """Middle ranks from 1, and the sum of t^3 - t over ties."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
@@ -38,7 +39,7 @@ def ranks(values: Any) -> tuple[Any, float]:
     return found, float((counts**3 - counts).sum())
 
 
-def rank_sum(ranked: Any, ties: float, inside: Any) -> Difference:
+def rank_sum(ranked: Array, ties: float, inside: Array) -> Difference:
     """Mann and Whitney's test of the cases ``inside`` a group with the others."""
     total = len(ranked)
     one = int(inside.sum())
@@ -69,7 +70,7 @@ def fisher(inside_yes: int, inside: int, outside_yes: int, outside: int) -> floa
     return min(1.0, math.fsum(math.exp(one) for one in logs if one <= seen + 1e-7))
 
 
-def change(ranked: Any, ties: float) -> tuple[float, float, int]:
+def change(ranked: Array, ties: float) -> tuple[float, float, int]:
     """Pettitt's test of values in the order of time: p, z, and how many come before the change.
 
     The probability is Pettitt's upper bound; z is that of the rank sum at the place found.
@@ -95,7 +96,7 @@ def holm(p: list[float]) -> list[float]:
     return corrected
 
 
-def spread(values: Any) -> tuple[float, float]:
+def spread(values: Array) -> tuple[float, float]:
     """Median, and the median absolute deviation scaled to a standard deviation."""
     middle = float(np.median(values))
     return middle, float(np.median(np.abs(values - middle))) * 1.4826

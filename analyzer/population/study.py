@@ -18,9 +18,15 @@ from ..errors import InputError
 from . import statistics as st
 from .dataset import DataSet
 from .measures import NEEDED, Measure, measure, times, traits
+from .statistics import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+#: trait, its value, the cases with it and those of which it is known
+Group = tuple[str, str, Array, Array]
+JsonRow = dict[str, Any]  #: numbers of a measure, by name
 
 #: a corrected probability above this is chance
 ALPHA = 0.01
@@ -67,9 +73,9 @@ class Table:
         self.cases = 0
         self.outcomes: dict[str, int] = {}
         self.rules: dict[tuple[str, str], int] = {}
-        self._measures: dict[Measure, list[Any]] = {}
-        self._traits: dict[str, list[Any]] = {}
-        self._times: list[Any] = []
+        self._measures: dict[Measure, list[pd.Series]] = {}
+        self._traits: dict[str, list[pd.Series]] = {}
+        self._times: list[pd.Series] = []
         self.locations: dict[str, str] = {}
 
     def add(self, frames: Mapping[str, pd.DataFrame]) -> None:
@@ -80,9 +86,9 @@ class Table:
         for name, values in traits(given).items():
             self._traits.setdefault(name, []).append(values)
         self._times.append(times(given))
-        findings: Any = given["findings"].drop_duplicates(["case", "rule"])
-        for pair, count in findings.groupby(["rule", "severity"]).size().items():
-            rule, severity = pair
+        findings = given["findings"].drop_duplicates(["case", "rule"])
+        sizes = findings.groupby(["rule", "severity"]).size()
+        for (rule, severity), count in zip(sizes.index.tolist(), sizes.tolist()):
             told = (str(rule), str(severity))
             self.rules[told] = self.rules.get(told, 0) + int(count)
 
@@ -90,13 +96,13 @@ class Table:
         """One more trait, from elsewhere."""
         self._traits.setdefault(name, []).append(values)
 
-    def joined(self) -> tuple[dict[Measure, Any], dict[str, Any], Any]:
+    def joined(self) -> tuple[dict[Measure, pd.Series], dict[str, pd.Series], pd.Series]:
         """Series over all cases."""
         import pandas as pd
 
-        def one(parts: list[Any]) -> Any:
-            joined = pd.concat(parts)
-            return joined[~joined.index.duplicated()]
+        def one(parts: list[pd.Series]) -> pd.Series:
+            joined: pd.Series = pd.concat(parts)
+            return joined.loc[~joined.index.duplicated()]
 
         measures = {key: one(parts) for key, parts in sorted(self._measures.items())}
         found = {name: one(parts) for name, parts in sorted(self._traits.items())}
@@ -118,7 +124,7 @@ def table_of(data: DataSet) -> Table:
     return table
 
 
-def _nullable(rows: Any) -> Any:
+def _nullable(rows: pa.Table) -> pd.DataFrame:
     """A frame in which a missing integer does not make floats of the others."""
     import pandas as pd
 
@@ -126,7 +132,8 @@ def _nullable(rows: Any) -> Any:
         "int64": pd.Int64Dtype(), "uint64": pd.UInt64Dtype(), "uint32": pd.UInt32Dtype(),
         "bool": pd.BooleanDtype(), "double": pd.Float64Dtype(),
     }  # fmt: skip
-    return rows.to_pandas(types_mapper=lambda kind: kinds.get(str(kind)))
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=lambda kind: kinds.get(str(kind)))
+    return frame
 
 
 def label(table: Table, data: DataSet, path: str) -> None:
@@ -185,7 +192,7 @@ class Study:
         self.outliers.sort(key=lambda found: -found.distance)
         del self.outliers[_OUTLIERS:]
 
-    def _study(self, key: Measure, values: Any) -> None:
+    def _study(self, key: Measure, values: pd.Series) -> None:
         cases = values.index
         x = values.to_numpy(float)
         is_share = key.unit == "yes"
@@ -216,7 +223,7 @@ class Study:
         if not is_share and len(work) >= 20:
             self._outliers(key, cases, x, work)
 
-    def _groups(self, cases: Any) -> tuple[list[tuple[str, str, Any, Any]], int]:
+    def _groups(self, cases: pd.Index) -> tuple[list[Group], int]:
         """Groups of cases by trait and value, each with the cases whose value is known."""
         found, small = [], 0
         for name, values in self.traits.items():
@@ -238,11 +245,18 @@ class Study:
         return found, small
 
     def _round(
-        self, key: Measure, x: Any, work: Any, groups: Any, when: Any, left: Any, is_first: bool
-    ) -> tuple[Difference, list[Any]] | None:
+        self,
+        key: Measure,
+        x: Array,
+        work: Array,
+        groups: list[Group],
+        when: Array,
+        left: Array,
+        is_first: bool,
+    ) -> tuple[Difference, list[Array]] | None:
         """The strongest difference, and the groups whose medians it sets apart."""
         is_share = key.unit == "yes"
-        tried: list[tuple[float, float, float, str, str, Any, Any]] = []
+        tried: list[tuple[float, float, float, str, str, Array, Array]] = []
         for name, level, inside, known in groups:
             use = known & left
             ins = inside & use
@@ -277,21 +291,21 @@ class Study:
         corrected = [min(1.0, p * len(self.measures)) for p in st.holm([row[0] for row in tried])]
         best = None
         for p, (_, z, delta, name, level, ins, rest) in zip(corrected, tried):
-            inside, outside = _middle(key, x[ins]), _middle(key, x[rest])
-            effect = abs(inside - outside) if is_share else abs(delta)
+            here, there = _middle(key, x[ins]), _middle(key, x[rest])
+            effect = abs(here - there) if is_share else abs(delta)
             if p > ALPHA or effect < (LEAST_SHARE if is_share else LEAST_DELTA):
                 continue
             if best is None or abs(z) > abs(best[0].strength):
                 is_worse = (delta > 0) == (key.worse == "more")
                 found = Difference(
-                    key, name, level, int(ins.sum()), int(rest.sum()), inside, outside, delta, p,
+                    key, name, level, int(ins.sum()), int(rest.sum()), here, there, delta, p,
                     len(tried) * len(self.measures), z, is_worse, self._since(when, ins),
                 )  # fmt: skip
                 best = (found, self._levels(groups, name, ins, rest))
         return best
 
     @staticmethod
-    def _levels(groups: Any, name: str, ins: Any, rest: Any) -> list[Any]:
+    def _levels(groups: list[Group], name: str, ins: Array, rest: Array) -> list[Array]:
         """Every value of the trait by itself, so that all its effect is taken out."""
         if name == "time":
             return [level for level in (ins, rest, ~(ins | rest)) if level.any()]
@@ -302,21 +316,21 @@ class Study:
         return [level for level in [*levels, rest & ~single, unknown] if level.any()]
 
     @staticmethod
-    def _since(when: Any, inside: Any) -> int | None:
+    def _since(when: Array, inside: Array) -> int | None:
         dated = when[inside & ~np.isnan(when)]
         return int(dated.min()) if len(dated) else None
 
-    def _outliers(self, key: Measure, cases: Any, x: Any, work: Any) -> None:
+    def _outliers(self, key: Measure, cases: pd.Index, x: Array, work: Array) -> None:
         middle, spread = st.spread(work)
         if spread <= 0:
             return
         distance = (work - middle) / spread
-        for index in np.flatnonzero(np.abs(distance) > _FAR):
+        for index in np.flatnonzero(np.abs(distance) > _FAR).tolist():
             median = float(x[index] / math.exp(work[index] - middle))
             row = Outlier(key, str(cases[index]), float(x[index]), median, abs(distance[index]))
             self.outliers.append(row)
 
-    def sides(self, found: Difference) -> tuple[Any, Any]:
+    def sides(self, found: Difference) -> tuple[pd.Series, pd.Series]:
         """The values of a difference's measure: of the cases that stand out, and of the others."""
         values = self.measures[found.measure]
         if found.trait == "time":
@@ -326,8 +340,8 @@ class Study:
             trait = self.traits[found.trait].reindex(values.index)
             inside = trait.astype("string") == found.value
         known = trait.notna().to_numpy(bool)
-        inside = inside.fillna(False).to_numpy(bool)
-        return values[known & inside], values[known & ~inside]
+        stands = inside.fillna(False).to_numpy(bool)
+        return values[known & stands], values[known & ~stands]
 
     def frame(self) -> pd.DataFrame:
         """A row a case: its measures, its traits and the time of its crash."""
@@ -338,7 +352,7 @@ class Study:
         frame = pd.DataFrame({"time": when, **self.traits, **columns})
         return frame.rename_axis("case")
 
-    def distributions(self) -> list[dict[str, Any]]:
+    def distributions(self) -> list[JsonRow]:
         """Each measure over all cases and over the values of each trait."""
         rows = []
         for key, values in self.measures.items():
@@ -353,9 +367,9 @@ class Study:
         return rows
 
 
-def _row(key: Measure, values: Any) -> dict[str, Any]:
+def _row(key: Measure, values: pd.Series) -> JsonRow:
     x = values.to_numpy(float)
-    row: dict[str, Any] = {"measure": key.name, "subject": key.subject, "unit": key.unit}
+    row: JsonRow = {"measure": key.name, "subject": key.subject, "unit": key.unit}
     row["cases"] = len(x)
     if key.unit == "yes":
         row["share"] = float(x.mean()) if len(x) else None
@@ -365,7 +379,7 @@ def _row(key: Measure, values: Any) -> dict[str, Any]:
     return row
 
 
-def _middle(key: Measure, x: Any) -> float:
+def _middle(key: Measure, x: Array) -> float:
     return float(np.mean(x) if key.unit == "yes" else np.median(x))
 
 

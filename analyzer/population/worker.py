@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import __version__, temporary
 from ..case import open_case
@@ -77,8 +77,10 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def _analyse(rows: Rows, job: Job, redacted: bool, limit: float) -> None:
-    location: Any = None if redacted else job.place.location
-    said: dict[str, Any] = {"outcome": "analysed", "reason": None, "kinds": None, "left_out": 0}
+    location = None if redacted else job.place.location
+    outcome, left_out = "analysed", 0
+    reason: str | None = None
+    kinds: str | None = None
     made = Rows()  # nothing of a case that fails on the way stays
     folder = ""
     try:
@@ -87,32 +89,32 @@ def _analyse(rows: Rows, job: Job, redacted: bool, limit: float) -> None:
                 folder = temporary.make()
             paths, names = _fetched(job.place, folder)
             records = open_case(paths).records
-            kinds = {str(row.kind) for row in records["sources"] if isinstance(row.kind, str)}
+            found = {str(row.kind) for row in records["sources"] if isinstance(row.kind, str)}
             if redacted:
                 records = redact(records)
             rename = (lambda text: _renamed(text, names)) if names else None
-            left_out = made.add_records(job.case, records, rename)
-        said.update(kinds="; ".join(sorted(kinds)), left_out=left_out)
+            left = made.add_records(job.case, records, rename)
+        kinds, left_out = "; ".join(sorted(found)), left
         rows.extend(made)
     except _Late:
-        said.update(outcome="failed", reason=f"it took longer than {limit:g} s")
+        outcome, reason = "failed", f"it took longer than {limit:g} s"
     except UnsupportedError as error:
-        said.update(outcome="passed-over", reason=str(error))
+        outcome, reason = "passed-over", str(error)
     except AnalyzerError as error:
-        said.update(outcome="unusable", reason=str(error))
+        outcome, reason = "unusable", str(error)
     except MemoryError:
-        said.update(outcome="failed", reason="the memory was not enough")
+        outcome, reason = "failed", "the memory was not enough"
     except Exception as error:  # noqa: BLE001  # a mistake of ours must not end the scan
-        said.update(outcome="failed", reason=f"internal error: {type(error).__name__}: {error}")
+        outcome, reason = "failed", f"internal error: {type(error).__name__}: {error}"
     finally:
         if folder:
             temporary.remove(folder)
-    if redacted and said["reason"] is not None:
-        said["reason"] = said["reason"].partition(":")[0] if said["outcome"] == "failed" else (
-            "left out: it may name files and people")  # fmt: skip
+    if redacted and reason is not None:
+        is_ours = outcome == "failed"
+        reason = reason.partition(":")[0] if is_ours else "left out: it may name files and people"
     size, count = job.size, len(job.place.files)
-    cells = [said["outcome"], said["reason"], location, count, size, said["kinds"]]
-    rows.add("cases", job.case, [*cells, said["left_out"], __version__])
+    cells = [outcome, reason, location, count, size, kinds, left_out, __version__]
+    rows.add("cases", job.case, cells)
     if location is not None:
         rows.add("locations", job.case, [location, size])
 
