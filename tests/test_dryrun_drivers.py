@@ -342,6 +342,25 @@ def test_a_child_that_dies_is_a_result() -> None:
         child.close()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None, [], {}, {"outcome": []}, {"outcome": "other"}, {"pc": True}, {"pc": "1"},
+        {"pc": 1 << 64}, {"waits": [1]}, {"waits": [[1]]}, {"changes": [[1, "", 2]]},
+        {"seconds": 1}, {"varies": 1}, {"calls": [""]}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_nonsense_of_the_child_is_a_result(monkeypatch: pytest.MonkeyPatch, wrong: Any) -> None:
+    """A value of another type than it should have: code that is emulated may break out."""
+    child, message = _setup(dry.machine("x64"))
+    good = {"outcome": "loop", "pc": 1, "lap": 2, "waits": [[1, 2]], "seconds": 0.5}
+    monkeypatch.setattr(child, "_start", lambda: None)
+    monkeypatch.setattr(child, "_send", lambda _: None)
+    for sent, outcome in ((good, "loop"), ({**good, **wrong} if wrong else wrong, "lost")):
+        monkeypatch.setattr(child, "_serve", lambda *_, sent=sent: sent)
+        assert child.call(message)["outcome"] == outcome
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_control_c_ends_the_child() -> None:
     """The interrupt goes to the caller, and no process stays behind."""

@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import sys
-from typing import Any
+from typing import IO
 
 from . import pipe
 from .routines import ROUTINES, Routine
@@ -24,26 +24,24 @@ _COLLECT = 8
 class World:
     """What all calls share: modules, answered routines, pages of the target as they are now."""
 
-    def __init__(self, setup: dict[str, Any], talk: Any) -> None:
+    def __init__(self, setup: pipe.Setup, talk: _Talk) -> None:
         self._talk = talk
-        self.architecture: str = setup["architecture"]
-        self.kpcr: int = setup["kpcr"]
-        self.stack: int = setup["stack"]
-        self.stack_bytes: int = setup["stack_bytes"]
-        self.back: int = setup["back"]
-        self.heap: int = setup["heap"]
+        self.architecture = setup["architecture"]
+        self.kpcr = setup["kpcr"]
+        self.stack = setup["stack"]
+        self.stack_bytes = setup["stack_bytes"]
+        self.back = setup["back"]
+        self.heap = setup["heap"]
         self.known: dict[int, Routine] = {
             address: ROUTINES[name] if name in ROUTINES else Routine("*guard", name, 0)
             for address, name in setup["known"]
         }
-        self._modules: list[tuple[int, int]] = [tuple(range_) for range_ in setup["modules"]]
+        self._modules = setup["modules"]
         self._target: dict[int, bytes | None] = {}
-        self.read_only: list[tuple[int, int]] = [tuple(span) for span in setup["read_only"]]
-        self.made: dict[int, bytes] = {}
+        self.read_only = setup["read_only"]
+        self.made = dict(setup["made"])
         self.states: dict[str, dict[int, bytes]] = {}  #: as earlier calls left memory
         self.now: dict[int, bytes] = {}
-        for address, data in setup["made"]:
-            self.made[address] = data
 
     def module(self, address: int) -> int:
         """The number of the module that holds an address, -1 for none."""
@@ -64,7 +62,7 @@ class World:
 
 
 class _Talk:
-    def __init__(self, source: Any, sink: Any) -> None:
+    def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
         self._source, self._sink = source, sink
 
     def ask(self, page: int) -> bytes | None:
@@ -74,14 +72,14 @@ class _Talk:
         data = message.get("page")
         return data if isinstance(data, bytes) else None
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> pipe.Message:
         """The next message; the process ends with the pipe."""
         message = pipe.receive(self._source)
         if message is None:
             raise SystemExit(0)
         return message
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, object]) -> None:
         """One message to the parent."""
         pipe.send(self._sink, message)
 

@@ -5,16 +5,19 @@ Invariant: defining the options imports nothing of the emulator. Standard librar
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .ask import Ask, Limits, Progress, require
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
 
 __all__ = ["ask", "options", "require"]
 
 NAMES = ("Dump_Start", "Dump_Write", "Dump_Read", "Dump_Finish", "Dump_Unload")
 
 
-def options(parser: Any) -> None:
+def options(parser: ArgumentParser) -> None:
     """Options of ``dumpstart dryrun`` besides paths and output."""
     parser.epilog = (
         "Runs the code of the filters in the emulator Unicorn (extra 'dryrun'; GPLv2), in a "
@@ -39,7 +42,7 @@ def options(parser: Any) -> None:
     )  # fmt: skip
 
 
-def ask(arguments: Any, progress: Progress | None = None) -> Ask:
+def ask(arguments: Namespace, progress: Progress | None = None) -> Ask:
     """What the options ask for; UsageError where the emulator is not installed."""
     require()
     limits = Limits(max(1, arguments.instructions), min(max(0.1, arguments.seconds), 3600.0))

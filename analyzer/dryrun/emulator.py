@@ -9,16 +9,21 @@ when its limits are reached. Needs ``unicorn``.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import unicorn
 from unicorn import unicorn_const as constants
 
 from . import results, routines
+from .ask import Limits
 from .decode import Special
 from .loops import Loops
 from .memory import FILL
+from .pipe import Call
 from .processors import HIGH_LEVEL, PROCESSORS
+
+if TYPE_CHECKING:
+    from .child import World
 
 PAGE = 0x1000
 _MOST_CALLS, _MOST_CODE = 256, 4096
@@ -39,13 +44,16 @@ class Block:
 class Run(Loops):
     """One call. ``world`` is what all calls share: modules, routines, pages of the target."""
 
-    def __init__(self, world: Any, call: dict[str, Any]) -> None:
+    def __init__(self, world: World, call: Call) -> None:
         super().__init__()
         self.world, self.call = world, call
-        self.width: int = PROCESSORS[world.architecture].width
+        given = call["limits"]
+        self.limits = Limits(int(given["instructions"]), given["seconds"], int(given["pages"]))
+        self.stalled = 0  #: us that the routine asked to wait
+        self.width = PROCESSORS[world.architecture].width
         self.mask = (1 << 8 * self.width) - 1
         self.irql, self.kpcr = HIGH_LEVEL[world.architecture], world.kpcr
-        self.outcome: dict[str, Any] = {}
+        self.outcome: dict[str, object] = {}
         self.assumed: list[str] = []
         self.blocks: dict[int, Block] = {}
         self.block: Block | None = None
@@ -62,7 +70,7 @@ class Run(Loops):
 
     # -- what processors use -------------------------------------------------------------------
 
-    def end(self, kind: str, **facts: Any) -> None:
+    def end(self, kind: str, **facts: object) -> None:
         """Ends the run; the first reason counts."""
         if not self.outcome:
             self.outcome = {"outcome": kind, **facts}
@@ -89,9 +97,9 @@ class Run(Loops):
 
     # -- the run -------------------------------------------------------------------------------
 
-    def go(self) -> dict[str, Any]:
+    def go(self) -> dict[str, object]:
         """Runs to the end; what was seen, in plain values."""
-        world, limits = self.world, self.call["limits"]
+        world = self.world
         self.cpu = cpu = PROCESSORS[world.architecture](self)
         uc = cpu.uc
         uc.ctl_set_tcg_buffer_size(32 << 20)
@@ -112,7 +120,7 @@ class Run(Loops):
         uc.hook_add(constants.UC_HOOK_INTR, self._interrupt)
         self.watch(behind_stack, length)
         began = time.perf_counter()
-        self.deadline = began + limits["seconds"]
+        self.deadline = began + self.limits.seconds
         pc = self.call["routine"]
         while not self.outcome:
             self.resume = -1
@@ -149,7 +157,7 @@ class Run(Loops):
 
     # -- code ----------------------------------------------------------------------------------
 
-    def _block(self, uc: Any, address: int, size: int, _: Any) -> None:
+    def _block(self, _: object, address: int, size: int, __: object) -> None:
         if self.poison is not None:
             self.end_missed()
         if self.outcome or self.resume >= 0:
@@ -164,7 +172,7 @@ class Run(Loops):
         self.instructions += block.count
         if before is not None and block.module != before.module and address not in self.returns:
             self._cross(before, block)
-        if self.instructions > self.call["limits"]["instructions"]:
+        if self.instructions > self.limits.instructions:
             self.end("limit", pc=address, what="instructions")
         self.turns += 1
         if not self.turns & 0xFF and time.perf_counter() > self.deadline:
@@ -209,7 +217,7 @@ class Run(Loops):
         self.resume = address & self.mask
         self.cpu.uc.emu_stop()
 
-    def _special(self, uc: Any, address: int, size: int, _: Any) -> None:
+    def _special(self, _: object, address: int, size: int, __: object) -> None:
         if self.outcome or self.resume >= 0:
             return
         address &= self.mask
@@ -228,7 +236,7 @@ class Run(Loops):
         elif block is not None:
             self.instructions += rest
 
-    def _interrupt(self, uc: Any, number: int, _: Any) -> None:
+    def _interrupt(self, _: object, number: int, __: object) -> None:
         """An exception of the processor, such as a division by zero."""
         text = {0: "divide error", 1: "debug", 6: "invalid instruction", 16: "floating point"}
         self.end("exception", pc=self.pc(), text=text.get(number, f"number {number:#x}"))
@@ -263,15 +271,13 @@ class Run(Loops):
             self.end("bugcheck", name=row.name, arguments=shown)
             return
         if does in (routines.RAISE, routines.WAIT):
-            facts: dict[str, Any] = {"name": row.name}
-            if row.detail:
-                facts["raised"] = cpu.argument(0) & 0xFFFFFFFF
-            self.end(does, **facts)
+            raised = {"raised": cpu.argument(0) & 0xFFFFFFFF} if row.detail else {}
+            self.end(does, name=row.name, **raised)
             return
         if does == routines.STALL:
             wanted = cpu.argument(0) & 0xFFFFFFFF
             self.ticks += wanted * HZ // 1_000_000
-            self.call["stalled"] = self.call.get("stalled", 0) + wanted
+            self.stalled += wanted
             self.assume(f"{row.name} takes the time that it is asked for")
         elif does in (routines.ZERO, routines.FREE):
             value = 0
@@ -298,8 +304,8 @@ class Run(Loops):
     def _allocate(self, size: int) -> int:
         start = self.world.heap
         size &= 0xFFFFFFFF
-        pages = min((size + PAGE - 1) // PAGE, self.call["limits"]["pages"]) or 1
+        pages = min((size + PAGE - 1) // PAGE, self.limits.pages) or 1
         for number in range(pages):
             self.world.made[start + number * PAGE] = b"\xaa" * PAGE
         self.world.heap += (pages + 1) * PAGE
-        return int(start)
+        return start

@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from typing import IO, TYPE_CHECKING, Any, Callable, cast, get_args, get_origin, get_type_hints
 
 from ..absence import Absent
 from ..target import PAGE, Target
@@ -46,7 +46,7 @@ class Host:
     def __init__(
         self,
         target: Target,
-        setup: dict[str, Any],
+        setup: pipe.Setup,
         code: Callable[[int], bytes | None] | None = None,
     ) -> None:
         """``code``: a page of code out of an image file, where the target does not have it."""
@@ -54,13 +54,13 @@ class Host:
         self._target, self._setup, self._code = target, setup, code
         self.from_files: set[int] = set()  #: pages that came from there
         self._child: subprocess.Popen[bytes] | None = None
-        self._messages: queue.Queue[Any] = queue.Queue()
+        self._messages: queue.Queue[pipe.Message | None] = queue.Queue()
         #: pages that the target could not give, and why
         self.missing: dict[int, Absent] = {}
 
-    def call(self, call: dict[str, Any]) -> dict[str, Any]:
+    def call(self, call: pipe.Call) -> pipe.Result:
         """Runs one call; a result with "outcome" in any case."""
-        deadline = time.monotonic() + float(call["limits"]["seconds"]) + _GRACE
+        deadline = time.monotonic() + call["limits"]["seconds"] + _GRACE
         try:
             if self._child is None:
                 self._start()
@@ -81,16 +81,16 @@ class Host:
         import subprocess  # slow to load, and most commands run no filter
 
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
-        apart: dict[str, Any] = {"start_new_session": True}  # Ctrl+C is the parent's
-        if os.name == "nt":
-            apart = {"creationflags": 0x08000200}  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
+        is_windows = os.name == "nt"
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own script, no shell
                 [python(), script],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                **apart,
+                start_new_session=not is_windows,  # Ctrl+C is the parent's
+                # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
+                creationflags=0x08000200 if is_windows else 0,
             )
         except OSError as error:
             raise _Lost(f"the emulator cannot be started: {error}") from None
@@ -101,14 +101,16 @@ class Host:
         self._send({"setup": self._setup})
         self._serve("ready", time.monotonic() + _START)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, object]) -> None:
         assert self._child is not None
+        sink = self._child.stdin
+        assert sink is not None
         try:
-            pipe.send(self._child.stdin, message)
+            pipe.send(sink, message)
         except OSError:
             raise _Lost(self._fate()) from None
 
-    def _serve(self, wanted: str, deadline: float) -> Any:
+    def _serve(self, wanted: str, deadline: float) -> object:
         """Answers questions until the wanted message comes."""
         while True:
             try:  # in slices: on Windows a longer wait does not see Ctrl+C
@@ -117,7 +119,7 @@ class Host:
                 if time.monotonic() > deadline:
                     raise _Lost("the emulator gave no answer in time") from None
                 continue
-            if not isinstance(message, dict):
+            if message is None:
                 raise _Lost(self._fate())
             if wanted in message:
                 return message[wanted]
@@ -162,15 +164,8 @@ class Host:
         child.wait()
 
 
-#: what a result may hold, and of what type: the child runs code out of a file
-_RESULT: dict[str, Any] = {
-    "outcome": str, "why": str, "name": str, "text": str, "what": str, "access": str, "pc": int,
-    "status": int, "size": int, "lap": int, "address": int, "raised": int, "instructions": int,
-    "stack_bytes": int, "stall_us": int, "pages": int, "seconds": float, "varies": bool,
-    "is_cut": bool, "arguments": [int], "waits": [[int, int]], "members_read": [int],
-    "members_written": [int], "reads": [[int, int]], "changes": [[int, str, str]], "calls": [int],
-    "forbidden": [str], "assumed": [str], "code": [int],
-}  # fmt: skip
+#: the child runs code out of a file, so what it sends is compared with what it may
+_RESULT = get_type_hints(pipe.Result)
 #: what a result must hold besides, by its outcome
 _NEEDS = {
     "returned": "status", "bugcheck": "name arguments", "raise": "name", "wait": "name",
@@ -179,40 +174,40 @@ _NEEDS = {
 }  # fmt: skip
 
 
-def _checked(result: Any) -> dict[str, Any]:
+def _checked(result: object) -> pipe.Result:
     """A result whose values have the types that they should have."""
-    if not isinstance(result, dict) or result.get("outcome") not in _NEEDS:
+    if not isinstance(result, dict) or not all(_is_sound(*pair) for pair in result.items()):
         raise _Lost("the emulator sent nonsense")
-    for name in _NEEDS[result["outcome"]].split():
-        if name not in result:
-            raise _Lost("the emulator sent nonsense")
-    for name, value in result.items():
-        if name not in _RESULT or not _is(value, _RESULT[name]):
-            raise _Lost("the emulator sent nonsense")
+    needed = _NEEDS.get(result.get("outcome", ""))
+    if needed is None or not all(name in result for name in needed.split()):
+        raise _Lost("the emulator sent nonsense")
     if result["outcome"] == "bugcheck" and not result["arguments"]:
         raise _Lost("the emulator sent nonsense")
-    return result
+    return cast("pipe.Result", result)
 
 
-def _is(value: Any, kind: Any) -> bool:
-    if isinstance(kind, list) and len(kind) == 1:
-        return isinstance(value, list) and all(_is(item, kind[0]) for item in value)
-    if isinstance(kind, list):
-        return (
-            isinstance(value, list)
-            and len(value) == len(kind)
-            and all(_is(item, one) for item, one in zip(value, kind))
-        )
+def _is_sound(name: str, value: object) -> bool:
+    return name in _RESULT and _is(value, _RESULT[name])
+
+
+def _is(value: object, kind: Any) -> bool:
+    inner = get_args(kind)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 64
-    return isinstance(value, kind)
+    if not inner:
+        return isinstance(value, kind)
+    if not isinstance(value, list):
+        return False
+    if get_origin(kind) is list:
+        return all(_is(item, inner[0]) for item in value)
+    return len(value) == len(inner) and all(map(_is, value, inner))  # a tuple: JSON has none
 
 
 class _Lost(Exception):  # noqa: N818 - never leaves this module
     """The child cannot be used any more."""
 
 
-def _listen(source: Any, messages: queue.Queue[Any]) -> None:
+def _listen(source: IO[bytes], messages: queue.Queue[pipe.Message | None]) -> None:
     while True:
         try:
             message = pipe.receive(source)

@@ -7,7 +7,7 @@ end by itself; one in which a clock or a random number was read is never reporte
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from .memory import PAGE, Memory
 
@@ -15,12 +15,21 @@ from .memory import PAGE, Memory
 _SPIN_COMPARE = 64
 
 
+class Anchor(NamedTuple):
+    """The whole state that is looked for again."""
+
+    pc: int
+    general: list[int]
+    others: list[object]  #: numbers, and the pairs of the FPU
+    memory: dict[int, bytes]  #: pages that were written
+
+
 class Loops(Memory):
     """Mixed into a run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.anchor: dict[str, Any] = {}
+        self.anchor: Anchor | None = None
         self.lap = self.hits = 0
         self.power, self.has_varied, self.has_ever_varied = 1, False, False
 
@@ -31,7 +40,7 @@ class Loops(Memory):
     def turn(self, address: int, count: int) -> None:
         """Brent's search: the whole state again, with no clock read between, never ends."""
         anchor = self.anchor
-        if anchor and anchor["pc"] == address:
+        if anchor is not None and anchor.pc == address:
             self.hits += 1
             often = self.hits <= _SPIN_COMPARE or not self.hits & _SPIN_COMPARE - 1
             if often and not self.has_varied and self._same(anchor):
@@ -43,20 +52,19 @@ class Loops(Memory):
             self.power *= 2
             self.lap, self.hits, self.has_varied = count, 0, False
             self.recent.clear()
-            self.anchor = {
-                "pc": address,
-                "general": [self.cpu.get(register) for register in self.cpu.general],
-                "others": [self.cpu.uc.reg_read(register) for register in self.cpu.others],
-                "memory": {page: self.read(page, PAGE) for page in self.dirty},
-            }
+            self.anchor = Anchor(
+                address,
+                [self.cpu.get(register) for register in self.cpu.general],
+                [self.cpu.uc.reg_read(register) for register in self.cpu.others],
+                {page: self.read(page, PAGE) for page in self.dirty},
+            )
 
-    def _same(self, anchor: dict[str, Any]) -> bool:
+    def _same(self, anchor: Anchor) -> bool:
         get = self.cpu.uc.reg_read
-        if any(get(r) != old for r, old in zip(self.cpu.general, anchor["general"])):
+        if any(get(r) != old for r, old in zip(self.cpu.general, anchor.general)):
             return False
-        if any(get(r) != old for r, old in zip(self.cpu.others, anchor["others"])):
+        if any(get(r) != old for r, old in zip(self.cpu.others, anchor.others)):
             return False
-        memory = anchor["memory"]
-        return len(memory) == len(self.dirty) and all(
-            self.read(page, PAGE) == old for page, old in memory.items()
+        return len(anchor.memory) == len(self.dirty) and all(
+            self.read(page, PAGE) == old for page, old in anchor.memory.items()
         )

@@ -6,10 +6,17 @@ writes go to the copy alone and are seen by page protection. Needs ``unicorn``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import unicorn
 from unicorn import unicorn_const as constants
+
+from .pipe import Call
+
+if TYPE_CHECKING:
+    from .ask import Limits
+    from .child import World
+    from .processors import Processor
 
 PAGE = 0x1000
 _ARENA = 256  #: pages that are given to the emulator at once
@@ -21,21 +28,37 @@ _MOST_READS = 8192
 FILL = b"\xcd"  #: of a stack that was not written yet
 
 
-class Memory:
-    """Mixed into a run, which has ``world``, ``call``, ``cpu``, ``mask`` and ``end``."""
+class Entry(Protocol):
+    """An entry of the emulator's page tables."""
 
-    world: Any
-    call: dict[str, Any]
-    cpu: Any
+    paddr: int
+    perms: int
+
+
+class Miss(NamedTuple):
+    """A page that is touched and not there."""
+
+    pc: int
+    address: int
+    access: str
+
+
+class Memory:
+    """Mixed into a run, which has all of this."""
+
+    world: World
+    call: Call
+    limits: Limits
+    cpu: Processor
     mask: int
-    outcome: dict[str, Any]
+    outcome: dict[str, object]
 
     def __init__(self) -> None:
         self.frames: dict[int, int] = {}  #: page of the target -> emulator's address
         self.pages: dict[int, int] = {}  #: and back
         self.dirty: set[int] = set()
         self.holes: set[int] = set()  #: pages that stand for code which is answered, not executed
-        self.poison: dict[str, Any] | None = None  #: a missing page that is being touched
+        self.poison: Miss | None = None  #: a missing page that is being touched
         self.next, self.end_of_arena = _START, _START
         self.reads: set[int] = set()
         self.recent: dict[int, int] = {}  #: reads since the last look for a loop
@@ -43,13 +66,13 @@ class Memory:
         self.extension = (0, 0)
         self.is_cut = False
 
-    def end(self, kind: str, **facts: Any) -> None:
+    def end(self, kind: str, **facts: object) -> None:
         """Ends the run."""
         raise NotImplementedError
 
     def pc(self) -> int:
         """Where the processor is."""
-        return int(self.cpu.get(self.cpu.pc)) & self.mask
+        return self.cpu.get(self.cpu.pc) & self.mask
 
     def watch(self, behind_stack: int, length: int) -> None:
         """Hooks what the memory sees; ``length``: of the extension."""
@@ -91,7 +114,7 @@ class Memory:
 
     def scratch(self) -> int:
         """A page of our own, behind the one that the routine returns to."""
-        page = (int(self.world.back) & -PAGE) + PAGE
+        page = (self.world.back & -PAGE) + PAGE
         self.map(page, bytes(PAGE))
         return page
 
@@ -118,12 +141,12 @@ class Memory:
                 data = data[:at] + patch[place - address : place - address + 1] + data[at + 1 :]
         return self.map(page, data)
 
-    def fill(self, uc: Any, address: int, access: int, entry: Any, _: Any) -> bool:
+    def fill(self, _: object, address: int, access: int, entry: Entry, __: object) -> bool:
         address &= self.mask
         page = address & -PAGE
         frame = self.frames.get(page)
         if frame is None:
-            if len(self.frames) >= self.call["limits"]["pages"]:
+            if len(self.frames) >= self.limits.pages:
                 self.end("limit", pc=self.pc(), what="pages")
                 return False
             frame = self._absent(page, address, access)
@@ -158,28 +181,30 @@ class Memory:
             self.end("memory", pc=self.pc(), address=self.pc(), access="executes")
         return frame
 
-    def _miss(self, page: int, access: int, entry: Any, address: int) -> bool:
+    def _miss(self, page: int, access: int, entry: Entry, address: int) -> bool:
         """Lets the access go on, because only the access itself tells its exact address."""
         if self.poison is None:
             self.cpu.uc.mem_map(_POISON, PAGE)
         verb = "writes" if access == _WRITE else "reads"
-        self.poison = {"pc": self.pc(), "address": page, "access": verb}
+        self.poison = Miss(self.pc(), page, verb)
         entry.paddr = _POISON + (address & PAGE - 1 & -self.cpu.granule)
         entry.perms = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
         return True
 
-    def _missed(self, uc: Any, access: int, place: int, size: int, value: int, _: Any) -> None:
+    def _missed(
+        self, _: object, access: int, place: int, size: int, value: int, __: object
+    ) -> None:
         if self.poison is not None:
-            self.poison["pc"] = self.pc()
-            self.poison["address"] += place - _POISON
+            address = self.poison.address + place - _POISON
+            self.poison = self.poison._replace(pc=self.pc(), address=address)
         self.end_missed()
 
     def end_missed(self) -> None:
         """Ends the run after a missing page was touched, also at its edge."""
         if self.poison is not None:
-            self.end("memory", **self.poison)
+            self.end("memory", **self.poison._asdict())
 
-    def _read(self, uc: Any, access: int, place: int, size: int, value: int, _: Any) -> None:
+    def _read(self, _: object, access: int, place: int, size: int, value: int, __: object) -> None:
         self.reads.add(place << 4 | min(size, 15))
         if len(self.recent) < 16:
             self.recent[place] = size
@@ -187,7 +212,9 @@ class Memory:
             self.is_cut = True
             self.reads.pop()
 
-    def _member(self, uc: Any, access: int, place: int, size: int, value: int, _: Any) -> None:
+    def _member(
+        self, _: object, access: int, place: int, size: int, value: int, __: object
+    ) -> None:
         at = self.address(place) - self.extension[0]
         self.member_writes.update(range(at, at + size))
 

@@ -8,17 +8,83 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any
+from collections.abc import Mapping
+from typing import IO, Any, TypedDict
 
 #: longest text of a message and most bytes with it
 _MOST_TEXT, _MOST_BYTES = 1 << 22, 1 << 24
 
 
-def send(sink: Any, message: dict[str, Any]) -> None:
+Message = dict[str, Any]  #: JSON with bytes in it
+
+
+class Setup(TypedDict):
+    """What the child is told before the first call."""
+
+    architecture: str
+    kpcr: int
+    stack: int
+    stack_bytes: int
+    back: int  #: where the routine returns to
+    heap: int
+    known: list[tuple[int, str]]  #: addresses of routines that are answered
+    modules: list[tuple[int, int]]
+    made: list[tuple[int, bytes]]  #: pages of our own
+    read_only: list[tuple[int, int]]
+
+
+class Call(TypedDict):
+    """One call."""
+
+    routine: int
+    arguments: list[int]
+    extension: tuple[int, int]  #: address and size
+    patches: list[tuple[int, bytes]]
+    made: list[tuple[int, bytes]]
+    source: str  #: name of the state to begin with
+    keep: str  #: name under which to keep the state behind it
+    limits: dict[str, float]
+
+
+class Result(TypedDict, total=False):
+    """What came of a call; which of it there is depends on the outcome."""
+
+    outcome: str
+    why: str
+    name: str
+    text: str
+    what: str
+    access: str
+    pc: int
+    status: int
+    size: int
+    lap: int
+    address: int
+    raised: int
+    instructions: int
+    stack_bytes: int
+    stall_us: int
+    pages: int
+    seconds: float
+    varies: bool
+    is_cut: bool
+    arguments: list[int]
+    waits: list[tuple[int, int]]
+    members_read: list[int]
+    members_written: list[int]
+    reads: list[tuple[int, int]]
+    changes: list[tuple[int, str, str]]  #: address, old and new bytes
+    calls: list[int]
+    forbidden: list[str]
+    assumed: list[str]
+    code: list[int]
+
+
+def send(sink: IO[bytes], message: Mapping[str, object]) -> None:
     """Writes one message; ``bytes`` values travel behind the text, in order."""
     blobs: list[bytes] = []
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> object:
         if isinstance(value, (bytes, bytearray)):
             blobs.append(bytes(value))
             return {"bytes": len(value)}
@@ -34,7 +100,7 @@ def send(sink: Any, message: dict[str, Any]) -> None:
     sink.flush()
 
 
-def receive(source: Any) -> dict[str, Any] | None:
+def receive(source: IO[bytes]) -> Message | None:
     """Reads one message; None at the end of the pipe."""
     head = source.read(8)
     if len(head) < 8:
@@ -47,7 +113,7 @@ def receive(source: Any) -> dict[str, Any] | None:
         return None
     at = 0
 
-    def whole(value: Any) -> Any:
+    def whole(value: object) -> object:
         nonlocal at
         if isinstance(value, dict):
             if list(value) == ["bytes"]:

@@ -7,7 +7,7 @@ assumption, or it ends the run with its name; it never reads or changes the host
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING
 
 import unicorn
 from unicorn import arm64_const as arm
@@ -15,6 +15,9 @@ from unicorn import x86_const as x86
 
 from . import decode
 from .decode import Special
+
+if TYPE_CHECKING:
+    from .emulator import Run
 
 HIGH_LEVEL = {"x64": 15, "x86": 31, "arm64": 15}
 #: model-specific registers that a dump path may read: IA32_APIC_BASE, the three segment bases, TSC
@@ -41,11 +44,11 @@ class Processor:
     general: list[int] = []
     others: list[int] = []
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
         self.uc = self.create()
 
-    def create(self) -> Any:
+    def create(self) -> unicorn.Uc:
         """A new engine."""
         raise NotImplementedError
 
@@ -148,9 +151,9 @@ class _Intel(Processor):
     def msr(self, number: int) -> int | None:
         """A model-specific register; None: not known."""
         if number == _TSC:
-            return int(self.run.clock())
+            return self.run.clock()
         if number == _GS_BASE and self.width == 8 and self.run.kpcr:
-            return int(self.run.kpcr)
+            return self.run.kpcr
         return None
 
 
@@ -168,7 +171,7 @@ class X64(_Intel):
         + " ".join(f"st{n}" for n in range(8))
     )
 
-    def create(self) -> Any:
+    def create(self) -> unicorn.Uc:
         return unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
 
     def start(self, stack: int, back: int, arguments: list[int], kpcr: int) -> None:
@@ -185,7 +188,7 @@ class X64(_Intel):
         self.uc.reg_write(self.sp, sp + 8)
         if value is not None:
             self.uc.reg_write(self.result, value)
-        return int(back)
+        return back
 
     def guarded(self) -> int:
         return self.get(self.result)
@@ -204,7 +207,7 @@ class X86(_Intel):
         + " ".join(f"st{n}" for n in range(8))
     )
 
-    def create(self) -> Any:
+    def create(self) -> unicorn.Uc:
         return unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
 
     def start(self, stack: int, back: int, arguments: list[int], kpcr: int) -> None:
@@ -221,7 +224,7 @@ class X86(_Intel):
             self.uc.reg_write(segment, selector)
 
     def argument(self, place: int) -> int:
-        return int(self.run.peek(self.get(self.sp) + 4 + 4 * place, 4))
+        return self.run.peek(self.get(self.sp) + 4 + 4 * place, 4)
 
     def leave(self, value: int | None, count: int) -> int:
         sp = self.get(self.sp)
@@ -230,7 +233,7 @@ class X86(_Intel):
         if value is not None:
             self.uc.reg_write(self.result, value & 0xFFFFFFFF)
             self.uc.reg_write(x86.UC_X86_REG_EDX, value >> 32 & 0xFFFFFFFF)
-        return int(back)
+        return back
 
     def guarded(self) -> int:
         return self.get(self.names[1])
@@ -247,7 +250,7 @@ class Arm64(Processor):
     general = [*names, *_arm("sp nzcv")]
     others = _arm(" ".join(f"q{n}" for n in range(32)) + " fpcr fpsr")
 
-    def create(self) -> Any:
+    def create(self) -> unicorn.Uc:
         engine = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
         engine.ctl_set_cpu_model(arm.UC_CPU_ARM64_MAX)
         return engine

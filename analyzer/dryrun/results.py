@@ -5,14 +5,17 @@ Invariant: bounded; what was left out is said by ``is_cut``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .memory import FILL, PAGE
+
+if TYPE_CHECKING:
+    from .emulator import Run
 
 _MOST_CHANGES, _MOST_CODE, _MOST_READS = 1024, 4096, 4096
 
 
-def of(run: Any) -> dict[str, Any]:
+def of(run: Run) -> dict[str, object]:
     """The result of a run that has ended."""
     start, end = run.extension
     reads: list[list[int]] = []
@@ -24,7 +27,7 @@ def of(run: Any) -> dict[str, Any]:
         else:
             reads.append([address, size])
     stack = range(run.world.stack, run.world.stack + run.world.stack_bytes, PAGE)
-    changes: list[list[Any]] = []
+    changes: list[tuple[int, bytes, bytes]] = []
     for page in sorted(run.dirty):
         new = run.read(page, PAGE)
         if page in stack:
@@ -37,12 +40,12 @@ def of(run: Any) -> dict[str, Any]:
         old = run.world.page(page)
         run.written[page] = new
         if old is not None and old != new:
-            changes += [[page + at, old[at:to], new[at:to]] for at, to in _differences(old, new)]
+            changes += [(page + at, old[at:to], new[at:to]) for at, to in _differences(old, new)]
     return {
         **run.outcome,
         "instructions": run.instructions,
         "stack_bytes": max(0, run.top - run.lowest),
-        "stall_us": run.call.get("stalled", 0),
+        "stall_us": run.stalled,
         "members_read": sorted(members),
         "members_written": sorted(run.member_writes),
         "reads": sorted(reads)[:_MOST_READS],

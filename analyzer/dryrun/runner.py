@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Callable
 
 from ..absence import Absent
 from ..dumpstack.nodes import Node
@@ -20,6 +20,7 @@ from . import plan, shapes, words, world
 from .ask import Limits, Progress
 from .host import Host
 from .images import Images
+from .pipe import Call, Result
 
 _ARCHITECTURES = ("x64", "x86", "arm64")
 
@@ -71,7 +72,7 @@ class _Runner:
         nodes = [filter_module(self._stack_modules, node) for r in rings for node in r.nodes]
         setup = world.setup(target, images, base, [module for module in nodes if module])
         self.host = Host(target, setup, code)
-        self._kpcr = int(setup["kpcr"])
+        self._kpcr = setup["kpcr"]
         self._has_hibernation = any(ring.stack == "hibernation" for ring in rings)
         self._scene = words.Scene(
             images, base, self._kpcr, target.pointer_size, hasattr(target, "backend"),
@@ -132,7 +133,7 @@ class _Runner:
         called = words.Called(
             step, self._stack, extension, layout, int(node.extension.DumpData), is_assumed
         )
-        result: dict[str, Any] = {}
+        result: Result = {}
         times = step.shape.times if step.shape is not None else 1
         for turn in range(times):
             call = self._message(node, step, extension, is_assumed)
@@ -145,27 +146,26 @@ class _Runner:
                 break
         return self._record(ring, number, name, called, result)
 
-    def _message(
-        self, node: Node, step: plan.Step, extension: int, is_assumed: bool
-    ) -> dict[str, Any]:
+    def _message(self, node: Node, step: plan.Step, extension: int, is_assumed: bool) -> Call:
         import ctypes
 
-        arguments, made = [extension], []
+        arguments = [extension]
+        made: list[tuple[int, bytes]] = []
         if step.shape is not None:
             area, most = self._scene.base + world.AREA, int(node.init.MaxPagesPerWrite)
             built = shapes.build(step.shape, area, self._target.pointer_size, most)
             arguments += [built.offset, built.mdl]
-            made = [list(page) for page in built.pages]
-        patches: list[Any] = []
+            made = built.pages
+        patches: list[tuple[int, bytes]] = []
         if is_assumed:
-            patches.append([extension, struct.pack("<I", step.dump_type)])
+            patches.append((extension, struct.pack("<I", step.dump_type)))
         irql = world.IRQL_IN_KPCR.get(world.architecture(self._target))
         if irql is not None:
-            patches.append([self._kpcr + irql[0], bytes([irql[1]])])
+            patches.append((self._kpcr + irql[0], bytes([irql[1]])))
         return {
             "routine": step.routine,
             "arguments": arguments,
-            "extension": [extension, ctypes.sizeof(node.layout.extension_class)],
+            "extension": (extension, ctypes.sizeof(node.layout.extension_class)),
             "patches": patches,
             "made": made,
             "source": step.source,
@@ -174,7 +174,7 @@ class _Runner:
         }
 
     def _record(
-        self, ring: Ring, number: int, name: str, called: words.Called, result: dict[str, Any]
+        self, ring: Ring, number: int, name: str, called: words.Called, result: Result
     ) -> DryRun:
         scene, step = self._scene, called.step
         end = words.outcome(scene, called, result)
@@ -186,9 +186,7 @@ class _Runner:
             assumed.append("code that the target does not hold is that of its image file")
         is_proven = end.kind != words.STOPPED
         none = Absent("not-applicable", "the call did not return")
-        shape: Any = Absent("not-applicable", "the callback is given no MDL")
-        if step.shape is not None:
-            shape = step.shape.name
+        no_shape = Absent("not-applicable", "the callback is given no MDL")
         is_repeatable = is_proven and not read.depends_on
         certain = is_proven and (is_repeatable or scene.had_crashed is False)
         text = f"{words.lead(scene, called)}, {step.callback} {end.why}."
@@ -198,7 +196,7 @@ class _Runner:
             ring_index=number if isinstance(ring.head, int) else None,
             callback=step.callback,
             dump_type=step.dump_type,
-            shape=shape,
+            shape=no_shape if step.shape is None else step.shape.name,
             windows=step.windows,
             routine=step.routine,
             symbol=scene.name(step.routine),
@@ -210,8 +208,8 @@ class _Runner:
             called_after="Dump_Start" if step.source else None,
             instructions=result.get("instructions"),
             stack_bytes=result.get("stack_bytes"),
-            stall_ns=int(result.get("stall_us", 0)) * 1000,
-            host_ns=int(float(result.get("seconds", 0)) * 1e9),
+            stall_ns=result.get("stall_us", 0) * 1000,
+            host_ns=int(result.get("seconds", 0) * 1e9),
             members_read=words.cell(
                 words.members(called.extension_class, result.get("members_read", ()))
             ),

@@ -7,7 +7,7 @@ of the machine is "stopped", not a fault of the driver. Standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from ..absence import Absent
 from ..layouts.ntdddump import Structure
@@ -15,6 +15,7 @@ from ..names import bugchecks, ntstatus
 from ..target import PAGE
 from . import world
 from .images import Images
+from .pipe import Result
 from .plan import CRASH, Step
 
 RETURNS, BUGCHECKS, FAULTS, NEVER, STOPPED = (
@@ -61,7 +62,7 @@ def members(layout: type[Structure], offsets: Iterable[int]) -> list[str]:
     return list(names)
 
 
-def _member(layout: Any, offset: int, before: str = "") -> str:
+def _member(layout: type[Structure], offset: int, before: str = "") -> str:
     for name, kind, *_ in layout._fields_:
         field = getattr(layout, name)
         if not field.offset <= offset < field.offset + field.size:
@@ -70,7 +71,7 @@ def _member(layout: Any, offset: int, before: str = "") -> str:
             return ""
         if name == "Style":  # a union: which arm holds is another member's matter
             return f"{before}Mbr/Gpt"
-        if hasattr(kind, "_fields_") and name in ("Geometry", "PartitionInfo"):
+        if issubclass(kind, Structure) and name in ("Geometry", "PartitionInfo"):
             return _member(kind, offset - field.offset, f"{name}.")
         return f"{before}{name}"
     return ""
@@ -104,7 +105,7 @@ class Outcome(NamedTuple):
     status: int | None = None
 
 
-def outcome(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
+def outcome(scene: Scene, called: Called, result: Result) -> Outcome:
     """The result of the emulator in words."""
     kind = result.get("outcome")
     pc = result.get("pc")
@@ -138,8 +139,8 @@ def outcome(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
     return Outcome(STOPPED, f"could not be followed to its end: {why}", pc)
 
 
-def _returned(_: Scene, __: Called, result: dict[str, Any]) -> Outcome:
-    status = int(result["status"])
+def _returned(_: Scene, __: Called, result: Result) -> Outcome:
+    status = result["status"]
     return Outcome(RETURNS, f"returns {_status(status)}", None, status)
 
 
@@ -148,20 +149,20 @@ def _status(status: int) -> str:
     return name if name.startswith("0x") else f"{name} ({status:#x})"
 
 
-def _bugcheck(_: Scene, __: Called, result: dict[str, Any]) -> Outcome:
+def _bugcheck(_: Scene, __: Called, result: Result) -> Outcome:
     code, *rest = result["arguments"]
     values = ", ".join([f"{code:#x} {bugchecks.name(code)}", *(f"{value:#x}" for value in rest)])
     return Outcome(BUGCHECKS, f"calls {result['name']} ({values})")
 
 
-def _loop(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
+def _loop(scene: Scene, called: Called, result: Result) -> Outcome:
     names = [name_of(scene, called, address) for address, _ in result["waits"]]
     waits = f"; it waits for a change at {', '.join(names[:4])}" if names else ""
     why = f"stays in a loop of {result['lap']} instructions that changes nothing{waits}"
     return Outcome(NEVER, why, result["pc"])
 
 
-def _memory(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
+def _memory(scene: Scene, called: Called, result: Result) -> Outcome:
     address, verb, pc = result["address"], result["access"], result["pc"]
     name = name_of(scene, called, address)
     shown = name if name.startswith("0x") else f"{name} ({address:#x})"
@@ -184,7 +185,7 @@ def _memory(scene: Scene, called: Called, result: dict[str, Any]) -> Outcome:
     return Outcome(STOPPED, f"{verb} {shown}, which is not there to follow it: {reason}", pc)
 
 
-def _instruction(_: Scene, __: Called, result: dict[str, Any]) -> Outcome:
+def _instruction(_: Scene, __: Called, result: Result) -> Outcome:
     text, pc = result["text"], result["pc"]
     if text.startswith("fast fail"):
         name = bugchecks.name(_FAST_FAIL_BUGCHECK)
@@ -216,7 +217,7 @@ class Reads(NamedTuple):
     depends_on: list[str]
 
 
-def reads(scene: Scene, called: Called, result: dict[str, Any]) -> Reads:
+def reads(scene: Scene, called: Called, result: Result) -> Reads:
     """Writable memory that a call read, and what of all it read may have been otherwise before."""
     changed = {
         address for address, old, _ in result.get("changes", ()) for address in _span(address, old)
@@ -260,7 +261,7 @@ def _runs(found: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     return runs
 
 
-def changes(scene: Scene, called: Called, result: dict[str, Any]) -> list[str]:
+def changes(scene: Scene, called: Called, result: Result) -> list[str]:
     """Memory that a call changed, old -> new."""
     found = []
     for address, old, new in result.get("changes", ()):
@@ -275,7 +276,7 @@ def changes(scene: Scene, called: Called, result: dict[str, Any]) -> list[str]:
     return found
 
 
-def calls(scene: Scene, routine: int, result: dict[str, Any]) -> list[str]:
+def calls(scene: Scene, routine: int, result: Result) -> list[str]:
     """Routines outside the module of the routine that was called."""
     own = scene.images.module(routine)
     images = scene.images
@@ -283,7 +284,7 @@ def calls(scene: Scene, routine: int, result: dict[str, Any]) -> list[str]:
     return [scene.name(address) for address in found if images.module(address) is not own]
 
 
-def pageable(scene: Scene, result: dict[str, Any]) -> list[str]:
+def pageable(scene: Scene, result: Result) -> list[str]:
     """Pageable sections that code was executed in or data read from."""
     found: dict[str, None] = {}
     gone = result.get("address") if result.get("outcome") == "memory" else None

@@ -5,14 +5,13 @@ Invariant: nothing of it hides memory that the target has. Standard library only
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..absence import Absent
 from ..layouts import mindumpdef
 from ..layouts.ntdddump import WINDOWS_8
 from ..records import Module
 from ..target import Target
 from .images import Images
+from .pipe import Setup
 
 #: stacks of kernel threads (docs.microsoft.com: "Using the Kernel Stack"); the crash runs on one
 STACK_BYTES = {8: 0x6000, 4: 0x3000}
@@ -48,7 +47,7 @@ def free_area(target: Target) -> int:
     return _BASES[target.pointer_size][-1]
 
 
-def processor_block(target: Any) -> int | Absent:
+def processor_block(target: Target) -> int | Absent:
     """The KPCR of processor 0, or of the processor that stopped."""
     kind = architecture(target)
     none = Absent("not-found", "the processor block (KPCR) was not found")
@@ -60,7 +59,7 @@ def processor_block(target: Any) -> int | Absent:
         if isinstance(prcb, int) and kind in _PRCB_IN_KPCR:
             return prcb - _PRCB_IN_KPCR[kind]
     if hasattr(target, "debugger_data"):
-        return _by_debugger_data(target, kind) or none
+        return _by_debugger_data(target, target.debugger_data(), kind) or none
     if hasattr(target, "msr") and kind == "x64":
         base = target.msr(_GS_BASE)
         if isinstance(base, int) and target.pointer(base + _KPCR_SELF[kind]) == base:
@@ -68,8 +67,7 @@ def processor_block(target: Any) -> int | Absent:
     return none
 
 
-def _by_debugger_data(target: Any, kind: str) -> int | None:
-    block = target.debugger_data()
+def _by_debugger_data(target: Target, block: bytes | Absent, kind: str) -> int | None:
     if isinstance(block, Absent):
         return None
     table = mindumpdef.DEBUGGER_DATA.KiProcessorBlock.read(block)
@@ -82,7 +80,7 @@ def _by_debugger_data(target: Any, kind: str) -> int | None:
     if len(block) >= _OFFSET_PCR_CONTAINED_PRCB + 2:
         at = _OFFSET_PCR_CONTAINED_PRCB
         offset = int.from_bytes(block[at : at + 2], "little")
-    return int(prcb) - (offset or _PRCB_IN_KPCR.get(kind, 0x180))
+    return prcb - (offset or _PRCB_IN_KPCR.get(kind, 0x180))
 
 
 def _protected(target: Target, images: Images, filters: list[Module]) -> list[tuple[int, int]]:
@@ -92,7 +90,7 @@ def _protected(target: Target, images: Images, filters: list[Module]) -> list[tu
     return sorted({span for module in filters for span in images.read_only(module)})
 
 
-def setup(target: Target, images: Images, base: int, filters: list[Module]) -> dict[str, Any]:
+def setup(target: Target, images: Images, base: int, filters: list[Module]) -> Setup:
     """What the child needs to know before the first call."""
     known = images.known()
     for module in filters:
@@ -106,7 +104,11 @@ def setup(target: Target, images: Images, base: int, filters: list[Module]) -> d
         "back": base + _BACK,
         "heap": base + _HEAP,
         "known": sorted(known.items()),
-        "modules": [[module.base, module.end] for module in images.modules],
+        "modules": [
+            (module.base, module.end)
+            for module in images.modules
+            if isinstance(module.base, int) and isinstance(module.end, int)
+        ],
         "made": [],
         "read_only": _protected(target, images, filters),
     }
