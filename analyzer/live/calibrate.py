@@ -7,8 +7,9 @@ Standard library only.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Callable
 
+from ..absence import Absent
 from ..sources.capture_format import Fact, hexadecimal
 from . import instructions
 from .points import BETWEEN, Points
@@ -28,7 +29,7 @@ class Calibration:
         self._ticks: list[int] = []
         self._host_ns: list[int] = []
 
-    def at(self, back: int, processor: Any) -> None:
+    def at(self, back: int, processor: int | Absent) -> None:
         """Stops once more two instructions on: what lies between is the debugger alone.
 
         Not at the next one: engines go on from a breakpoint with a single step, which is a stop of
@@ -46,25 +47,25 @@ class Calibration:
         place = back + size + more
         if self._points.at(place):
             return
-        state: dict[str, Any] = {}
+        handle: int | None = None
+        first: Clock | None = None
 
         def hit(stop: Stop) -> bool:
             clock = session.clock()
             self._under_way.discard(place)
-            self._points.remove(state.get("handle"))
-            first = state.get("clock")
+            self._points.remove(handle)
             if first is not None and stop.processor == processor:
                 self._sample(back, processor, first, clock)
             return CONTINUE
 
         self._taken += 1
         self._under_way.add(place)
-        state["handle"] = self._points.set(place, hit, BETWEEN)
-        state["clock"] = session.clock()
+        handle = self._points.set(place, hit, BETWEEN)
+        first = session.clock()
         # An entry writes its fact behind the clock: the same is done here, so that it counts too.
         self._sink({"fact": "calibrating", "at": hexadecimal(back)})
 
-    def _sample(self, back: int, processor: Any, first: Clock, second: Clock) -> None:
+    def _sample(self, back: int, processor: int | Absent, first: Clock, second: Clock) -> None:
         self._host_ns.append(second.host_ns - first.host_ns)
         if isinstance(first.tsc, int) and isinstance(second.tsc, int):
             self._ticks.append(second.tsc - first.tsc)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable
+from typing import Callable
 
 from .. import __version__
 from ..absence import Absent
@@ -210,7 +210,7 @@ class Capture:
     def _guarded(self, take: Callable[..., None]) -> Callable[..., None]:
         """An event of this capture: what goes wrong is a fact, after the end it is passed over."""
 
-        def event(*values: Any) -> None:
+        def event(*values: object) -> None:
             try:
                 if not self.watch.ended:
                     take(*values)
@@ -274,14 +274,13 @@ class Capture:
             return
         image = find.header(self.session, base)
         none = Absent("not-recorded", "the load event does not tell it")
-        values: dict[str, Any] = dict.fromkeys(Module._fields, none)
         length = 0x1000 if isinstance(image, Absent) else image.size_of_image
-        values.update(
+        loaded = Module._make([none] * len(Module._fields))._replace(
             name=name, base=base, end=base + length, size=length, loaded=True, role=None,
             stack=None, origin=Origin(self.session.path, "load event"),
         )  # fmt: skip
         kept = [m for m in self._modules if m.base != base]
-        self._modules = roles.classify([*kept, Module(**values)])
+        self._modules = roles.classify([*kept, loaded])
         module = next(m for m in self._modules if m.base == base)
         self._sink({**module_fact(module), "late": True, "host": self.session.clock().host_ns})
         if module.role != roles.FILTER:

@@ -125,9 +125,9 @@ class Com:
         if not pointer:
             raise SessionError(f"the engine gives no {interface}.")
         self.interface, self.pointer = interface, pointer
-        self._functions: dict[tuple[Any, ...], Any] = {}
+        self._functions: dict[tuple[str, tuple[type, ...]], Callable[..., int]] = {}
 
-    def ask(self, method: str, *arguments: Any) -> int:
+    def ask(self, method: str, *arguments: object) -> int:
         """The HRESULT of a call, negative when it failed."""
         types = tuple(
             type(a) if isinstance(a, ctypes._SimpleCData) else c_void_p for a in arguments
@@ -140,18 +140,18 @@ class Com:
             function = FUNCTION(c_int32, c_void_p, *types)(table[place])
             self._functions[key] = function
         try:
-            return int(function(self.pointer, *arguments))
+            return function(self.pointer, *arguments)
         except OSError as error:  # Windows tells ctypes of a fault inside the call
             raise SessionError(f"the engine failed in {method}: {error}.") from None
 
-    def do(self, method: str, *arguments: Any) -> int:
+    def do(self, method: str, *arguments: object) -> int:
         """The same for a call that must succeed."""
         result = self.ask(method, *arguments)
         if result < 0:
             raise EngineError(method, result)
         return result
 
-    def number(self, method: str, *arguments: Any) -> int:
+    def number(self, method: str, *arguments: object) -> int:
         """The 32-bit number that a call gives behind its arguments."""
         value = c_uint32()
         self.do(method, *arguments, byref(value))
@@ -171,7 +171,7 @@ class Com:
         return Com(interface, found.value)
 
 
-def guid(text: str) -> Any:
+def guid(text: str) -> ctypes.Array[ctypes.c_ubyte]:
     """A GUID as 16 bytes in memory."""
     return (ctypes.c_ubyte * 16)(*uuid.UUID(text).bytes_le)
 

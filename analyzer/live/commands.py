@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import AnalyzerError, UsageError
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from ..records import Records
     from .options import Options
     from .routines import Routine
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 _ARCHITECTURES = ("x64", "x86", "arm64")
 
 
-def script_options(parser: Any) -> None:
+def script_options(parser: ArgumentParser) -> None:
     """Options of ``dumpstart script``."""
     parser.add_argument("paths", metavar="PATH", nargs="*", help="dump or capture of the machine")
     parser.add_argument("--output", metavar="FILE", default="-", help="default: stdout")
@@ -38,7 +40,7 @@ def script_options(parser: Any) -> None:
     _shared_options(parser, "off")
 
 
-def capture_options(parser: Any) -> None:
+def capture_options(parser: ArgumentParser) -> None:
     """Options of ``dumpstart capture``."""
     parser.add_argument(
         "connection", metavar="CONNECTION",
@@ -74,7 +76,7 @@ def capture_options(parser: Any) -> None:
     _shared_options(parser, "first:100")
 
 
-def _shared_options(parser: Any, writes: str) -> None:
+def _shared_options(parser: ArgumentParser, writes: str) -> None:
     parser.add_argument(
         "--callback", metavar="[NAME=]WHERE", action="append", default=[],
         help="module!symbol, module+0xOFFSET or 0xADDRESS; may be repeated",
@@ -101,7 +103,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def script(arguments: Any, records: Records | None) -> Iterator[str]:
+def script(arguments: Namespace, records: Records | None) -> Iterator[str]:
     """The lines of the script that was asked for."""
     from . import script as writer
     from .options import parse_stop_on
@@ -150,7 +152,7 @@ def _frequency(paths: list[str]) -> int | None:
 
 
 def capture(
-    arguments: Any, say: Callable[[str], None], show: Callable[[Iterator[str]], None]
+    arguments: Namespace, say: Callable[[str], None], show: Callable[[Iterator[str]], None]
 ) -> int:
     """Runs a capture and answers; ``say`` shows progress. The exit code is that of the command."""
     from .supervise import run
@@ -162,7 +164,7 @@ def capture(
     return _answer(outcome.files, arguments.fail_on, show)
 
 
-def options_of(arguments: Any) -> Options:
+def options_of(arguments: Namespace) -> Options:
     """The options of a capture; what is wrong with them is a usage error."""
     from .options import Options, backend_of, free_name, parse_stop_on
     from .routines import parse, parse_writes

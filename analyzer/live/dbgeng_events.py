@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
 from .com import FUNCTION, guid
 
@@ -36,14 +36,27 @@ ENDINGS = {
 }
 
 
-class Events:
-    """The callbacks' object; ``listener`` has the methods that are named below."""
+class Listener(Protocol):
+    """Who is told of events; each method gives how the target goes on, such as NO_CHANGE."""
 
-    def __init__(self, listener: Any) -> None:
-        self._errors: list[str] = listener.errors
+    errors: list[str]
+
+    def at_breakpoint(self, pointer: int) -> int: ...
+    def at_exception(self, record: int, is_first: int) -> int: ...
+    def at_load(self, base: int, name: bytes | None, image: bytes | None) -> int: ...
+    def at_unload(self, base: int) -> int: ...
+    def at_session(self, status: int) -> int: ...
+    def at_status(self, status: int) -> int: ...
+
+
+class Events:
+    """The callbacks' object."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._errors = listener.errors
         pointer = c_void_p
         exception = (c_uint64, c_uint64, c_uint64, c_uint32, pointer, pointer, c_uint32, c_uint32)
-        table: list[tuple[Callable[..., Any], Any, tuple[Any, ...]]] = [
+        table: list[tuple[Callable[..., int], type, tuple[type, ...]]] = [
             (lambda: 1, c_uint32, ()),
             (lambda: 1, c_uint32, ()),
             (_mask, c_int32, (pointer,)),
@@ -72,8 +85,8 @@ class Events:
         self._object = (c_void_p * 1)(ctypes.addressof(self._table))
         self.pointer = ctypes.addressof(self._object)
 
-    def _guarded(self, function: Callable[..., Any], failed: int = NO_CHANGE) -> Any:
-        def call(*arguments: Any) -> int:
+    def _guarded(self, function: Callable[..., int], failed: int = NO_CHANGE) -> Callable[..., int]:
+        def call(*arguments: object) -> int:
             try:
                 return int(function(*arguments) or NO_CHANGE)
             except Exception as error:  # noqa: BLE001 - a raise would leave the machine standing
@@ -83,18 +96,18 @@ class Events:
         return call
 
 
-def _only_execution(listener: Any) -> Callable[[int, int], Any]:
-    def changed(flags: int, argument: int) -> Any:
+def _only_execution(listener: Listener) -> Callable[[int, int], int]:
+    def changed(flags: int, argument: int) -> int:
         return listener.at_status(argument) if flags & _EXECUTION else NO_CHANGE
 
     return changed
 
 
-def _method(function: Callable[..., Any], result: Any, types: tuple[Any, ...]) -> Any:
+def _method(function: Callable[..., int], result: type, types: tuple[type, ...]) -> Any:
     return FUNCTION(result, c_void_p, *types)(lambda _, *arguments: function(*arguments))
 
 
-def _nothing(*_: Any) -> int:
+def _nothing(*_: object) -> int:
     return NO_CHANGE
 
 
@@ -104,6 +117,6 @@ def _query(this: int, identity: int, out: int) -> int:
     return 0 if is_ours else _NO_INTERFACE
 
 
-def _mask(out: Any) -> int:
+def _mask(out: int) -> int:
     ctypes.cast(out, POINTER(c_uint32))[0] = _WANTED
     return 0

@@ -7,7 +7,7 @@ library only; the emulator runs in a process of its own.
 from __future__ import annotations
 
 import _thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from ..absence import Absent
 from ..dryrun.ask import Ask, Limits, Progress
@@ -15,6 +15,8 @@ from ..errors import UsageError
 from .options import Options, backend_of
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from ..records import Records
     from .session import Session
 
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
 _CONTEXT_BUGCHECK = 0xE8
 
 
-def options(parser: Any) -> None:
+class Asked(TypedDict):
+    """The dry runs that are wanted, as the worker is told."""
+
+    filters: tuple[str, ...]
+    callbacks: tuple[str, ...]
+    limits: Limits
+    format: str
+
+
+def options(parser: ArgumentParser) -> None:
     """Options that name a target in a debugger."""
     group = parser.add_argument_group("a target in a kernel debugger, instead of PATH")
     connect = group.add_mutually_exclusive_group()
@@ -37,7 +48,7 @@ def options(parser: Any) -> None:
     group.add_argument("--timeout", metavar="S", type=float, default=300.0, help=about)
 
 
-def is_named(arguments: Any) -> bool:
+def is_named(arguments: Namespace) -> bool:
     """True when the options name a target in a debugger; UsageError beside files or for nothing."""
     named = bool(arguments.connect or arguments.remote)
     if named == bool(arguments.paths):
@@ -45,7 +56,7 @@ def is_named(arguments: Any) -> bool:
     return named
 
 
-def of_target(arguments: Any, ask: Ask) -> tuple[str, int]:
+def of_target(arguments: Namespace, ask: Ask) -> tuple[str, int]:
     """The report and the exit code of the dry runs of a target; the target runs on afterwards.
 
     A process of its own does it, so a time limit and Ctrl+C end it whatever the engine does.
@@ -59,7 +70,7 @@ def of_target(arguments: Any, ask: Ask) -> tuple[str, int]:
         connection, backend, "", joins or bool(arguments.remote), arguments.engine, symbols,
         timeout=arguments.timeout,
     )  # fmt: skip
-    asked = {
+    asked: Asked = {
         "filters": ask.filters, "callbacks": ask.callbacks, "limits": ask.limits,
         "format": arguments.format,
     }  # fmt: skip
@@ -70,12 +81,12 @@ def of_target(arguments: Any, ask: Ask) -> tuple[str, int]:
 class Job:
     """Dry runs in the process that holds the engine; ``stop`` may be called from any thread."""
 
-    def __init__(self, options: Options, asked: dict[str, Any], progress: Progress) -> None:
+    def __init__(self, options: Options, asked: Asked, progress: Progress) -> None:
         self.options = options
         limits = Limits(*asked["limits"])
         self._ask = Ask(True, tuple(asked["filters"]), tuple(asked["callbacks"]), limits, progress)
-        self._format = str(asked["format"])
-        self._told: dict[str, Any] = {}
+        self._format = asked["format"]
+        self._told: dict[str, object] = {}
         self._is_stopped = self._is_running = False
 
     def stop(self) -> None:
@@ -103,7 +114,7 @@ class Job:
         text = "".join(dry_runs.report(out, self._format))
         self._told = {"report": text, "code": dry_runs.exit_code(out)}
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, object]:
         """What came of it; empty when it was stopped."""
         return self._told
 

@@ -31,7 +31,7 @@ _PACKAGES = (
 class Engine(NamedTuple):
     """A loaded engine."""
 
-    library: Any
+    library: ctypes.CDLL
     path: str
     origin: str  #: where it was found, in words
 

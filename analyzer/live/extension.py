@@ -16,6 +16,7 @@ from typing import Any, Callable
 
 from ..absence import Absent
 from ..errors import AnalyzerError, UsageError
+from ..records import Callback as CallbackRow
 from ..records import Records
 from ..sources.capture_format import Fact, Writer, encode
 from ..sources.capture_reader import CaptureReader
@@ -26,6 +27,7 @@ from .lines import Narrator
 from .options import parse_stop_on
 from .routines import parse, parse_writes
 from .run import NOTHING
+from .session import Session
 
 HELP = """\
 !dumpstart [COMMAND] [OPTIONS]   what the crash dump filter drivers did
@@ -70,7 +72,7 @@ class State:
     """What stays between two commands."""
 
     capture: Capture | None = None
-    session: Any = None
+    session: Session | None = None
     writer: Writer | None = None
     facts: list[tuple[int, Fact]] = []  #: with their places in the capture file
     size = 0  #: of that file
@@ -135,7 +137,7 @@ def ascii_only(text: str) -> str:
 
 
 def _printer() -> Callable[[str, str | None], None]:
-    pykd: Any = pykd_target._pykd()
+    pykd = pykd_target._pykd()
 
     def say(text: str, dml: str | None = None) -> None:
         if dml is None:
@@ -233,7 +235,7 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _stop(say: Callable[[str, str | None], None]) -> None:
-    if State.capture is None or State.capture.watch.ended:
+    if State.capture is None or State.session is None or State.capture.watch.ended:
         raise UsageError("nothing is being captured")
     State.capture.finish("stopped by the user")
     State.session.close()
@@ -306,7 +308,7 @@ def _dry_run(say: Callable[[str, str | None], None]) -> None:
 
 def _callbacks(records: Records) -> Iterator[str]:
     """The routines of each filter, how often each was called, its last status."""
-    found: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    found: dict[tuple[str, str], dict[str, list[CallbackRow]]] = {}
     for row in records["callbacks"]:
         key = str(row.filter or "an unnamed filter"), str(row.stack or "")
         routines = found.setdefault(key, {})
@@ -339,7 +341,7 @@ def _show(command: str, say: Callable[[str, str | None], None]) -> None:
     if command == "callbacks":
         lines = list(_callbacks(records)) or ["no callback is known"]
     else:
-        pieces: Any = {
+        pieces: Iterator[str] = {
             "overview": lambda: text.write(records),
             "filters": lambda: text.part(records, "filters", "filter-details"),
             "report": lambda: text.write(records, details=True),

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-from typing import Any
 
 from ..absence import Absent
 from ..records import Module
@@ -29,7 +28,7 @@ def _path(session: Session) -> str:
     return os.path.join(root, "dumpstart", f"breakpoints-{name}.json")
 
 
-def _image(module: Module) -> list[Any]:
+def _image(module: Module) -> list[object]:
     stamp = module.time_date_stamp
     return [str(module.name), module.base, stamp if isinstance(stamp, int) else None]
 

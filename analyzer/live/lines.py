@@ -7,7 +7,7 @@ with the debugger's cost taken off, or as "at most" while that is not known. Sta
 from __future__ import annotations
 
 from statistics import median
-from typing import Any, Callable
+from typing import Callable
 
 from ..names import ntstatus
 from ..sources.capture_format import Fact, number, text
@@ -26,7 +26,7 @@ class Sum:
         self.calls = self.failed = self.retries = self.bytes = 0
         self.times: list[int] = []
         self.told = 0
-        self._last: Any = None
+        self._last: int | None = None
 
     def entered(self, fact: Fact) -> None:
         """One call, and whether it is for the place of the one before."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
 
 from ..absence import Absent
 from ..dumpstack import roles
@@ -106,8 +105,7 @@ def _source(session: Session, dump: open_dump.OpenDump | None, out: Records, tak
 
 def _machine(session: Session, bugcheck: tuple[int, ...] | Absent) -> Machine:
     untold = Absent("not-recorded", "the debugger does not tell it")
-    values: dict[str, Any] = dict.fromkeys(Machine._fields, untold)
-    values.update(
+    machine = Machine._make([untold] * len(Machine._fields))._replace(
         build=session.build,
         architecture=session.architecture,
         processors=session.processors(),
@@ -116,7 +114,10 @@ def _machine(session: Session, bugcheck: tuple[int, ...] | Absent) -> Machine:
     )
     numbers = plain(bugcheck)
     if numbers and numbers[0] and len(numbers) == 5:
-        code = numbers[0] & 0xFFFFFFFF
-        values.update(bugcheck=code, bugcheck_name=bugchecks.name(code))
-        values.update({f"parameter{place}": numbers[place] for place in range(1, 5)})
-    return Machine(**values)
+        code, one, two, three, four = numbers
+        code &= 0xFFFFFFFF
+        return machine._replace(
+            bugcheck=code, bugcheck_name=bugchecks.name(code), parameter1=one, parameter2=two,
+            parameter3=three, parameter4=four,
+        )  # fmt: skip
+    return machine

@@ -5,8 +5,6 @@ Invariant: a number that the engine does not know is an Absent. Standard library
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..absence import Absent
 from ..records import Module, Origin
 
@@ -26,16 +24,16 @@ def named(name: str, image: str) -> str:
 
 
 def record(
-    name: str, base: int, size: int, stamp: Any, checksum: Any, place: int, origin: Origin,
+    name: str, base: int, size: int, stamp: object, checksum: object, place: int, origin: Origin,
     loaded: bool = True,
 ) -> Module:  # fmt: skip
     """The record of one module."""
     none = Absent("not-recorded", "the engine does not know it")
-    known = isinstance(stamp, int) and stamp not in _NO_STAMPS
+    known = stamp if isinstance(stamp, int) and stamp not in _NO_STAMPS else None
     return Module(
         name=name, base=base, end=base + size, size=size, role=None, stack=None, loaded=loaded,
-        time_date_stamp=stamp if known else none,
+        time_date_stamp=none if known is None else known,
         checksum=checksum if isinstance(checksum, int) else none,
-        image_key=f"{stamp:08X}{size:x}" if known else none, original=None,
+        image_key=none if known is None else f"{known:08X}{size:x}", original=None,
         original_match=None, load_order=place, origin=origin,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar
 
 from ..absence import Absent
 from ..errors import SessionError
@@ -19,6 +19,10 @@ from .connection import secretless
 from .modules import record
 from .session import Callback, Session, Stop
 
+if TYPE_CHECKING:
+    import ntoseye
+
+_T = TypeVar("_T")
 #: seconds for which a list of modules is good where ntoseye tells no load of one
 _FRESH = 10.0
 #: what ntoseye prints when the target has answered, and stands, while it still attaches
@@ -33,31 +37,31 @@ class NtoseyeSession(Session):
     backend = "ntoseye"
     capabilities = frozenset({"registers", "msr", "run"})
 
-    def __init__(self, path: str, debugger: Any) -> None:
+    def __init__(self, path: str, debugger: ntoseye.Debugger) -> None:
         super().__init__()
         self.path, self.pointer_size, self.architecture = path, 8, "x64"
         self._debugger = debugger
         self._breakpoints: dict[int, tuple[int, Callback]] = {}
-        self._planted: dict[int, Any] = {}
+        self._planted: dict[int, ntoseye.Breakpoint] = {}
         self._next = 1
         self._interrupted = False
         self._closed = False
         self._listed: list[Module] | None = None
         self._listed_at = 0.0
         version = self._ask(debugger.inspect.version)
-        if all(self._tells(event) for event in ("ld", "ud")):
+        if self._tells("ld") and self._tells("ud"):
             self.capabilities |= {"module-events"}
         build = getattr(version, "build_number", None)
         none = Absent("not-recorded", "ntoseye does not tell it")
         self.build = build if isinstance(build, int) else none
 
-    def _ask(self, function: Any, *arguments: Any) -> Any:
+    def _ask(self, function: Callable[..., _T], *arguments: object) -> _T | Absent:
         try:
             return function(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever the engine raises
             return Absent("not-found", f"ntoseye: {error}")
 
-    def _tells(self, event: str) -> bool:
+    def _tells(self, event: Literal["ld", "ud"]) -> bool:
         """Has ntoseye stop at each load (ld) or unload (ud) of a driver."""
         done = self._ask(lambda: self._debugger.exceptions.set_module_event(event))
         return not isinstance(done, Absent)
@@ -82,7 +86,7 @@ class NtoseyeSession(Session):
             self._listed_at = now
         return self._listed
 
-    def _module(self, place: int, entry: Any) -> Module:
+    def _module(self, place: int, entry: ntoseye.Module) -> Module:
         base, size = _whole(entry.base), _whole(entry.size)
         origin = Origin(self.path, "module list of ntoseye", "certain", None, base)
         name = str(entry.name)
@@ -129,7 +133,7 @@ class NtoseyeSession(Session):
 
     def resume(self, timeout: float) -> Stop:
         deadline = time.monotonic() + timeout
-        go_on = self._debugger.run
+        go_on: Callable[..., ntoseye.Stop | None] = self._debugger.run
         while True:
             # One call cannot be interrupted from another thread, so each waits a short time only.
             left = deadline - time.monotonic()
@@ -144,7 +148,7 @@ class NtoseyeSession(Session):
             go_on = self._debugger.run
             kind = str(getattr(stopped, "kind", ""))
             if kind in ("module_load", "module_unload"):
-                self._told(kind, stopped.module)
+                self._told(kind, getattr(stopped, "module"))  # noqa: B009 - of two kinds of Stop
                 continue
             place, processor = self.named("ip"), self.current_processor()
             if kind == "reload":
@@ -160,7 +164,7 @@ class NtoseyeSession(Session):
                 self._interrupted = False
                 return Stop("interrupt", place, processor)
 
-    def _told(self, kind: str, entry: Any) -> None:
+    def _told(self, kind: str, entry: ntoseye.Module) -> None:
         """A driver is loaded, or is about to go: it is listed still."""
         self._listed = None
         if kind == "module_load":
@@ -187,7 +191,7 @@ class NtoseyeSession(Session):
         self._ask(self._debugger.close)  # lets the target run
 
 
-def _whole(value: Any) -> int:
+def _whole(value: object) -> int:
     """A number of ntoseye's; anything else is a version that cannot be worked with."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise SessionError(f"ntoseye gives {type(value).__name__} for a number.")

@@ -8,7 +8,7 @@ be executed as code again. Standard library only.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable
+from typing import Callable
 
 from ..absence import Absent
 from ..dumpstack.residue import follows_call
@@ -103,6 +103,6 @@ class Points:
         self._places.clear()
         self.planted.clear()
 
-    def at(self, address: int) -> Any:
+    def at(self, address: int) -> bool:
         """Whether one is set at an address."""
         return address in self._places.values()

@@ -72,7 +72,7 @@ class PykdSession(Session):
         self._can_run = not self.is_dump
         self._breakpoints: dict[int, Any] = {}
         self._next = 1
-        self._handler: Any = None
+        self._handler: object = None
         self._wants_stop: Stop | None = None
         self._cause = ""
         self._hitting = False
@@ -89,7 +89,7 @@ class PykdSession(Session):
         unknown = Absent("not-recorded", "DbgEng does not tell the build")
         self.build = build if isinstance(build, int) and build else unknown
 
-    def _ask(self, function: Callable[..., Any], otherwise: Any, *arguments: Any) -> Any:
+    def _ask(self, function: Callable[..., Any], otherwise: object, *arguments: object) -> Any:
         """What pykd answers; every error of the engine is a plain Exception."""
         try:
             return function(*arguments)
@@ -208,7 +208,7 @@ class PykdSession(Session):
     def add_breakpoint(self, address: int, callback: Callback, hardware: bool = False) -> int:
         pykd = self._pykd
 
-        def hit() -> Any:
+        def hit() -> object:
             self._wants_stop = None
             self._hitting = True
             try:
@@ -247,18 +247,18 @@ class PykdSession(Session):
 
         class Events(base):  # type: ignore[misc]
             # pykd's names; nothing here raises, which would stop the machine
-            def onLoadModule(self, start: int, name: str) -> Any:  # noqa: N802
+            def onLoadModule(self, start: int, name: str) -> object:  # noqa: N802
                 session._modules = None
                 text = str(name).replace("/", "\\").rsplit("\\", 1)[-1]
                 session.tell("load", text if "." in text else f"{text}.sys", start)
                 return pykd.eventResult.NoChange
 
-            def onUnloadModule(self, start: int, _name: str) -> Any:  # noqa: N802
+            def onUnloadModule(self, start: int, _name: str) -> object:  # noqa: N802
                 session._modules = None
                 session.tell("unload", start)
                 return pykd.eventResult.NoChange
 
-            def onExecutionStatusChange(self, status: Any) -> None:  # noqa: N802
+            def onExecutionStatusChange(self, status: object) -> None:  # noqa: N802
                 is_ours = session._hitting or session._is_owner or session._wants_stop
                 if status == pykd.executionStatus.Break and not is_ours:
                     session.tell("stand", "stop")
@@ -378,7 +378,7 @@ def inside() -> PykdSession:
     return session
 
 
-def _do(function: Callable[..., Any], *arguments: Any) -> None:
+def _do(function: Callable[..., object], *arguments: object) -> None:
     try:
         function(*arguments)
     except Exception as error:
@@ -393,7 +393,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).replace("\\n", " ").split()).rstrip(".")
 
 
-def _whole(value: Any) -> int:
+def _whole(value: object) -> int:
     """A number of the engine; anything else is an engine that cannot be worked with."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise SessionError(f"the debugger's engine gives {type(value).__name__} for a number.")

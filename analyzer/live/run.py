@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Callable
 
 from ..errors import SessionError
 from ..sources.capture_format import Fact, Writer
@@ -52,7 +52,7 @@ class Run:
         """Lets a target go on that stands where it was asked to."""
         self.resumed.set()
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, object]:
         """What came of it."""
         return {"files": self.files, "calls": self.calls, "stands": self.stands}
 

@@ -19,7 +19,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple, TypeVar
 
 from ..absence import Absent
 from ..dumpstack.walk import Ring
@@ -52,6 +52,7 @@ class Clock(NamedTuple):
 
 
 Callback = Callable[[Stop], bool]
+_T = TypeVar("_T")
 
 #: architecture -> what the calling convention puts where
 REGISTERS: dict[str, dict[str, str]] = {
@@ -81,7 +82,7 @@ class Session(Target):
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        self._listeners: dict[str, list[Callable[..., Any]]] = {}
+        self._listeners: dict[str, list[Callable[..., None]]] = {}
         self._borders: list[int] | None = None  #: of the regions, in order
 
     # -- what a backend gives ------------------------------------------------------------------
@@ -137,7 +138,7 @@ class Session(Target):
         """
         self._listeners.setdefault(event, []).append(callback)
 
-    def tell(self, event: str, *values: Any) -> None:
+    def tell(self, event: str, *values: object) -> None:
         """Calls those who listen to an event; what they raise is noted."""
         for callback in self._listeners.get(event, ()):
             try:
@@ -257,6 +258,6 @@ class Session(Target):
             return CONTINUE
 
 
-def plain(value: Any) -> Any:
+def plain(value: _T | Absent) -> _T | None:
     """The value, None for one that is absent."""
     return None if isinstance(value, Absent) else value

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..dryrun.ask import Progress
 from ..errors import SessionError
@@ -25,6 +25,10 @@ from .connection import secretless
 from .ntoseye_target import ANSWERED
 from .options import Options
 
+if TYPE_CHECKING:
+    from .dry_run import Asked
+
+Message = dict[str, Any]  #: JSON of the worker
 #: seconds that a worker whose target never answered may take to end
 _SHORT = 1.0
 #: seconds that a worker may take to remove its breakpoints and let the target go
@@ -47,16 +51,16 @@ class Supervised:
         self,
         options: Options,
         say: Callable[[str], None],
-        asked: dict[str, Any] | None = None,
+        asked: Asked | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.options, self.say, self.progress = options, say, progress
         self.is_bounded = asked is not None  #: a capture ends by itself when the time is up
         self.heard = False
-        self.told: dict[str, Any] = {}  #: what came of it
+        self.told: Message = {}  #: what came of it
         self.error = ""
         self._stopping: float | None = None
-        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._messages: queue.Queue[Message | None] = queue.Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "analyzer.live.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -151,7 +155,7 @@ class Supervised:
             "running, with debugging on (bcdedit /debug on) and this connection"
         )
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: Message) -> None:
         if "say" in message:
             self.say(str(message["say"]))
         if "progress" in message and self.progress is not None:
@@ -162,7 +166,7 @@ class Supervised:
             self.error = self.error or str(message["error"])
         self.told.update(message)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Message:
         """What the worker told last of each; raises what went wrong."""
         if self.error:
             raise SessionError(self.error.rstrip(".") + ".")
@@ -195,9 +199,7 @@ def run(options: Options, say: Callable[[str], None]) -> Outcome:
     return Outcome(files, int(told.get("calls", 0)), bool(told.get("stands")))
 
 
-def dry_run(
-    options: Options, asked: dict[str, Any], progress: Progress | None = None
-) -> dict[str, Any]:
+def dry_run(options: Options, asked: Asked, progress: Progress | None = None) -> Message:
     """Runs dry runs (:mod:`analyzer.live.dry_run`): their report and exit code.
 
     KeyboardInterrupt when it was stopped; the target runs on then, too.
@@ -208,7 +210,7 @@ def dry_run(
     return told
 
 
-def _ended(worker: Supervised) -> dict[str, Any]:
+def _ended(worker: Supervised) -> Message:
     with _signals(worker):
         worker.watch()
     return worker.result()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from functools import partial
-from typing import Any, Callable
+from typing import Callable
 
 from ..absence import Absent
-from ..layouts.crashdmp import node_layouts
+from ..layouts.crashdmp import NodeLayout, node_layouts
 from ..layouts.ntdddump import WINDOWS_8
 from ..names import bugchecks
 from ..names.units import duration
@@ -34,7 +34,9 @@ _STACK = 0x10000
 class Armed:
     """One watched routine."""
 
-    def __init__(self, number: int, routine: Routine, address: int, layout: Any) -> None:
+    def __init__(
+        self, number: int, routine: Routine, address: int, layout: NodeLayout | None
+    ) -> None:
         self.number, self.routine, self.address = number, routine, address
         self.layout = layout  #: of the filter's node; None when no node is known
         self.handle: int | None = None
@@ -44,7 +46,9 @@ class Armed:
 class Open:
     """A call that has not returned."""
 
-    def __init__(self, number: int, armed: Armed, sp: int | Absent, back: int, cpu: Any) -> None:
+    def __init__(
+        self, number: int, armed: Armed, sp: int | Absent, back: int, cpu: int | Absent
+    ) -> None:
         self.number, self.armed, self.sp, self.back, self.cpu = number, armed, sp, back, cpu
         self.extension: int | Absent = Absent("unset")
         self.data: bytes | Absent = Absent("unset")
@@ -106,7 +110,7 @@ class Watch:
         """Calls that have not returned."""
         return list(self._open)
 
-    def arm(self, routine: Routine, address: int, layout: Any) -> None:
+    def arm(self, routine: Routine, address: int, layout: NodeLayout | None) -> None:
         """Watches one routine; one that is watched already is left as it is."""
         before = self.armed.get(address)
         if before is not None and before.handle is not None:
@@ -273,7 +277,7 @@ class Watch:
                 return call
         return None
 
-    def _abandon(self, sp: int | Absent, processor: Any) -> None:
+    def _abandon(self, sp: int | Absent, processor: int | Absent) -> None:
         """Calls whose stack frames a new call overwrites can return no more."""
         for call in list(self._open):
             gone = isinstance(sp, int) and isinstance(call.sp, int) and 0 <= sp - call.sp < _STACK

@@ -29,7 +29,7 @@ def main() -> int:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     lock = threading.Lock()
 
-    def tell(**message: Any) -> None:
+    def tell(**message: object) -> None:
         try:
             with lock:
                 out.write(json.dumps(message) + "\n")
