@@ -7,7 +7,7 @@ Standard library only.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..layouts import mindumpdef
 
@@ -32,7 +32,7 @@ class Mark(NamedTuple):
     is_pages_only: bool  #: its secondary data was left out
 
 
-def mark_of(comment: Any) -> Mark | None:
+def mark_of(comment: object) -> Mark | None:
     """The mark in the comment of a header; None in a dump that is no slice."""
     found = _MARK.search(comment) if isinstance(comment, bytes) else None
     if found is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 from ..absence import Absent
 from ..layouts import devicedump
@@ -90,7 +89,7 @@ def requests(
     return found, problem
 
 
-def _function(record: Any) -> int | None:
+def _function(record: _RECORD) -> int | None:
     """The SRB function of an entry that is not a SCSI command."""
     return None if record.Cdb[0] or not record.Command[0] else int(record.Command[0])
 
@@ -98,7 +97,7 @@ def _function(record: Any) -> int | None:
 class _Halves:
     """The finished halves of FLUSH and SHUTDOWN requests: what follows one is not what it seems."""
 
-    def __init__(self, records: Sequence[Any], *, is_full: bool) -> None:
+    def __init__(self, records: Sequence[_RECORD], *, is_full: bool) -> None:
         self.ends = {
             (record.StackSpecific, record.EndTime)
             for record in records
@@ -108,7 +107,7 @@ class _Halves:
         #: what began before this may follow a half that the full list no longer has
         self.oldest = min(filter(None, times), default=0) if is_full else 0
 
-    def judge(self, record: Any, request: Request) -> Request:
+    def judge(self, record: _RECORD, request: Request) -> Request:
         """The request without the times that are another one's."""
         start = record.StartTime
         follows = (record.StackSpecific, start) in self.ends  # whose times are never 0
@@ -136,7 +135,7 @@ class _Halves:
 
 def _request(
     index: int,
-    record: devicedump.DEVICEDUMP_STORAGESTACK_PUBLIC_STATE_RECORD,
+    record: _RECORD,
     driver: str,
     source: str,
     offset: int,

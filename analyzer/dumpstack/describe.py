@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts import guids, ntdddump
 from ..layouts.crashdmp import STATE_DISABLED
 from ..names import drivers, ntstatus
-from ..records import Callback, Extension, Filter, Module, Origin, Structure
+from ..records import Callback, Code, Extension, Filter, Module, Origin, Structure, Text
 from ..target import ModuleMap, Target, module_at
 from .context import Tail
 from .nodes import NOT_KNOWN, Node
@@ -29,7 +29,7 @@ _BIGGER = "a kernel or complete memory dump"
 _NO_CALLS = Absent("not-recorded", "memory keeps no record of single calls", _LIVE)
 _NO_STATUS = Absent("not-recorded", "memory keeps no return status of a callback", _LIVE)
 _NO_CLOCK = Absent("not-recorded", "memory keeps no clock of a callback", _LIVE)
-_CLOCKS: dict[str, Any] = dict.fromkeys(
+_CLOCKS = dict.fromkeys(
     "processor entry_time entry_clock return_clock duration_ns duration_low_ns "
     "duration_high_ns".split(),
     _NO_CLOCK,
@@ -95,7 +95,7 @@ def describe(
 class _Owner(NamedTuple):
     """What the rows of one node share."""
 
-    filter: Any
+    filter: Text
     stack: str | None
     place: int | Absent
     extension: int | Absent
@@ -122,7 +122,7 @@ class _Owner(NamedTuple):
         )
 
 
-def _filter(ring: Ring, node: Node, owner: _Owner, failing: tuple[Any, Any, Any]) -> Filter:
+def _filter(ring: Ring, node: Node, owner: _Owner, failing: tuple[Text, Code, Text]) -> Filter:
     init, state = node.init, node.state
     routines = {member: routine for member, _, routine in node.callbacks()}
     older = Absent("not-applicable", f"the {node.layout.name} layout has no such member")
@@ -160,7 +160,7 @@ def _filter(ring: Ring, node: Node, owner: _Owner, failing: tuple[Any, Any, Any]
     )
 
 
-def flags_meaning(init: Any) -> str:
+def flags_meaning(init: ntdddump.Structure) -> str:
     """Flags in words; bit 0 has two meanings and is told apart only as far as the rest tells."""
     words = []
     if init.Flags & ntdddump.DUMP_FILTER_FLAG_SYSTEM_SUPPORT_READ:
@@ -177,18 +177,19 @@ def flags_meaning(init: Any) -> str:
 
 
 def _failing(
-    target: Target, modules: Sequence[Module], name: Any, failure: Failure
-) -> tuple[Any, Any, Any]:
+    target: Target, modules: Sequence[Module], name: Text, failure: Failure
+) -> tuple[Text, Code, Text]:
     """(routine in words, status, its name) for this filter."""
     routine, status = failure.routine, failure.status
+    named = status if isinstance(status, Absent) else ntstatus.name(status)
     if isinstance(routine, Absent):
-        return routine, status, status
+        return routine, status, named
     owner = module_at(modules, routine)
     where = target.symbol(modules, routine)
     if owner is None or owner.name != name:
         other = Absent("not-applicable", f"the last failing routine, {where}, is of no such filter")
         return other, other, other
-    return where, status, status if isinstance(status, Absent) else ntstatus.name(status)
+    return where, status, named
 
 
 # -- callbacks ---------------------------------------------------------------------------------
@@ -197,6 +198,7 @@ def _failing(
 def _callbacks(
     name_of: Callable[[int], str], node: Node, owner: _Owner, failure: Failure, wrote_dump: str
 ) -> list[Callback]:
+    none = Absent("not-applicable", "the filter registered no such routine")
     enabled = node.state is not None and not node.state & STATE_DISABLED
     rows = []
     for member, name, routine in node.callbacks():
@@ -209,18 +211,14 @@ def _callbacks(
             symbol=name_of(routine) if routine else None,
             call=None,
             was_called=_NO_CALLS,
-            **_CLOCKS,
+            **(_CLOCKS if routine else dict.fromkeys(_CLOCKS, none)),
             status=_NO_STATUS,
             status_name=_NO_STATUS,
             extension=owner.extension,
             origin=owner.origin,
         )
         if not routine:
-            none = Absent("not-applicable", "the filter registered no such routine")
-            nothing: dict[str, Any] = dict.fromkeys(_CLOCKS, none)
-            row = row._replace(
-                symbol=none, was_called="no", status=none, status_name=none, **nothing
-            )
+            row = row._replace(symbol=none, was_called="no", status=none, status_name=none)
         elif routine == failure.routine and isinstance(failure.status, int):
             how = f"{owner.origin.how}; status from crashdmp's last failing routine"
             row = row._replace(
@@ -243,7 +241,7 @@ def _extension(node: Node, owner: _Owner) -> Extension:
     extension = node.extension
     older = Absent("not-applicable", "FILTER_EXTENSION has no such member before Windows 8")
     offset = None if node.file_offset is None else node.file_offset + node.layout.extension
-    return Extension(
+    row = Extension._make([None] * len(Extension._fields))._replace(
         filter=owner.filter,
         stack=owner.stack,
         node=node.address,
@@ -251,9 +249,7 @@ def _extension(node: Node, owner: _Owner) -> Extension:
         dump_type=extension.DumpType,
         dump_type_name=ntdddump.FILTER_DUMP_TYPES.get(extension.DumpType, "invalid"),
         device_object=extension.DeviceObject,
-        **_geometry(extension.Geometry),
         disk_size=extension.DiskSize,
-        **_partition(extension.PartitionInfo),
         dump_data=extension.DumpData,
         size=getattr(extension, "Size", older),
         flags=getattr(extension, "Flags", older),
@@ -261,39 +257,35 @@ def _extension(node: Node, owner: _Owner) -> Extension:
         raw_bytes=bytes(extension).hex(),
         origin=owner.origin._replace(file_offset=offset, address=owner.extension),
     )
+    return _with_disk(row, extension.Geometry, extension.PartitionInfo)
 
 
-def _geometry(geometry: Any) -> dict[str, Any]:
-    return {
-        "cylinders": geometry.Cylinders,
-        "media_type": geometry.MediaType,
-        "media_type_name": ntdddump.MEDIA_TYPES.get(geometry.MediaType, "invalid"),
-        "tracks_per_cylinder": geometry.TracksPerCylinder,
-        "sectors_per_track": geometry.SectorsPerTrack,
-        "bytes_per_sector": geometry.BytesPerSector,
-    }
-
-
-def _partition(info: Any) -> dict[str, Any]:
+def _with_disk(row: Extension, geometry: ntdddump.Structure, info: ntdddump.Structure) -> Extension:
     style = info.PartitionStyle
     other = Absent("not-applicable", "the partition style is another")
     is_mbr = style == ntdddump.PARTITION_STYLE_MBR
     is_gpt = style == ntdddump.PARTITION_STYLE_GPT
-    return {
-        "size_of_partition_info": info.SizeOfPartitionInfo,
-        "partition_style": style,
-        "partition_style_name": ntdddump.PARTITION_STYLES.get(style, "invalid"),
-        "mbr_signature": info.Mbr.Signature if is_mbr else other,
-        "mbr_checksum": info.Mbr.CheckSum if is_mbr else other,
-        "gpt_disk_id": guids.text_of(bytes(info.Gpt.DiskId)) if is_gpt else other,
-    }
+    return row._replace(
+        cylinders=geometry.Cylinders,
+        media_type=geometry.MediaType,
+        media_type_name=ntdddump.MEDIA_TYPES.get(geometry.MediaType, "invalid"),
+        tracks_per_cylinder=geometry.TracksPerCylinder,
+        sectors_per_track=geometry.SectorsPerTrack,
+        bytes_per_sector=geometry.BytesPerSector,
+        size_of_partition_info=info.SizeOfPartitionInfo,
+        partition_style=style,
+        partition_style_name=ntdddump.PARTITION_STYLES.get(style, "invalid"),
+        mbr_signature=info.Mbr.Signature if is_mbr else other,
+        mbr_checksum=info.Mbr.CheckSum if is_mbr else other,
+        gpt_disk_id=guids.text_of(bytes(info.Gpt.DiskId)) if is_gpt else other,
+    )
 
 
 # -- filters of which no node was read ---------------------------------------------------------
 
 
 def _unread_rows(
-    out: Described, target: Target, ring: Ring | None, name: Any, stack: Any, origin: Origin
+    out: Described, target: Target, ring: Ring | None, name: Text, stack: Text, origin: Origin
 ) -> None:
     """Rows of a filter of which only the image, or only the link to its node, is known."""
     if ring is None:
@@ -307,39 +299,27 @@ def _unread_rows(
         why = Absent("not-found", "the list of filters was read and has no node of this module")
     else:
         why = Absent("not-found", "no node of this filter was found", _BIGGER)
-    known: dict[str, Any] = {
-        "filter": name,
-        "stack": stack,
-        "origin": origin,
-    }
     product = drivers.product(name) or _UNKNOWN
     count = why if ring is None else ring_count(ring)
     out.filters.append(
-        Filter(
-            **{
-                **dict.fromkeys(Filter._fields, why),
-                **known,
-                "ring_count": count,
-                "product": product,
-            }
+        Filter._make([why] * len(Filter._fields))._replace(
+            filter=name, stack=stack, ring_count=count, product=product, origin=origin
         )
     )
-    row = Extension(**{**dict.fromkeys(Extension._fields, why), **known, "is_reconstructed": False})
+    row = Extension._make([why] * len(Extension._fields))._replace(
+        filter=name, stack=stack, is_reconstructed=False, origin=origin
+    )
     is_listed = ring is not None and ring.members != len(ring.nodes)
     if ring is not None and ring.tail is not None and is_listed:
         row = _reconstructed(target, row, ring.tail)
     out.extensions.append(row)
-    call: dict[str, Any] = {
-        **dict.fromkeys(Callback._fields, why),
-        **known,
-        **_CLOCKS,
-        "callback": "Dump_Start",
-        "call": None,
-        "was_called": _NO_CALLS,
-        "status": _NO_STATUS,
-        "status_name": _NO_STATUS,
-    }
-    out.callbacks.append(Callback(**call))
+    out.callbacks.append(
+        Callback(
+            filter=name, stack=stack, node=why, callback="Dump_Start", routine=why, symbol=why,
+            call=None, was_called=_NO_CALLS, **_CLOCKS, status=_NO_STATUS, status_name=_NO_STATUS,
+            extension=why, origin=origin,
+        )
+    )  # fmt: skip
 
 
 def _reconstructed(target: Target, row: Extension, tail: Tail) -> Extension:
@@ -347,16 +327,15 @@ def _reconstructed(target: Target, row: Extension, tail: Tail) -> Extension:
     kind = {"crash": 1, "hibernation": 2}.get(str(tail.stack or row.stack))
     unknown = Absent("not-found", "crash or hibernation stack: not known")
     how = "reconstructed from the dump stack context that crashdmp fills FILTER_EXTENSION from"
-    return row._replace(
+    row = row._replace(
         dump_type=unknown if kind is None else kind,
         dump_type_name=unknown if kind is None else ntdddump.FILTER_DUMP_TYPES[kind],
         device_object=tail.attached_device,
-        **_geometry(tail.geometry),
         disk_size=tail.disk_size,
-        **_partition(tail.partition),
         is_reconstructed=True,
         origin=target.origin(how, tail.address, "likely"),
     )
+    return _with_disk(row, tail.geometry, tail.partition)
 
 
 # -- the lists themselves ----------------------------------------------------------------------

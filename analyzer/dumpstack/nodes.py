@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..layouts.crashdmp import NodeLayout, node_layouts
@@ -20,6 +20,7 @@ from ..layouts.ntdddump import (
     FILTER_EXTENSION_SIZE_V2,
     PARTITION_INFO_SIZE,
     WINDOWS_8,
+    Structure,
 )
 from ..records import Module
 from ..target import Target, module_at
@@ -46,12 +47,12 @@ class Node(NamedTuple):
     file_offset: int | None = None
 
     @property
-    def init(self) -> Any:
+    def init(self) -> Structure:
         """FILTER_INITIALIZATION_DATA (ctypes structure)."""
         return self.layout.init_class.from_buffer_copy(self.data)
 
     @property
-    def extension(self) -> Any:
+    def extension(self) -> Structure:
         """FILTER_EXTENSION (ctypes structure)."""
         return self.layout.extension_class.from_buffer_copy(self.data, self.layout.extension)
 

@@ -5,10 +5,10 @@ Invariant: times are those of :mod:`analyzer.reports.timeline`; :mod:`analyzer.p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from .. import formatting as fmt
 from ..absence import is_absent, known
@@ -16,10 +16,13 @@ from ..checks import benign
 from ..checks.storage import CLOCK_TICK_NS
 from ..layouts.ntdddump import CALLBACKS
 from ..names import ntstatus
-from ..records import Callback
+from ..records import Callback, Stage
 from ..reports import timeline as story
 from . import style
 from .style import Plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LOOK = {  # kind -> colour, hatch, mark
     story.OK: (style.GREEN, "", "o"),
@@ -33,7 +36,7 @@ _LOOK = {  # kind -> colour, hatch, mark
 _MOST_LANES = 30
 
 
-def timeline(case: Any, events: int = story.MOST_EVENTS) -> Plot:
+def timeline(case: style.Drawn, events: int = story.MOST_EVENTS) -> Plot:
     """What happened around the crash: dump stages, callbacks per filter, requests, events."""
     told = story.build(style.records_of(case), events)
     title = "Timeline of the crash"
@@ -73,7 +76,7 @@ def timeline(case: Any, events: int = story.MOST_EVENTS) -> Plot:
     return figure
 
 
-def _lane(axes: Any, place: int, rows: list[story.Slice], span: int, size: float) -> None:
+def _lane(axes: Axes, place: int, rows: list[story.Slice], span: int, size: float) -> None:
     """One lane; slices that overlap lie side by side, as far as there is room."""
     tracks = story.stacked(rows)
     count = min(max(tracks) + 1, 4)
@@ -108,7 +111,7 @@ def _lane(axes: Any, place: int, rows: list[story.Slice], span: int, size: float
             )
 
 
-def statuses(case: Any) -> Plot:
+def statuses(case: style.Drawn) -> Plot:
     """Filter by callback: how many calls succeeded, failed, or have no status that is known."""
     calls: list[Callback] = style.records_of(case)["callbacks"]
     title = "Status of the filters' callbacks"
@@ -129,8 +132,11 @@ def statuses(case: Any) -> Plot:
             colour, hatch, label = _CELLS[kind]
             seen[kind] = label
             axes.add_patch(
-                _cell(x - 0.5, y - 0.5, facecolor=colour, hatch=hatch, edgecolor=style.GREY)
-            )
+                Rectangle(
+                    (x - 0.5, y - 0.5), 1, 1, linewidth=0.6, facecolor=colour, hatch=hatch,
+                    edgecolor=style.GREY,
+                )
+            )  # fmt: skip
             axes.text(
                 x,
                 y,
@@ -169,12 +175,6 @@ def _filter(call: Callback) -> str:
     return fmt.field(call, "filter", "a filter") + fmt.clean(stack)
 
 
-def _cell(x: float, y: float, **options: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), 1, 1, linewidth=0.6, **options)
-
-
 def _status(calls: list[Callback]) -> tuple[str, str]:
     """The worst of some calls, and what to write into the cell."""
     known = [c for c in calls if not is_absent(c.status)]
@@ -205,29 +205,29 @@ def _folded(name: str) -> list[str]:
     return textwrap.wrap(style.short(name, 40), 14)[:2]
 
 
-def _code(call: Any) -> int:
-    return 0 if is_absent(call.status) else int(call.status) & 0xFFFFFFFF
+def _code(call: Callback) -> int:
+    return call.status & 0xFFFFFFFF if isinstance(call.status, int) else 0
 
 
-def throughput(case: Any) -> Plot:
+def throughput(case: style.Drawn) -> Plot:
     """How fast memory was written, chunk by chunk, as the dump log states it."""
     stages = style.records_of(case)["stages"]
     title = "Write throughput of the dump"
-    sources: dict[str, list[Any]] = {}
+    sources: dict[str, list[tuple[Stage, float]]] = {}
     for stage in stages:
-        if stage.stage == "memory-data-chunk" and isinstance(stage.rate_mb_per_s, (int, float)):
-            sources.setdefault(stage.origin.source, []).append(stage)
+        rate = stage.rate_mb_per_s
+        if stage.stage == "memory-data-chunk" and isinstance(rate, (int, float)):
+            sources.setdefault(stage.origin.source, []).append((stage, float(rate)))
     whole = [s for s in stages if s.stage == "write-memory-data" and not is_absent(s.rate_mb_per_s)]
     if not sources and not whole:
         return style.nothing("No source states how fast memory was written.", title)
     figure = Plot(9, 3.4)
     axes = style.plain_axes(figure.add_subplot(), title, 10)
     for colour, (source, chunks) in zip(style.CYCLE, sources.items()):
-        edges, rates = [0.0], []
-        for chunk in chunks:
+        edges, rates = [0.0], [rate for _, rate in chunks]
+        for chunk, _ in chunks:
             pages = chunk.amount if isinstance(chunk.amount, int) and chunk.unit == "pages" else 1
             edges.append(edges[-1] + pages * 4096 / 1e6)
-            rates.append(float(chunk.rate_mb_per_s))
         label = style.short(source.replace("\\", "/").rpartition("/")[2], 40)
         axes.stairs(rates, edges, color=colour, linewidth=1.6, label=label)
         axes.stairs(rates, edges, color=colour, fill=True, alpha=0.15)
@@ -267,7 +267,7 @@ def throughput(case: Any) -> Plot:
     return figure
 
 
-def latency(case: Any) -> Plot:
+def latency(case: style.Drawn) -> Plot:
     """How long each storage request before the crash took, by when it ended."""
     requests = style.records_of(case)["requests"]
     title = "Storage requests before the crash"

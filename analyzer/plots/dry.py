@@ -6,12 +6,10 @@ member. :mod:`analyzer.plots` has the rest.
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.patches import Patch, Rectangle
 
 from .. import formatting as fmt
-from ..records import DryRun
+from ..records import DryRun, Text
 from ..reports.extension import members
 from . import style
 from .style import Plot
@@ -26,7 +24,7 @@ _LOOK = {
 }
 
 
-def extension_use(case: Any, run: DryRun) -> Plot:
+def extension_use(case: style.Drawn, run: DryRun) -> Plot:
     """Each byte of the FILTER_EXTENSION: whether the call of a dry run read or wrote its member."""
     title = fmt.clean(f"{run.callback} of {run.filter}: what it uses of FILTER_EXTENSION", 100)
     rows = [e for e in style.records_of(case)["extensions"] if e.extension == run.extension]
@@ -63,7 +61,7 @@ def _use(name: str, run: DryRun) -> str:
     return _READ if read else _WRITTEN if written else _NOT_USED
 
 
-def _is_in(name: str, used: Any) -> bool:
+def _is_in(name: str, used: Text) -> bool:
     """True when a member is among the names; the arms of the partition's union are one there."""
     names = used.split("; ") if isinstance(used, str) else []
     is_arm = name.startswith(("PartitionInfo.Mbr.", "PartitionInfo.Gpt."))

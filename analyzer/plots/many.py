@@ -6,7 +6,6 @@ Invariant: a case without a finding has its column too; :mod:`analyzer.plots` ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.lines import Line2D
 
@@ -19,7 +18,7 @@ _MOST_RULES = 40
 _MOST_COLUMNS = 60
 
 
-def findings(cases: Mapping[str, Any]) -> Plot:
+def findings(cases: Mapping[str, style.Drawn]) -> Plot:
     """Rule by case up to 60 cases; above that, in how many cases each rule was found."""
     title = f"Findings in {len(cases)} cases"
     told = style.named(cases)
@@ -56,7 +55,7 @@ def findings(cases: Mapping[str, Any]) -> Plot:
         names = [style.short(name, 32) for name in told]
         axes.set_xticks(range(len(names)), names, rotation=55, fontsize=8)
         for label in axes.get_xticklabels():
-            label.set_ha("right")
+            label.set_horizontalalignment("right")
             label.set_rotation_mode("anchor")
         axes.set_xlim(-0.6, len(names) - 0.4)
         axes.grid(color=style.LIGHT, linewidth=0.6)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Union
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +17,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .. import formatting as fmt
 from ..records import Records
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+    from ..case import Case
+
+    #: what a figure is of; a path is opened
+    Drawn = Union[Case, Records, str, os.PathLike[str]]
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PINK, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#000000"
@@ -41,7 +51,7 @@ class Plot(Figure):
         return buffer.getvalue()
 
 
-def records_of(case: Any) -> Records:
+def records_of(case: object) -> Records:
     """The records of a case, of a path (which is opened), or records themselves.
 
     TypeError for anything else.
@@ -58,7 +68,7 @@ def records_of(case: Any) -> Records:
     return found
 
 
-def named(cases: Any) -> dict[str, Records]:
+def named(cases: Drawn | Mapping[str, Drawn]) -> dict[str, Records]:
     """Name -> records of a mapping of cases, or of one case."""
     if isinstance(cases, Mapping):
         return {fmt.clean(name, 40): records_of(case) for name, case in cases.items()}
@@ -76,7 +86,7 @@ def nothing(text: str, title: str = "") -> Plot:
     return figure
 
 
-def plain_axes(axes: Any, title: str = "", pad: float = 24) -> Any:
+def plain_axes(axes: Axes, title: str = "", pad: float = 24) -> Axes:
     """Axes with only what is needed to read them; ``pad`` leaves room for a legend."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -86,10 +96,10 @@ def plain_axes(axes: Any, title: str = "", pad: float = 24) -> Any:
     return axes
 
 
-def log_time_axis(axis: Any, low: float, high: float) -> None:
+def log_time_axis(axis: Axis, low: float, high: float) -> None:
     """A logarithmic axis of nanoseconds labelled 10 us, 1 ms, 1 s, with some room at both ends."""
     low, high = max(low, 1) / 2.5, max(high, low, 1) * 2.5
-    if axis.axis_name == "x":
+    if axis is axis.axes.xaxis:
         axis.axes.set_xscale("log")
         axis.axes.set_xlim(low, high)
     else:
@@ -109,7 +119,7 @@ def time_unit(extent_ns: float) -> tuple[float, str]:
     return 1.0, "ns"
 
 
-def legend(axes: Any, entries: Iterable[Any], **options: Any) -> None:
+def legend(axes: Axes, entries: Iterable[Artist]) -> None:
     """A legend above the plot, without a frame."""
     handles = list(entries)
     if handles:
@@ -122,7 +132,6 @@ def legend(axes: Any, entries: Iterable[Any], **options: Any) -> None:
             fontsize=8,
             handlelength=1.2,
             columnspacing=1.2,
-            **options,
         )
 
 

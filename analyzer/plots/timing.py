@@ -8,7 +8,7 @@ percentiles.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.lines import Line2D
 
@@ -18,6 +18,9 @@ from ..layouts.ntdddump import CALLBACKS
 from ..records import Records
 from . import style
 from .style import Plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _FEW = 20
 _MOST_ROWS = 30
@@ -53,7 +56,7 @@ def calls_of(records: Records) -> list[Calls]:
     )
 
 
-def durations(case: Any) -> Plot:
+def durations(case: style.Drawn) -> Plot:
     """How long each callback of each filter took, on a logarithmic axis, one row each."""
     title = "Duration of the filters' callbacks"
     all_rows = calls_of(style.records_of(case))
@@ -96,7 +99,7 @@ def durations(case: Any) -> Plot:
     return figure
 
 
-def _row(axes: Any, place: int, row: Calls) -> None:
+def _row(axes: Axes, place: int, row: Calls) -> None:
     import numpy as np
 
     values = np.maximum(np.array(row.exact, float), 1)
@@ -125,7 +128,7 @@ def _row(axes: Any, place: int, row: Calls) -> None:
     axes.text(1.01, place, count, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
 
 
-def comparison(cases: Mapping[str, Any], filter: str = "", callback: str = "") -> Plot:
+def comparison(cases: Mapping[str, style.Drawn], filter: str = "", callback: str = "") -> Plot:
     """Two or a few captures on the same axis: the share of calls that took at most so long.
 
     ``filter`` and ``callback`` choose; else every pair that has durations gets a panel.
@@ -179,7 +182,9 @@ def comparison(cases: Mapping[str, Any], filter: str = "", callback: str = "") -
     return figure
 
 
-def population(cases: Mapping[str, Any], filter: str = "", callback: str = "Dump_Start") -> Plot:
+def population(
+    cases: Mapping[str, style.Drawn], filter: str = "", callback: str = "Dump_Start"
+) -> Plot:
     """Many captures in the order given: median and range of one callback in each."""
     title = f"{fmt.clean(callback, 40)} over {len(cases)} captures"
     series: dict[str, list[tuple[int, list[int]]]] = {}
@@ -225,7 +230,7 @@ def population(cases: Mapping[str, Any], filter: str = "", callback: str = "Dump
         axes.set_xticks(range(len(names)), [style.short(n, 18) for n in names], rotation=45)
         axes.tick_params(axis="x", labelsize=8)
         for label in axes.get_xticklabels():
-            label.set_ha("right")
+            label.set_horizontalalignment("right")
     axes.set_xlim(-0.7, len(names) - 0.3)
     axes.set_xlabel("capture, in the order given")
     axes.set_ylabel("duration of a call")

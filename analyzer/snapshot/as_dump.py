@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from ..absence import Absent
 from ..dumpfile.header import DumpFile
@@ -69,7 +68,8 @@ class SnapshotDump(PageDump):
 
     def holds_page(self, frame: int) -> bool:
         """True when the snapshot has a page."""
-        memory: Any = self.file.data
+        memory = self.file.data
+        assert isinstance(memory, _Memory)
         return not isinstance(memory._physical.read(frame * PAGE, PAGE), Absent)
 
 

@@ -8,8 +8,6 @@ Sources: ELF-64 object file format; QEMU dump/dump.c; VirtualBox DBGFCoreWrite.c
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -97,7 +95,7 @@ def open_elf(file: MachineFile) -> MemoryImage:
     return MemoryImage(kind, Ranges(data, runs, translated), found.processors, found.header)
 
 
-def _segments(file: MachineFile) -> npt.NDArray[Any]:
+def _segments(file: MachineFile) -> npt.NDArray[np.void]:
     (table,) = file.data.unpack("<Q", 32)
     step, count = file.data.unpack("<HH", 54)
     if count == _MANY:

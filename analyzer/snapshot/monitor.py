@@ -107,7 +107,7 @@ class Qmp:
                 return message
         raise MonitorError("the monitor does not answer")
 
-    def _ask(self, command: str, **arguments: Any) -> Any:
+    def _ask(self, command: str, **arguments: object) -> Any:
         try:
             self._stream.write(json.dumps({"execute": command, "arguments": arguments}).encode())
             self._stream.flush()

@@ -7,10 +7,10 @@ function that begins at the callback's routine; a filter's code alone does not t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..absence import Absent
-from ..records import Address, Frame, Module, Origin, Processor
+from ..records import Address, Callback, Extension, Frame, Module, Origin, Processor, Text
 from ..symbols import Names
 from ..symbols.images import Images
 from ..target import module_at
@@ -37,7 +37,10 @@ class Known(NamedTuple):
 
     @classmethod
     def of(
-        cls, callbacks: Iterable[Any], extensions: Iterable[Any], modules: Sequence[Module]
+        cls,
+        callbacks: Iterable[Callback],
+        extensions: Iterable[Extension],
+        modules: Sequence[Module],
     ) -> Known:
         """From rows of the tables ``callbacks``, ``extensions`` and ``modules``."""
         routines = {}
@@ -50,11 +53,22 @@ class Known(NamedTuple):
         return cls(routines, known)
 
 
+class Region(Protocol):
+    """A piece of a stack; ``owner`` says whose."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def owner(self) -> str: ...
+
+
 class _Inside(NamedTuple):
     """The filter that a stack is inside of."""
 
-    filter: Any = None
-    callback: Any = None
+    filter: Text = None
+    callback: Text = None
     is_nearest: bool = False  #: no unwind data: the callback is the one that begins before
 
 
@@ -87,7 +101,7 @@ def _processor(
     module = module_at(images.modules, ip)
     register = _FIRST_ARGUMENT.get(architecture.partition("-")[0])
     argument: Address = Absent("not-applicable", "32-bit x86 passes arguments on the stack")
-    meaning: Any = None
+    meaning: str | None = None
     if register is not None:
         argument = one.registers.get(register, Absent("not-recorded", f"{register} is not known"))
         if isinstance(argument, int) and argument in known.extensions:
@@ -111,7 +125,7 @@ def _processor(
 
 def _inside(steps: Sequence[Step], images: Images, names: Names, known: Known) -> _Inside:
     """The innermost callback of a filter on a stack, else the innermost filter."""
-    in_filter: Any = None
+    in_filter: Text = None
     innermost = 0
     for step in steps:
         # A caller stands behind its call, which may be the last instruction of its function.
@@ -149,7 +163,7 @@ def _frames(one: Caught, stack: Stack, images: Images, names: Names) -> list[Fra
     found = []
     for number, step in enumerate(stack.steps):
         outer = stack.steps[number + 1] if number + 1 < len(stack.steps) else None
-        back: Any = outer.instruction_pointer if outer is not None else stack.end
+        back = outer.instruction_pointer if outer is not None else stack.end
         origin = one.origin
         if number:
             sure = "likely" if step.how in _LIKELY else origin.confidence
@@ -181,7 +195,7 @@ def _slot(step: Step) -> int:
 
 
 def stale_rows(
-    regions: Sequence[Any],
+    regions: Sequence[Region],
     images: Images,
     names: Names,
     architecture: str,
