@@ -191,9 +191,7 @@ class Memory:
         entry.perms = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
         return True
 
-    def _missed(
-        self, _: object, access: int, place: int, size: int, value: int, __: object
-    ) -> None:
+    def _missed(self, _: object, access: int, place: int, *rest: object) -> None:
         if self.poison is not None:
             address = self.poison.address + place - _POISON
             self.poison = self.poison._replace(pc=self.pc(), address=address)
@@ -204,7 +202,7 @@ class Memory:
         if self.poison is not None:
             self.end("memory", **self.poison._asdict())
 
-    def _read(self, _: object, access: int, place: int, size: int, value: int, __: object) -> None:
+    def _read(self, _: object, access: int, place: int, size: int, *rest: object) -> None:
         self.reads.add(place << 4 | min(size, 15))
         if len(self.recent) < 16:
             self.recent[place] = size
@@ -212,9 +210,7 @@ class Memory:
             self.is_cut = True
             self.reads.pop()
 
-    def _member(
-        self, _: object, access: int, place: int, size: int, value: int, __: object
-    ) -> None:
+    def _member(self, _: object, access: int, place: int, size: int, *rest: object) -> None:
         at = self.address(place) - self.extension[0]
         self.member_writes.update(range(at, at + size))
 

@@ -46,38 +46,20 @@ class Call(TypedDict):
     limits: dict[str, float]
 
 
-class Result(TypedDict, total=False):
-    """What came of a call; which of it there is depends on the outcome."""
-
-    outcome: str
-    why: str
-    name: str
-    text: str
-    what: str
-    access: str
-    pc: int
-    status: int
-    size: int
-    lap: int
-    address: int
-    raised: int
-    instructions: int
-    stack_bytes: int
-    stall_us: int
-    pages: int
-    seconds: float
-    varies: bool
-    is_cut: bool
-    arguments: list[int]
-    waits: list[tuple[int, int]]
-    members_read: list[int]
-    members_written: list[int]
-    reads: list[tuple[int, int]]
-    changes: list[tuple[int, str, str]]  #: address, old and new bytes
-    calls: list[int]
-    forbidden: list[str]
-    assumed: list[str]
-    code: list[int]
+#: what came of a call; which of it there is depends on the outcome
+Result = TypedDict(  # noqa: UP013 - too long as a class
+    "Result",
+    {
+        "outcome": str, "why": str, "name": str, "text": str, "what": str, "access": str,
+        "pc": int, "status": int, "size": int, "lap": int, "address": int, "raised": int,
+        "instructions": int, "stack_bytes": int, "stall_us": int, "pages": int, "seconds": float,
+        "varies": bool, "is_cut": bool, "arguments": list[int], "waits": list[tuple[int, int]],
+        "members_read": list[int], "members_written": list[int], "reads": list[tuple[int, int]],
+        "changes": list[tuple[int, str, str]], "calls": list[int], "forbidden": list[str],
+        "assumed": list[str], "code": list[int],
+    },
+    total=False,
+)  # fmt: skip
 
 
 def send(sink: IO[bytes], message: Mapping[str, object]) -> None:

@@ -56,14 +56,9 @@ def run(
 
 class _Runner:
     def __init__(
-        self,
-        target: Target,
-        modules: Sequence[Module],
-        rings: Sequence[Ring],
-        had_crashed: bool | None,
-        limits: Limits,
-        code: Callable[[int], bytes | None] | None,
-    ) -> None:
+        self, target: Target, modules: Sequence[Module], rings: Sequence[Ring],
+        had_crashed: bool | None, limits: Limits, code: Callable[[int], bytes | None] | None,
+    ) -> None:  # fmt: skip
         self.found: list[DryRun] = []
         self._target, self._limits = target, limits
         self._stack_modules = [m for m in modules if m.stack and m.loaded]
@@ -80,14 +75,9 @@ class _Runner:
         )  # fmt: skip
 
     def filter(
-        self,
-        ring: Ring,
-        number: int,
-        node: Node,
-        filters: Sequence[str],
-        callbacks: Sequence[str],
+        self, ring: Ring, number: int, node: Node, filters: Sequence[str], callbacks: Sequence[str],
         progress: Progress | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """All calls of one filter."""
         module = filter_module(self._stack_modules, node)
         name = "" if module is None else str(module.name)

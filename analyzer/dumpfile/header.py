@@ -119,14 +119,9 @@ class MachineFile:
         return Origin(self.path, how, confidence, offset)
 
     def note(
-        self,
-        rule: str,
-        text: str,
-        *,
-        offset: int | None = None,
-        subject: str = "",
+        self, rule: str, text: str, *, offset: int | None = None, subject: str = "",
         evidence: tuple[Evidence, ...] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Records something odd, in a clause or a sentence; identical notes are kept once."""
         if not text.endswith("."):
             text = f"{text[0].upper()}{text[1:]}."

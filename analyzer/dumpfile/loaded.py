@@ -30,15 +30,9 @@ ENCRYPTED = 0x100
 
 
 def module(
-    name: str | Absent,
-    base: int,
-    size: int,
-    stamp: int | Absent,
-    checksum: int | Absent,
-    order: int | None,
-    origin: Origin,
-    is_loaded: bool = True,
-) -> Module:
+    name: str | Absent, base: int, size: int, stamp: int | Absent, checksum: int | Absent,
+    order: int | None, origin: Origin, is_loaded: bool = True,
+) -> Module:  # fmt: skip
     """A module record without its role; the image key is that of symbol servers."""
     key: str | Absent
     if isinstance(stamp, int) and size:
@@ -46,21 +40,9 @@ def module(
     else:
         key = Absent("not-recorded", "no time stamp of the image")
     return Module(
-        name,
-        base,
-        base + size,
-        size,
-        None,
-        None,
-        is_loaded,
-        stamp,
-        checksum,
-        key,
-        None,
-        None,
-        order,
-        origin,
-    )
+        name, base, base + size, size, None, None, is_loaded, stamp, checksum, key, None, None,
+        order, origin,
+    )  # fmt: skip
 
 
 def loaded_modules(dump: KernelDump) -> list[Module]:
@@ -157,14 +139,9 @@ def _module(dump: KernelDump, address: int, data: bytes, order: int) -> Module:
     else:
         stamp = image_time_stamp(dump, base)
     return module(
-        name,
-        base,
-        size,
-        stamp,
-        layout.CheckSum.read(data),
-        order,
+        name, base, size, stamp, layout.CheckSum.read(data), order,
         dump.origin("entry of nt's loaded module list", address),
-    )
+    )  # fmt: skip
 
 
 def image_time_stamp(dump: KernelDump, base: int) -> int | Absent:

@@ -134,13 +134,8 @@ class _Halves:
 
 
 def _request(
-    index: int,
-    record: _RECORD,
-    driver: str,
-    source: str,
-    offset: int,
-    crash_time: int | Absent,
-) -> Request:
+    index: int, record: _RECORD, driver: str, source: str, offset: int, crash_time: int | Absent,
+) -> Request:  # fmt: skip
     opcode, function = record.Cdb[0], record.Command[0]
     if opcode or not function:
         operation = OPERATIONS.get(opcode, f"SCSI operation {opcode:#04x}")
@@ -173,19 +168,10 @@ def _request(
     known = f"SRB_STATUS_{STATUSES[code]}" if code in STATUSES else ""
     name = known or f"SRB status {record.OperationStatus:#04x}"
     return Request(
-        request=index,
-        operation=operation,
-        opcode=opcode,
-        srb_function=function,
-        start=start,
-        end=end,
-        duration_ns=duration,
-        before_crash_ns=before,
-        in_flight=in_flight,
+        request=index, operation=operation, opcode=opcode, srb_function=function, start=start,
+        end=end, duration_ns=duration, before_crash_ns=before, in_flight=in_flight,
         status=none if in_flight else record.OperationStatus,
-        status_name=none if in_flight else name,
-        error=none if in_flight else record.OperationError,
-        tag=record.StackSpecific,
-        driver=driver,
+        status_name=none if in_flight else name, error=none if in_flight else record.OperationError,
+        tag=record.StackSpecific, driver=driver,
         origin=Origin(source, "storage port block of the secondary data", "certain", offset),
-    )
+    )  # fmt: skip

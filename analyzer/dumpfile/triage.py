@@ -279,16 +279,11 @@ class TriageDump(KernelDump):
             absent = Absent("not-recorded", "the list of unloaded drivers keeps no time stamp")
             found.append(
                 loaded.module(
-                    name or Absent("unset", "the name is empty"),
-                    start,
-                    end - start,
-                    absent,
-                    Absent("not-recorded", "the list of unloaded drivers keeps no checksum"),
-                    None,
-                    origin,
-                    is_loaded=False,
+                    name or Absent("unset", "the name is empty"), start, end - start, absent,
+                    Absent("not-recorded", "the list of unloaded drivers keeps no checksum"), None,
+                    origin, is_loaded=False,
                 )
-            )
+            )  # fmt: skip
         return found
 
     def modules(self) -> Sequence[Module]:

@@ -132,32 +132,19 @@ def _filter(ring: Ring, node: Node, owner: _Owner, failing: tuple[Text, Code, Te
         cut = Absent("unknown-layout", f"{why}; so the place of the state word is not known")
     routine, status, status_name = failing
     return Filter(
-        filter=owner.filter,
-        stack=owner.stack,
-        ring_index=owner.place,
-        ring_count=ring_count(ring),
-        node=node.address,
-        layout=node.layout.name,
-        major_version=init.MajorVersion,
-        minor_version=init.MinorVersion,
-        dump_start=routines.get("DumpStart", older),
-        dump_write=routines.get("DumpWrite", older),
-        dump_finish=routines.get("DumpFinish", older),
-        dump_unload=routines.get("DumpUnload", older),
-        dump_read=routines.get("DumpRead", older),
-        dump_pre_read_write=routines.get("DumpPreReadWrite", older),
-        dump_data=init.DumpData,
-        max_pages_per_write=init.MaxPagesPerWrite,
-        flags=init.Flags,
+        filter=owner.filter, stack=owner.stack, ring_index=owner.place, ring_count=ring_count(ring),
+        node=node.address, layout=node.layout.name, major_version=init.MajorVersion,
+        minor_version=init.MinorVersion, dump_start=routines.get("DumpStart", older),
+        dump_write=routines.get("DumpWrite", older), dump_finish=routines.get("DumpFinish", older),
+        dump_unload=routines.get("DumpUnload", older), dump_read=routines.get("DumpRead", older),
+        dump_pre_read_write=routines.get("DumpPreReadWrite", older), dump_data=init.DumpData,
+        max_pages_per_write=init.MaxPagesPerWrite, flags=init.Flags,
         flags_meaning=flags_meaning(init),
         is_disabled=cut if state is None else bool(state & STATE_DISABLED),
-        state=cut if state is None else state,
-        last_failing_routine=routine,
-        last_failing_status=status,
-        last_failing_status_name=status_name,
-        product=drivers.product(owner.filter) or _UNKNOWN,
-        origin=owner.origin,
-    )
+        state=cut if state is None else state, last_failing_routine=routine,
+        last_failing_status=status, last_failing_status_name=status_name,
+        product=drivers.product(owner.filter) or _UNKNOWN, origin=owner.origin,
+    )  # fmt: skip
 
 
 def flags_meaning(init: ntdddump.Structure) -> str:
@@ -203,20 +190,12 @@ def _callbacks(
     rows = []
     for member, name, routine in node.callbacks():
         row = Callback(
-            filter=owner.filter,
-            stack=owner.stack,
-            node=node.address,
-            callback=name,
-            routine=routine,
-            symbol=name_of(routine) if routine else None,
-            call=None,
-            was_called=_NO_CALLS,
-            **(_CLOCKS if routine else dict.fromkeys(_CLOCKS, none)),
-            status=_NO_STATUS,
-            status_name=_NO_STATUS,
-            extension=owner.extension,
+            filter=owner.filter, stack=owner.stack, node=node.address, callback=name,
+            routine=routine, symbol=name_of(routine) if routine else None, call=None,
+            was_called=_NO_CALLS, **(_CLOCKS if routine else dict.fromkeys(_CLOCKS, none)),
+            status=_NO_STATUS, status_name=_NO_STATUS, extension=owner.extension,
             origin=owner.origin,
-        )
+        )  # fmt: skip
         if not routine:
             row = row._replace(symbol=none, was_called="no", status=none, status_name=none)
         elif routine == failure.routine and isinstance(failure.status, int):
@@ -242,21 +221,15 @@ def _extension(node: Node, owner: _Owner) -> Extension:
     older = Absent("not-applicable", "FILTER_EXTENSION has no such member before Windows 8")
     offset = None if node.file_offset is None else node.file_offset + node.layout.extension
     row = Extension._make([None] * len(Extension._fields))._replace(
-        filter=owner.filter,
-        stack=owner.stack,
-        node=node.address,
-        extension=owner.extension,
+        filter=owner.filter, stack=owner.stack, node=node.address, extension=owner.extension,
         dump_type=extension.DumpType,
         dump_type_name=ntdddump.FILTER_DUMP_TYPES.get(extension.DumpType, "invalid"),
-        device_object=extension.DeviceObject,
-        disk_size=extension.DiskSize,
-        dump_data=extension.DumpData,
-        size=getattr(extension, "Size", older),
-        flags=getattr(extension, "Flags", older),
-        is_reconstructed=False,
+        device_object=extension.DeviceObject, disk_size=extension.DiskSize,
+        dump_data=extension.DumpData, size=getattr(extension, "Size", older),
+        flags=getattr(extension, "Flags", older), is_reconstructed=False,
         raw_bytes=bytes(extension).hex(),
         origin=owner.origin._replace(file_offset=offset, address=owner.extension),
-    )
+    )  # fmt: skip
     return _with_disk(row, extension.Geometry, extension.PartitionInfo)
 
 
@@ -266,19 +239,15 @@ def _with_disk(row: Extension, geometry: ntdddump.Structure, info: ntdddump.Stru
     is_mbr = style == ntdddump.PARTITION_STYLE_MBR
     is_gpt = style == ntdddump.PARTITION_STYLE_GPT
     return row._replace(
-        cylinders=geometry.Cylinders,
-        media_type=geometry.MediaType,
+        cylinders=geometry.Cylinders, media_type=geometry.MediaType,
         media_type_name=ntdddump.MEDIA_TYPES.get(geometry.MediaType, "invalid"),
-        tracks_per_cylinder=geometry.TracksPerCylinder,
-        sectors_per_track=geometry.SectorsPerTrack,
-        bytes_per_sector=geometry.BytesPerSector,
-        size_of_partition_info=info.SizeOfPartitionInfo,
-        partition_style=style,
-        partition_style_name=ntdddump.PARTITION_STYLES.get(style, "invalid"),
+        tracks_per_cylinder=geometry.TracksPerCylinder, sectors_per_track=geometry.SectorsPerTrack,
+        bytes_per_sector=geometry.BytesPerSector, size_of_partition_info=info.SizeOfPartitionInfo,
+        partition_style=style, partition_style_name=ntdddump.PARTITION_STYLES.get(style, "invalid"),
         mbr_signature=info.Mbr.Signature if is_mbr else other,
         mbr_checksum=info.Mbr.CheckSum if is_mbr else other,
         gpt_disk_id=guids.text_of(bytes(info.Gpt.DiskId)) if is_gpt else other,
-    )
+    )  # fmt: skip
 
 
 # -- filters of which no node was read ---------------------------------------------------------

@@ -130,13 +130,9 @@ def block_rings(
 
 
 def follow(
-    target: Target,
-    stack_modules: Sequence[Module],
-    head: int,
-    tail: Tail | None,
-    stack: str,
+    target: Target, stack_modules: Sequence[Module], head: int, tail: Tail | None, stack: str,
     how: str,
-) -> Ring:
+) -> Ring:  # fmt: skip
     """Walks a ring from its head: forwards, and where that breaks off also backwards."""
     width = target.pointer_size
     if tail is not None:
@@ -161,26 +157,15 @@ def follow(
     if not stack:
         stack = node_stack(stack_modules, nodes)
     return Ring(
-        stack,
-        head,
-        tail,
-        tuple(nodes),
-        tuple(unread),
-        "" if missing else problem,
-        count,
-        least,
+        stack, head, tail, tuple(nodes), tuple(unread), "" if missing else problem, count, least,
         how,
-    )
+    )  # fmt: skip
 
 
 def _steps(
-    target: Target,
-    stack_modules: Sequence[Module],
-    head: int,
-    first: int,
-    forward: bool,
+    target: Target, stack_modules: Sequence[Module], head: int, first: int, forward: bool,
     known: Iterable[int | Absent] = (),
-) -> tuple[list[Node], list[tuple[int, Absent]], str, int, bool]:
+) -> tuple[list[Node], list[tuple[int, Absent]], str, int, bool]:  # fmt: skip
     """(nodes, unreadable links, problem, last link, came back to the head)."""
     nodes: list[Node] = []
     unread: list[tuple[int, Absent]] = []

@@ -160,16 +160,11 @@ def end_of(
         return CallEvent(
             rule.role,
             str(values.get(rule.filter_field) or rule.filter or "") or str(event.provider or ""),
-            callback,
-            str(values.get(rule.stack_field) or rule.stack or ""),
-            number(rule.call_field),
-            None if status is None else status & 0xFFFFFFFF,
-            number(rule.extension_field),
-            number(rule.clock_field),
-            number(rule.frequency_field),
-            ts,
-            event,
-        )
+            callback, str(values.get(rule.stack_field) or rule.stack or ""),
+            number(rule.call_field), None if status is None else status & 0xFFFFFFFF,
+            number(rule.extension_field), number(rule.clock_field), number(rule.frequency_field),
+            ts, event,
+        )  # fmt: skip
     return None
 
 
@@ -297,25 +292,15 @@ def _record(
     named = status is not None
     return Callback(
         filter=some.filter or Absent("not-recorded", "the events name no filter"),
-        stack=some.stack or told,
-        node=told,
-        callback=some.callback,
-        routine=told,
-        symbol=told,
-        call=number,
-        was_called="yes",
-        processor=some.event.processor,
+        stack=some.stack or told, node=told, callback=some.callback, routine=told, symbol=told,
+        call=number, was_called="yes", processor=some.event.processor,
         entry_time=entry.event.time if entry is not None else Absent("not-found", "no entry event"),
-        entry_clock=_clock_of(entry),
-        return_clock=_clock_of(back),
-        duration_ns=duration,
-        duration_low_ns=low,
-        duration_high_ns=high,
+        entry_clock=_clock_of(entry), return_clock=_clock_of(back), duration_ns=duration,
+        duration_low_ns=low, duration_high_ns=high,
         status=status if named else told if back else Absent("not-found", "no return event"),
         status_name=ntstatus.name(status) if status is not None else None,
-        extension=extension if extension is not None else told,
-        origin=origin,
-    )
+        extension=extension if extension is not None else told, origin=origin,
+    )  # fmt: skip
 
 
 def _clock_of(end: CallEvent | None) -> int | Absent:

@@ -99,17 +99,10 @@ def _session(
         return None
     name = bytes(raw[name_at : name_at + (length & ~1)]).decode("utf-16-le", "replace")
     info = Session(
-        name=name,
-        logger_id=logger,
-        mode=mode,
-        clock=Clock.of(clock, frequency, mhz, time, ticks),
-        buffer_size=size,
-        pointer_size=8,
-        build=build,
-        start_time=start,
-        boot_time=boot,
+        name=name, logger_id=logger, mode=mode, clock=Clock.of(clock, frequency, mhz, time, ticks),
+        buffer_size=size, pointer_size=8, build=build, start_time=start, boot_time=boot,
         buffers_written=1,
-    )
+    )  # fmt: skip
     # The name field is twice its length up to build 22000 at least (the rest is stale memory) and
     # once in later builds; stale bytes can look like a buffer, so the logger id must agree too.
     for step in (2 * length, length, (length + 7) & ~7):

@@ -265,13 +265,9 @@ def raw_event(row: Row, values: dict[str, Value]) -> RawEvent:
 
 
 def _stage(
-    stage: str,
-    text: str,
-    row: Row,
-    duration: int | Absent,
-    status: int | None,
+    stage: str, text: str, row: Row, duration: int | Absent, status: int | None,
     amount: Number = None,
-) -> Stage:
+) -> Stage:  # fmt: skip
     not_told = Absent("not-applicable", "this is not a step of writing a dump")
     return Stage(
         stage=stage, progress=None, text=text, driver=None, elapsed_ms=not_told,

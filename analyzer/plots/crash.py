@@ -99,16 +99,11 @@ def _lane(axes: Axes, place: int, rows: list[story.Slice], span: int, size: floa
                 rasterized=len(bars) > style.RASTER_ABOVE,
             )
             axes.plot(
-                marks,
-                [base + height / 2] * len(marks),
-                mark,
-                color=style.GREY if colour == "white" else colour,
-                markersize=6 if count < 3 else 4,
-                markeredgecolor="none" if many else "black",
-                markeredgewidth=0.4,
-                alpha=0.9,
+                marks, [base + height / 2] * len(marks), mark,
+                color=style.GREY if colour == "white" else colour, markersize=6 if count < 3 else 4,
+                markeredgecolor="none" if many else "black", markeredgewidth=0.4, alpha=0.9,
                 rasterized=len(marks) > style.RASTER_ABOVE,
-            )
+            )  # fmt: skip
 
 
 def statuses(case: style.Drawn) -> Plot:
@@ -138,14 +133,9 @@ def statuses(case: style.Drawn) -> Plot:
                 )
             )  # fmt: skip
             axes.text(
-                x,
-                y,
-                text,
-                ha="center",
-                va="center",
-                fontsize=7,
+                x, y, text, ha="center", va="center", fontsize=7,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-            )
+            )  # fmt: skip
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(filters) - 0.5, -0.5)
     axes.set_xticks(range(len(names)), names, fontsize=8)
@@ -233,27 +223,18 @@ def throughput(case: style.Drawn) -> Plot:
         axes.stairs(rates, edges, color=colour, fill=True, alpha=0.15)
         low = min(range(len(rates)), key=rates.__getitem__)
         axes.annotate(
-            f"slowest: {rates[low]:g} MB/s",
-            ((edges[low] + edges[low + 1]) / 2, rates[low]),
-            xytext=(0, 12),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
+            f"slowest: {rates[low]:g} MB/s", ((edges[low] + edges[low + 1]) / 2, rates[low]),
+            xytext=(0, 12), textcoords="offset points", ha="center", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+        )  # fmt: skip
     for colour, stage in zip(style.CYCLE, whole):
         rate = stage.rate_mb_per_s
         axes.axhline(rate, color=colour, linestyle="--", linewidth=1.2)
         axes.annotate(
-            f"whole write: {rate:g} MB/s",
-            (1, rate),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
+            f"whole write: {rate:g} MB/s", (1, rate), xycoords=("axes fraction", "data"),
+            xytext=(0, 3), textcoords="offset points", ha="right", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+        )  # fmt: skip
     if not sources:
         axes.set_xticks([])
         axes.set_xlabel("the log keeps no rate of single chunks")
@@ -293,28 +274,17 @@ def latency(case: style.Drawn) -> Plot:
     for (name, mark), found in points.items():
         x, y = zip(*found)
         axes.plot(
-            x,
-            y,
-            mark,
-            color=colours[name],
-            markersize=8 if mark != "o" else 6,
-            markeredgecolor="black",
-            markeredgewidth=0.4,
-            alpha=0.9 if len(found) < 500 else 0.3,
+            x, y, mark, color=colours[name], markersize=8 if mark != "o" else 6,
+            markeredgecolor="black", markeredgewidth=0.4, alpha=0.9 if len(found) < 500 else 0.3,
             rasterized=len(found) > style.RASTER_ABOVE,
-        )
+        )  # fmt: skip
     worst = max(max(y for _, y in found) for found in points.values())
     style.log_time_axis(axes.yaxis, floor, max(worst, CLOCK_TICK_NS * 10))
     axes.axhspan(0.1, CLOCK_TICK_NS, color=style.LIGHT, alpha=0.5, linewidth=0)
     axes.text(
-        0.005,
-        CLOCK_TICK_NS * 0.9,
-        "within one clock tick (15.6 ms)",
-        transform=axes.get_yaxis_transform(),
-        va="top",
-        fontsize=8,
-        color=style.GREY,
-    )
+        0.005, CLOCK_TICK_NS * 0.9, "within one clock tick (15.6 ms)",
+        transform=axes.get_yaxis_transform(), va="top", fontsize=8, color=style.GREY,
+    )  # fmt: skip
     axes.axvline(0, color=style.BLACK, linewidth=1)
     axes.grid(axis="y", color=style.LIGHT, linewidth=0.6)
     axes.set_xlabel(f"{unit} before the crash at 0 (end of the request; start of one in flight)")

@@ -124,15 +124,9 @@ def legend(axes: Axes, entries: Iterable[Artist]) -> None:
     handles = list(entries)
     if handles:
         axes.legend(
-            handles=handles,
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            ncols=len(handles),
-            frameon=False,
-            fontsize=8,
-            handlelength=1.2,
-            columnspacing=1.2,
-        )
+            handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles),
+            frameon=False, fontsize=8, handlelength=1.2, columnspacing=1.2,
+        )  # fmt: skip
 
 
 def short(text: str, length: int = 28) -> str:

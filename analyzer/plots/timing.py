@@ -112,15 +112,9 @@ def _row(axes: Axes, place: int, row: Calls) -> None:
         # the ends matter; of very many between them, evenly chosen ones
         values = outside[np.unique(np.linspace(0, len(outside) - 1, 400).astype(int))]
     axes.plot(
-        values,
-        [place] * len(values),
-        "o",
-        color=style.BLUE,
-        markersize=6,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        alpha=0.7,
-    )
+        values, [place] * len(values), "o", color=style.BLUE, markersize=6, markeredgecolor="white",
+        markeredgewidth=0.5, alpha=0.7,
+    )  # fmt: skip
     for low, high in row.bounds[:200]:
         axes.plot([max(low, 1), high], [place + 0.22] * 2, color=style.ORANGE, linewidth=3)
         axes.plot([max(low, 1), high], [place + 0.22] * 2, "|", color=style.ORANGE, markersize=9)
@@ -161,16 +155,12 @@ def comparison(cases: Mapping[str, style.Drawn], filter: str = "", callback: str
             x = np.maximum(np.sort(np.array(values, float)), 1)
             y = np.arange(1, len(x) + 1) / len(x) * 100
             axes.step(
-                np.concatenate([x[:1], x]),
-                np.concatenate([[0], y]),
-                where="post",
+                np.concatenate([x[:1], x]), np.concatenate([[0], y]), where="post",
                 color=style.CYCLE[number % len(style.CYCLE)],
-                linestyle=styles[number % len(styles)],
-                linewidth=1.8,
-                marker="o" if len(x) < _FEW else "",
-                markersize=4,
+                linestyle=styles[number % len(styles)], linewidth=1.8,
+                marker="o" if len(x) < _FEW else "", markersize=4,
                 label=f"{style.short(name)} (n = {len(x)})",
-            )
+            )  # fmt: skip
         values = [v for found in groups[key].values() for v in found]
         style.log_time_axis(axes.xaxis, min(values), max(values))
         axes.set_ylim(0, 104)
@@ -205,24 +195,15 @@ def population(
         x = [place for place, _ in rows]
         middle = [max(float(np.median(values)), 1) for _, values in rows]
         axes.vlines(
-            x,
-            [max(min(values), 1) for _, values in rows],
-            [max(*values, 1) for _, values in rows],
-            color=colour,
-            alpha=0.5,
-            linewidth=1.2,
-        )
+            x, [max(min(values), 1) for _, values in rows], [max(*values, 1) for _, values in rows],
+            color=colour, alpha=0.5, linewidth=1.2,
+        )  # fmt: skip
         axes.plot(
-            x,
-            middle,
-            marks[number],
-            color=colour,
-            markersize=5 if len(x) < 200 else 3,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
+            x, middle, marks[number], color=colour, markersize=5 if len(x) < 200 else 3,
+            markeredgecolor="white", markeredgewidth=0.4,
             label=f"{style.short(name)}: median, smallest to largest",
             rasterized=len(x) > style.RASTER_ABOVE,
-        )
+        )  # fmt: skip
     values = [v for rows in series.values() for _, found in rows for v in found]
     style.log_time_axis(axes.yaxis, min(values), max(values))
     names = list(style.named(cases))

@@ -270,17 +270,10 @@ def _key(location: str) -> bytes:
 
 
 def scan(
-    sources: Sequence[str] | str,
-    output: str,
-    *,
-    jobs: int = 0,
-    scheduler: str = "",
-    per: str = "file",
-    redacted: bool = False,
-    progress: Progress | None = None,
-    executor: Executor | None = None,
-    limit: float = LIMIT_SECONDS,
-) -> Counts:
+    sources: Sequence[str] | str, output: str, *, jobs: int = 0, scheduler: str = "",
+    per: str = "file", redacted: bool = False, progress: Progress | None = None,
+    executor: Executor | None = None, limit: float = LIMIT_SECONDS,
+) -> Counts:  # fmt: skip
     """Analyses every case behind the sources that the data set does not hold yet.
 
     ``jobs`` processes of this machine (0: one a core), or the Dask cluster at ``scheduler``, or the

@@ -245,15 +245,9 @@ class Study:
         return found, small
 
     def _round(
-        self,
-        key: Measure,
-        x: Array,
-        work: Array,
-        groups: list[Group],
-        when: Array,
-        left: Array,
+        self, key: Measure, x: Array, work: Array, groups: list[Group], when: Array, left: Array,
         is_first: bool,
-    ) -> tuple[Difference, list[Array]] | None:
+    ) -> tuple[Difference, list[Array]] | None:  # fmt: skip
         """The strongest difference, and the groups whose medians it sets apart."""
         is_share = key.unit == "yes"
         tried: list[tuple[float, float, float, str, str, Array, Array]] = []

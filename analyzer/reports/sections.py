@@ -116,14 +116,9 @@ def _problems(answer: Answer, most: int) -> Iterator[Block]:
         about += [problem.source] if problem.source else []
         count = f" ({problem.findings} times)" if problem.findings > 1 else ""
         yield Entry(
-            problem.severity,
-            problem.title + count,
-            ", ".join(about),
-            problem.text,
-            problem.advice,
-            problem.rule,
-            also=f"Seen also as: {'. '.join(problem.also)}." if problem.also else "",
-        )
+            problem.severity, problem.title + count, ", ".join(about), problem.text, problem.advice,
+            problem.rule, also=f"Seen also as: {'. '.join(problem.also)}." if problem.also else "",
+        )  # fmt: skip
     rest = answer.problems[most:]
     if rest:
         # nothing was shown that these would be more than, where the lines allow no entry

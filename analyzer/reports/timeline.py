@@ -159,16 +159,9 @@ def _stage(stage: Stage, row: int, clock: Clock) -> Slice | None:
     length = stage.duration_ms * 1_000_000 if isinstance(stage.duration_ms, int) else 0
     kind = RECORDED if is_absent(stage.status) else _ntstatus(stage.status)
     return Slice(
-        lane,
-        name,
-        start,
-        start + max(length, 0),
-        kind,
-        "stages",
-        row,
-        detail,
+        lane, name, start, start + max(length, 0), kind, "stages", row, detail,
         clock.crash_of(source),
-    )
+    )  # fmt: skip
 
 
 def _hung(
@@ -210,16 +203,9 @@ def _callback(call: Callback, row: int, clock: Clock) -> Slice | None:
     detail = ", ".join(filter(None, (took, f"returned {status}" if status else KINDS[UNKNOWN])))
     name = fmt.field(call, "callback", "callback")
     return Slice(
-        lane,
-        name,
-        start,
-        start + max(length, 0),
-        kind,
-        "callbacks",
-        row,
-        detail,
+        lane, name, start, start + max(length, 0), kind, "callbacks", row, detail,
         clock.crash_of(source, call.entry_time),
-    )
+    )  # fmt: skip
 
 
 def _request(request: Request, row: int, clock: Clock) -> Slice | None:
@@ -245,16 +231,9 @@ def _request(request: Request, row: int, clock: Clock) -> Slice | None:
     name = fmt.field(request, "operation", "request")
     detail = ", ".join(filter(None, (detail, status)))
     return Slice(
-        lane,
-        name,
-        start,
-        max(start, end),
-        kind,
-        "requests",
-        row,
-        detail,
+        lane, name, start, max(start, end), kind, "requests", row, detail,
         clock.crash_of(source, request.start),
-    )
+    )  # fmt: skip
 
 
 def request_kind(request: Request) -> str:
@@ -302,13 +281,6 @@ def _moments(rows: Iterable[Event], clock: Clock, first: int) -> Iterator[Slice]
         name = fmt.field(event, "name", "") or f"event {fmt.field(event, 'event_id')}"
         detail = f"{provider}: {fmt.field(event, 'text', '')}"
         yield Slice(
-            lane,
-            name,
-            at,
-            at,
-            RECORDED,
-            "events",
-            row,
-            fmt.clean(detail, 300),
+            lane, name, at, at, RECORDED, "events", row, fmt.clean(detail, 300),
             clock.crash_of(event.origin, event.time),
-        )
+        )  # fmt: skip

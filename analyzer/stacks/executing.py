@@ -7,7 +7,7 @@ function that begins at the callback's routine; a filter's code alone does not t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..absence import Absent
 from ..records import Address, Callback, Extension, Frame, Module, Origin, Processor, Text
@@ -51,17 +51,6 @@ class Known(NamedTuple):
                     routines[row.routine] = (str(row.filter), str(row.callback))
         known = {r.extension: str(r.filter) for r in extensions if isinstance(r.extension, int)}
         return cls(routines, known)
-
-
-class Region(Protocol):
-    """A piece of a stack; ``owner`` says whose."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def end(self) -> int: ...
-    @property
-    def owner(self) -> str: ...
 
 
 class _Inside(NamedTuple):
@@ -171,18 +160,11 @@ def _frames(one: Caught, stack: Stack, images: Images, names: Names) -> list[Fra
         module = module_at(images.modules, step.instruction_pointer)
         found.append(
             Frame(
-                one.stack_of,
-                one.processor,
-                number,
-                step.instruction_pointer,
-                back,
-                step.stack_pointer,
-                names.name(step.instruction_pointer),
-                None if module is None else module.name,
-                step.how,
-                origin,
+                one.stack_of, one.processor, number, step.instruction_pointer, back,
+                step.stack_pointer, names.name(step.instruction_pointer),
+                None if module is None else module.name, step.how, origin,
             )
-        )
+        )  # fmt: skip
     return found
 
 
@@ -195,13 +177,9 @@ def _slot(step: Step) -> int:
 
 
 def stale_rows(
-    regions: Sequence[Region],
-    images: Images,
-    names: Names,
-    architecture: str,
-    frames: Sequence[Frame],
-    caught: Sequence[Caught],
-) -> list[Frame]:
+    regions: Sequence[tuple[int, int, str]], images: Images, names: Names, architecture: str,
+    frames: Sequence[Frame], caught: Sequence[Caught],
+) -> list[Frame]:  # fmt: skip
     """Frames of chains left on stacks that touch the dump path.
 
     ``regions``: pieces of stacks (start, end, owner); ``frames``: those that are known already.
@@ -209,12 +187,12 @@ def stale_rows(
     live = {frame.origin.address for frame in frames}
     records = {one.registers["x29"] for one in caught if "x29" in one.registers}
     found: list[Frame] = []
-    for region in regions:
-        for chain in stale.chains(images, architecture, region.start, region.end, records):
+    for start, end, owner in regions:
+        for chain in stale.chains(images, architecture, start, end, records):
             if all(word.place in live for word in chain):
                 continue
             if any(_in_dump_path(images, word.value) for word in chain):
-                found += _chain(chain, region.owner, images, names, architecture)
+                found += _chain(chain, owner, images, names, architecture)
     return found
 
 
@@ -234,16 +212,10 @@ def _chain(
         origin: Origin = images.target.origin("word left on a stack", word.place, "likely")
         found.append(
             Frame(
-                f"stale {owner}" if owner.endswith("stack") else f"stale stack of {owner}",
-                None,
-                number,
-                word.value,
-                chain[number + 1].value if number + 1 < len(chain) else end,
-                word.place + 8,
-                names.name(word.value),
-                None if module is None else module.name,
-                how,
-                origin,
+                f"stale {owner}" if owner.endswith("stack") else f"stale stack of {owner}", None,
+                number, word.value, chain[number + 1].value if number + 1 < len(chain) else end,
+                word.place + 8, names.name(word.value), None if module is None else module.name,
+                how, origin,
             )
-        )
+        )  # fmt: skip
     return found
