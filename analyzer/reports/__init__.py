@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
 
 from ..errors import UsageError
 from ..records import Records
@@ -30,7 +29,7 @@ SUFFIXES = {
 }  # fmt: skip
 
 
-def write(records: Records, format: str = "text", **options: Any) -> Iterator[str]:
+def write(records: Records, format: str = "text", **options: object) -> Iterator[str]:
     """The report in pieces; ``options``: ``colour`` for text, ``fail_on`` for junit."""
     if format not in FORMATS:
         known = ", ".join(FORMATS)
