@@ -250,7 +250,7 @@ def _origin(origin: Origin, sources: dict[str, str]) -> Origin:
 def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
     """The rule in its own words, with the driver that it names; of the evidence, the numbers."""
     rule = RULES[str(row.rule)]
-    subject: Text = row.facts.get("filter", row.subject)
+    subject: Any = row.facts.get("filter", row.subject)
     text = f"{rule.title}."
     if isinstance(subject, str):
         if subject in names.drivers or _is_driver(_base(subject)):
