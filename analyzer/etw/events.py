@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Union
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,8 @@ from .wanted import EVERYTHING, Wanted, holds
 if TYPE_CHECKING:
     import pandas as pd
 
-#: a value of a column, before it is packed
-Cell = Union[int, str, Absent, None]
+    from ..records.base import Cell
+    from ..records.collection import Bulk, Rows
 
 _NO_THREAD = Absent("not-recorded", "this kind of event header carries no thread or process")
 _NO_CPU = Absent("not-recorded", "this session keeps no processor numbers")
@@ -44,13 +44,6 @@ _PLACE = ("source", "found_by", "confidence", "file_offset", "at_address")
 
 
 TEXT_LIMIT = 500_000
-
-
-class Unread(Protocol):
-    """A table that reads its events when they are asked for: those of a dump."""
-
-    def joined(self, rows: EventTable) -> Unread:
-        """The table with other events beside it."""
 
 
 class EventTable:
@@ -78,7 +71,7 @@ class EventTable:
 
     # -- a list of records, as far as others need one -----------------------------------------
 
-    def joined(self, rows: list[Event] | EventTable | Unread) -> EventTable | Unread:
+    def joined(self, rows: Rows) -> Bulk:
         """A table of these and other events (a list of records or another table)."""
         if isinstance(rows, EventTable):
             return EventTable(rows.traces + self.traces, rows._extra + self._extra, self._wanted)
@@ -90,7 +83,7 @@ class EventTable:
         """Adds one record."""
         self._extra.append(event)
 
-    def extend(self, rows: EventTable | list[Event]) -> None:
+    def extend(self, rows: EventTable | Sequence[Event]) -> None:
         """Adds records, or the traces of another table without reading them."""
         if isinstance(rows, EventTable):
             self.traces += rows.traces
@@ -359,7 +352,7 @@ def _headers(trace: Trace, cols: dict[str, Array]) -> pd.DataFrame:
 def _frame_of_records(rows: Sequence[Event]) -> pd.DataFrame:
     import pandas as pd
 
-    def cell(value: Cell) -> int | str | None:
+    def cell(value: Cell) -> int | float | str | None:
         if isinstance(value, str):  # lone surrogates in a payload must not break an export
             return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
         return None if isinstance(value, Absent) else value

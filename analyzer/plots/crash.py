@@ -208,7 +208,12 @@ def throughput(case: style.Drawn) -> Plot:
         rate = stage.rate_mb_per_s
         if stage.stage == "memory-data-chunk" and isinstance(rate, (int, float)):
             sources.setdefault(stage.origin.source, []).append((stage, float(rate)))
-    whole = [s for s in stages if s.stage == "write-memory-data" and not is_absent(s.rate_mb_per_s)]
+    whole = [
+        rate
+        for stage in stages
+        if stage.stage == "write-memory-data"
+        and isinstance(rate := stage.rate_mb_per_s, (int, float))
+    ]
     if not sources and not whole:
         return style.nothing("No source states how fast memory was written.", title)
     figure = Plot(9, 3.4)
@@ -227,8 +232,7 @@ def throughput(case: style.Drawn) -> Plot:
             xytext=(0, 12), textcoords="offset points", ha="center", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
-    for colour, stage in zip(style.CYCLE, whole):
-        rate = stage.rate_mb_per_s
+    for colour, rate in zip(style.CYCLE, whole):
         axes.axhline(rate, color=colour, linestyle="--", linewidth=1.2)
         axes.annotate(
             f"whole write: {rate:g} MB/s", (1, rate), xycoords=("axes fraction", "data"),

@@ -16,6 +16,7 @@ from ..absence import Absent
 from ..checks import RULES
 from ..names import bugchecks, drivers
 from ..records import TABLES, Evidence, Finding, Origin, Records, Text
+from ..records.base import Cell
 from ..tables import SCHEMA, rows_of
 
 REDACTED = Absent("redacted")
@@ -263,7 +264,7 @@ def _finding(row: Finding, names: Names, sources: dict[str, str]) -> Finding:
         for piece in row.evidence
         if isinstance(piece.value, (int, float)) and piece.label in _FIELDS
     )
-    facts: dict[str, object] = {n: v for n, v in row.facts.items() if isinstance(v, (int, bool))}
+    facts: dict[str, Cell] = {n: v for n, v in row.facts.items() if isinstance(v, (int, bool))}
     told = {n: v for n in _FACTS if isinstance(v := row.facts.get(n), str)}
     facts.update({n: _FACTS[n](value, names) for n, value in told.items()})
     origin = _origin(row.origin, sources)

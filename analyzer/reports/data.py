@@ -7,13 +7,17 @@ columns do not move it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..answer import answer_of
 from ..batches import json_texts
 from ..records import Records
 from ..tables import SCHEMA
+
+if TYPE_CHECKING:
+    from ..records.collection import Rows
 
 SCHEMA_NUMBER = 2
 
@@ -33,7 +37,7 @@ def write(records: Records) -> Iterator[str]:
     yield "\n}}\n"
 
 
-def json_lines(table: str, rows: Iterable[object]) -> Iterator[str]:
+def json_lines(table: str, rows: Rows) -> Iterator[str]:
     """The rows of one table as the inside of a JSON array, one a line."""
     between = "\n"
     for row in json_texts(table, rows):

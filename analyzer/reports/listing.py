@@ -25,6 +25,8 @@ from ..tables import Column as NameAndKind
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from ..records.collection import Rows
+
 JsonRow = dict[str, Any]  #: as json_rows gives it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -67,7 +69,7 @@ def sources(records: Records, format: str) -> Iterator[str]:
                 name = ""
 
 
-def _json(name: str, rows: Iterable[object]) -> Iterator[str]:
+def _json(name: str, rows: Rows) -> Iterator[str]:
     yield "["
     between = "\n"
     for row in json_texts(name, rows):
@@ -76,12 +78,12 @@ def _json(name: str, rows: Iterable[object]) -> Iterator[str]:
     yield "\n]\n"
 
 
-def _jsonl(name: str, rows: Iterable[object]) -> Iterator[str]:
+def _jsonl(name: str, rows: Rows) -> Iterator[str]:
     for row in json_texts(name, rows):
         yield row + "\n"
 
 
-def _csv(name: str, rows: Iterable[object]) -> Iterator[str]:
+def _csv(name: str, rows: Rows) -> Iterator[str]:
     yield ",".join([*(c.name for c in SCHEMA[name]), REASONS_COLUMN]) + "\n"
     for cells in batches(name, rows):
         shown = [

@@ -6,7 +6,7 @@ values are null, times are UTC with nanoseconds. The file says which table it ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import __version__, outputs
@@ -18,11 +18,13 @@ from ..tables import SCHEMA, frame_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..records.collection import Rows
+
 #: rows that are compressed together
 _GROUP = 1 << 16
 
 
-def write(table: str, rows: Iterable[object], path: str) -> None:
+def write(table: str, rows: Rows, path: str) -> None:
     """Writes the rows of a table to a file."""
     try:
         import pyarrow as pa

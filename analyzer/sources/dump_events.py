@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..etw.dumpblock import DumpBlock
-    from ..etw.events import EventTable
     from ..etw.trace import Trace
+    from ..records.base import Cell
     from ..records.collection import Bulk, Rows
 
 
@@ -65,7 +65,7 @@ class DumpEvents:
         self._before = list(before)
         self._others: list[Bulk] = []  # tables of other sources
         self._saved: list[Trace] | None = None
-        self._table: EventTable | None = None
+        self._table: Bulk | None = None
         #: False when there is no place in which this dump could have events
         self.can_hold = bool(self._blocks) or has_pages
 
@@ -97,12 +97,12 @@ class DumpEvents:
         return self._saved
 
     @property
-    def table(self) -> EventTable:
+    def table(self) -> Bulk:
         """All sessions as one table."""
         if self._table is None:
             from ..etw.events import EventTable
 
-            table = EventTable(self.sessions(), self._before)
+            table: Bulk = EventTable(self.sessions(), self._before)
             for other in self._others:
                 table = table.joined(getattr(other, "table", other))
             self._table = table
@@ -123,7 +123,7 @@ class DumpEvents:
         """Events of other sources that were joined to those of the dump."""
         return [*self._before, *(event for other in self._others for event in other.single)]
 
-    def where(self, **wanted: Any) -> EventTable:
+    def where(self, **wanted: Any) -> Bulk:
         """The same table with only these events."""
         return self.table.where(**wanted)
 
@@ -149,7 +149,7 @@ class DumpEvents:
         """The events, oldest first."""
         return self.table.rows()
 
-    def batches(self) -> Iterator[list[list[object]]]:
+    def batches(self) -> Iterator[list[list[Cell]]]:
         """The same as columns."""
         return self.table.batches()
 
