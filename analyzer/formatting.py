@@ -89,6 +89,11 @@ def build(machine: Machine) -> str:
 duration = units.duration
 
 
+def ticks(ns: float | Absent | None) -> str:
+    """A duration between two times of a clock that moves in steps: 0 is less than one step."""
+    return "under a tick" if ns == 0 and not is_absent(ns) else duration(ns)
+
+
 def span(low: float | Absent | None, high: float | Absent | None) -> str:
     """Two durations as one: "24 to 36 us", "900 us to 3.1 ms"; one of them when they look alike."""
     first, last = duration(low), duration(high)
@@ -100,10 +105,7 @@ def span(low: float | Absent | None, high: float | Absent | None) -> str:
 
 def size(number: int) -> str:
     """A number of bytes with a decimal unit that fits: "500.1 GB"."""
-    amount, units = float(number), ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"]
-    while abs(amount) >= 1000 and len(units) > 1:
-        amount, units = amount / 1000, units[1:]
-    return f"{amount:.4g} {units[0]}"
+    return units.scaled(number, ("bytes", "kB", "MB", "GB", "TB", "PB", "EB"))
 
 
 def listed(names: Iterable[str], word: str = "and") -> str:

@@ -6,13 +6,16 @@ that says what is right.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shared_sample
+from conftest import SAMPLE_TRACES, shared_sample
 from generator import Spec, build
 
 from analyzer.absence import Absent
@@ -318,6 +321,85 @@ def test_a_code_without_a_name_is_told_once(form: str, capsys: Any) -> None:
     assert "0xa0000001" in shown
     assert "0xa0000001 0xa0000001" not in shown
     assert "0xa0000001 (0xa0000001" not in shown
+
+
+@pytest.mark.parametrize("form", ["text", "html"])
+def test_a_report_says_one_thing_of_a_call(form: str, capsys: Any, sample: Any) -> None:
+    """What is shown of Dump_Start is not called "not determined" below: that is of the others."""
+    main(["analyze", "-v", str(sample("broken-x64-worst.dmp")), "--format", form])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Dump_Start likely called: " in shown or form == "html"
+    assert "was_called of Dump_Write and Dump_Finish" in shown
+    assert "status of Dump_Write and Dump_Finish" in shown
+    assert "duration_ns of Dump_Start, Dump_Write and Dump_Finish" in shown
+    assert "was_called (memory" not in shown
+
+
+def test_an_srb_status_is_one_number(capsys: Any, sample: Any) -> None:
+    """SrbStatus 0x84 is SRB_STATUS_ERROR with a bit that is no part of it (srb.h)."""
+    path = str(sample("broken-x64-worst.dmp"))
+    main(["analyze", "-v", path])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "SRB status 0x04 SRB_STATUS_ERROR" in shown
+    assert "31.25 ms 0x04 SRB_STATUS_ERROR" in shown
+    assert "132" not in shown.partition("Storage requests")[2].partition("Residue")[0]
+    main(["show", "requests", path, "--format", "json"])
+    codes = {row["status"] for row in json.loads(capsys.readouterr().out)}
+    assert codes == {1, 4, None}
+
+
+#: shapes of sentences that were wrong, whatever they spoke of
+SHAPES = {
+    "a denial twice": r"No callbacks? of .{1,60} (is|are) not",
+    "nothing that is open": r"\(open: no",
+    "a number as its own name": r"\b(0x[0-9a-f]+) \(?\1\b|\b(location 0x[0-9a-f]+): \2\b",
+    "no time at all": r"slowest 0 ns|took 0 ns",
+    "a unit too small": r"\b1000 (ns|us|ms|bytes|kB|MB|GB)\b",
+}
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_no_report_has_a_shape_that_was_wrong(shape: str, shown_samples: dict[str, str]) -> None:
+    """In the full text and the page of each shipped file."""
+    wrong = re.compile(SHAPES[shape])
+    assert {name: str(m) for name, text in shown_samples.items() if (m := wrong.search(text))} == {}
+
+
+@pytest.fixture(scope="module")
+def shown_samples() -> dict[str, str]:
+    """The reports of shipped files, each with its blanks as one."""
+    found = {}
+    kinds = ("*.dmp", "captures/run-0[19].jsonl", "traces/*.etl", "logs/[a-z]*", "cases/*.zip")
+    for path in (path for kind in kinds for path in sorted(SAMPLE_TRACES.glob(kind))):
+        for form in ("text", "html"):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                main(["analyze", "-v", str(path), "--format", form])
+            found[f"{path.name} as {form}"] = " ".join(out.getvalue().split())
+    return found
+
+
+def test_requests_of_no_time_are_under_a_tick(tmp_path: Path, capsys: Any) -> None:
+    """Their clock moves in steps, so that all began and ended in one step is no time of 0 ns."""
+    data = bytearray(shared_sample(X64).read_bytes())
+    path = tmp_path / "made.dmp"
+    path.write_bytes(data)
+    _, report = analyze(capsys, path)
+    for row in report["requests"]:
+        if row["duration_ns"]:
+            at = row["file_offset"]
+            raw = data[at : at + 0x40]
+            (start,) = (n for n in range(0, 0x34, 4) if is_start(raw, n, row))
+            data[at + start : at + start + 8] = raw[start + 8 : start + 16]
+    path.write_bytes(data)
+    main(["analyze", "-v", str(path)])
+    assert "slowest under a tick" in capsys.readouterr().out
+
+
+def is_start(raw: bytes, at: int, row: dict[str, Any]) -> bool:
+    """Whether a start and an end that lie this far apart stand here."""
+    start, end = struct.unpack_from("<QQ", raw, at)
+    return (end - start) * 100 == row["duration_ns"]
 
 
 # ---- S24: what Windows did not write -------------------------------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+from pathlib import Path
 from typing import Any
 
 import etw_writer as w
 import pytest
 from conftest import shared_sample
 
+from analyzer.cli import main
 from analyzer.errors import AnalyzerError
 from analyzer.etw import export, findings, integrity
 from analyzer.etw.buffers import blocks
@@ -465,3 +467,48 @@ def test_eight_gaps_are_told_one_by_one(count: int) -> None:
     assert told.text == f"Missing are {numbers} in {places}."
     assert len(told.evidence) == min(count, 8)
     assert [e.value for e in told.evidence] == [1] * min(count, 8)
+
+
+def swallowing(count: int, last: bool = False) -> tuple[bytes, int]:
+    """A trace in which the Size of an event covers ``count`` others; the offset of that event."""
+    parts = buffers_of(plain(6))
+    broken = bytearray(parts[3])
+    (end,) = struct.unpack_from("<I", broken, 4)
+    places = [0x48]
+    while places[-1] < end:
+        places.append(places[-1] + (struct.unpack_from("<H", broken, places[-1])[0] + 7 & ~7))
+    first = len(places) - 2 - count if last else 5
+    struct.pack_into("<H", broken, places[first], places[first + 1 + count] - places[first])
+    return b"".join([*parts[:3], broken, *parts[4:]]), 3 * 8192 + places[first]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["middle", "end of the buffer"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_size_that_covers_other_events_is_told(
+    count: int, last: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are no events any more: a warning says how many, and where."""
+    raw, at = swallowing(count, last)
+    trace = checked(raw)
+    assert len(trace) == len(checked(plain(6))) - count
+    (told,) = integrity.check(trace)
+    assert (told.rule, told.origin.file_offset) == ("etw-event-too-long", at)
+    assert [evidence.value for evidence in told.evidence] == [count]
+    path = tmp_path / "x.etl"
+    path.write_bytes(raw)
+    assert main(["analyze", str(path)]) == 1
+    others = "1 other" if count == 1 else "3 others"
+    assert f"1 event states a size that covers {others}, which were not read as events." in (
+        " ".join(capsys.readouterr().out.split())
+    )
+
+
+def test_payload_that_looks_like_events_is_no_loss() -> None:
+    """Copies of headers in a payload have other times, or do not end where the event does."""
+    writer = w.Writer(buffer_size=65536)
+    earlier = w.event(PROVIDER, 999, 1_999_999)
+    longer = w.event(PROVIDER, 999, 2_000_000) + bytes(8)
+    for k in range(40):
+        writer.add(w.event(PROVIDER, 1, 2_000_000 + k, (earlier, longer)[k % 2]))
+    writer.add(w.event(PROVIDER, 1, 2_000_100))
+    assert rules(checked(writer.build())) == set()

@@ -791,6 +791,7 @@ def test_a_line_that_cannot_be_printed() -> None:
     [
         (0, "0 ns"), (999, "999 ns"), (1000, "1 us"), (999_000, "999 us"), (10**6, "1 ms"),
         (12_345_678, "12.3 ms"), (10**9, "1 s"), (12_345_678_901, "12.3 s"),
+        (999_499, "999 us"), (999_500, "1 ms"), (999_900_000, "1 s"), (10**12, "16 min 40 s"),
     ],
 )  # fmt: skip
 def test_a_time_in_words(nanoseconds: int, words: str) -> None:

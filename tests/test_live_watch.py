@@ -431,3 +431,12 @@ def test_the_end_of_a_watch(is_gone: bool) -> None:
     assert world.watch.ended
     assert len(world.watch.points) == 0
     assert sorted(world.session.removed) == ([] if is_gone else [START, BACK])
+
+
+def test_none_of_a_filters_callbacks_is_watched() -> None:
+    """One denial, and no name of a callback where none is known."""
+    world = World()
+    world.watch.not_armed(None, "dump_x.sys", "its node was not found")
+    assert world.facts[-1]["text"] == (
+        "None of the callbacks of dump_x.sys is watched: its node was not found"
+    )

@@ -189,7 +189,12 @@ def test_an_unusable_source_shows_its_reason() -> None:
         (999, "999 ns"),
         (1_000, "1 us"),
         (1_234_567, "1.235 ms"),
+        (999_949, "999.9 us"),
+        (999_960, "1 ms"),
+        (999_999_999, "1 s"),
         (59_000_000_000, "59 s"),
+        (3_599_400_000_000, "59 min 59 s"),
+        (3_599_600_000_000, "1 h 0 min"),
         (123_456_789_000_000, "34 h 18 min"),
         (-2_500_000, "-2.5 ms"),
     ],
@@ -201,8 +206,11 @@ def test_durations_have_a_unit_that_fits(ns: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (500107862016, "500.1 GB"), (1 << 64, "18.45 EB")],
-)
+    [
+        (0, "0 bytes"), (999, "999 bytes"), (999_949, "999.9 kB"), (999_999, "1 MB"),
+        (500107862016, "500.1 GB"), (1 << 64, "18.45 EB"),
+    ],
+)  # fmt: skip
 def test_sizes_have_a_decimal_unit(number: int, text: str) -> None:
     """Disk makers' units, as on the label."""
     assert fmt.size(number) == text

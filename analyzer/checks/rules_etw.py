@@ -53,6 +53,15 @@ _TRACE = (
         "Look for another copy of the file.",
     ),
     Rule(
+        "etw-event-too-long",
+        "warning",
+        "The size of an event covers other events",
+        "Inside an event stand others, one behind the other up to its very end and with times "
+        "that follow its own. Its size is damaged, or its payload is a copy of events.",
+        "Events are missing here, and the one with the wrong size may be told wrongly.",
+        "Look for another copy of the file.",
+    ),
+    Rule(
         "etw-damaged",
         "warning",
         "Parts of the trace are damaged",

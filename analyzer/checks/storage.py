@@ -102,8 +102,8 @@ def _srb_status(request: Request) -> int:
 
 
 def _status(request: Request) -> str:
-    name = known(request.status_name)
-    return f"SRB status {_srb_status(request):#04x}" + (f" {name}" if name else "")
+    code, name = f"SRB status {_srb_status(request):#04x}", known(request.status_name)
+    return f"{code} {name}" if name and name != code else code
 
 
 def _name(request: Request) -> str:

@@ -166,12 +166,12 @@ def _request(
     none = Absent("not-applicable", "no status while in flight")
     code = record.OperationStatus & STATUS_MASK
     known = f"SRB_STATUS_{STATUSES[code]}" if code in STATUSES else ""
-    name = known or f"SRB status {record.OperationStatus:#04x}"
+    name = known or f"SRB status {code:#04x}"
     return Request(
         request=index, operation=operation, opcode=opcode, srb_function=function, start=start,
         end=end, duration_ns=duration, before_crash_ns=before, in_flight=in_flight,
-        status=none if in_flight else record.OperationStatus,
-        status_name=none if in_flight else name, error=none if in_flight else record.OperationError,
-        tag=record.StackSpecific, driver=driver,
+        status=none if in_flight else code, status_name=none if in_flight else name,
+        error=none if in_flight else record.OperationError, tag=record.StackSpecific,
+        driver=driver,
         origin=Origin(source, "storage port block of the secondary data", "certain", offset),
     )  # fmt: skip

@@ -49,7 +49,7 @@ GROUP_BYTES = 2 << 20  # what fits a cache; also the unit of bounded memory
 class Note(NamedTuple):
     """One place where the reader had to help itself."""
 
-    kind: str  #: resync, header, expand, event, cut
+    kind: str  #: resync, header, expand, event, size, cut
     offset: int  #: in the file
     text: str
 

@@ -132,6 +132,16 @@ def check(trace: Trace) -> Iterator[Anomaly]:
             f"{len(full)} buffers say that they are empty and begin with what looks like an event; "
             "what they hold was not read.", int(trace.buffers.table["offset"][full[0]]),
         )  # fmt: skip
+    long = [(note.offset, int(note.text)) for note in account.notes if note.kind == "size"]
+    if long:
+        states = "states a size that covers" if len(long) == 1 else "state sizes that cover"
+        others = sum(count for _, count in long)
+        yield anomaly(
+            "etw-event-too-long",
+            f"{_counted(len(long), 'event')} {states} {_counted(others, 'other')}, which were not "
+            "read as events.", long[0][0],
+            *(Evidence(f"inside the event at {at:#x}", n, "Number") for at, n in long[:8]),
+        )  # fmt: skip
     cuts = [note for note in account.notes if note.kind == "cut"]
     if cuts:
         yield anomaly("etw-cut", f"The trace is cut: {cuts[0].text}.", cuts[0].offset)

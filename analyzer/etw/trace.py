@@ -119,6 +119,10 @@ class Trace:
             )  # fmt: skip
             account.note("event", at, text)
             account.events_recovered += hit.recovered
+        for event in walked.swallowed:
+            at = event.start - int(block.starts[event.lane])
+            at += self.base + int(table[event.lane]["offset"]) + 0x48
+            account.note("size", at, f"{event.events}")
         stored = table["stride"] - 0x48
         account.bytes_events += int((used - bad)[raw].sum())
         account.bytes_skipped += int(bad[raw].sum())

@@ -11,6 +11,7 @@ look like a header, damage, the end of a buffer) is there anything to decide one
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from .layouts import (
     MARKER_TRACE,
     MESSAGE,
     PERFINFO32,
+    TIMED,
 )
 
 _KIND = np.zeros(1 << 16, np.uint8)  # type by the second half word, which holds type and marker
@@ -48,6 +50,14 @@ class Damage(NamedTuple):
     recovered: int  #: events found behind it
 
 
+class Swallowed(NamedTuple):
+    """An event whose Size covers others, which so are no events."""
+
+    lane: int
+    start: int  #: of the event, relative to the block
+    events: int
+
+
 class Walk(NamedTuple):
     """Events of a block, buffer by buffer."""
 
@@ -57,6 +67,7 @@ class Walk(NamedTuple):
     bounds: Array  #: the rows of buffer k of the block are bounds[k] to bounds[k + 1]
     used: Array  #: bytes from the buffer's first event to the end of its last, per buffer
     damage: list[Damage]
+    swallowed: Sequence[Swallowed] = ()
 
 
 def _header(word: int) -> tuple[int, int]:
@@ -92,6 +103,7 @@ def walk(block: Block) -> Walk:
     if not dead and not broken:
         return Walk(slots, sizes, types, np.concatenate((first, [len(slots)])), used, [])
 
+    swallowed = _swallowed(words, slots, ahead, types, low, dead, broken)
     alive = np.ones(len(slots), bool)
     for start, stop in dead:
         alive[start:stop] = False
@@ -114,7 +126,7 @@ def walk(block: Block) -> Walk:
     else:
         types, sizes = types.take(keep), sizes.take(keep)
     bounds = np.concatenate((slots.searchsorted(low), [len(slots)]))
-    return Walk(slots, sizes, types, bounds, used, damage)
+    return Walk(slots, sizes, types, bounds, used, damage, swallowed)
 
 
 def _types_and_sizes(heads: Array) -> tuple[Array, Array]:
@@ -186,6 +198,36 @@ def _follow(
     if decided < len(slots):
         dead.append((decided, len(slots)))
     return dead, broken, np.array(used, np.int64)
+
+
+def _swallowed(
+    words: Array, slots: Array, ahead: Array, types: Array, low: Array,
+    dead: list[tuple[int, int]], broken: list[int],
+) -> list[Swallowed]:  # fmt: skip
+    """Events that hold a chain of others up to their very end, in the order of their times.
+
+    Payload that only looks like events has no such times.
+    """
+    behind = np.array([start for start, stop in dead if 0 < start < stop], np.int64)
+    around = behind - 1
+    ends = ahead[around]
+    last = slots.searchsorted(ends) - 1
+    found, torn = list[Swallowed](), set(broken)
+    for k in ((last > around) & (ahead[last] == ends)).nonzero()[0].tolist():
+        outer, first = int(around[k]), int(last[k])
+        lane = int(low.searchsorted(slots[outer], side="right")) - 1
+        after = int(last[k]) + 1
+        while first - 1 > outer and ahead[first - 1] == slots[first]:
+            first -= 1
+        rows = [outer, *range(first, after)]
+        if after < len(slots) and slots[after] == ends[k]:
+            rows.append(after)
+        kinds = types[rows]
+        times = words.take(slots[rows] + np.where((kinds & 0xFE) == PERFINFO32, 1, 2), mode="clip")
+        is_timed = ((kinds < TIMED) | (kinds > MESSAGE)).all()
+        if is_timed and lane not in torn and (times[1:] >= times[:-1]).all():
+            found.append(Swallowed(lane, int(slots[outer]) * 8, after - first))
+    return found
 
 
 def _is_end(word: int) -> bool:

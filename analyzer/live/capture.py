@@ -91,7 +91,7 @@ class Capture:
         for module in found.stack_modules:
             if module.role == roles.FILTER and module.name not in known:
                 why = Absent("not-found", "its node was not found")
-                self.watch.not_armed("No callback", str(module.name), why)
+                self.watch.not_armed(None, str(module.name), why)
         for routine in routines:
             address = self.session.resolve(routine.expression)
             if isinstance(address, Absent):
@@ -301,7 +301,7 @@ class Capture:
         if isinstance(call.node, int):
             node = find.node_at(self.session, stack_modules, call.node)
         if isinstance(node, Absent):
-            self.watch.not_armed("No callback", routine.filter, node)
+            self.watch.not_armed(None, routine.filter, node)
         else:
             fact: Fact = {"stack": routine.stack or "", "how": AT_DRIVER_ENTRY}
             self._tell_node(node, fact)

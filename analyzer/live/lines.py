@@ -9,7 +9,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Callable
 
-from ..names import ntstatus
+from ..names import ntstatus, units
 from ..sources.capture_format import Fact, number, text
 from .routines import MANY
 
@@ -211,7 +211,6 @@ class Narrator:
 
 def span(nanoseconds: int) -> str:
     """A time as a reader wants it: three figures and a unit."""
-    for size, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds} ns"
+    if nanoseconds >= 120 * 10**9:
+        return units.duration(nanoseconds)
+    return units.scaled(nanoseconds, ("ns", "us", "ms", "s"), 3)

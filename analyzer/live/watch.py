@@ -137,9 +137,11 @@ class Watch:
             }
         )  # fmt: skip
 
-    def not_armed(self, callback: str, name: str | None, why: object) -> None:
-        """Tells that something is not watched."""
-        text = f"{callback} of {name or 'an unnamed filter'} is not watched: {why}"
+    def not_armed(self, callback: str | None, name: str | None, why: object) -> None:
+        """Tells that a callback is not watched, or none of a filter is."""
+        what = "None of the callbacks" if callback is None else callback
+        is_not = "is" if callback is None else "is not"
+        text = f"{what} of {name or 'an unnamed filter'} {is_not} watched: {why}"
         self.sink({"fact": "error", "rule": "capture-not-armed", "subject": name, "text": text})
 
     def disarm(self, address: int) -> None:

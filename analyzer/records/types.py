@@ -228,7 +228,7 @@ class Request(NamedTuple):
     duration_ns: Duration
     before_crash_ns: Duration  #: from the later of start and end to the crash time
     in_flight: Flag  #: not completed when the machine crashed
-    status: Number
+    status: Number  #: an SRB status without its two bits that are flags, or an NTSTATUS
     status_name: Text
     error: Number
     tag: Code

@@ -13,7 +13,7 @@ from ..absence import Absent, is_absent, known
 from ..answer.problems import by_severity
 from ..checks import RULES
 from ..formatting import clean, field, fields
-from ..records import Duration, Records, Setting, Stage
+from ..records import Records, Request, Setting, Stage
 from ..tables import evidence_lines
 from . import dry_runs, filters, history, stacks
 from .blocks import Block, Entry, Paragraph, Section, Table
@@ -204,21 +204,24 @@ def _requests(records: Records) -> Iterator[Block]:
     text = f"{fmt.counted(len(rows), 'request')}, {flying} in flight"
     if timed:
         slowest = max(timed, key=lambda r: known(r.duration_ns) or 0)
-        text += f"; slowest {fmt.duration(slowest.duration_ns)} ({field(slowest, 'operation')})"
+        text += f"; slowest {fmt.ticks(slowest.duration_ns)} ({field(slowest, 'operation')})"
     yield Paragraph(text)
     dated = [r for r in rows if isinstance(r.before_crash_ns, int)]
     cells: list[Sequence[str]] = []
     for r in sorted(dated, key=lambda r: -(known(r.before_crash_ns) or 0))[-_LAST_REQUESTS:]:
-        took = "in flight" if r.in_flight is True else _ticks(r.duration_ns)
-        status = fields(r, "status", "status_name") or "-"
-        cells.append((field(r, "operation"), _ticks(r.before_crash_ns), took, status))
+        took = "in flight" if r.in_flight is True else fmt.ticks(r.duration_ns)
+        cells.append((field(r, "operation"), fmt.ticks(r.before_crash_ns), took, _status(r)))
     if cells:
         yield Table(("last requests", "before the crash", "duration", "status"), cells)
 
 
-def _ticks(ns: Duration) -> str:
-    """A duration between two times of a clock that moves in steps: 0 is less than one step."""
-    return "under a tick" if ns == 0 and not is_absent(ns) else fmt.duration(ns)
+def _status(request: Request) -> str:
+    """As findings write it: an SRB status has two digits, an NTSTATUS eight."""
+    if is_absent(request.status):
+        return field(request, "status_name")
+    name = fields(request, "status_name")
+    code = f"{request.status:#04x}" if name.startswith("SRB") else f"{request.status:#010x}"
+    return name if name.endswith(code) else f"{code} {name}".rstrip()
 
 
 def _settings(records: Records) -> Iterator[Block]:

@@ -16,12 +16,13 @@ from ..records import Callback, Extension, Filter, Records
 from .blocks import Block, Heading, Paragraph, Table
 from .extension import Member, members
 from .filter_rows import by_filter
-from .missing import missing
+from .missing import missing, of_callbacks, paragraphs
 from .sections import pairs
 
 _MOST_CALLS = 100  # lines of calls that are alike
 MOST_FILTERS = 50
 MOST_EXTENSIONS = 12  # of one filter
+CALL_FIELDS = ("was_called", "status", "duration_ns")
 
 
 def state_remark(records: Records) -> str:
@@ -141,4 +142,4 @@ def _callbacks(calls: list[tuple[int, Callback]]) -> Iterator[Block]:
             how = clean(c.origin.how)
             yield Paragraph(f"{field(c, 'callback')} {field(c, 'was_called')} called: {how}", 1)
     firsts = [one.first for one in found]
-    yield from missing(firsts, ("was_called", "status", "duration_ns"), 1)
+    yield from paragraphs(of_callbacks(firsts, CALL_FIELDS), 1)

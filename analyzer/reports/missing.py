@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from ..absence import Absent
-from ..formatting import clean
-from ..records import Origin
+from ..formatting import clean, listed
+from ..records import Callback, Origin
 from .blocks import Paragraph
 
 
@@ -37,7 +37,30 @@ def reasons(
     return {reason: list(fields) for reason, fields in groups.items()}
 
 
+def of_callbacks(calls: Iterable[Callback], names: Iterable[str]) -> dict[str, list[str]]:
+    """Reason -> the fields of calls, with the callbacks that lack one where others have it."""
+    calls = list(calls)
+    lack: dict[str, dict[str, list[str]]] = {}
+    for call in calls:
+        for reason, fields in reasons([call], names).items():
+            for name in fields:
+                lack.setdefault(reason, {}).setdefault(name, []).append(clean(call.callback))
+    found = {}
+    for reason, callbacks in lack.items():
+        whose: dict[str, list[str]] = {}
+        for name, of in callbacks.items():
+            some = f" of {listed(dict.fromkeys(of))}" if len(of) < len(calls) else ""
+            whose.setdefault(some, []).append(name)
+        found[reason] = [", ".join(fields) + some for some, fields in whose.items()]
+    return found
+
+
 def missing(rows: Iterable[Row], names: Iterable[str], level: int = 0) -> Iterator[Paragraph]:
     """The same as paragraphs."""
-    for reason, fields in reasons(rows, names).items():
+    yield from paragraphs(reasons(rows, names), level)
+
+
+def paragraphs(found: dict[str, list[str]], level: int = 0) -> Iterator[Paragraph]:
+    """One for each reason."""
+    for reason, fields in found.items():
         yield Paragraph(f"not determined: {', '.join(fields)} ({reason})", level)

@@ -30,7 +30,7 @@ from .blocks import Section
 from .evidence_links import ELSEWHERE, MOST_ROWS, Cell, Marks, marks
 from .extension import members
 from .filter_rows import by_filter
-from .missing import Row, reasons
+from .missing import Row, of_callbacks, reasons
 from .page_findings import cell_id, finding_of, row_id
 from .timeline_clock import leading
 
@@ -239,9 +239,8 @@ def _filters(records: Records, marked: Marks) -> Iterator[dict[str, object]]:
             "extensions_left": len(group.extensions) - len(shown),
             "callbacks": [_call(one, marked) for one in alike[:MOST_CALLS]],
             "calls_left": sum(one.calls for one in alike[MOST_CALLS:]),
-            "calls_missing": _missing(
-                (one.first for one in alike[:MOST_CALLS]),
-                ("was_called", "status", "duration_ns"),
+            "calls_missing": _sentences(
+                of_callbacks((one.first for one in alike[:MOST_CALLS]), filters.CALL_FIELDS)
             ),
         }
 
@@ -314,7 +313,10 @@ def _missing(
     rows: Iterable[Row], names: Iterable[str] | None = None, leave: Iterable[str] = ()
 ) -> list[str]:
     """One sentence per reason: which fields are not determined, and why."""
-    found = reasons(rows, names, leave)
+    return _sentences(reasons(rows, names, leave))
+
+
+def _sentences(found: dict[str, list[str]]) -> list[str]:
     return [f"{', '.join(fields)}: {reason}" for reason, fields in found.items()]
 
 

@@ -224,7 +224,7 @@ def _request(request: Request, row: int, clock: Clock) -> Slice | None:
         kind, detail = request_kind(request), "only one of its times is recorded"
     else:
         kind = request_kind(request)
-        detail = f"took {fmt.duration(end - start)}"
+        detail = f"took {fmt.ticks(end - start)}"
     assert start is not None
     assert end is not None
     lane = clock.lane(source, "storage requests", time=request.start)
