@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from conftest import SAMPLE_TRACES, make, shared_sample
+from generator_cases import CRASH, EventLog
+from test_capture_file import facts, write
 
 import analyzer
 from analyzer import formatting as fmt
@@ -257,3 +259,20 @@ def test_a_cause_is_told_whole() -> None:
     assert "its driver file is most probably missing" in answer.headline[1]
     stuck = analyzer.open(SAMPLE_TRACES / "cases" / "driver-stuck.zip").answer.headline[1]
     assert stuck.endswith("died or hung in the secondary callback of badnic.")
+
+
+def test_the_first_sentence_is_of_what_was_given(tmp_path: Path) -> None:
+    """A capture is told by its calls; files that cannot be used are no dumps that are missing."""
+    path = write(tmp_path / "c.jsonl", facts([(5000, 0)] * 10))
+    (said,) = analyzer.open(path).answer.headline
+    assert said == "Dump_Start of dump_x.sys each returned STATUS_SUCCESS; they took 4.8 us."
+    for number in range(40):
+        (tmp_path / f"{number}.dmp").write_bytes(b"PAGEDU64" + bytes(100 + number))
+    events = EventLog().power("2026-03-01T10:21:05", CRASH)
+    (tmp_path / "System.xml").write_bytes(events.xml())
+    (tmp_path / "c.jsonl").unlink()
+    case = analyzer.open(tmp_path)
+    assert case.answer.headline[0].startswith("The machine crashed with bugcheck 0xD1")
+    text = " ".join(case.report().split())
+    assert "kernel dump was given" not in text
+    assert "(40 times)" in text  # each file that cannot be used is counted

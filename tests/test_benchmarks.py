@@ -68,3 +68,18 @@ def test_table_says_what_is_missing():
         "| x | 1 s | peer | not measured |  | at least 2x |  |",
         "| y | 3 MiB |  |  |  | at most 2 MiB | NO |",
     ]
+
+
+@pytest.mark.parametrize("name", ["memory_dumpstart", "open_dumpstart"])
+def test_a_measurement_ends_when_opening_fails(name, tmp_path):
+    """The thread that watches memory ends with the measurement, whatever that does."""
+    path = tmp_path / "short.dmp"
+    path.write_bytes(b"PAGEDU64")
+    command = [sys.executable, str(FOLDER / "peers.py"), name, str(path)]
+    root = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "too short for a kernel dump" in done.stderr

@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import generator_logs
 import pytest
 from conftest import shared_sample
 from counting import calls
+from test_capture_file import facts, write
+from test_etw_damage import plain
 
 import analyzer
 from analyzer.cli import main
@@ -80,3 +84,79 @@ def test_thousands_of_extensions_are_a_dozen_cards(
     assert "400 more in the table extensions" in page
     assert "400 more; 'dumpstart show extensions' lists them" in case.report(details=True)
     assert len(case.extensions) == 412
+
+
+def saved_log(number: int) -> bytes:
+    """A DumpStack.log of one of many crashes."""
+    return generator_logs.build(generator_logs.kernel(first=1000 + number))
+
+
+def test_a_folder_of_logs_costs_no_more_than_their_number(tmp_path: Path) -> None:
+    """Three times the logs are three times the work, from the folder to the printed answer."""
+    took = []
+    for count in (20, 60):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number}.log").write_bytes(saved_log(number))
+        work(folder)
+        took.append(work(folder)[0])
+    assert took[1] < 3.6 * took[0], took
+
+
+def shown(path: Path, form: str, output: Path) -> None:
+    """``dumpstart show events``."""
+    words = ["show", "events", str(path), "--format", form, "--output", str(output)]
+    assert main(words) == 0
+
+
+FORMS = ["csv", "json", "jsonl", "parquet"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_shown_events_take_few_calls_each(form: str, tmp_path: Path) -> None:
+    """At most four an event: they are decoded and written many together."""
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    path, output = tmp_path / "x.etl", tmp_path / f"x.{form}"
+    counts = []
+    for buffers in (60, 60, 300):  # the first for imports and caches
+        path.write_bytes(plain(buffers, 40))
+        counts.append(calls(lambda: shown(path, form, output)))
+    assert counts[2] - counts[1] < 4 * 240 * 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_shown_events_take_little_memory_each(form: str, tmp_path: Path) -> None:
+    """At most 150 bytes an event, beyond the file, of which a small one is held whole."""
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    path, output = tmp_path / "x.etl", tmp_path / f"x.{form}"
+    peaks = []
+    for buffers in (200, 800):
+        path.write_bytes(plain(buffers, 40))
+        shown(path, form, output)
+        tracemalloc.start()
+        try:
+            shown(path, form, output)
+            peaks.append(tracemalloc.get_traced_memory()[1] - path.stat().st_size)
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 150 * 600 * 40
+
+
+def test_a_wide_capture_takes_no_more_memory_than_a_narrow_one(tmp_path: Path) -> None:
+    """Its text is decoded line by line: UTF-16 took seven times its size."""
+    path, peaks = tmp_path / "c.jsonl", []
+    write(path, facts([(5000, 0)] * 4000))
+    text = path.read_text(encoding="utf-8")
+    for encoding in ("utf-8", "utf-8", "utf-16"):  # the first for imports and caches
+        path.write_text(text, encoding=encoding)
+        tracemalloc.start()
+        try:
+            assert len(analyzer.open(path).records["callbacks"]) > 4000
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1], peaks

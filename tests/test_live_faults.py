@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 
 import pytest
-from fake_machine import Idle, Pause
+from fake_machine import Idle, Load, Pause
 from kd.machine import Machine
 from kd.scenarios import SCENARIOS
 from kd.session import MachineSession
@@ -59,6 +59,33 @@ def test_a_filters_state_is_read_again(console, dump):
     machine.patch(node + 0xA8, b"\1\0\0\0")  # as crashdmp does behind the return
     assert "filter-disabled" in run("report")
     assert "likely off" in run("filters")
+
+
+def test_a_capture_has_both_states_of_a_filter(world, dump, tmp_path):
+    """As the node was when it was armed, and as crashdmp left it, in file and report."""
+    node = next(row.node for row in dump["filters"] if row.filter == FVE and row.stack == "crash")
+    off = ((node + 0xA8, b"\1\0\0\0"),)
+    path = tmp_path / "c.jsonl"
+    for where, script in (
+        ("return", [call(dump, FVE, "Dump_Start", status=0xC0000001, writes=off), Idle()]),
+        ("end", [call(dump, FVE, "Dump_Start", status=0xC0000001), Load("x.sys", 1, off), Idle()]),
+    ):
+        world(script)
+        capture_here(
+            *("com:port=com1", "--backend=pykd", "--output", str(path), "--timeout", "1.6"),
+            say=lambda _: None,
+        )
+        told = [json.loads(line) for line in path.read_text().splitlines()]
+        states = [
+            bytes.fromhex(fact["bytes"])[0xA8]
+            for fact in told
+            if fact.get("fact") == "node" and int(fact["address"], 16) == node
+        ]
+        assert states == [0, 1], where
+        case = analyzer.open(path)
+        assert [row.is_disabled for row in case.records["filters"] if row.node == node] == [True]
+        assert "filter-disabled" in rules(case)
+        path.unlink()
 
 
 def test_a_capture_that_is_cut_in_a_call_is_no_proof(world, dump, tmp_path):
