@@ -245,10 +245,13 @@ def _instead(records: Records, names: Mapping[str, str], has_restarts: bool) -> 
 
 def _debugged(name: str, source: Source, machine: Machine) -> Iterator[str]:
     """A debugger's log of a dump that is not of a crash."""
-    if not is_absent(machine.bugcheck) and is_live(machine):
+    is_dump = not is_absent(machine.dump_type_name)
+    if machine.bugcheck == 0 and not is_dump:
+        yield f"{name} is a debugger's log of a running system: Windows had not crashed."
+    elif not is_absent(machine.bugcheck) and is_live(machine):
         title = fmt.fields(machine, "bugcheck", "bugcheck_name")
         yield f"{name} is a debugger's log of a live dump ({title}): Windows had not crashed."
-    elif not is_absent(machine.dump_type_name):
+    elif is_dump:
         yield f"{name} is a debugger's log {fmt.field(source, 'subtype')}; it names no bugcheck."
 
 

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from .. import formatting as fmt
 from ..absence import is_absent
+from ..checks.crash_stack import CRASH_STACK
 from ..checks.crashes import Index
 from ..names import drivers, ntstatus
 from ..records import Callback, Records
@@ -61,6 +62,13 @@ def besides(records: Records, names: Mapping[str, str]) -> Iterator[str]:
             symbols = fmt.field(inner, "symbol"), fmt.field(outer, "symbol")
             where = names.get(inner.origin.source, "The log")
             yield f"{where} shows a call stack in {symbols[0]}, called by {symbols[1]}."
+            break
+    for frame in frames:
+        symbol = fmt.field(frame, "symbol")
+        if frame.stack_of == CRASH_STACK and symbol.lower().startswith("nt!kebugcheck"):
+            where = names.get(frame.origin.source, "The log")
+            text = f"{where} shows a call stack in {symbol}: Windows crashed"
+            yield f"{text}; with which bugcheck is not shown."
             break
     gone = [m for m in records["modules"] if m.loaded is False and not is_absent(m.stack)]
     listed = fmt.some([fmt.field(m, "name") for m in gone])

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ..absence import first_present, known
 from ..layouts.crashdmp import knows_state
+from ..layouts.mindumpdef import LIVE_DUMP
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Machine, Records
 from .evidence import PARTIAL, SourceRecords, broken
@@ -38,13 +39,14 @@ def check(seen: SourceRecords) -> Iterator[Anomaly]:
         yield from _attributes(machine, seen.reported)
         yield from _statuses(machine)
         if is_live(machine) and not is_report and DENIED not in seen.reported:
+            is_called = machine.dump_type_name == LIVE_DUMP
             yield broken(
                 "not-a-crash",
                 "This was taken of a running system, not made by a crash.",
                 machine,
                 WHOLE_DUMP,
                 "bugcheck",
-                "attributes",
+                "dump_type_name" if is_called else "attributes",
             )
     yield from _stack(seen)
     yield from _copies(seen)
@@ -58,7 +60,8 @@ def live_sources(records: Records) -> set[str]:
 
 def is_live(machine: Machine) -> bool:
     """True for a dump of a running system."""
-    return bugchecks.is_of_running_system(machine.attributes, machine.bugcheck)
+    is_live = bugchecks.is_of_running_system(machine.attributes, machine.bugcheck)
+    return is_live or machine.dump_type_name == LIVE_DUMP
 
 
 def knows_filter_state(machines: Iterable[Machine], source: str) -> bool:

@@ -47,6 +47,9 @@ DUMP_TYPES = {
     10: "range complete",
 }
 
+#: what a debugger's log calls a dump that Windows made of itself and went on
+LIVE_DUMP = "live kernel dump"
+
 DUMP_FILE_ATTRIBUTES = {
     0x001: "HiberCrash",
     0x002: "DumpDevicePowerOff",

@@ -123,6 +123,7 @@ class _Log:
         self._block: list[words.Member] = []
         self._block_at = 0
         self._wanted = self._armed = 0  #: routines of scripts, and those that a line tells of
+        self._version: dict[str, object] = {}  #: what was told last of a system
         #: id -> filter of those that wait for their module
         self._unfound: dict[object, object] = {}
         self._waiting: dict[object, list[object]] = {}  #: filter -> their ids
@@ -285,7 +286,8 @@ class _Log:
             self.now.stacks.blank()
             return
         plain = line.lstrip()  # who pastes code often indents it
-        self.sessions.line(plain, offset)
+        if self.sessions.line(plain, offset):
+            self.session.take({"fact": "machine", **self._version}, offset)
         session = self.now
         if session.stacks.line(self.path, line, offset) or session.line(plain, offset):
             session.is_empty = False
@@ -326,11 +328,18 @@ class _Log:
                 name: value for name, value in told.items() if name not in self.session.machine
             }
             self.session.take({"fact": "machine", **fresh}, offset)
+            self._version = told if "processors" in told else {**self._version, **told}
             return
         if self._is_example:
             return  # !analyze -show explains a code that did not happen
+        other = session.bugcheck.other(plain)
+        if other is not None:
+            self.sessions.another(offset).bugcheck = other
+        session = self.now
         session.bugcheck.line(plain)
-        session.is_empty = session.is_empty and not session.bugcheck.values
+        bugcheck = session.bugcheck
+        if bugcheck.values or bugcheck.bucket is not None:
+            session.is_empty = False
 
     def _end_block(self) -> None:
         block, self._block = self._block, []

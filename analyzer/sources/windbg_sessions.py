@@ -8,10 +8,10 @@ library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..absence import Absent
+from ..absence import Absent, is_absent
 from ..layouts import mindumpdef
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Evidence, Extension, Machine, Origin, Records, Text
@@ -24,11 +24,13 @@ COMPLETED = "Dump completed successfully."
 #: no Windows runs with fewer images (XP has about 100); a shorter list is of some of them
 LEAST_MODULES = 30
 _LOADING = re.compile(r"^Loading [Dd]ump [Ff]ile \[?(?P<path>[^\]]{1,260}?)\]?\s*$")
-_CONNECTED = re.compile(r"^Connected to Windows \S+ \d{4,6} \S+ target")
+_CONNECTED = re.compile(f"^{words.CONNECTED}")
 _DUMP_KIND = re.compile(
     r"^((?:Mini Kernel|User Mini|Kernel Summary|Kernel Complete|Kernel Bitmap|Full Kernel)"
     r" Dump File)\b"
 )
+#: where Windows keeps the dumps that it makes of itself while it runs
+_LIVE_FOLDER = "\\livekernelreports\\"
 _TRUNCATED = "WARNING: Dump file has been truncated."
 _NOT_OPENED = re.compile(r"^Could not open dump file \[[^\]]{1,260}\], (.{1,60}?)\s*$", re.I)
 _STATE = re.compile(r"^(Primary dump contents written (?:successfully|.{1,60}))\s*$")
@@ -110,6 +112,7 @@ class Session:
             match = pattern.match(line)
             if match:
                 setattr(self, name, match.group(1))
+                self.kind = self.kind or "dump"
                 return True
         refused = _NOT_OPENED.match(line)
         if refused:
@@ -148,8 +151,10 @@ class Session:
 
     def records(self, size: int) -> Records:
         """Everything that this part of the log tells."""
-        if self.bugcheck.values:
-            self.reader.bugcheck = tuple(self.bugcheck.values)
+        code = self.bugcheck.bucket if self.bugcheck.bucket is not None else self.stacks.code
+        bugcheck = self.bugcheck.values or [code] * (code is not None) + [None] * 4
+        if bugcheck[0] is not None:
+            self.reader.bugcheck = tuple(bugcheck)
         images = [str(module.name) for module in self.reader.modules if module.loaded]
         out = self.reader.records(size)
         is_timed = self.is_zone_missing or self.time is not None
@@ -161,7 +166,7 @@ class Session:
         source = out["sources"][0]
         if not self.reader.header:
             out.tables["sources"] = [source._replace(subtype=self._what())]
-        out.add(*self.stacks.all_frames(bool(self.bugcheck.values or "bugcheck" in self.fields)))
+        out.add(*self.stacks.all_frames(self._is_crash(out["machine"])))
         out.add(*self.extensions, *self.anomalies)
         is_whole = any(map(drivers.is_kernel, images)) and len(images) >= LEAST_MODULES
         if images and not self.reader.header and not is_whole:
@@ -175,6 +180,15 @@ class Session:
             out.add(Anomaly("log-limit-reached", text, self._origin("stack", self.begin)))
         out.add(*self._ended())
         return out if self.source == self.path else _under(out, self.path, self.source)
+
+    def _is_crash(self, machines: Sequence[Machine]) -> bool:
+        """True when the stack of the analysis is one of a crash."""
+        for row in machines:
+            if is_absent(row.bugcheck):
+                continue
+            is_live = bugchecks.is_of_running_system(row.attributes, row.bugcheck)
+            return not is_live and row.dump_type_name != mindumpdef.LIVE_DUMP
+        return bool(self.stacks.in_bugcheck)
 
     def _origin(self, how: str, offset: int) -> Origin:
         return Origin(self.path, f"{how} in the log", "certain", offset)
@@ -231,6 +245,8 @@ class Session:
             values.update({"dump_type": 4} if self.dump_kind.startswith("Mini Kernel") else {})
         elif self.kind == "dump":
             values["dump_type_name"] = "kernel dump"
+        if self.bugcheck.is_live or _LIVE_FOLDER in self.dump.lower():
+            values["dump_type_name"] = mindumpdef.LIVE_DUMP
         if "LastLine" in self.attributes:
             values["last_dump_line"] = self.attributes["LastLine"][0]
         if self.time is not None and self.kind == "dump":
@@ -305,20 +321,36 @@ class Sessions:
     def __init__(self, path: str) -> None:
         self.path = path
         self.all = [Session(path)]
+        self._is_named = False  #: the dump whose kind follows
 
     @property
     def now(self) -> Session:
         """The session under way."""
         return self.all[-1]
 
-    def line(self, line: str, offset: int) -> None:
-        """Begins another session when the line says that another dump or target follows."""
-        loading = _LOADING.match(line)
+    def line(self, line: str, offset: int) -> bool:
+        """Begins another session when the line says that another dump or target follows.
+
+        True when lines before it were of that session already.
+        """
+        now, loading = self.now, _LOADING.match(line)
         if loading:
+            self._is_named = True
             self._begin("dump", loading["path"], offset)
-        elif _CONNECTED.match(line) and not self.now.reader.header:
+        elif _CONNECTED.match(line) and not now.reader.header:
             # a target that comes back in a capture's log is the same target
             self._begin("live", "", offset)
+        elif _DUMP_KIND.match(line):
+            if now.dump_kind and not self._is_named:
+                self.another(offset)
+            self._is_named = False
+        elif now.kind == "dump" and now.time is not None:
+            if words.session_time(line) in (None, now.time):
+                return False
+            fresh = self.another(offset)  # under the same name, as MEMORY.DMP is
+            fresh.kind, fresh.dump, fresh.dump_kind = "dump", now.dump, now.dump_kind
+            return True
+        return False
 
     def _begin(self, kind: str, dump: str, offset: int) -> None:
         now = self.now
@@ -327,7 +359,9 @@ class Sessions:
         if not now.kind and not now.dump and (now.is_empty or kind == "live"):
             now.kind, now.dump, now.begin = kind, dump, offset
             return
-        before = next((s for s in self.all if dump and s.dump.lower() == dump.lower()), None)
+        before = next(
+            (s for s in reversed(self.all) if dump and s.dump.lower() == dump.lower()), None
+        )
         if before is not None:  # opened again
             self.all.remove(before)
             self.all.append(before)
@@ -335,6 +369,14 @@ class Sessions:
         fresh = Session(self.path)
         fresh.kind, fresh.dump, fresh.begin = kind, dump, offset
         self.all.append(fresh)
+
+    def another(self, offset: int) -> Session:
+        """Begins a session without a heading of its own: what follows is of another crash."""
+        fresh = Session(self.path)
+        fresh.kind = self.now.kind if self.now.kind == "live" else ""
+        fresh.begin = offset
+        self.all.append(fresh)
+        return fresh
 
     def named(self) -> list[Session]:
         """Those that tell something; of several, each has a source name of its own."""

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from ..absence import Absent
+from ..names import bugchecks
 from ..records import Address, Frame, Origin
 
 #: so many frames of one log are kept; a stack has at most some hundred
@@ -42,6 +43,7 @@ class Shown(NamedTuple):
     symbol: str
     module: str
     is_inline: bool
+    argument: int | None = None  #: the first one
 
 
 class Columns(NamedTuple):
@@ -94,7 +96,10 @@ def shown(line: str, columns: Columns) -> Shown | None:
             addresses.append(None)
         else:
             addresses.append(int(word.replace("`", ""), 16))
+    argument = None
     if columns.has_args:
+        match = re.match(rf":?\s*({_ADDRESS})\s", rest, re.I)
+        argument = int(match.group(1).replace("`", ""), 16) if match else None
         rest = _behind_arguments(rest)
     elif rest.startswith(": "):
         rest = rest.rpartition(" : ")[2].lstrip(": ")
@@ -105,7 +110,7 @@ def shown(line: str, columns: Columns) -> Shown | None:
     pointer = addresses[0] if columns.has_sp else None
     symbol = match["symbol"] if match else plain.group(0).strip() if plain else ""
     module = match["module"].removeprefix("<Unloaded_").rstrip(">") if match else ""
-    return Shown(pointer, addresses[-1], symbol, module, is_inline)
+    return Shown(pointer, addresses[-1], symbol, module, is_inline, argument)
 
 
 def _behind_arguments(rest: str) -> str:
@@ -122,6 +127,8 @@ class Stacks:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self._crash = ""  #: the name of the stack of the crash
+        self.in_bugcheck = ""  #: the first frame of KeBugCheck in it
+        self.code: int | None = None  #: the bugcheck that was given to it
         self.is_cut = False  #: frames beyond the bound are left out
         self._columns: Columns | None = None
         self._name = ""
@@ -163,8 +170,11 @@ class Stacks:
     def _take(self, source: str, found: Shown, offset: int) -> None:
         at, self._above = self._above, found.return_address or self._above
         number, self._frame = self._frame, self._frame + 1
-        if not self._crash and found.symbol.lower().startswith("nt!kebugcheck"):
+        if found.symbol.lower().startswith("nt!kebugcheck") and self._crash in ("", self._name):
             self._crash = self._name
+            self.in_bugcheck = self.in_bugcheck or found.symbol
+            if found.argument in bugchecks.NAMES:
+                self.code = self.code or found.argument
         if len(self.frames) >= MOST_FRAMES:
             self.is_cut = True
             return

@@ -53,10 +53,9 @@ _BARE = re.compile(
     re.M,
 )
 _HEX_WORD = re.compile(r"^[0-9a-f]{8}$", re.I)
-_KERNEL = re.compile(
-    r"^(?:Windows\b.{0,60}? Kernel Version (\d{4,6})"
-    r"|Connected to Windows \S+ (\d{4,6}) (\S+) target)"
-)
+#: "x64 target", "x86 compatible target"; what the boot manager says of itself is not Windows
+CONNECTED = r"Connected to Windows (?!Boot Debugger).{1,60}? (\d{4,6}) (\S+)(?: compatible)? target"
+_KERNEL = re.compile(r"^(?:Windows\b.{0,60}? Kernel Version (\d{4,6})|" + CONNECTED + ")")
 _PROCESSORS = re.compile(r"\bMP \((\d{1,4}) procs\)|\bUP\b")
 _ARCHITECTURE = re.compile(r"\b(?:Free|Checked) (x64|x86|ARM64|ARM 64-bit)\b")
 _LAB = re.compile(
@@ -98,6 +97,10 @@ _BUGCHECK_ONE = re.compile(
     r"|^BUGCHECK_CODE:\s+([0-9a-f]{1,8})\b"
     r"|^([A-Z][A-Z0-9_]{5,80}|Unknown bugcheck code) \(([0-9a-f]{1,8})\)\s*$",
     re.I,
+)
+#: what !analyze makes of the code ("LKD": live kernel dump)
+_BUCKET = re.compile(
+    r"^(?:BUGCHECK_STR|(?:FAILURE_)?BUCKET_ID): +(LKD_)?0x([0-9a-f]{1,8})(?![0-9a-z])", re.I
 )
 _ARGUMENT = re.compile(
     rf"^(?:Arg([1-4]): ({_ADDRESS})|BUGCHECK_P([1-4]): ([0-9a-f`]{{1,17}})\b)", re.I
@@ -218,10 +221,34 @@ class Bugcheck:
 
     def __init__(self) -> None:
         self.values: list[int | None] = []
+        self.bucket: int | None = None  #: the code in the names that !analyze makes
+        self.is_live = False  #: and that they say is of a live dump
         self._named: int | None = None  #: by a name that the table does not have
+
+    def other(self, line: str) -> Bugcheck | None:
+        """The collector of another bugcheck, where the line tells of one: none has two codes."""
+        known = self.values or [self.bucket]
+        if known == [None]:
+            return None
+        fresh = Bugcheck()
+        fresh.values, fresh._named = list(self.values), self._named
+        fresh.line(line)
+        for place, (before, now) in enumerate(zip(known, fresh.values)):
+            if before is None or now is None or before == now:
+                continue
+            # a code has a variant; the same number can be printed with fewer digits
+            mask = 0xFFFFFFFF if place else 0xFFFFFFFF & ~bugchecks.MINIDUMP_VARIANT
+            if (before ^ now) & mask:
+                return fresh
+        return None
 
     def line(self, line: str) -> None:
         """Looks at one line."""
+        bucket = _BUCKET.match(line)
+        if bucket:
+            self.bucket = int(bucket.group(2), 16)
+            self.is_live = self.is_live or bucket.group(1) is not None
+            return
         match = _BUGCHECK_ONE.match(line)
         if match:
             one, arguments, fatal, code, named, name, shown = match.groups()
