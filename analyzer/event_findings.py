@@ -140,7 +140,7 @@ def clue(event: RawEvent, decoded: Decoded, origin: Origin) -> Clue | None:
         known.tells, event.key, event.event_id, outcome, decoded.bugcheck,
         event.time if isinstance(event.time, int) else None, None, decoded.happened,
         decoded.dump_path, decoded.report_id, decoded.is_power_button, decoded.in_sleep,
-        event.local, origin,
+        decoded.no_bugcheck, event.local, origin,
     )  # fmt: skip
 
 

@@ -97,6 +97,7 @@ class Decoded(NamedTuple):
     happened: int | None = None  #: ns: the power button, or the last moment alive
     is_power_button: bool = False
     in_sleep: bool = False  #: a sleep transition was under way
+    no_bugcheck: bool = False  #: the event states that there was none
 
 
 def decode(event: RawEvent) -> Decoded:
@@ -220,7 +221,7 @@ def _dirty(event: RawEvent) -> Decoded:
     happened = pressed if isinstance(pressed, int) else None
     return Decoded(
         "; ".join(words), bugcheck=bugcheck, happened=happened, is_power_button=is_pressed,
-        in_sleep=in_sleep,
+        in_sleep=in_sleep, no_bugcheck=code == 0,
     )  # fmt: skip
 
 

@@ -470,8 +470,8 @@ def test_when_loading_failed(age: Any, boots: Any, is_near: bool) -> None:
     time = crash - age if isinstance(age, int) else NONE
     records = of(log, row(Event, time=time, origin=at))
     for n, boot in enumerate(boots):
-        start = Clue("boot", "x", 12, "", (), crash - boot, None, None, "", "", False, False, "",
-                     Origin("s.xml", "event", "certain", n, None))  # fmt: skip
+        start = Clue("boot", "x", 12, "", (), crash - boot, None, None, "", "", False, False, False,
+                     "", Origin("s.xml", "event", "certain", n, None))  # fmt: skip
         records.add(start)
     finding = row(Finding, rule="event-dump-init-failed", origin=at)
     other = finding._replace(rule="log-unfinished")
@@ -564,7 +564,7 @@ def test_starts_of_the_machine() -> None:
     """Marks of up to three minutes are one; of a log 12 counts more than 6005."""
     assert distinct([500 * S, 0, 180 * S, 360 * S + 1, 320 * S]) == [0, 320 * S]
     assert distinct([0, 180 * S + 1]) == [0, 180 * S + 1]
-    one = Clue("boot", "x", 12, "", (), 5, None, None, "", "", False, False, "", ORIGIN)
+    one = Clue("boot", "x", 12, "", (), 5, None, None, "", "", False, False, False, "", ORIGIN)
     two = one._replace(event_id=6005, time=9)
     elsewhere = two._replace(origin=ORIGIN._replace(source="b"), time=1)
     none = one._replace(time=None), one._replace(tells="restart", time=3)
@@ -1482,6 +1482,8 @@ def test_what_a_finding_rests_on_first() -> None:
 def test_the_local_time_of_a_clue(time: Any, local: str) -> None:
     """As it stands in the export, where that tells no other time."""
     text = "1/2/2026 3:04:05"
-    clue = Clue("report", "P", 1001, "", (), time, None, None, "", "", False, False, text, ORIGIN)
+    clue = Clue(
+        "report", "P", 1001, "", (), time, None, None, "", "", False, False, False, text, ORIGIN
+    )
     piece = crashes._of_clue(clue)
     assert (piece.time, piece.local, piece.tells) == (time, local, "event 1001")

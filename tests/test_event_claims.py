@@ -17,6 +17,7 @@ from test_events_alike import NS, tree
 
 import analyzer
 from analyzer import cli, event_findings, sources
+from analyzer.absence import is_absent
 from analyzer.names import events
 from analyzer.sources import event_log
 
@@ -253,3 +254,57 @@ def test_many_events_cost_no_more_than_their_number(tmp_path: Path, kind: str) -
         path = write(tmp_path, _many(kind, count))
         took.append(calls(lambda path=path: analyzer.open(path)))
     assert took[1] < 3.5 * took[0], took
+
+
+# -- events that break off, or show only a part of themselves --------------------------------------
+
+DIRTY = """<Event xmlns="http://schemas.microsoft.com/win/2004/08/events/event">
+<System><Provider Name="Microsoft-Windows-Kernel-Power" /><EventID>41</EventID>
+<TimeCreated SystemTime="2024-04-25T04:34:10.6Z" /><Channel>System</Channel></System>
+<EventData><Data Name="BugcheckCode">209</Data><Data Name="BugcheckParameter1">0x28</Data>
+<Data Name="BugcheckParameter2">0x2</Data></EventData></Event>
+"""
+NOT_SHOWN = "whether there was a bugcheck is not shown."
+
+
+def analysed(path: Path, text: str, capsys: Any) -> str:
+    """The report of a text, on one line."""
+    path.write_text(text, encoding="utf-8")
+    return told(capsys, path)[1]
+
+
+def test_an_event_that_breaks_off_tells_what_is_whole(tmp_path: Path, capsys: Any) -> None:
+    """Wherever it does: no number is taken whose end is not there, and none that is there lost."""
+    for end in range(DIRTY.index("<Channel>"), len(DIRTY)):
+        text = analysed(tmp_path / "e.xml", DIRTY[:end], capsys)
+        if end >= DIRTY.index("209</Data>") + len("209</Data>"):
+            assert "with bugcheck 0xD1 (DRIVER_IRQL_NOT_LESS_OR_EQUAL) before 2024-04-25" in text
+        else:
+            assert "e.xml reports 1 restart without a shutdown" in text
+            assert NOT_SHOWN in text
+    cut = DIRTY[: DIRTY.index("0x2<") + 2]
+    (tmp_path / "e.xml").write_text(f"{cut}\n{DIRTY}", encoding="utf-8")
+    rows = analyzer.open(tmp_path / "e.xml").records["machine"]
+    assert [row.parameter1 for row in rows] == [0x28] * len(rows)
+    assert [row.parameter2 for row in rows if not is_absent(row.parameter2)] == [2]
+    assert len(rows) == 2
+
+
+def test_a_restart_whose_code_is_not_shown_is_not_one_without_a_crash(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """The words of event 41 do not say with which code; its data does."""
+    words = (
+        "Log Name: System\nSource: Microsoft-Windows-Kernel-Power\nDate: 3/5/2024 10:11:12 AM\n"
+        "Event ID: 41\nLevel: Critical\nDescription:\nThe system has rebooted without cleanly "
+        "shutting down first.\n"
+    )
+    text = analysed(tmp_path / "e.txt", words, capsys)
+    assert "reports 1 restart without a shutdown" in text
+    assert NOT_SHOWN in text
+    assert "left nothing" not in text
+    stated = DIRTY.replace("209", "0")
+    assert "and no bugcheck: a crash that left nothing" in analysed(
+        tmp_path / "e.txt", stated, capsys
+    )
+    assert NOT_SHOWN in analysed(tmp_path / "e.txt", stated + DIRTY.replace("209", ""), capsys)

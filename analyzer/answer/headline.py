@@ -277,17 +277,19 @@ def _restarts(records: Records, names: Mapping[str, str]) -> str:
         if found:
             times = [e.time for e in found if isinstance(e.time, int)]
             keys = {e.origin for e in found}
-            local = next((c.local for c in records.clues if c.origin in keys and c.local), "")
+            clues = [c for c in records.clues if c.origin in keys]
+            local = next((c.local for c in clues if c.local), "")
             last = f", the last before {fmt.moment(max(times))}" if times else ""
             if not times and len(found) == 1 and local:
                 last = f", before {fmt.clean(local, 40)} (local time)"
             places = dict.fromkeys(names[e.origin.source] for e in found)
             where = fmt.listed(places)
-            return (
-                f"{where} {'reports' if len(places) == 1 else 'report'} "
-                f"{fmt.counted(len(found), 'restart')} without a shutdown{last}, and no bugcheck: "
-                "a crash that left nothing, a hang, a reset or a power loss."
-            )
+            told = f"{where} {'reports' if len(places) == 1 else 'report'} "
+            told += f"{fmt.counted(len(found), 'restart')} without a shutdown{last}"
+            if clues and all(c.no_bugcheck for c in clues):
+                why = "a crash that left nothing, a hang, a reset or a power loss"
+                return f"{told}, and no bugcheck: {why}."
+            return f"{told}; whether there was a bugcheck is not shown."
     return ""
 
 

@@ -87,5 +87,6 @@ class Clue(NamedTuple):
     report_id: str
     is_power_button: bool
     in_sleep: bool  #: a sleep transition was under way
+    no_bugcheck: bool  #: it states that there was none
     local: str  #: the time as it stands in an export that gives no zone
     origin: Origin

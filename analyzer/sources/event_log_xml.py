@@ -57,7 +57,7 @@ def events(file: TextIO) -> Iterator[RawEvent | None]:
                 has_root = word != "</Events>"
             else:
                 if open_at >= 0:  # another begins before it ended
-                    yield None
+                    yield parse(text[open_at : mark.start()], None)
                 open_at = mark.start()
         if open_at >= 0 and len(text) - open_at > LARGEST_EVENT:
             yield None
@@ -67,7 +67,7 @@ def events(file: TextIO) -> Iterator[RawEvent | None]:
         if not block:
             break
     if open_at >= 0:
-        yield None
+        yield parse(text, None)
     if open_at >= 0 or has_root:
         yield OPEN_ENDED
 
@@ -87,13 +87,15 @@ def read(text: str, offset: int | None) -> RawEvent | None:
 
 
 def parse(text: str, offset: int | None) -> RawEvent | None:
-    """The event, None when the text cannot be parsed."""
+    """The event, None when the text cannot be parsed; of one without its end what is whole."""
     begin, end = text.find("<Event"), text.rfind("</Event>")
-    if begin < 0 or end < begin:
+    if begin < 0:
         return None
-    body = _NOT_XML.sub("\ufffd", text[begin : end + len("</Event>")])
+    is_whole = end > begin
+    body = _NOT_XML.sub("\ufffd", text[begin : end + len("</Event>") if is_whole else None])
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - no document type, so no entities
+        # no document type, so no entities
+        root = ElementTree.fromstring(body) if is_whole else _begun(body)  # noqa: S314
     except (ElementTree.ParseError, ValueError, RecursionError):
         return None
     system = next((child for child in root if _local(child) == "System"), None)
@@ -139,6 +141,21 @@ def parse(text: str, offset: int | None) -> RawEvent | None:
         message=message,
         offset=offset,
     )
+
+
+def _begun(body: str) -> Any:
+    """The root of a text that breaks off, without the element in which it does."""
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    parser.feed(body)
+    path: list[Any] = []
+    for kind, element in parser.read_events():
+        if kind == "start":
+            path.append(element)
+        elif len(path) > 1:
+            path.pop()
+    if len(path) > 1 and not len(path[-1]):
+        path[-2].remove(path[-1])
+    return path[0] if path else ElementTree.Element("Event")
 
 
 def _utc(text: str) -> str:
