@@ -264,7 +264,7 @@ DIRTY = """<Event xmlns="http://schemas.microsoft.com/win/2004/08/events/event">
 <EventData><Data Name="BugcheckCode">209</Data><Data Name="BugcheckParameter1">0x28</Data>
 <Data Name="BugcheckParameter2">0x2</Data></EventData></Event>
 """
-NOT_SHOWN = "whether there was a bugcheck is not shown."
+NOT_SHOWN = "not show whether there was a bugcheck."
 
 
 def analysed(path: Path, text: str, capsys: Any) -> str:

@@ -210,3 +210,15 @@ def test_excerpts_of_two_analyses_are_not_mixed(run: Run) -> None:
     _, shown = run(f"{cut}\n{MEMORY}")
     assert shown.startswith("2 crashes, with 2 different bugchecks.")
     assert "memory_corruption (badnic" not in shown
+
+
+def test_each_analysis_has_its_own_parameters(tmp_path: Path, run: Run) -> None:
+    """Line by line: those of the first are not taken into the second."""
+    one = "DRIVER_POWER_STATE_FAILURE (9f)\nArguments:\n{}Arg4: 0000000000000009, Its meaning.\n\n"
+    first = one.format("".join(f"Arg{n}: 000000000000000{n}\n" for n in (1, 2, 3)))
+    second = one.format("Arg1: 0000000000000001\nArg2: 0000000000000258\nArg3: 0000000000000007\n")
+    _, shown = run(first + second)
+    assert shown.startswith("2 crashes, all with bugcheck 0x9F")
+    rows = analyzer.open(tmp_path / "kd.txt").records["machine"]
+    numbers = [[getattr(row, f"parameter{n}") for n in range(1, 5)] for row in rows]
+    assert numbers == [[1, 2, 3, 9], [1, 0x258, 7, 9]]

@@ -289,7 +289,8 @@ def _restarts(records: Records, names: Mapping[str, str]) -> str:
             if clues and all(c.no_bugcheck for c in clues):
                 why = "a crash that left nothing, a hang, a reset or a power loss"
                 return f"{told}, and no bugcheck: {why}."
-            return f"{told}; whether there was a bugcheck is not shown."
+            events_do = "event does" if len(found) == 1 else "events do"
+            return f"{told}; the {events_do} not show whether there was a bugcheck."
     return ""
 
 
@@ -373,7 +374,7 @@ def _ran(of_crash: Sequence[FilterVerdict], where: str) -> str:
     text = f"{subject} {verb} {state if state.endswith('on') else 'loaded'}"
     if is_loaded:
         guess = "" if all(f.product for f in of_crash) else ", apparently dump filters"
-        guess = guess[:-1] if guess and count == 1 else guess
+        guess = ", apparently a dump filter" if guess and count == 1 else guess
         text = f"According to the module list, the dump stack contained {who}{guess}"
     if all(f.is_inferred for f in of_crash):
         each = "its Dump_Start" if count == 1 else "Dump_Start of each"

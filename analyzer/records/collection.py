@@ -123,6 +123,30 @@ class Records(Tables):
         self.anomalies.extend(other.anomalies)
         self.clues.extend(other.clues)
 
+    def under(self, path: str, name: str) -> Records:
+        """The same records, those of ``path`` under another source name: a part of a file."""
+
+        def moved(origin: Origin) -> Origin:
+            return origin._replace(source=name) if origin.source == path else origin
+
+        for table, rows in self.tables.items():
+            self.tables[table] = [row._replace(origin=moved(row.origin)) for row in rows]
+        self.tables["sources"] = [
+            row._replace(path=name) if row.path == path else row for row in self["sources"]
+        ]
+        self.anomalies = [
+            anomaly._replace(
+                origin=moved(anomaly.origin),
+                evidence=tuple(
+                    one._replace(origin=one.origin and moved(one.origin))
+                    for one in anomaly.evidence
+                ),
+            )
+            for anomaly in self.anomalies
+        ]
+        self.clues = [clue._replace(origin=moved(clue.origin)) for clue in self.clues]
+        return self
+
 
 def untold(record: type[R], why: Absent | None, origin: Origin) -> R:
     """A record that tells nothing yet but where it is from, to be filled in."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
 from typing import Callable, NamedTuple, Union
@@ -20,6 +21,12 @@ from ..records import Records
 
 #: how much of a file recognition looks at
 HEAD_BYTES = 1 << 16
+
+
+#: sources of what can stand beside each other in one text
+_IN_POSTS = ("dumpstack_log", "event_log", "windbg_log", "host_log", "registry")
+#: a longer text is not a post
+_LARGEST_POST = 1 << 20
 
 
 class Kind(NamedTuple):
@@ -294,6 +301,16 @@ def collect(path: str, **options: object) -> Records:
     if not kind.module:
         found = "" if kind is not UNKNOWN else _first_bytes(path)
         raise UnsupportedError(path, f"this is {kind.name}", found=found, advice=kind.advice)
+    records = _read(path, kind, options)
+    for number, other in enumerate(_other_kinds(path, kind), 2):
+        try:
+            records.extend(_read(path, other, options).under(path, f"{path}!part {number}"))
+        except InputError:
+            continue  # only its beginning is of that kind
+    return records
+
+
+def _read(path: str, kind: Kind, options: dict[str, object]) -> Records:
     name = f"{__name__}.{kind.module}"
     try:
         module = import_module(name)
@@ -305,6 +322,19 @@ def collect(path: str, **options: object) -> Records:
     accepted = {key: value for key, value in options.items() if key in kind.options}
     records: Records = module.collect(path, **accepted)
     return records
+
+
+def _other_kinds(path: str, kind: Kind) -> Iterator[Kind]:
+    """What else a text holds: people paste events and a debugger's output into one post."""
+    if kind.module not in _IN_POSTS or os.path.getsize(path) > _LARGEST_POST:
+        return
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    seen = {kind.module}
+    for known, other in KINDS if text_of(head) else ():
+        if other.module in _IN_POSTS and other.module not in seen and _matches(known, head):
+            seen.add(other.module)
+            yield other
 
 
 def _first_bytes(path: str) -> str:

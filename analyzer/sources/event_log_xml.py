@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 from xml.etree import ElementTree
 
 from ..names.events import is_wanted
@@ -143,11 +143,11 @@ def parse(text: str, offset: int | None) -> RawEvent | None:
     )
 
 
-def _begun(body: str) -> Any:
+def _begun(body: str) -> ElementTree.Element:
     """The root of a text that breaks off, without the element in which it does."""
     parser: Any = ElementTree.XMLPullParser(("start", "end"))
     parser.feed(body)
-    path: list[Any] = []
+    path: list[ElementTree.Element] = []
     for kind, element in parser.read_events():
         if kind == "start":
             path.append(element)

@@ -179,7 +179,7 @@ class Session:
             text = f"Only the first {MOST_FRAMES:,} frames of stacks were kept."
             out.add(Anomaly("log-limit-reached", text, self._origin("stack", self.begin)))
         out.add(*self._ended())
-        return out if self.source == self.path else _under(out, self.path, self.source)
+        return out if self.source == self.path else out.under(self.path, self.source)
 
     def _is_crash(self, machines: Sequence[Machine]) -> bool:
         """True when the stack of the analysis is one of a crash."""
@@ -292,27 +292,6 @@ class Session:
         facts = {"error": error, "percent": percent}
         origin = self._origin("Dump.Attributes", at)
         yield Anomaly("dump-header-failure", text + ".", origin, "dump", tuple(evidence), facts)
-
-
-def _under(records: Records, path: str, name: str) -> Records:
-    """The same records under another source name."""
-
-    def moved(origin: Origin) -> Origin:
-        return origin._replace(source=name) if origin.source == path else origin
-
-    for table, rows in records.tables.items():
-        records.tables[table] = [row._replace(origin=moved(row.origin)) for row in rows]
-    records.tables["sources"] = [row._replace(path=name) for row in records["sources"]]
-    records.anomalies = [
-        anomaly._replace(
-            origin=moved(anomaly.origin),
-            evidence=tuple(
-                one._replace(origin=one.origin and moved(one.origin)) for one in anomaly.evidence
-            ),
-        )
-        for anomaly in records.anomalies
-    ]
-    return records
 
 
 class Sessions:

@@ -224,6 +224,7 @@ class Bugcheck:
         self.bucket: int | None = None  #: the code in the names that !analyze makes
         self.is_live = False  #: and that they say is of a live dump
         self._named: int | None = None  #: by a name that the table does not have
+        self._shown: list[int | None] = []  #: what was told since its code was told last
 
     def other(self, line: str) -> Bugcheck | None:
         """The collector of another bugcheck, where the line tells of one: none has two codes."""
@@ -231,7 +232,8 @@ class Bugcheck:
         if known == [None]:
             return None
         fresh = Bugcheck()
-        fresh.values, fresh._named = list(self.values), self._named
+        fresh.values, fresh._shown = list(self._shown), list(self._shown)
+        fresh._named = self._named
         fresh.line(line)
         for place, (before, now) in enumerate(zip(known, fresh.values)):
             if before is None or now is None or before == now:
@@ -258,19 +260,21 @@ class Bugcheck:
             if name and bugchecks.name(value) != name.upper():
                 self._named = value
                 return
+            self._shown = [value, None, None, None, None]
             if not self.values or self.values[0] != value:
-                self.values = [value, None, None, None, None]
+                self.values = list(self._shown)
             if arguments:
                 self._all(re.findall(r"[0-9a-f`]+", arguments, re.I))
             return
         match = _ARGUMENT.match(line)
         if match and self._named is not None:
-            self.values, self._named = [self._named, None, None, None, None], None
+            self._shown, self._named = [self._named, None, None, None, None], None
+            self.values = list(self._shown)
         if not self.values:
             return
         if match:
             place, value_text = match.group(1) or match.group(3), match.group(2) or match.group(4)
-            self.values[int(place)] = number(value_text)
+            self.values[int(place)] = self._shown[int(place)] = number(value_text)
             return
         match = _ARGUMENTS.match(line)
         if match:
@@ -278,7 +282,7 @@ class Bugcheck:
 
     def _all(self, found: list[str]) -> None:
         if len(found) == 4:
-            self.values[1:] = [number(text) for text in found]
+            self.values[1:] = self._shown[1:] = [number(text) for text in found]
 
 
 def blamed(line: str) -> dict[str, str]:
