@@ -396,3 +396,41 @@ def test_damaged_logs_end_in_records_or_an_error(tmp_path):
                 analyzer.open(path)
             except AnalyzerError as error:
                 pytest.fail(str(error))
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "number"),
+    [
+        (".  0 64-bit Kernel triage dump: C:\\a.dmp", "Kernel triage dump", 4),
+        ("64-bit Kernel bitmap dump: C:\\a.dmp", "Kernel bitmap dump", None),
+        ("----- 64 bit Kernel Mini Dump Analysis", "Kernel Mini Dump", 4),
+        ("----- 32 bit Kernel Summary Dump Analysis", "Kernel Summary Dump", None),
+        (".  0 64-bit Full kernel dump: C:\\a.dmp", "Full kernel dump", None),
+        ("#  1 64-bit Kernel triage dump: C:\\b.dmp", None, None),  # not the one that is looked at
+        ("64-bit User mini dump: C:\\a.dmp", None, None),
+    ],
+)
+def test_the_kind_of_a_dump_by_other_commands(opened, line, name, number) -> None:
+    """|| and version name it, .dumpdebug has it as a heading."""
+    case = opened(f"{BANNER}{line}\n")
+    machines = case.records["machine"]
+    assert [(m.dump_type_name, m.dump_type or None) for m in machines] == (
+        [(name, number)] if name else []
+    )
+
+
+def test_a_time_stamp_that_the_debugger_could_not_read_is_none(opened):
+    """DbgEng prints FFFFFFFE; two drivers of which one has such a stamp are not two images."""
+    case = opened(
+        BANNER
+        + "fffff800`20000000 fffff800`2002b000   stornvme stornvme.sys unavailable (FFFFFFFE)\n"
+        + "fffff800`30000000 fffff800`3002b000   dump_stornvme dump_stornvme.sys Fri Dec 25 "
+        + "04:14:32 1981 (16895FA8)\n"
+        + "fffff800`40000000 fffff800`40010000   acmeflt    (deferred)\n"
+        + "    Image name: acmeflt.sys\n    Timestamp:        unavailable (FFFFFFFE)\n"
+    )
+    stamps = {m.name: m.time_date_stamp for m in case.records["modules"]}
+    assert [name for name, stamp in stamps.items() if isinstance(stamp, int)] == [
+        "dump_stornvme.sys"
+    ]
+    assert "module-copy-differs" not in {f.rule for f in case.records["findings"]}

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from .mindumpdef import Field, Layout, both
 
+#: what DbgEng gives for the time stamp of an image whose header it could not read (10.0.15063)
+NO_STAMPS = (0xFFFFFFFE, 0xFFFFFFFF)
+
 
 def _by_size(table: str, size64: int, size32: int) -> dict[int, Layout]:
     """The two layouts of a table by the pointer size of the machine."""

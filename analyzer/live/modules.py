@@ -6,10 +6,8 @@ Invariant: a number that the engine does not know is an Absent. Standard library
 from __future__ import annotations
 
 from ..absence import Absent
+from ..layouts.modules import NO_STAMPS
 from ..records import Module, Origin
-
-#: what DbgEng gives for a header that it could not read (seen with 10.0.15063)
-_NO_STAMPS = (0xFFFFFFFE, 0xFFFFFFFF)
 
 
 def named(name: str, image: str) -> str:
@@ -29,7 +27,7 @@ def record(
 ) -> Module:  # fmt: skip
     """The record of one module."""
     none = Absent("not-recorded", "the engine does not know it")
-    known = stamp if isinstance(stamp, int) and stamp not in _NO_STAMPS else None
+    known = stamp if isinstance(stamp, int) and stamp not in NO_STAMPS else None
     return Module(
         name=name, base=base, end=base + size, size=size, role=None, stack=None, loaded=loaded,
         time_date_stamp=none if known is None else known,

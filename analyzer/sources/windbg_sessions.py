@@ -13,6 +13,7 @@ from typing import Any
 
 from ..absence import Absent, is_absent
 from ..layouts import mindumpdef
+from ..layouts.modules import NO_STAMPS
 from ..names import bugchecks, drivers, ntstatus
 from ..records import Anomaly, Evidence, Extension, Machine, Origin, Records, Text
 from . import windbg_text as words
@@ -31,6 +32,13 @@ _DUMP_KIND = re.compile(
 )
 #: where Windows keeps the dumps that it makes of itself while it runs
 _LIVE_FOLDER = "\\livekernelreports\\"
+#: of || and version, and of .dumpdebug
+_OPENED = re.compile(
+    r"^(?:\. +\d+ +)?(?:32|64)-bit (?P<kind>(?:Full kernel|Kernel [a-z]+) dump): (?P<path>\S.*)"
+    r"|^----- (?:32|64) bit (?P<named>Kernel [A-Z][a-z]+ Dump) Analysis\b"
+)
+#: kinds of a dump that holds nothing but the crash itself, as the debugger calls them
+_SMALL = re.compile("Mini Kernel |Kernel (?:triage|Mini) ")
 _TRUNCATED = "WARNING: Dump file has been truncated."
 _NOT_OPENED = re.compile(r"^Could not open dump file \[[^\]]{1,260}\], (.{1,60}?)\s*$", re.I)
 _STATE = re.compile(r"^(Primary dump contents written (?:successfully|.{1,60}))\s*$")
@@ -114,6 +122,12 @@ class Session:
                 setattr(self, name, match.group(1))
                 self.kind = self.kind or "dump"
                 return True
+        opened = _OPENED.match(line)
+        if opened:
+            self.kind = self.kind or "dump"
+            self.dump_kind = self.dump_kind or opened["kind"] or opened["named"]
+            self.dump = self.dump or (opened["path"] or "").rstrip()
+            return True
         refused = _NOT_OPENED.match(line)
         if refused:
             self.state = f"which could not be opened ({refused.group(1)})"
@@ -205,7 +219,7 @@ class Session:
             named = module._replace(name=value) if stem == str(module.name).lower() else module
         elif what == "checksum":
             named = module._replace(checksum=int(value, 16))
-        elif int(value, 16):
+        elif int(value, 16) not in (0, *NO_STAMPS):
             key = f"{value}{module.size:x}" if isinstance(module.size, int) else module.image_key
             named = module._replace(time_date_stamp=int(value, 16), image_key=key)
         else:
@@ -242,7 +256,7 @@ class Session:
                 values[f"{name}_name"] = ntstatus.name(values[name])
         if self.dump_kind:
             values["dump_type_name"] = self.dump_kind
-            values.update({"dump_type": 4} if self.dump_kind.startswith("Mini Kernel") else {})
+            values.update({"dump_type": 4} if _SMALL.match(self.dump_kind) else {})
         elif self.kind == "dump":
             values["dump_type_name"] = "kernel dump"
         if self.bugcheck.is_live or _LIVE_FOLDER in self.dump.lower():

@@ -12,6 +12,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
+from ..layouts.modules import NO_STAMPS
 from ..names import bugchecks
 
 #: "kd> ", "0: kd> ", "lkd> ", "?: kd> ", "1: kd:x86> ", "[Kernel]0: kd> ", several of them
@@ -177,8 +178,8 @@ def module(line: str) -> Loaded | None:
         if known.lower().rsplit(".", 1)[0] == name.lower():
             name = known  # else a copy under another name, as dump_storport of dump_diskdump.sys
     stamp = _STAMP.search(rest)
-    value = next((g for g in stamp.groups() if g), None) if stamp else None
-    return Loaded(name, base, limit, None if value is None else int(value, 16), len(start) > 8)
+    value = next((int(g, 16) for g in stamp.groups() if g), None) if stamp else None
+    return Loaded(name, base, limit, None if value in NO_STAMPS else value, len(start) > 8)
 
 
 def version(line: str) -> dict[str, object]:
