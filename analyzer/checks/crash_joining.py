@@ -231,8 +231,7 @@ def _untimed(starts: list[Start], groups: list[Group]) -> None:
         alike = [g for g in stated if _is_named_alike(g, start)]
         named = start.named
         if len(alike) == 1 and named is not None:
-            sure = LIKELY if agreement(alike[0].lead, named)[1] else GUESS
-            _add(alike[0], start, sure, "")
+            _add(alike[0], start, LIKELY, "")
         elif not alike and named is not None:
             _new(start, groups)
         elif named is None and len(stated) == 1 and not _refuses(stated[0], start):
