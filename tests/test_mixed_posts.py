@@ -92,6 +92,36 @@ def test_all_kinds_in_one_text(encoding: str, newline: str, run: Run) -> None:
     assert "registered acmeflt.sys" in text
 
 
+XML = """<Event xmlns="http://schemas.microsoft.com/win/2004/08/events/event">
+<System><Provider Name="Microsoft-Windows-Kernel-Boot" /><EventID>29</EventID>
+<TimeCreated SystemTime="2024-03-05T09:11:12Z" /><Channel>System</Channel></System>
+<EventData><Data Name="LastShutdownGood">false</Data></EventData></Event>
+"""
+LIST = """TimeCreated  : 3/5/2024 10:11:10 AM
+ProviderName : volmgr
+Id           : 161
+Message      : Dump file creation failed due to error during dump creation.
+
+TimeCreated  : 3/5/2024 10:11:12 AM
+ProviderName : Microsoft-Windows-Kernel-Power
+Id           : 41
+Message      : The system has rebooted without cleanly shutting down first.
+"""
+
+
+@pytest.mark.parametrize("texts", [*permutations((EVENT, XML, LIST), 2)])
+def test_events_of_two_forms(texts: tuple[str, str], tmp_path: Path) -> None:
+    """Each is told once, under its own provider; the one that both have is the same."""
+    path = tmp_path / "post.txt"
+    path.write_text("\n\n".join(texts), encoding="utf-8")
+    rows = analyzer.open(path).records["events"]
+    wanted = {EVENT: {41}, XML: {29}, LIST: {161, 41}}
+    assert sorted(row.event_id for row in rows) == sorted(wanted[texts[0]] | wanted[texts[1]])
+    names = {161: "volmgr", 41: "Microsoft-Windows-Kernel-Power"}
+    for row in rows:
+        assert row.provider == names.get(row.event_id, "Microsoft-Windows-Kernel-Boot")
+
+
 def test_each_part_has_a_name(tmp_path: Path) -> None:
     """The first kind that is recognised has that of the file, also in an archive."""
     path = tmp_path / "post.txt"

@@ -151,7 +151,11 @@ def _of_block(lines: list[str], order: _Order) -> RawEvent | None:
     begin = text.find("<Event ")
     if begin >= 0:
         event = event_log_xml.parse(text[begin:], None)
-        if event is not None:
+        number = _PAIR.fullmatch(lines[order.number])
+        is_labelled = text[:begin].rstrip(" ").endswith(":\n")  # else it can be one that follows
+        if event is not None and (
+            is_labelled or number is None or number[2].strip() == str(event.event_id)
+        ):
             return event
     description = _description_of(lines, order)
     pairs = [_PAIR.fullmatch(line) for line in lines[: order.description]]
@@ -208,6 +212,8 @@ def properties(file: TextIO) -> Iterator[RawEvent | None]:
         pair = _PROPERTY.fullmatch(line)
         if pair:
             last = pair[1].lower()
+            if last == "description":  # of an event copied out of Event Viewer, which stands before
+                values = {}
             if last in values:
                 yield from_properties(values)
                 values = {}

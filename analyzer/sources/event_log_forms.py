@@ -103,17 +103,44 @@ class Export:
     def __iter__(self) -> Iterator[RawEvent]:
         try:
             with open(self.path, encoding=self.encoding, errors="replace", newline="") as file:
+                is_paste = os.path.getsize(self.path) < _LARGEST_PASTE
                 text: TextIO = file
-                if plain(self._head) != self._head and os.path.getsize(self.path) < _LARGEST_PASTE:
+                if plain(self._head) != self._head and is_paste:
                     text = io.StringIO(plain(file.read()))
-                for event in self.form.read(text, plain(self._head)):
-                    if event is event_log_xml.OPEN_ENDED:
-                        self.is_open_ended = True
-                        continue
-                    self.seen += 1
-                    if event is None:
-                        self.damaged += 1
-                    else:
-                        yield event
+                told: set[tuple[str, int]] = set()
+                for event in self._events(self.form, text):
+                    told.add((event.key, event.event_id))
+                    yield event
+                if is_paste:
+                    yield from self._others(file, told)
         except OSError as error:
             raise InputError(self.path, f"cannot be read: {reason(error)}") from error
+
+    def _events(self, form: Form, text: TextIO) -> Iterator[RawEvent]:
+        for event in form.read(text, plain(self._head)):
+            if event is event_log_xml.OPEN_ENDED:
+                self.is_open_ended = True
+                continue
+            self.seen += 1
+            if event is None:
+                self.damaged += 1
+            else:
+                yield event
+
+    def _others(self, file: TextIO, told: set[tuple[str, int]]) -> Iterator[RawEvent]:
+        """What stands in another form beside the first, as in a post.
+
+        An event that the first form has too is most probably the same one. What is left of an
+        event (the last form) would take the time of its neighbour.
+        """
+        head = plain(self._head)
+        forms = [form for form in FORMS[:-1] if form is not self.form and form.is_form(head)]
+        if not forms:
+            return
+        file.seek(0)
+        text = plain(file.read())
+        for form in forms:
+            for event in form.read(io.StringIO(text), head):
+                if isinstance(event, RawEvent) and (event.key, event.event_id) not in told:
+                    self.seen += 1
+                    yield event
