@@ -180,6 +180,8 @@ STACK = """STACK_TEXT:
     "text",
     [
         "BUGCHECK_STR:  0xc4_AcmeTimed_XDV\nPROCESS_NAME:  System\nSTACK_TEXT:\n",
+        "It says:\n> BUGCHECK_STR:  0xC4\n> \n> PROCESS_NAME:  System\n",
+        "FAILURE_BUCKET_ID:  0xc4_f6_badnic!OnTimer\n",
         "STACK_TEXT:\n\nFAILURE_BUCKET_ID:  0xC4_f6_badnic!OnTimer+1a4\n",
         STACK.format(code="000000c4"),
     ],

@@ -50,6 +50,7 @@ _QUOTE = re.compile(r"^(?:[ \t]*> ?)+|^#{1,6} |^\*\*(?=[A-Z])|\*\*\s*$")
 _BARE = re.compile(
     r"^[> \t]*(?:start +end +module name\s*$|(?:# +)?(?:Child-SP|ChildEBP) +RetAddr|"
     r"BugCheck [0-9A-F]{1,8}, \{|Arg1: (?:[0-9a-f]{8}){1,2}\b|"
+    r"(?:BUGCHECK_STR|FAILURE_BUCKET_ID): +(?:LKD_)?0x[0-9A-Fa-f]{1,8}[_\s]|"
     r"[0-9a-f]{8}`[0-9a-f]{8} [0-9a-f]{8}`[0-9a-f]{8} +[A-Za-z_][\w.$-]* )",
     re.M,
 )
