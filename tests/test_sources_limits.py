@@ -423,7 +423,7 @@ def test_events_are_the_same_in_pieces_of_any_size(
     monkeypatch.setattr(event_log_xml, "_BLOCK", block)
     ended = event_log_xml.OPEN_ENDED
     wanted = {
-        "whole": [161, 7, 162], "no root": [161, 162], "no end": [161, None, ended],
+        "whole": [161, 7, 162], "no root": [161, 162], "no end": [161, 162, ended],
         "one lost": [161, None, 162],
     }  # fmt: skip
     for name, text in texts.items():
