@@ -141,6 +141,8 @@ class Export:
         text = plain(file.read())
         for form in forms:
             for event in form.read(io.StringIO(text), head):
-                if isinstance(event, RawEvent) and (event.key, event.event_id) not in told:
+                if event is None or event is event_log_xml.OPEN_ENDED:
+                    continue
+                if (event.key, event.event_id) not in told:
                     self.seen += 1
                     yield event
