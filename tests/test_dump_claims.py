@@ -525,3 +525,13 @@ def test_filters_that_no_link_leads_to(tmp_path: Path) -> None:
         assert said(contexts._replace(context=place), lost) == []
     (told,) = said(contexts, lost)
     assert [row.value for row in told.evidence][1] == len(ring.nodes)
+
+
+def test_a_build_that_cannot_be_is_not_told_as_one(tmp_path: Path, capsys: Any) -> None:
+    """The finding says that it cannot be; the answer does not repeat it as a fact."""
+    path = tmp_path / "stub.dmp"
+    path.write_bytes(b"PAGEDU64" + b"\x09" * 100)
+    assert main(["analyze", str(path)]) == 1
+    shown = capsys.readouterr().out
+    assert "MinorVersion (the build) is\n    0x9090909" in shown
+    assert "Windows build" not in shown

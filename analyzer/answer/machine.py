@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from .. import formatting as fmt
 from ..absence import is_absent
 from ..checks.crashes import Index
-from ..checks.ranges import MOST_PROCESSORS
+from ..checks.ranges import MOST_BUILD, MOST_PROCESSORS
 from ..records import Machine, Number, Records
 
 
@@ -25,7 +25,7 @@ def lines(records: Records, index: Index) -> Iterator[str]:
     if best is None:
         return
     parts = [
-        "" if is_absent(best.build) else f"Windows build {fmt.build(best)}",
+        f"Windows build {fmt.build(best)}" if _can_be(best.build, MOST_BUILD - 1) else "",
         fmt.fields(best, "architecture"),
         _processors(best.processors),
         f"up {fmt.duration(best.uptime_ns)}" if best.uptime_ns else "",  # 0: it was not filled in
@@ -38,10 +38,14 @@ def lines(records: Records, index: Index) -> Iterator[str]:
 
 
 def _processors(count: Number) -> str:
-    """Nothing for a number that cannot be: a finding says so."""
-    if isinstance(count, int) and 1 <= count <= MOST_PROCESSORS:
+    if isinstance(count, int) and _can_be(count, MOST_PROCESSORS):
         return fmt.counted(count, "processor")
     return ""
+
+
+def _can_be(value: Number, most: int) -> bool:
+    """False for a number that cannot be, too: a finding says so."""
+    return isinstance(value, int) and 1 <= value <= most
 
 
 def _known(machine: Machine) -> int:

@@ -28,7 +28,7 @@ MOST_PROCESSORS = 2048
 _MOST_UPTIME_NS = 30 * 366 * 86400 * 10**9
 _FIRST_TIME_NS = 10 * 365 * 86400 * 10**9  # 1980, where a clock without battery starts
 #: builds have five digits since 1999 and four before
-_MOST_BUILD = 100_000
+MOST_BUILD = 100_000
 #: the largest physical address of any page table entry
 _PHYSICAL = 1 << 52
 #: a complete dump is as large as memory: 24 TB on Windows Server
@@ -80,7 +80,7 @@ _HEADER = (
     _Range(
         "build",
         "MinorVersion (the build)",
-        _between(1, _MOST_BUILD - 1),
+        _between(1, MOST_BUILD - 1),
         "a build number of Windows",
     ),
     _Range(
