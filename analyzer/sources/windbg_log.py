@@ -148,9 +148,10 @@ class _Log:
                 self._flush()
                 self._marked(match.group(2).strip(), offset)
                 return
-        line, shown = words.bare(line[:_LONGEST_LINE]), line
-        if len(line) < len(shown) and "kd" in shown[:80]:
-            self._is_unloaded = False  # a prompt: what follows is of another command
+        shown = words.unmarked(line[:_LONGEST_LINE])
+        line = words.bare(shown)
+        if line != shown:  # a prompt: what follows is of another command
+            self._is_unloaded = False
             self._is_example = line.startswith("!analyze -show ")
             self.now.stacks.end()
         msr = words.msr(line)

@@ -131,12 +131,16 @@ def unquoted(line: str) -> str:
     return _QUOTE.sub("", line).replace("\\`", "`")
 
 
-def bare(line: str) -> str:
-    """The line without markup and without the prompts in front of it."""
+def unmarked(line: str) -> str:
+    """The line without colours and without markup."""
     if "\x1b" in line:
         line = _ANSI.sub("", line)
-    if "<" in line:
-        line = _MARKUP.sub("", line)
+    return _MARKUP.sub("", line) if "<" in line else line
+
+
+def bare(line: str) -> str:
+    """The line without markup and without the prompts in front of it."""
+    line = unmarked(line)
     return _PROMPTS.sub("", line) if "kd" in line[:80] else line
 
 
