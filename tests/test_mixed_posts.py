@@ -61,7 +61,7 @@ def run(tmp_path: Path, capsys: Any) -> Run:
 
     def analyze(text: str, encoding: str = "utf-8", newline: str = "\n") -> tuple[int, str]:
         path = tmp_path / "post.txt"
-        path.write_text(text, encoding=encoding, newline=newline)
+        path.write_bytes(text.replace("\n", newline).encode(encoding))
         capsys.readouterr()
         code = main(["analyze", str(path)])
         return code, " ".join(capsys.readouterr().out.split())
