@@ -135,6 +135,21 @@ def test_a_running_target_is_not_a_dump(system: str, run: Run) -> None:
         assert code == 0
 
 
+def test_a_running_target_has_no_crash_time(tmp_path: Path, capsys: Any) -> None:
+    """How long it had been running is not when it crashed."""
+    path = tmp_path / "kd.txt"
+    uptime = "System Uptime: 0 days 0:00:55.728\n"
+    for text, label in ((RUNNING, "time"), ("", "time"), (MEMORY, "crash time")):
+        path.write_text(
+            f"{CONNECTED.format('10 19041 x64')}0: kd> vertarget\n{uptime}{text}", encoding="utf-8"
+        )
+        assert main(["analyze", str(path), "-v"]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert [line.rpartition("  ")[0].strip() for line in lines if "up 55.73 s" in line][
+            -1:
+        ] == [label]
+
+
 # ---- live dumps ----------------------------------------------------------------------------------
 
 USB = """BUGCODE_USB3_DRIVER (144)

@@ -197,7 +197,7 @@ def test_session_log_without_its_end(opened):
     assert "capture-cut" in rules(log)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_encodings(opened, encoding, newline):
     """WinDbg writes the code page, UTF-8 or, with /u, UTF-16; lines end as on Windows or not."""

@@ -12,6 +12,7 @@ from .. import formatting as fmt
 from ..absence import Absent, is_absent, known
 from ..answer.problems import by_severity
 from ..checks import RULES
+from ..checks.machine import is_live
 from ..formatting import clean, field, fields
 from ..records import Records, Request, Setting, Stage
 from ..tables import evidence_lines
@@ -114,10 +115,12 @@ def _machines(records: Records) -> Iterator[Block]:
         parameters = [f"parameter{n}" for n in (1, 2, 3, 4)]
         uptime = "" if is_absent(m.uptime_ns) else f"up {fmt.duration(m.uptime_ns)}"
         when = ", ".join(filter(None, (fields(m, "system_time"), uptime)))
+        # of a system that ran, only how long it had
+        is_crash = not is_live(m) and not (is_absent(m.bugcheck) and is_absent(m.system_time))
         yield pairs(
             ("bugcheck", fields(m, "bugcheck", "bugcheck_name")),
             ("parameters", fields(m, *parameters)),
-            ("crash time", when),
+            ("crash time" if is_crash else "time", when),
             ("at", fields(m, "faulting_symbol")),
             ("windows", ", ".join(filter(None, windows))),
             ("dump type", fields(m, "dump_type", "dump_type_name")),

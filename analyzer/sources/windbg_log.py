@@ -92,11 +92,12 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     with open(path, "rb") as file:
         mark = file.read(2)
         file.seek(0)
-        wide = mark in (b"\xff\xfe", b"\xfe\xff")
+        wide = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else ""
+        wide = "utf-16-le" if mark[1:] == b"\0" else wide  # its mark was lost
         # no line without end: what has none is read in pieces
         source: Iterator[bytes] = iter(lambda: file.readline(_MOST_AT_ONCE), b"")
         if wide:  # offsets are those of the decoded text
-            text = io.TextIOWrapper(file, "utf-16", "replace", newline="")
+            text = io.TextIOWrapper(file, wide, "replace", newline="")
             source = (line.encode("utf-8", "replace") for line in text)
         offset = 0
         for line in source:
