@@ -286,7 +286,7 @@ def test_unloaded_modules(opened):
         BANNER
         + "fffff800`10000000 fffff800`10010000   a    (deferred)\n\nUnloaded modules:\n"
         + "fffff800`20000000 fffff800`20010000   dump_storport.sys\n    Timestamp: unavailable\n"
-        + 'fffff800`28000000 fffff800`28010000   <link cmd="lmvm kdnic">kdnic.sys</link>\n'  # has "kd", and is no prompt
+        + 'fffff800`28000000 fffff800`28010000   <link cmd="lmvm kdnic">kdnic.sys</link>\n'
         + "fffff800`30000000 fffff800`30010000   dump_x.sys\nkd> lm\n"
         + "fffff800`40000000 fffff800`40010000   b    (deferred)\n"
     )
