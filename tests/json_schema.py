@@ -66,10 +66,6 @@ def _cell(kind: str) -> dict[str, Any]:
     return {"type": [_TYPES.get(kind, "integer"), "null"]}
 
 
-if __name__ == "__main__":
-    PUBLISHED.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
-
-
 def _answer() -> dict[str, Any]:
     """The answer: the fields of the model, each with its type."""
     texts = {"type": "array", "items": {"type": "string"}}
@@ -78,5 +74,9 @@ def _answer() -> dict[str, Any]:
         name: {"type": "string"} if name in ("unknown", "checked") else texts
         for name in Answer._fields
     }
-    kinds.update(filters=objects, problems=objects, steps=objects)
+    kinds.update(filters=objects, problems=objects, steps=objects, untimed={"type": "integer"})
     return {"type": "object", "required": list(kinds), "properties": kinds}
+
+
+if __name__ == "__main__":
+    PUBLISHED.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")

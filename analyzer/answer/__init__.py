@@ -40,6 +40,7 @@ def answer_of(records: Records) -> Answer:
     made = Answer(
         headline=headline.headline(records, index, verdicts, newest, names),
         crashes=tuple(lines[:_MOST_CRASHES]) if len(numbers) > 1 else (),
+        untimed=sum(not crash.when(index.by_number[number]) for number in numbers),
         machine=tuple(machine.lines(records, index)),
         filters=verdicts,
         remarks=tuple(remarks.remarks(records, index, names)),

@@ -15,7 +15,6 @@ from ..checks.crashes import FAILED, SMALLER, WRITTEN, Index
 from ..records import Crash, Machine, Records
 
 UNKNOWN = "unknown bugcheck"
-UNTIMED = "time unknown"
 #: findings that limit what "was written" means -> words that follow "but"
 _BUT = {
     "dump-file-cut": "the file is cut short",
@@ -48,7 +47,7 @@ def line(index: Index, number: int, names: Mapping[str, str]) -> str:
     words = {WRITTEN: "dump written", SMALLER: "smaller dump written", FAILED: "dump failed"}
     outcomes = dict.fromkeys(words[str(row.outcome)] for row in rows if row.outcome)
     outcome = " / ".join(outcomes) or "no word of its dump"
-    return f"crash {number}: {when(rows) or UNTIMED}, {bugcheck(rows)}: {outcome} ({files})"
+    return f"crash {number}: {when(rows) or 'time unknown'}, {bugcheck(rows)}: {outcome} ({files})"
 
 
 def bugcheck(rows: Sequence[Crash]) -> str:

@@ -64,6 +64,7 @@ class Answer(NamedTuple):
 
     headline: tuple[str, ...]  #: one or two sentences, the first leads every report
     crashes: tuple[str, ...]  #: a line each where there are several, the newest first
+    untimed: int  #: how many crashes have no known time, and so no place in that order
     machine: tuple[str, ...]  #: Windows, processors, what the dump header says, a line each
     filters: tuple[FilterVerdict, ...]
     remarks: tuple[str, ...]  #: sentences that limit or complete what the filters' rows say

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 from .. import formatting as fmt
 from ..answer import Answer, FilterVerdict, Problem
-from ..answer.crash import UNTIMED
 from .blocks import Below, Block, Command, Entry, Pairs, Paragraph, Section, Table
 
 #: problems that are shown with their text; the rest are titles
@@ -31,8 +30,7 @@ _COLUMNS = (
 def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
     """Crashes, filters, what is wrong, what to do next; an empty one is left out."""
     if answer.crashes:
-        is_untimed = any(UNTIMED in line for line in answer.crashes)
-        title = "Crashes, the newest first" + (" where times are known" if is_untimed else "")
+        title = "Crashes, the newest first" + (" where times are known" if answer.untimed else "")
         yield Section("crashes", title, list(map(Paragraph, answer.crashes)))
     more = [Paragraph(text) for text in (*answer.remarks, *answer.machine)]
     if answer.filters:
