@@ -14,6 +14,7 @@ from test_event_log import packet
 
 import analyzer
 from analyzer.cli import main
+from analyzer.sources import event_log_evtx
 
 CODE = "0x0000009f (0x0000000000000003, 0xffffe00112345060, 0xfffff80212345178, 0xffffe001abcde010)"
 SENTENCE = f"The computer has rebooted from a bugcheck.  The bugcheck was: {CODE}. A dump was saved"
@@ -204,6 +205,8 @@ OF_THE_FILE = ("event-log-damaged", "event-log-incomplete")
 def test_real_logs_tell_the_same_through_evtx_dump(name: str, form: str, tmp_path: Path) -> None:
     """What the library behind evtx_dump writes of a real log: the same events and findings."""
     evtx = pytest.importorskip("evtx")
+    if not event_log_evtx.is_proven():
+        pytest.skip("older versions of the library do not end on damaged logs")
     path = shared_sample(name)
     try:
         of_file = analyzer.open(path).records
