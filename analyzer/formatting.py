@@ -91,7 +91,7 @@ duration = units.duration
 
 def ticks(ns: float | Absent | None) -> str:
     """A duration between two times of a clock that moves in steps: 0 is less than one step."""
-    return "under a tick" if ns == 0 and not is_absent(ns) else duration(ns)
+    return "less than one clock tick" if ns == 0 and not is_absent(ns) else duration(ns)
 
 
 def span(low: float | Absent | None, high: float | Absent | None) -> str:

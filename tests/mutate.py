@@ -48,7 +48,7 @@ NO_FAULT = ("_Is", "_IsNot", "Is_Eq", "IsNot_NotEq")
 #: of the last round: seconds that its tests took in the first run, the quickest first
 MOST = 60.0
 MEMORY = 8 << 30
-#: a time of its own for each changed file: a test's own process may leave it compiled
+#: a modification time for each changed file: a test's own process may leave it compiled
 _MOMENTS = iter(range(1, 1 << 31))
 CPU, WAITED = 60, 900  #: seconds after which a fault counts as noticed: it does not end
 

@@ -53,7 +53,8 @@ def test_a_crash_without_a_time_is_not_the_newest(tmp_path: Path, capsys: Any) -
     )  # fmt: skip
     assert told.startswith(
         "4 crashes, 1 of them at 2024-05-07 11:34:49 UTC, with 3 different bugchecks, and 1 "
-        "without a known one. The newest of known time: the machine crashed on 2024-05-07 11:34:49"
+        "without a known one. The newest with a known time: the machine crashed on 2024-05-07 "
+        "11:34:49"
     )
 
 

@@ -214,10 +214,10 @@ def test_what_a_field_can_hold(
     for value in outside:
         shown = f"{value:,}" if -65536 < value < 65536 else f"{value:#x}"
         text = judged(kind, field, value)
-        assert f" is {shown}, it can only be {words}." in text
+        assert f" is {shown}, but can only be {words}." in text
         assert " holds a value that cannot be: " in text
     odd = judged(kind, field, Absent("out-of-range", "7"))
-    assert f" is out of range (7), it can only be {words}." in odd
+    assert f" is out of range (7), but can only be {words}." in odd
     assert judged(kind, field, Absent("not-in-dump", "7")) == ""
 
 
@@ -248,10 +248,10 @@ def test_several_values_that_cannot_be() -> None:
     rows = [row(Machine, build=0, processors=0), row(Filter, filter="f.sys", flags=1 << 16)]
     assert told(ranges.check, of(dump(), *rows)) == [
         ("filter-value-impossible", "f.sys", ("FILTER_INITIALIZATION_DATA of f.sys holds a value "
-         "that cannot be: Flags is 0x10000, it can only be a few low bits.")),
+         "that cannot be: Flags is 0x10000, but can only be a few low bits.")),
         ("header-value-impossible", "dump", ("The dump header holds 2 values that cannot be: "
-         "MinorVersion (the build) is 0, it can only be a build number of Windows; "
-         "NumberProcessors is 0, it can only be 1 to 2,048.")),
+         "MinorVersion (the build) is 0, but can only be a build number of Windows; "
+         "NumberProcessors is 0, but can only be 1 to 2,048.")),
     ]  # fmt: skip
     assert len(told(ranges.check, of(dump(kind="registry export"), *rows))) == 1
 

@@ -380,7 +380,7 @@ def shown_samples() -> dict[str, str]:
 
 
 def test_requests_of_no_time_are_under_a_tick(tmp_path: Path, capsys: Any) -> None:
-    """Their clock moves in steps, so that all began and ended in one step is no time of 0 ns."""
+    """Their clock moves in steps: to begin and end in one of them is not a duration of 0 ns."""
     data = bytearray(shared_sample(X64).read_bytes())
     path = tmp_path / "made.dmp"
     path.write_bytes(data)
@@ -393,7 +393,7 @@ def test_requests_of_no_time_are_under_a_tick(tmp_path: Path, capsys: Any) -> No
             data[at + start : at + start + 8] = raw[start + 8 : start + 16]
     path.write_bytes(data)
     main(["analyze", "-v", str(path)])
-    assert "slowest under a tick" in capsys.readouterr().out
+    assert "slowest less than one clock tick" in capsys.readouterr().out
 
 
 def is_start(raw: bytes, at: int, row: dict[str, Any]) -> bool:

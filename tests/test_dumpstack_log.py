@@ -453,7 +453,7 @@ def test_a_log_in_a_post_ends_where_it_was_copied(
     assert "The log stands in another text, of which 4 lines were left out" in shown
     assert "log, without its header," in shown
     assert "The length in the header" not in shown
-    assert "The log's header" not in shown
+    assert "The header of the log" not in shown
 
 
 def test_what_is_said_of_a_header_that_is_gone(tmp_path: Path, capsys: Any) -> None:
@@ -461,14 +461,17 @@ def test_what_is_said_of_a_header_that_is_gone(tmp_path: Path, capsys: Any) -> N
     path = tmp_path / "DumpStack.log"
     whole = LOGS["healthy-kernel.log"]
     text = whole[0x20:].rstrip(b"\0")
-    gone, damaged = "The file has no header, only text", "The length in the header cannot be read"
+    gone, damaged = (
+        "The file has no binary header, only text",
+        "The length in the header cannot be read",
+    )
     for data, says, not_said in (
         (text, gone, damaged),
         (text.lstrip(), gone, damaged),
         (b"XLOGFILE" + whole[8:0x14] + b"\xff\xff\0\0" + whole[0x18:], damaged, gone),
         (b"\0" * 0x20 + whole[0x20:], damaged, gone),
         (whole[:0x14] + text, damaged, gone),
-        (whole, "records a completed dump", "The log's header"),
+        (whole, "records a completed dump", "The header of the log"),
     ):
         path.write_bytes(data)
         main(["analyze", str(path), "-v"])

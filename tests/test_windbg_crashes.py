@@ -75,7 +75,7 @@ def test_analyses_of_two_dumps_are_two_crashes(second: str, code: str, run: Run)
     """No line says that another dump was opened, but one dump has one bugcheck."""
     _, text = run(f"Dump 1:\n{NIC}\nDump 2:\n{second}")
     assert text.startswith("2 crashes, ")
-    assert "Crashes, the newest first where times are known crash 2" in text
+    assert "Crashes, the newest first (those without a time are in no known order) crash 2" in text
     assert f"crash 2: time unknown, bugcheck {code}" in text
     assert "crash 1: time unknown, bugcheck 0xD1" in text
     assert "memory_corruption (badnic" not in text
@@ -218,7 +218,7 @@ def test_a_stack_in_a_bugcheck_is_a_crash(stack: str, run: Run) -> None:
     )
     _, shown = run(stack or plain)
     assert "shows a call stack in nt!KeBugCheck" in shown
-    assert "Windows crashed; with which bugcheck is not shown." in shown
+    assert "Windows crashed, but the bugcheck code is not shown." in shown
     assert "shows no crash" not in shown
 
 

@@ -96,7 +96,7 @@ def _crashes(
     if len(numbers) > 1:
         yield _several(index, numbers)
         told = [bool(crash.when(index.by_number[number])) for number in numbers]
-        which = "The newest" if all(told) else "The newest of known time"
+        which = "The newest" if all(told) else "The newest with a known time"
         last = [crash.time_of(index.by_number[number]) for number in numbers[-2:]]
         which = which if told[-1] and last[0] != last[1] else "One of them"
         yield f"{which}: {_lower(crash.sentence(records, index, numbers[-1], names))}"
@@ -109,7 +109,7 @@ def _crashes(
         culprits = [c for c in culprits if c.finding.rule not in _CONTRADICTORY]
     leads = bool(culprits) and culprits[0].finding.rule in LEADING
     if leads or (culprits and (FAILED in outcomes or outcomes.isdisjoint(_GOOD))):
-        yield _blame(culprits[0])
+        yield _blame(culprits[0], numbers[-1] if len(numbers) > 1 else None)
 
 
 def _worst(records: Records) -> Iterator[str]:
@@ -131,14 +131,15 @@ def _worst(records: Records) -> Iterator[str]:
                 return
 
 
-def _blame(culprit: Culprit) -> str:
+def _blame(culprit: Culprit, number: int | None = None) -> str:
+    """What explains most; ``number``: the crash, where there are several."""
     role = culprit.role
     if culprit.finding.origin.confidence != "certain":
         role = role.replace("One thing that went", "One thing that likely went")
     text = fmt.sentence(culprit.finding.text, 500)
     if culprit.finding.rule == "case-driver-stuck":  # what is wrong has the evidence
         text = text.partition(": ")[0].replace(" probably ", " ", 1) + "."
-    return f"{role}: {_lower(text)}"
+    return f"{role}{f' (crash {number})' if number else ''}: {_lower(text)}"
 
 
 def _lower(text: str) -> str:
@@ -287,8 +288,8 @@ def _restarts(records: Records, names: Mapping[str, str]) -> str:
             told = f"{where} {'reports' if len(places) == 1 else 'report'} "
             told += f"{fmt.counted(len(found), 'restart')} without a shutdown{last}"
             if clues and all(c.no_bugcheck for c in clues):
-                why = "a crash that left nothing, a hang, a reset or a power loss"
-                return f"{told}, and no bugcheck: {why}."
+                why = "a crash that left no record, a hang, a reset or a power loss"
+                return f"{told}, and no bugcheck code is recorded: it may have been {why}."
             events_do = "event does" if len(found) == 1 else "events do"
             return f"{told}; the {events_do} not show whether there was a bugcheck."
     return ""

@@ -68,7 +68,7 @@ def besides(records: Records, names: Mapping[str, str]) -> Iterator[str]:
         if frame.stack_of == CRASH_STACK and symbol.lower().startswith("nt!kebugcheck"):
             where = names.get(frame.origin.source, "The log")
             text = f"{where} shows a call stack in {symbol}: Windows crashed"
-            yield f"{text}; with which bugcheck is not shown."
+            yield f"{text}, but the bugcheck code is not shown."
             break
     gone = [m for m in records["modules"] if m.loaded is False and not is_absent(m.stack)]
     listed = fmt.some([fmt.field(m, "name") for m in gone])

@@ -54,8 +54,8 @@ def several(seen: CaseSeen) -> Iterator[Anomaly]:
     span = _span(times) if len(times) == len(stated) else ""
     yield joined(
         "case-several-crashes",
-        f"The inputs are of {len(stated)} crashes ({listed(sources[:5])}){span}; they are "
-        f"told apart.{_in_words(bugcheck, parameters, module)}",
+        f"The inputs are of {len(stated)} different crashes ({listed(sources[:5])}){span}."
+        f"{_in_words(bugcheck, parameters, module)}",
         seen.index.by_number[numbers[0]][0].origin,
         "",
         *lines,
@@ -111,5 +111,5 @@ def _in_words(bugcheck: int | None, parameters: object, module: str | None) -> s
     if bugcheck is None:
         return ""
     same = "" if parameters is None else " with the same parameters"
-    where = "" if module is None else f"; the code it speaks of lies in {module}"
+    where = "" if module is None else f"; the faulting code is in {module}"
     return f" All have bugcheck {bugcheck:#x}{same}{where}."

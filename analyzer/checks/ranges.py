@@ -135,10 +135,10 @@ def _judge(
         value: Number = getattr(row, field)
         if isinstance(value, Absent):
             if value.reason == "out-of-range":
-                wrong[field] = f"{name} is out of range ({value.detail}), it can only be {words}"
+                wrong[field] = f"{name} is out of range ({value.detail}), but can only be {words}"
         elif value is not None and not can_be(value):
             shown = f"{value:,}" if abs(value) < 1 << 16 else f"{value:#x}"
-            wrong[field] = f"{name} is {shown}, it can only be {words}"
+            wrong[field] = f"{name} is {shown}, but can only be {words}"
     if wrong:
         values = "a value" if len(wrong) == 1 else f"{len(wrong)} values"
         text = f"{what} holds {values} that cannot be: {'; '.join(wrong.values())}."

@@ -55,10 +55,10 @@ _TRACE = (
     Rule(
         "etw-event-too-long",
         "warning",
-        "The size of an event covers other events",
-        "Inside an event stand others, one behind the other up to its very end and with times "
-        "that follow its own. Its size is damaged, or its payload is a copy of events.",
-        "Events are missing here, and the one with the wrong size may be told wrongly.",
+        "An event is so large that it includes other events",
+        "Inside of an event, up to its very end, lies an unbroken chain of other events, with "
+        "times in order. Either its size is damaged, or its payload is a copy of events.",
+        "The included events are not in the results, and the outer one may be decoded wrongly.",
         "Look for another copy of the file.",
     ),
     Rule(

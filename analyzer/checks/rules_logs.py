@@ -169,9 +169,9 @@ _LOG = (
     Rule(
         "log-header-damaged",
         "info",
-        "The log's header is gone or does not fit the text",
-        "The header states another end of the text than the text itself has, or is missing.",
-        "The rest of an older log may be taken for lines of this one.",
+        "The header of the log is missing or does not match its text",
+        "The header is missing, or the length that it states is not that of the text.",
+        "The rest of an older log may be mistaken for lines of this one.",
         "Take the original file from the machine if something in the stages looks odd.",
     ),
     Rule(

@@ -125,7 +125,7 @@ class Host:
                 return message[wanted]
             page = message.get("ask")
             if not isinstance(page, int):
-                raise _Lost("the emulator sent nonsense")
+                raise _Lost("the emulator process sent an invalid answer")
             before = time.monotonic()
             data = self._target.read(page, PAGE)
             deadline += time.monotonic() - before  # a slow debugger is not the emulator's time
@@ -177,12 +177,12 @@ _NEEDS = {
 def _checked(result: object) -> pipe.Result:
     """A result whose values have the types that they should have."""
     if not isinstance(result, dict) or not all(_is_sound(*pair) for pair in result.items()):
-        raise _Lost("the emulator sent nonsense")
+        raise _Lost("the emulator process sent an invalid answer")
     needed = _NEEDS.get(result.get("outcome", ""))
     if needed is None or not all(name in result for name in needed.split()):
-        raise _Lost("the emulator sent nonsense")
+        raise _Lost("the emulator process sent an invalid answer")
     if result["outcome"] == "bugcheck" and not result["arguments"]:
-        raise _Lost("the emulator sent nonsense")
+        raise _Lost("the emulator process sent an invalid answer")
     return cast("pipe.Result", result)
 
 

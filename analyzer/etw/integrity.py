@@ -134,7 +134,9 @@ def check(trace: Trace) -> Iterator[Anomaly]:
         )  # fmt: skip
     long = [(note.offset, int(note.text)) for note in account.notes if note.kind == "size"]
     if long:
-        states = "states a size that covers" if len(long) == 1 else "state sizes that cover"
+        states = (
+            "is so large that it includes" if len(long) == 1 else "are so large that they include"
+        )
         others = sum(count for _, count in long)
         yield anomaly(
             "etw-event-too-long",

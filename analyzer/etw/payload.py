@@ -201,7 +201,7 @@ def take(reader: Reader, fields: Sequence[Field], values: dict[str, Value]) -> s
 
 
 def whole(values: Mapping[str, Value], name: str) -> int | None:
-    """A field that is a number; None where it is none, whatever its schema calls it."""
+    """A field that is a number; None for any other value, whatever its schema calls it."""
     value = values.get(name)
     return value if isinstance(value, int) else None
 

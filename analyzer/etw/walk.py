@@ -51,7 +51,7 @@ class Damage(NamedTuple):
 
 
 class Swallowed(NamedTuple):
-    """An event whose Size covers others, which so are no events."""
+    """An event whose Size covers others, which therefore are not read as events."""
 
     lane: int
     start: int  #: of the event, relative to the block

@@ -47,7 +47,7 @@ DUMP_TYPES = {
     10: "range complete",
 }
 
-#: what a debugger's log calls a dump that Windows made of itself and went on
+#: our name for a live kernel dump, after which Windows went on
 LIVE_DUMP = "live kernel dump"
 
 DUMP_FILE_ATTRIBUTES = {

@@ -30,7 +30,8 @@ _COLUMNS = (
 def of_answer(answer: Answer, most: int = MOST_PROBLEMS) -> Iterator[Section]:
     """Crashes, filters, what is wrong, what to do next; an empty one is left out."""
     if answer.crashes:
-        title = "Crashes, the newest first" + (" where times are known" if answer.untimed else "")
+        title = "Crashes, the newest first"
+        title += " (those without a time are in no known order)" if answer.untimed else ""
         yield Section("crashes", title, list(map(Paragraph, answer.crashes)))
     more = [Paragraph(text) for text in (*answer.remarks, *answer.machine)]
     if answer.filters:

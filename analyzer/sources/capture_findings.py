@@ -133,9 +133,8 @@ def _slow(
     else:
         others = timing.statistics(spans[:longest] + spans[longest + 1 :])
         if others is not None and timing.stands_out(low, others):
-            text = f"Call {call} of {name} took at least {duration(low)}; the "
-            text += f"other {others.calls} calls took {duration(others.high)} at most "
-            text += "in the median."
+            text = f"Call {call} of {name} took at least {duration(low)}; the median of the "
+            text += f"other {others.calls} calls is at most {duration(others.high)}."
             yield Anomaly("callback-slow-outlier", text, origin, subject, evidence)
     below = [
         known(row.duration_high_ns) or 0

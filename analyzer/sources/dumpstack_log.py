@@ -147,9 +147,9 @@ def _dump_start_bound(log: Log, first: Row) -> Stage:
     return Stage(
         stage="dump-start-upper-bound",
         progress=None,
-        text=f"All Dump_Start calls together took at most {first.elapsed} ms: the first time in "
-        "the log, which also contains freezing the processors, the screen, triage data and the "
-        "start of the dump port driver",
+        text=f"All Dump_Start calls together took at most {first.elapsed} ms: that is the first "
+        "elapsed time in the log, which also includes freezing the processors, the bugcheck "
+        "screen, triage data and the start of the dump port driver",
         driver=None,
         elapsed_ms=first.elapsed,
         duration_ms=Absent(

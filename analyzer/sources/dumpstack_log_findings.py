@@ -91,20 +91,23 @@ def _header(log: Log) -> Iterator[Anomaly]:
     text = log.text
     if text.is_end_confirmed or text.is_cut or text.is_unclosed or text.is_limited:
         return
-    evidence = [Evidence("end of text", text.original_end, "Number")]
+    evidence: tuple[Evidence, ...] = ()
     origin = Origin(log.path, "header field", file_offset=0x14)
     if text.has_header:
         stated = "cannot be read" if text.stated_end is None else f"says {text.stated_end}"
-        words = f"The length in the header {stated}, the text ends at {text.original_end}: the "
+        words = f"The length in the header {stated}, but the text ends at {text.original_end}: the "
         words += "header or the text was changed"
-        evidence.insert(0, Evidence("length in header", text.stated_end, "Number"))
+        evidence = (
+            Evidence("length in header", text.stated_end, "Number"),
+            Evidence("end of text", text.original_end, "Number"),
+        )
     elif log.around:
         return  # log-excerpt says where it stands, and text in a post or a mail has no header
     else:
-        words = "The file has no header, only text: another program wrote it"
+        words = "The file has no binary header, only text, as when another program saved it"
         origin = Origin(log.path, "start of the file", file_offset=0)
-    words += ", so text of an older log may be taken for this one."
-    yield Anomaly("log-header-damaged", words, origin, evidence=tuple(evidence))
+    words += ". Lines of an older log may be mistaken for lines of this one."
+    yield Anomaly("log-header-damaged", words, origin, evidence=evidence)
 
 
 def _lines(log: Log) -> Iterator[Anomaly]:
@@ -147,9 +150,9 @@ def _start(log: Log) -> Iterator[Anomaly]:
     if log.utc is not None and elapsed > START_SLOW_MS:
         yield Anomaly(
             "log-start-slow",
-            f"The first log time is {_seconds(elapsed)} after the bugcheck; Dump_Start "
-            "of all filters lies before it, but so do the screen, triage data and the dump port "
-            "driver.",
+            f"The first elapsed time in the log is {_seconds(elapsed)} after the bugcheck. "
+            "Dump_Start of all filters lies before it, but so do the screen, triage data and the "
+            "dump port driver.",
             _at(log, row),
             evidence=(Evidence("first elapsed_ms", elapsed), Evidence("limit_ms", START_SLOW_MS)),
         )

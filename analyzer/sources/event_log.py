@@ -357,8 +357,8 @@ def _damage(path: str, counts: Reader | Export) -> Iterator[Anomaly]:
         if counts.is_open_ended:
             yield Anomaly(
                 "event-log-incomplete",
-                f"The export has no end; {counts.seen:,} event{'' if counts.seen == 1 else 's'} "
-                f"{'was' if counts.seen == 1 else 'were'} found before it breaks off.",
+                f"The export is cut off; {counts.seen:,} event{'' if counts.seen == 1 else 's'} "
+                f"{'was' if counts.seen == 1 else 'were'} found before that.",
                 Origin(path, "end of the file"),
                 evidence=(Evidence("events found", counts.seen, "Number"),),
             )

@@ -93,7 +93,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         mark = file.read(2)
         file.seek(0)
         wide = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else ""
-        wide = "utf-16-le" if mark[1:] == b"\0" else wide  # its mark was lost
+        wide = "utf-16-le" if mark[1:] == b"\0" else wide  # without a byte order mark
         # no line without end: what has none is read in pieces
         source: Iterator[bytes] = iter(lambda: file.readline(_MOST_AT_ONCE), b"")
         if wide:  # offsets are those of the decoded text

@@ -233,7 +233,7 @@ class Bugcheck:
         self._shown: list[int | None] = []  #: what was told since its code was told last
 
     def other(self, line: str) -> Bugcheck | None:
-        """The collector of another bugcheck, where the line tells of one: none has two codes."""
+        """The collector of another bugcheck, where the line tells of one: a crash has one code."""
         known = self.values or [self.bucket]
         if known == [None]:
             return None
