@@ -214,7 +214,8 @@ TOLD = {
                 "2026-03-04 17:45:10 UTC and left no finished dump: DumpStack.log breaks off after "
                 "'Calling badnic secondary callback'"
             ),
-            "Most probable cause: the crash path died or hung in the secondary callback of badnic.",
+            "Most probable cause (crash 2): the crash path died or hung in the secondary callback "
+            "of badnic.",
         ),
         ("case-driver-stuck", "event-dump-failed", "log-driver-stuck", "log-unfinished"),
         ("MEMORY.DMP (if there is one)",),
@@ -512,7 +513,8 @@ def test_a_restart_without_a_bugcheck_is_no_crash(tmp_path: Path) -> None:
     assert crashes_of(tmp_path, {"e.xml": events.xml()}) == []
     assert sentences(opened(tmp_path, {"e.xml": events.xml()}).records)[0] == (
         "e.xml reports 1 restart without a shutdown, the last before 2026-03-01 18:00:00 UTC, and "
-        "no bugcheck: a crash that left nothing, a hang, a reset or a power loss."
+        "no bugcheck code is recorded: it may have been a crash that left no record, a hang, a "
+        "reset or a power loss."
     )
 
 

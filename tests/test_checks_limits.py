@@ -1286,16 +1286,14 @@ def test_where_a_crash_stopped(loaded: bool) -> None:
 @pytest.mark.parametrize(
     ("times", "values", "says"),
     [
-        ((1000 * S, 2000 * S), {}, (" from 1970-01-01 00:16:40 to 1970-01-01 00:33:20 UTC; "
-        "they are "
-         "told apart. All have bugcheck 0xd1 with the same parameters.")),
+        ((1000 * S, 2000 * S), {}, (" from 1970-01-01 00:16:40 to 1970-01-01 00:33:20 UTC. "
+         "All have bugcheck 0xd1 with the same parameters.")),
         ((2000 * S, 1000 * S), {"parameter4": 5},
-         (" from 1970-01-01 00:16:40 to 1970-01-01 00:33:20 UTC; they are told apart. All have "
-         "bugcheck 0xd1.")),
-        ((1000 * S, NONE), {"bugcheck": 0xD2}, "; they are told apart."),
+         " from 1970-01-01 00:16:40 to 1970-01-01 00:33:20 UTC. All have bugcheck 0xd1."),
+        ((1000 * S, NONE), {"bugcheck": 0xD2}, "."),
         ((1000 * S, 2000 * S), {"bugcheck": NONE},
-         " from 1970-01-01 00:16:40 to 1970-01-01 00:33:20 UTC; they are told apart."),
-        ((NONE, NONE), {"parameter1": NONE}, "; they are told apart. All have bugcheck 0xd1."),
+         " from 1970-01-01 00:16:40 to 1970-01-01 00:33:20 UTC."),
+        ((NONE, NONE), {"parameter1": NONE}, ". All have bugcheck 0xd1."),
     ],
 )  # fmt: skip
 def test_several_crashes(times: Any, values: Any, says: str) -> None:
@@ -1309,9 +1307,9 @@ def test_several_crashes(times: Any, values: Any, says: str) -> None:
         records.add(row(Crash, path, crash=number, tells="kernel dump", time=time, **fields))
     (found,) = case_history.several(CaseSeen(records, []))
     if says.endswith("."):
-        shared = "; the code it speaks of lies in m." if "All have" in says else "."
+        shared = "; the faulting code is in m." if "All have" in says else "."
         says = says[:-1] + shared
-    assert found.text == f"The inputs are of 2 crashes (1.dmp and 2.dmp){says}"
+    assert found.text == f"The inputs are of 2 different crashes (1.dmp and 2.dmp){says}"
     known = [time for time in times if isinstance(time, int)]
     facts = {"crashes": 2, "module": "m", "storage_errors": 0}
     if "All have" in says:

@@ -498,7 +498,7 @@ def test_a_size_that_covers_other_events_is_told(
     path.write_bytes(raw)
     assert main(["analyze", str(path)]) == 1
     others = "1 other" if count == 1 else "3 others"
-    assert f"1 event states a size that covers {others}, which were not read as events." in (
+    assert f"1 event is so large that it includes {others}, which were not read as events." in (
         " ".join(capsys.readouterr().out.split())
     )
 

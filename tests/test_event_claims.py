@@ -72,7 +72,7 @@ def boot(log: cases.EventLog, when: str) -> cases.EventLog:
         ),
         (
             "event-xml-cut-at-event.xml", 1,
-            "The export has no end; 3 events were found before it breaks off.", "robable cause",
+            "The export is cut off; 3 events were found before that.", "robable cause",
         ),
         (
             "ev161-recursive.xml", 1,

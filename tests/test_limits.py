@@ -94,8 +94,8 @@ def test_what_is_said_of_long_calls(tmp_path: Path) -> None:
     usual = [(10 * MS, 0)] * 8
     case = analyzer.open(write(tmp_path / "a.jsonl", facts([*usual, (69_305_000, 0)], cost=QUIET)))
     assert said(case, "callback-slow-outlier") == (
-        "Call 8 of Dump_Start of dump_x.sys took at least 69.31 ms; the other 8 calls took 10 ms "
-        "at most in the median."
+        "Call 8 of Dump_Start of dump_x.sys took at least 69.31 ms; the median of the other 8 "
+        "calls is at most 10 ms."
     )
     slow = facts([*usual, (1500 * MS, 0), (2500 * MS, 0)], cost=QUIET)
     assert said(analyzer.open(write(tmp_path / "b.jsonl", slow)), "callback-slow") == (
