@@ -214,8 +214,7 @@ TOLD = {
                 "2026-03-04 17:45:10 UTC and left no finished dump: DumpStack.log breaks off after "
                 "'Calling badnic secondary callback'"
             ),
-            "Most probable cause (crash 2): the crash path died or hung in the secondary callback "
-            "of badnic.",
+            "Most probable cause (crash 2): the crash path died or hung in the secondary",
         ),
         ("case-driver-stuck", "event-dump-failed", "log-driver-stuck", "log-unfinished"),
         ("MEMORY.DMP (if there is one)",),
